@@ -1,0 +1,325 @@
+"""Every seam of the keeper, as a `Protocol`; nobody inherits from us."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from keeper.types import (
+    Bid,
+    Call,
+    CallResult,
+    Drift,
+    FlashSource,
+    Head,
+    Hop,
+    Limits,
+    Log,
+    NextBlock,
+    Opportunity,
+    Plan,
+    Position,
+    Prices,
+    Quote,
+    Receipt,
+    Seizure,
+    Signed,
+    Skip,
+    Token,
+    Undo,
+    View,
+    Watch,
+)
+from keeper.units import Address, Bps, Hash
+
+
+class Clock(Protocol):
+    """Wall and monotonic time."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary point, never falling."""
+        ...
+
+
+class Rpc(Protocol):
+    """A JSON-RPC connection to one chain."""
+
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads of one chain at a named block, each costing one request."""
+
+    async def head(self, number: int | None = None) -> Head:
+        """Return a header by number, or the latest."""
+        ...
+
+    async def call(self, call: Call, block: Hash | None = None) -> bytes:
+        """Return what a call returns at a block's hash; raise `RpcError` when it reverts."""
+        ...
+
+    async def multicall(
+        self, calls: Sequence[Call], block: Hash | None = None
+    ) -> list[CallResult]:
+        """Return one result per call, all at one block, through Multicall3 in as few requests as fit."""
+        ...
+
+    async def logs(self, watch: Watch, first: int, last: int) -> list[Log]:
+        """Return the matching logs of an inclusive range in chain order, in adaptive ranges."""
+        ...
+
+    async def code(self, address: Address, block: Hash | None = None) -> bytes:
+        """Return an account's code."""
+        ...
+
+    async def storage(self, address: Address, slot: int, block: Hash | None = None) -> bytes:
+        """Return one storage word."""
+        ...
+
+
+class Source(Protocol):
+    """State kept exact from logs: ordered, undone on a reorg, audited against the chain."""
+
+    def watch(self) -> Watch:
+        """Return what to watch now; a log may widen it."""
+        ...
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        """Load the state as of exactly this head."""
+        ...
+
+    def fold(self, log: Log) -> Undo | None:
+        """Apply one log; return what takes it back, or None when nothing changed."""
+        ...
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        """Compare a random sample with the chain at the head the state stands at."""
+        ...
+
+
+class Oracle(Source, Protocol):
+    """Prices as one market reads them."""
+
+    def calls(self) -> Sequence[Call]:
+        """Return the reads that give every price of the market; run at each head's hash."""
+        ...
+
+    def prices(self, results: Sequence[CallResult], head: Head) -> Prices:
+        """Turn the answers to `calls` into prices; an unreadable one is left out."""
+        ...
+
+
+class Terms(Protocol):
+    """What the protocol allows on one debt/collateral pair of one position, exact."""
+
+    @property
+    def collateral(self) -> Token:
+        """Return the token seized."""
+        ...
+
+    @property
+    def debt(self) -> Token:
+        """Return the token repaid."""
+        ...
+
+    @property
+    def maximum(self) -> int:
+        """Return the largest repay the protocol takes now, in debt units."""
+        ...
+
+    @property
+    def bonus(self) -> Bps:
+        """Return the liquidation bonus, 10_500 for 5 %."""
+        ...
+
+    def legal_down(self, repay: int) -> int:
+        """Return the largest repay the rules (dust, liquidity) allow up to `repay`; 0 when none."""
+        ...
+
+    def seize(self, repay: int) -> Seizure:
+        """Return exactly what the call does for a legal repay, protocol fee and rounding included."""
+        ...
+
+
+class Columns(Protocol):
+    """The float arrays one market is screened by; see `keeper/book/screen.py`."""
+
+    def health(self, prices: Mapping[Address, int], at: NextBlock) -> NDArray[np.float64]:
+        """Return every borrower's approximate health factor, inf without debt."""
+        ...
+
+
+class LendingProtocol(Source, Protocol):
+    """One market of one lending protocol."""
+
+    market: str
+    protocol: str
+    oracle: Oracle
+
+    def calls(self) -> Sequence[Call]:
+        """Return reads to add to each head's multicall (a sentinel, say); often none."""
+        ...
+
+    def observe(self, results: Sequence[CallResult], head: Head) -> None:
+        """Take the answers to `calls`."""
+        ...
+
+    def tokens(self) -> Mapping[Address, Token]:
+        """Return the market's tokens by address."""
+        ...
+
+    def borrowers(self) -> int:
+        """Return how many borrowers with debt the ledger holds."""
+        ...
+
+    def screen(self, prices: Prices, at: NextBlock, below: float) -> list[Address]:
+        """Return borrowers whose approximate health is under `below`, worst first."""
+        ...
+
+    def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
+        """Return the exact position at the next block; None when a price it needs was not read."""
+        ...
+
+    def pairs(
+        self, position: Position, prices: Prices, at: NextBlock
+    ) -> tuple[Sequence[Terms], Sequence[Skip]]:
+        """Return the pairs that may be liquidated now and the refusals for those that may not."""
+        ...
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        """Return this protocol's own flash loans of a token, empty when disabled."""
+        ...
+
+    def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
+        """Return the contract to call and the debt token whose balance proves the debt is there."""
+        ...
+
+
+class Venue(Source, Protocol):
+    """One kind of pool: exact local quotes from state kept by the listener."""
+
+    name: str
+
+    def hops(self, token_in: Address) -> Sequence[Hop]:
+        """Return every known conversion out of a token."""
+        ...
+
+    def begin(self) -> "Swaps":
+        """Return a scratch copy of pool state on which sales can be tried one after another."""
+        ...
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        """Return pools that lend the token for one transaction."""
+        ...
+
+
+class Swaps(Protocol):
+    """Trial swaps on top of the venue's state; the venue itself is not touched."""
+
+    def quote(self, hop: Hop, amount_in: int) -> int:
+        """Return the exact output of a swap on the state so far; 0 when the pool cannot fill it."""
+        ...
+
+    def apply(self, hop: Hop, amount_in: int) -> int:
+        """Swap on the scratch state and return the output."""
+        ...
+
+
+class Strategy(Protocol):
+    """Chooses and bids; pure and synchronous, written against the `keeper` package alone.
+
+    `Config` is a pydantic model; an instance is given to the constructor. `size` and `limits` are
+    optional (see `strategies/README.md`).
+    """
+
+    Config: ClassVar[type[BaseModel]]
+
+    def select(self, view: View) -> Iterable[Opportunity | Skip]:
+        """Return what to price, and a `Skip` for what not."""
+        ...
+
+    def limits(self, opportunity: Opportunity, view: View) -> Limits:
+        """Return the least profit and the largest repay for one opportunity."""
+        ...
+
+    def bid(self, quote: Quote, view: View) -> Bid | Skip:
+        """Return what to pay for inclusion, or why not to take the quote."""
+        ...
+
+
+class Signer(Protocol):
+    """Holds one key."""
+
+    address: Address
+
+    async def sign(self, transaction: Mapping[str, int | bytes]) -> tuple[bytes, Hash]:
+        """Sign an EIP-1559 transaction; return the raw bytes and the hash."""
+        ...
+
+
+class Relay(Protocol):
+    """One way to hand a signed transaction to block builders."""
+
+    name: str
+
+    async def send(self, signed: Signed) -> None:
+        """Submit the bytes once; raise `RpcError` when refused."""
+        ...
+
+
+class Journal(Protocol):
+    """The durable record of decisions; methods that precede money moving return when on disk."""
+
+    async def planned(self, plan: Plan) -> None:
+        """Record a plan before it is signed."""
+        ...
+
+    async def signed(self, signed: Signed) -> None:
+        """Record the exact bytes before the first send."""
+        ...
+
+    async def sent(self, signed: Signed, error: str | None) -> None:
+        """Record that the bytes were handed over, or how that failed."""
+        ...
+
+    async def settled(self, receipt: Receipt) -> None:
+        """Record how a plan ended."""
+        ...
+
+    def observe(
+        self, view: View, opportunities: Sequence[Opportunity], skips: Sequence[Skip]
+    ) -> None:
+        """Queue what was seen and skipped; a full queue drops and counts."""
+        ...
+
+    async def pending(self) -> list[Signed]:
+        """Return transactions signed and not settled, for recovery at start."""
+        ...
+
+
+class Notifier(Protocol):
+    """Tells a person."""
+
+    async def notify(self, subject: str, body: str) -> None:
+        """Deliver one message."""
+        ...
+
+
+class Admission(Protocol):
+    """Limits and breakers between planning and sending."""
+
+    def admit(self, plan: Plan) -> Skip | None:
+        """Return None when the plan may be sent, else why not."""
+        ...
+
+    def settle(self, receipt: Receipt) -> None:
+        """Learn how a plan ended."""
+        ...

@@ -1,0 +1,488 @@
+"""The nouns of the line: Head → View → Opportunity → Quote → Bid → Plan → Receipt, or Skip.
+
+Every noun is immutable. Amounts are integers in the token's own smallest unit unless the name says
+otherwise; values are in the base currency of the market's oracle, whose unit `Prices` carries.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from keeper.units import USD, Address, Bps, Hash, Usd, Wad, Wei
+
+if TYPE_CHECKING:
+    from keeper.ports import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class NextBlock:
+    """The block a decision is made for: the one after the head it was made on."""
+
+    number: int
+    timestamp: int
+    base_fee: Wei
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One block header."""
+
+    number: int
+    hash: Hash
+    parent: Hash
+    timestamp: int
+    base_fee: Wei
+    gas_used: int
+    gas_limit: int
+    bloom: bytes = b""
+
+    def next_base_fee(self) -> Wei:
+        """Return the base fee of the next block (EIP-1559, denominator 8, elasticity 2)."""
+        target = self.gas_limit // 2
+        if self.gas_used == target or target == 0:
+            return self.base_fee
+        if self.gas_used > target:
+            rise = self.base_fee * (self.gas_used - target) // target // 8
+            return Wei(self.base_fee + max(rise, 1))
+        return Wei(self.base_fee - self.base_fee * (target - self.gas_used) // target // 8)
+
+    def next_block(self, block_time: int) -> NextBlock:
+        """Return the block expected `block_time` seconds after this one."""
+        return NextBlock(self.number + 1, self.timestamp + block_time, self.next_base_fee())
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One event log as bytes; `index` is its position in the block."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+    block_number: int
+    block_hash: Hash
+    index: int
+    tx_hash: Hash = Hash(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One read: target and calldata."""
+
+    target: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What one read of a multicall returned; `data` is revert data when `ok` is false."""
+
+    ok: bool
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a source wants to see: logs of these addresses with one of these first topics."""
+
+    addresses: frozenset[Address]
+    topics: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One value in the book that differs from the chain."""
+
+    subject: str
+    held: int
+    actual: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An ERC-20 token."""
+
+    address: Address
+    symbol: str
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices of one market as its oracle reports them at one head; an unread price is absent."""
+
+    market: str
+    unit: int
+    values: Mapping[Address, int]
+    head: Hash = Hash(b"")
+
+    def get(self, asset: Address) -> int | None:
+        """Return the price of one whole token in base currency, or None when it was not read."""
+        return self.values.get(asset)
+
+    def usd(self, value: int) -> Usd:
+        """Convert a value in base currency to dollars, rounded down."""
+        return Usd(value * USD // self.unit)
+
+
+class Cause(StrEnum):
+    """What made a position liquidatable."""
+
+    INTEREST = "interest"
+    PRICE = "price"
+    POSITION = "position"
+
+
+class Reason(StrEnum):
+    """Why an opportunity was not taken; the list is closed."""
+
+    UNPROFITABLE = "unprofitable"
+    NO_ROUTE = "no_route"
+    NO_PRICE = "no_price"
+    DUST = "dust"
+    CAPITAL = "capital"
+    NO_LIQUIDITY = "no_liquidity"
+    GAS_CAP = "gas_cap"
+    PAUSED = "paused"
+    GRACE = "grace"
+    STALE_ORACLE = "stale_oracle"
+    TOXIC = "toxic"
+    DENIED = "denied"
+    OUTBID = "outbid"
+    IN_FLIGHT = "in_flight"
+    COOLDOWN = "cooldown"
+    BREAKER = "breaker"
+    SIMULATION_FAILED = "simulation_failed"
+    TIMEOUT = "timeout"
+
+
+class Stage(StrEnum):
+    """Where on the line something happened."""
+
+    SELECTED = "selected"
+    QUOTED = "quoted"
+    BID = "bid"
+    PLANNED = "planned"
+    SUBMITTED = "submitted"
+    INCLUDED = "included"
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralLeg:
+    """One collateral in use: `threshold` and `bonus` are those that apply to this borrower."""
+
+    token: Token
+    amount: int
+    value: int
+    threshold: Bps
+    bonus: Bps
+
+
+@dataclass(frozen=True, slots=True)
+class DebtLeg:
+    """One debt, interest accrued to the next block."""
+
+    token: Token
+    amount: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One borrower in one market, exact, at the next block; health below 1e18 is liquidatable."""
+
+    market: str
+    protocol: str
+    borrower: Address
+    collateral: tuple[CollateralLeg, ...]
+    debt: tuple[DebtLeg, ...]
+    collateral_value: int
+    debt_value: int
+    health: Wad
+    category: int = 0
+
+    @property
+    def key(self) -> tuple[str, Address]:
+        """Identify the position on its chain."""
+        return self.market, self.borrower
+
+
+@dataclass(frozen=True, slots=True)
+class Seizure:
+    """What a repay does: debt actually pulled, collateral received, and the protocol's cut."""
+
+    repaid: int
+    received: int
+    protocol_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An opportunity not taken: by whom, why, and the figures behind it."""
+
+    market: str
+    protocol: str
+    borrower: Address
+    reason: Reason
+    detail: str = ""
+    strategy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """A liquidatable position with the pairs its protocol allows, or the reason there are none."""
+
+    position: Position
+    pairs: "tuple[Terms, ...]"
+    refusals: tuple[Skip, ...]
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a strategy sees of one head; nothing in it changes."""
+
+    chain: str
+    head: Head
+    next_block: NextBlock
+    at_risk: tuple[AtRisk, ...]
+    prices: Mapping[str, Prices]
+    tokens: Mapping[Address, Token]
+    native: Token
+    deadline_ms: int = 200
+
+    def price(self, market: str, asset: Address) -> int | None:
+        """Return an asset's price in the market's base currency, or None when it was not read."""
+        prices = self.prices.get(market)
+        return None if prices is None else prices.get(asset)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a strategy allows for one opportunity; None means no limit of its own."""
+
+    minimum_profit: Usd
+    largest_repay: Usd | None = None
+    venues: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opportunity:
+    """A position a strategy chose, with the debt/collateral pairs it allows."""
+
+    position: Position
+    pairs: "tuple[Terms, ...]"
+    cause: Cause
+    strategy: str = ""
+
+    @property
+    def key(self) -> tuple[str, Address]:
+        """Identify the position on its chain."""
+        return self.position.key
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One conversion on a route through one pool."""
+
+    venue: str
+    pool: Address
+    token_in: Address
+    token_out: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One liquidation call: what is repaid and what is received for it."""
+
+    terms: "Terms"
+    repay: int
+    seizure: Seizure
+
+
+class FlashKind(StrEnum):
+    """Who lends the debt token for the length of one transaction."""
+
+    INVENTORY = "inventory"
+    AAVE = "aave"
+    UNISWAP_V3 = "uniswap_v3"
+    MORPHO = "morpho"
+    BALANCER = "balancer"
+
+
+@dataclass(frozen=True, slots=True)
+class FlashSource:
+    """A lender of one token: `available` is the most it lends, `fee_ppm` its premium."""
+
+    kind: FlashKind
+    source: Address
+    token: Address
+    available: int
+    fee_ppm: int
+
+    def premium_up(self, amount: int) -> int:
+        """Return the premium for a loan, rounded up."""
+        return -(-amount * self.fee_ppm // 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An opportunity priced: amounts in debt-token units, gas in gas units.
+
+    `proceeds` is what the sale of the collateral brings, `premium` the flash fee, `gas_cost` the
+    gas at the next block's fees converted at the protocol's own prices (rounded up), and
+    `net = proceeds − repaid − premium − gas_cost`.
+    """
+
+    opportunity: Opportunity
+    steps: tuple[Step, ...]
+    route: tuple[Hop, ...]
+    flash: FlashSource
+    debt: Token
+    gas: int
+    proceeds: int
+    repaid: int
+    premium: int
+    gas_cost: int
+    net: int
+    net_usd: Usd
+    minimum_profit: int
+    gross_usd: Usd
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What a strategy pays for inclusion; `tip` goes to the block's builder out of the profit."""
+
+    priority_fee: Wei
+    max_fee: Wei
+    deadline: int
+    tip: Wei = Wei(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """EIP-1559 fees of one transaction."""
+
+    max_fee: Wei
+    priority_fee: Wei
+
+    def price(self, base_fee: int) -> Wei:
+        """Return the gas price paid in a block with this base fee."""
+        return Wei(min(self.max_fee, base_fee + self.priority_fee))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Several bid quotes packed in one transaction.
+
+    `calldata` is what is simulated and what is sent, byte for byte. `net` is per debt token, after
+    premium, before gas; `net_usd` is after gas.
+    """
+
+    id: str
+    chain: str
+    head: Head
+    next_block: NextBlock
+    quotes: tuple[Quote, ...]
+    bid: Bid
+    contract: Address
+    calldata: bytes
+    gas_limit: int
+    gas: int
+    gas_cost: Wei
+    gross_usd: Usd
+    net_usd: Usd
+    repaid_usd: Usd
+    skips: tuple[Skip, ...] = ()
+
+    @property
+    def fees(self) -> Fees:
+        """Return the fees the transaction is signed with."""
+        return Fees(self.bid.max_fee, self.bid.priority_fee)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A transaction ready to send; `raw` are the exact bytes."""
+
+    plan: Plan
+    sender: Address
+    nonce: int
+    raw: bytes
+    hash: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """How one liquidation of a plan ended on the chain."""
+
+    borrower: Address
+    ok: bool
+    gain: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """The transaction is in a block and succeeded."""
+
+    plan_id: str
+    tx_hash: Hash
+    block_number: int
+    block_hash: Hash
+    timestamp: int
+    gas_used: int
+    gas_price: Wei
+    gains: Mapping[Address, int] = field(default_factory=dict)
+    items: tuple[ItemOutcome, ...] = ()
+    revenue_usd: Usd = Usd(0)
+    gas_cost_usd: Usd = Usd(0)
+    tip_usd: Usd = Usd(0)
+    net_usd: Usd = Usd(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """The transaction is in a block and failed; only gas was spent."""
+
+    plan_id: str
+    tx_hash: Hash
+    block_number: int
+    gas_used: int
+    gas_price: Wei
+    reason: str
+    gas_cost_usd: Usd = Usd(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The transaction was never sent, or the node no longer knows it."""
+
+    plan_id: str
+    tx_hash: Hash | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another transaction of ours took the nonce."""
+
+    plan_id: str
+    tx_hash: Hash
+    by: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """We took the nonce back with an empty transaction."""
+
+    plan_id: str
+    tx_hash: Hash
+    by: Hash
+
+
+Receipt = Included | Reverted | Dropped | Replaced | Cancelled
+
+Undo = Callable[[], None]
+"""Takes back exactly one fold; called in reverse order of the folds."""
