@@ -80,7 +80,9 @@ class Reader(Protocol):
         """Return an account's code."""
         ...
 
-    async def storage(self, address: Address, slot: int, block: Hash | None = None) -> bytes:
+    async def storage(
+        self, address: Address, slot: int, block: Hash | None = None
+    ) -> bytes:
         """Return one storage word."""
         ...
 
@@ -100,8 +102,31 @@ class Source(Protocol):
         """Apply one log; return what takes it back, or None when nothing changed."""
         ...
 
-    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+    async def audit(
+        self, reader: Reader, head: Head, sample: int, seed: int
+    ) -> list[Drift]:
         """Compare a random sample with the chain at the head the state stands at."""
+        ...
+
+
+class Follower(Protocol):
+    """What the listener drives: every block folded in order, taken back on a reorg."""
+
+    @property
+    def head(self) -> Head | None:
+        """Return the last folded head, None before bootstrap."""
+        ...
+
+    def watch(self) -> Watch:
+        """Return everything to watch now; may widen while a block is folded."""
+        ...
+
+    def fold(self, head: Head, logs: Sequence[Log]) -> None:
+        """Apply one block's logs in order; `head.parent` must be the last folded head."""
+        ...
+
+    def undo(self) -> None:
+        """Take the last folded block back; raise `InvariantError` when it is too deep."""
         ...
 
 
@@ -149,12 +174,10 @@ class Terms(Protocol):
         ...
 
 
-class Columns(Protocol):
-    """The float arrays one market is screened by; see `keeper/book/screen.py`."""
-
-    def health(self, prices: Mapping[Address, int], at: NextBlock) -> NDArray[np.float64]:
-        """Return every borrower's approximate health factor, inf without debt."""
-        ...
+CollateralRow = tuple[int, int, int]
+"""Asset number, scaled amount, liquidation threshold in bps that applies to this borrower."""
+DebtRow = tuple[int, int]
+"""Asset number, scaled amount."""
 
 
 class LendingProtocol(Source, Protocol):
@@ -180,11 +203,28 @@ class LendingProtocol(Source, Protocol):
         """Return how many borrowers with debt the ledger holds."""
         ...
 
-    def screen(self, prices: Prices, at: NextBlock, below: float) -> list[Address]:
-        """Return borrowers whose approximate health is under `below`, worst first."""
+    def changed(self) -> set[Address]:
+        """Return and forget the borrowers whose legs changed since the last call, undo included."""
         ...
 
-    def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
+    def legs(
+        self, borrower: Address
+    ) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+        """Return the rows the float screen holds for a borrower; none without debt."""
+        ...
+
+    def factors(
+        self, prices: Prices, at: NextBlock
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return value per scaled unit by asset number, for collateral and for debt, at a block.
+
+        An asset without a price is NaN, so that its holders are never screened as safe.
+        """
+        ...
+
+    def position(
+        self, borrower: Address, prices: Prices, at: NextBlock
+    ) -> Position | None:
         """Return the exact position at the next block; None when a price it needs was not read."""
         ...
 

@@ -35,12 +35,16 @@ def mul_div_up(a: int, b: int, divisor: int) -> int:
     return -(-a * b // divisor)
 
 
-def convert_down(amount: int, price: int, decimals: int, to_price: int, to_decimals: int) -> int:
+def convert_down(
+    amount: int, price: int, decimals: int, to_price: int, to_decimals: int
+) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded down."""
     return amount * price * 10**to_decimals // (to_price * 10**decimals)
 
 
-def convert_up(amount: int, price: int, decimals: int, to_price: int, to_decimals: int) -> int:
+def convert_up(
+    amount: int, price: int, decimals: int, to_price: int, to_decimals: int
+) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded up."""
     return -(-amount * price * 10**to_decimals // (to_price * 10**decimals))
 
