@@ -1,0 +1,1 @@
+"""Every position of one chain: exact ledgers folded from logs, screened in columns."""

@@ -1,0 +1,183 @@
+"""The book of one chain: sources folded block by block, and the view a decision is made on."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from keeper.book.market import MarketBook
+from keeper.errors import InvariantError
+from keeper.ports import LendingProtocol, Reader, Source, Venue
+from keeper.types import (
+    AtRisk,
+    Call,
+    CallResult,
+    Drift,
+    Head,
+    Log,
+    NextBlock,
+    Position,
+    Skip,
+    Token,
+    Undo,
+    View,
+    Watch,
+)
+from keeper.units import Address
+
+UNDO_DEPTH = 256
+"""Blocks that can be taken back; a deeper reorg needs a rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The reads of one head for all markets, in one multicall."""
+
+    calls: tuple[Call, ...]
+    spans: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One folded block and what takes it back, oldest first."""
+
+    head: Head
+    undos: tuple[Undo, ...]
+
+
+class Book:
+    """Follow every source of one chain and answer which positions are at risk at the next block."""
+
+    def __init__(
+        self,
+        chain: str,
+        markets: Sequence[LendingProtocol],
+        venues: Sequence[Venue],
+        native: Token,
+    ) -> None:
+        self._chain = chain
+        self._markets = {market.market: MarketBook(market) for market in markets}
+        self._sources: tuple[Source, ...] = (
+            *markets,
+            *(market.oracle for market in markets),
+            *venues,
+        )
+        self._native = native
+        self._blocks: deque[Block] = deque(maxlen=UNDO_DEPTH)
+        self._watches: tuple[Watch, ...] = ()
+        self._watch = Watch(frozenset(), frozenset())
+        self._by_address: dict[Address, tuple[Source, ...]] = {}
+
+    @property
+    def head(self) -> Head | None:
+        """Return the last folded head, None before `stand_at`."""
+        return self._blocks[-1].head if self._blocks else None
+
+    @property
+    def markets(self) -> Mapping[str, MarketBook]:
+        """Return the markets by name."""
+        return self._markets
+
+    def stand_at(self, head: Head) -> None:
+        """Start from sources that were loaded as of exactly this head."""
+        self._blocks.clear()
+        self._blocks.append(Block(head, ()))
+
+    def watch(self) -> Watch:
+        """Return the union of what all sources watch now."""
+        watches = tuple(source.watch() for source in self._sources)
+        if watches != self._watches:
+            self._watches = watches
+            self._watch = Watch(
+                frozenset().union(*(watch.addresses for watch in watches)),
+                frozenset().union(*(watch.topics for watch in watches)),
+            )
+            by_address: dict[Address, list[Source]] = {}
+            for source, watch in zip(self._sources, watches, strict=True):
+                for address in watch.addresses:
+                    by_address.setdefault(address, []).append(source)
+            self._by_address = {key: tuple(found) for key, found in by_address.items()}
+        return self._watch
+
+    def fold(self, head: Head, logs: Sequence[Log]) -> None:
+        """Apply one block's logs in order; raise `InvariantError` when it does not follow."""
+        last = self.head
+        if last is not None and head.parent != last.hash:
+            raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
+        self.watch()
+        undos: list[Undo] = []
+        for log in logs:
+            for source in self._by_address.get(log.address, ()):
+                undo = source.fold(log)
+                if undo is not None:
+                    undos.append(undo)
+        self._blocks.append(Block(head, tuple(undos)))
+
+    def undo(self) -> None:
+        """Take the last folded block back; raise `InvariantError` when none before it is held."""
+        if len(self._blocks) < 2:
+            raise InvariantError(self._chain, "the reorg is deeper than the blocks held")
+        for undo in reversed(self._blocks.pop().undos):
+            undo()
+
+    def reads(self) -> Reads:
+        """Return the reads every head needs: prices and what protocols add."""
+        calls: list[Call] = []
+        spans = []
+        for name, market in self._markets.items():
+            start = len(calls)
+            calls.extend(market.calls())
+            spans.append((name, start, len(calls)))
+        return Reads(tuple(calls), tuple(spans))
+
+    def observe(self, reads: Reads, results: Sequence[CallResult], head: Head) -> None:
+        """Take the answers to `reads`, all of them at this head."""
+        for name, start, end in reads.spans:
+            self._markets[name].observe(results[start:end], head)
+
+    def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]]:
+        """Return the positions at risk at the next block, and those that could not be judged."""
+        head = self.head
+        if head is None:
+            raise InvariantError(self._chain, "the book has no head yet")
+        at_risk: list[AtRisk] = []
+        skips: list[Skip] = []
+        for market in self._markets.values():
+            found, unjudged = market.at_risk(next_block)
+            at_risk.extend(found)
+            skips.extend(unjudged)
+        view = View(
+            chain=self._chain,
+            head=head,
+            next_block=next_block,
+            at_risk=tuple(at_risk),
+            prices={name: market.prices for name, market in self._markets.items()},
+            tokens=self.tokens(),
+            native=self._native,
+            deadline_ms=deadline_ms,
+        )
+        return view, skips
+
+    def tokens(self) -> dict[Address, Token]:
+        """Return every market's tokens by address."""
+        tokens: dict[Address, Token] = {}
+        for market in self._markets.values():
+            tokens.update(market.protocol.tokens())
+        return tokens
+
+    def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
+        """Return the riskiest positions under a health factor, worst first."""
+        found: list[Position] = []
+        for market in self._markets.values():
+            found.extend(market.positions(next_block, below, limit))
+        return sorted(found, key=lambda position: position.health)[:limit]
+
+    async def audit(self, reader: Reader, sample: int, seed: int) -> list[Drift]:
+        """Compare samples of every source with the chain at the book's head."""
+        head = self.head
+        if head is None:
+            raise InvariantError(self._chain, "the book has no head yet")
+        return [
+            drift
+            for source in self._sources
+            for drift in await source.audit(reader, head, sample, seed)
+        ]

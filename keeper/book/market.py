@@ -1,0 +1,107 @@
+"""One market in the book: its columns, its prices, and who is at risk in it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeper.book.columns import Columns
+from keeper.ports import LendingProtocol
+from keeper.types import (
+    AtRisk,
+    Call,
+    CallResult,
+    Cause,
+    Head,
+    NextBlock,
+    Position,
+    Prices,
+    Reason,
+    Skip,
+)
+from keeper.units import WAD, Address
+
+SCREEN_MARGIN = 1e-6
+"""Float health under 1 + this is recomputed exactly; the screen's error is about 1e-12."""
+
+
+class MarketBook:
+    """Screen one market and compute its candidates exactly."""
+
+    def __init__(self, protocol: LendingProtocol) -> None:
+        self.protocol = protocol
+        self.prices = Prices(protocol.market, 1, {})
+        self.liquidatable = 0
+        self.debt_at_risk = 0
+        self._before = self.prices
+        self._columns = Columns()
+        self._causes: dict[Address, Cause] = {}
+        self._touched: set[Address] = set()
+
+    def calls(self) -> list[Call]:
+        """Return the reads of one head: prices first, then the protocol's own."""
+        return [*self.protocol.oracle.calls(), *self.protocol.calls()]
+
+    def observe(self, results: Sequence[CallResult], head: Head) -> None:
+        """Take the answers to `calls` at a head."""
+        split = len(self.protocol.oracle.calls())
+        self._before = self.prices
+        self.prices = self.protocol.oracle.prices(results[:split], head)
+        self.protocol.observe(results[split:], head)
+
+    def at_risk(self, next_block: NextBlock) -> tuple[list[AtRisk], list[Skip]]:
+        """Return liquidatable positions, worst first, and a `Skip` for each that has no price."""
+        found: list[AtRisk] = []
+        skips: list[Skip] = []
+        causes: dict[Address, Cause] = {}
+        self.debt_at_risk = 0
+        for borrower in self._columns.below(self._health(next_block), 1.0 + SCREEN_MARGIN):
+            position = self.protocol.position(borrower, self.prices, next_block)
+            if position is None:
+                skips.append(self._unpriced(borrower))
+                continue
+            if position.health >= WAD:
+                continue
+            cause = self._causes.get(borrower) or self._cause(borrower, next_block)
+            causes[borrower] = cause
+            pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
+            found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
+            self.debt_at_risk += position.debt_value
+        self._causes = causes
+        self._touched.clear()
+        self.liquidatable = len(found)
+        return found, skips
+
+    def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
+        """Return exact positions whose approximate health is under `below`, worst first."""
+        found = []
+        for borrower in self._columns.below(self._health(next_block), below)[:limit]:
+            position = self.protocol.position(borrower, self.prices, next_block)
+            if position is not None:
+                found.append(position)
+        return found
+
+    def _health(self, next_block: NextBlock) -> NDArray[np.float64]:
+        changed = self.protocol.changed()
+        for borrower in changed:
+            self._columns.replace(borrower, *self.protocol.legs(borrower))
+        self._touched |= changed
+        return self._columns.health(*self.protocol.factors(self.prices, next_block))
+
+    def _cause(self, borrower: Address, next_block: NextBlock) -> Cause:
+        """Say what brought a position under: its own change, interest at old prices, or a price."""
+        if borrower in self._touched:
+            return Cause.POSITION
+        before = self.protocol.position(borrower, self._before, next_block)
+        if before is not None and before.health < WAD:
+            return Cause.INTEREST
+        return Cause.PRICE
+
+    def _unpriced(self, borrower: Address) -> Skip:
+        return Skip(
+            self.protocol.market,
+            self.protocol.protocol,
+            borrower,
+            Reason.NO_PRICE,
+            "a price this position needs could not be read",
+        )

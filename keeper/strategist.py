@@ -1,0 +1,217 @@
+"""Runs strategies off the event loop, with a deadline, and settles who gets a position."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from keeper.errors import PluginError
+from keeper.ports import Strategy
+from keeper.types import Bid, Limits, Opportunity, Position, Quote, Reason, Skip, View
+
+STUCK_ROUNDS = 20
+"""Rounds a strategy may stay busy with one view before it is disabled."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One configured strategy: its name and the markets it may see; None means all."""
+
+    name: str
+    strategy: Strategy
+    markets: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An opportunity with what its strategy allows."""
+
+    opportunity: Opportunity
+    limits: Limits
+
+
+class Strategist:
+    """Ask each strategy what to take and what to bid; one that fails is disabled, and told of."""
+
+    def __init__(self, seats: Sequence[Seat], on_fault: Callable[[PluginError], None]) -> None:
+        self._seats = {seat.name: seat for seat in seats}
+        self._on_fault = on_fault
+        self._busy: dict[str, tuple[asyncio.Future[object], int]] = {}
+        # One thread each: a strategy that does not return delays no other.
+        self._threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=f"strategy-{name}")
+            for name in self._seats
+        }
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """Return the names of the strategies still asked."""
+        return tuple(self._seats)
+
+    def close(self) -> None:
+        """Let the threads go without waiting for a strategy that does not return."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    async def select(self, view: View) -> tuple[list[Choice], list[Skip]]:
+        """Return every strategy's choices, with its limits, and its skips."""
+        seen = {name: _seen_by(seat, view) for name, seat in self._seats.items()}
+        answers = await self._ask(
+            view.deadline_ms,
+            {name: _selection(self._seats[name], view) for name, view in seen.items()},
+        )
+        choices: list[Choice] = []
+        skips: list[Skip] = []
+        for name, answer in answers.items():
+            if answer is None:
+                skips.extend(_late(name, risk.position) for risk in seen[name].at_risk)
+            else:
+                choices.extend(answer[0])
+                skips.extend(answer[1])
+        return choices, skips
+
+    async def bid(
+        self, quotes: Sequence[Quote], view: View
+    ) -> tuple[list[tuple[Quote, Bid]], list[Skip]]:
+        """Return bids, best net first; of two quotes for one position the higher net goes on."""
+        winners, skips = _outbid(quotes)
+        mine: dict[str, list[Quote]] = {}
+        for quote in winners:
+            mine.setdefault(quote.opportunity.strategy, []).append(quote)
+        answers = await self._ask(
+            view.deadline_ms,
+            {
+                name: _bidding(self._seats[name], asked, view)
+                for name, asked in mine.items()
+                if name in self._seats
+            },
+        )
+        bids: list[tuple[Quote, Bid]] = []
+        for name, answer in answers.items():
+            if answer is None:
+                skips.extend(_late(name, quote.opportunity.position) for quote in mine[name])
+                continue
+            bids.extend(answer[0])
+            skips.extend(answer[1])
+        bids.sort(key=lambda pair: pair[0].net_usd, reverse=True)
+        return bids, skips
+
+    async def _ask(
+        self, deadline_ms: int, questions: Mapping[str, Callable[[], Answer]]
+    ) -> dict[str, Answer | None]:
+        """Run one question per strategy in its thread; None for one that did not answer in time."""
+        loop = asyncio.get_running_loop()
+        asked = {
+            name: loop.run_in_executor(self._threads[name], question)
+            for name, question in questions.items()
+            if not self._is_stuck(name)
+        }
+        if asked:
+            await asyncio.wait(asked.values(), timeout=deadline_ms / 1000)
+        answers: dict[str, Answer | None] = dict.fromkeys(questions)
+        for name, future in asked.items():
+            if not future.done():
+                self._busy[name] = (future, 1)
+                continue
+            error = future.exception()
+            if error is None:
+                answers[name] = future.result()
+            else:
+                del answers[name]
+                self._disable(name, f"{type(error).__name__}: {error}")
+        return answers
+
+    def _is_stuck(self, name: str) -> bool:
+        """Say whether a strategy is still busy with an earlier question; disable it in the end."""
+        if name not in self._busy:
+            return False
+        future, rounds = self._busy[name]
+        if future.done():
+            del self._busy[name]
+            error = future.exception()
+            if error is not None:
+                self._disable(name, f"{type(error).__name__}: {error}")
+                return True
+            return False
+        self._busy[name] = (future, rounds + 1)
+        if rounds >= STUCK_ROUNDS:
+            self._disable(name, f"did not return for {rounds} rounds")
+        return True
+
+    def _disable(self, name: str, why: str) -> None:
+        self._seats.pop(name, None)
+        self._busy.pop(name, None)
+        self._on_fault(PluginError(name, why))
+
+
+def _seen_by(seat: Seat, view: View) -> View:
+    if seat.markets is None:
+        return view
+    markets = seat.markets
+    return replace(
+        view, at_risk=tuple(risk for risk in view.at_risk if risk.position.market in markets)
+    )
+
+
+def _selection(seat: Seat, view: View) -> Callable[[], tuple[list[Choice], list[Skip]]]:
+    def select() -> tuple[list[Choice], list[Skip]]:
+        choices: list[Choice] = []
+        skips: list[Skip] = []
+        for found in seat.strategy.select(view):
+            if isinstance(found, Skip):
+                skips.append(replace(found, strategy=seat.name))
+            else:
+                opportunity = replace(found, strategy=seat.name)
+                choices.append(Choice(opportunity, seat.strategy.limits(opportunity, view)))
+        return choices, skips
+
+    return select
+
+
+def _bidding(
+    seat: Seat, quotes: Sequence[Quote], view: View
+) -> Callable[[], tuple[list[tuple[Quote, Bid]], list[Skip]]]:
+    def bid() -> tuple[list[tuple[Quote, Bid]], list[Skip]]:
+        bids: list[tuple[Quote, Bid]] = []
+        skips: list[Skip] = []
+        for quote in quotes:
+            answer = seat.strategy.bid(quote, view)
+            if isinstance(answer, Skip):
+                skips.append(replace(answer, strategy=seat.name))
+            else:
+                bids.append((quote, answer))
+        return bids, skips
+
+    return bid
+
+
+def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
+    """Keep the quote of highest net for each position; name the winner to the others."""
+    best: dict[tuple[str, bytes], Quote] = {}
+    for quote in quotes:
+        held = best.get(quote.opportunity.key)
+        if held is None or quote.net_usd > held.net_usd:
+            best[quote.opportunity.key] = quote
+    winners = list(best.values())
+    skips = [
+        _skip(
+            quote.opportunity.strategy,
+            quote.opportunity.position,
+            Reason.OUTBID,
+            f"{best[quote.opportunity.key].opportunity.strategy} nets more",
+        )
+        for quote in quotes
+        if best[quote.opportunity.key] is not quote
+    ]
+    return winners, skips
+
+
+def _late(name: str, position: Position) -> Skip:
+    return _skip(name, position, Reason.TIMEOUT, "the strategy did not answer in time")
+
+
+def _skip(strategy: str, position: Position, reason: Reason, detail: str) -> Skip:
+    return Skip(position.market, position.protocol, position.borrower, reason, detail, strategy)

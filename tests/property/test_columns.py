@@ -1,0 +1,71 @@
+"""The float screen against a plain loop, under any sequence of changes."""
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeper.book.columns import Columns
+from keeper.units import Address
+
+ASSETS = 4
+amounts = st.integers(min_value=1, max_value=10**24)
+collateral_rows = st.lists(
+    st.tuples(st.integers(0, ASSETS - 1), amounts, st.integers(1, 9_900)), max_size=4
+)
+debt_rows = st.lists(st.tuples(st.integers(0, ASSETS - 1), amounts), max_size=4)
+changes = st.lists(st.tuples(st.integers(0, 30), collateral_rows, debt_rows), max_size=60)
+factors = st.lists(
+    st.one_of(st.floats(1e-6, 1e6), st.just(math.nan)), min_size=ASSETS, max_size=ASSETS
+)
+
+
+def address(number: int) -> Address:
+    return Address(number.to_bytes(20, "big"))
+
+
+def naive(collateral, debt, collateral_factors, debt_factors) -> float:
+    if not debt:
+        return math.inf
+    have = sum(float(a) * t / 10_000 * collateral_factors[i] for i, a, t in collateral)
+    owe = sum(float(a) * debt_factors[i] for i, a in debt)
+    return have / owe
+
+
+@given(changes, factors, factors)
+def test_screen_equals_a_plain_loop(history, collateral_factors, debt_factors) -> None:
+    columns = Columns()
+    held: dict[Address, tuple[list, list]] = {}
+    for number, collateral, debt in history:
+        columns.replace(address(number), collateral, debt)
+        if debt or address(number) in held:
+            held[address(number)] = (collateral, debt)
+    health = columns.health(np.array(collateral_factors), np.array(debt_factors))
+    assert len(health) == len(columns) == len(held)
+    for value, (collateral, debt) in zip(health, held.values(), strict=True):
+        expected = naive(collateral, debt, collateral_factors, debt_factors)
+        assert (math.isnan(value) and math.isnan(expected)) or math.isclose(
+            value, expected, rel_tol=1e-11
+        )
+
+
+@given(changes, factors, factors, st.floats(0.5, 2.0))
+def test_no_row_under_the_threshold_is_left_out(history, collateral, debt, threshold) -> None:
+    columns = Columns()
+    for number, collateral_legs, debt_legs in history:
+        columns.replace(address(number), collateral_legs, debt_legs)
+    health = columns.health(np.array(collateral), np.array(debt))
+    found = columns.below(health, threshold)
+    assert len(found) == len(set(found)) == sum(1 for value in health if not value >= threshold)
+
+
+def test_many_changes_keep_the_table_small() -> None:
+    columns = Columns()
+    for step in range(40_000):
+        legs = [(asset, 1 + step, 8_000) for asset in range(1 + step % 3)]
+        columns.replace(address(step % 50), legs, [(0, 7)])
+    assert len(columns) == 50
+    assert columns._collateral._rows.size <= 16_384
+    health = columns.health(np.ones(ASSETS), np.ones(ASSETS))
+    assert health[0] > 0
