@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from keeper.errors import PluginError
 from keeper.ports import Strategy
@@ -39,7 +39,7 @@ class Strategist:
     def __init__(self, seats: Sequence[Seat], on_fault: Callable[[PluginError], None]) -> None:
         self._seats = {seat.name: seat for seat in seats}
         self._on_fault = on_fault
-        self._busy: dict[str, tuple[asyncio.Future[object], int]] = {}
+        self._busy: dict[str, tuple[asyncio.Future[Any], int]] = {}
         # One thread each: a strategy that does not return delays no other.
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=f"strategy-{name}")

@@ -40,7 +40,7 @@ class Head:
     def next_base_fee(self) -> Wei:
         """Return the base fee of the next block (EIP-1559, denominator 8, elasticity 2)."""
         target = self.gas_limit // 2
-        if self.gas_used == target or target == 0:
+        if target in {0, self.gas_used}:
             return self.base_fee
         if self.gas_used > target:
             rise = self.base_fee * (self.gas_used - target) // target // 8
@@ -335,7 +335,7 @@ class Quote:
 
     `proceeds` is what the sale of the collateral brings, `premium` the flash fee, `gas_cost` the
     gas at the next block's fees converted at the protocol's own prices (rounded up), and
-    `net = proceeds − repaid − premium − gas_cost`.
+    `net = proceeds - repaid - premium - gas_cost`.
     """
 
     opportunity: Opportunity
