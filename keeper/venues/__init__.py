@@ -1,0 +1,1 @@
+"""Ways to turn one token into another, one kind of pool per module."""

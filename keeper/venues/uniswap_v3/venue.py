@@ -1,0 +1,149 @@
+"""Uniswap V3 as a venue: found through its factory, kept by logs, quoted in local integers."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from keeper.ports import Reader
+from keeper.types import Drift, FlashKind, FlashSource, Head, Hop, Log, Undo, Watch
+from keeper.units import Address, to_hex
+from keeper.venues.uniswap_v3.fold import fold_pool
+from keeper.venues.uniswap_v3.pool import Pool
+from keeper.venues.uniswap_v3.reads import (
+    STATE_CALLS,
+    answer,
+    find_pools,
+    load_pools,
+    read_state,
+    read_tick,
+    state_calls,
+    tick_call,
+    word_call,
+)
+from keeper.venues.uniswap_v3.swaps import UniswapV3Swaps
+from keeper.venues.uniswap_v3.words import (
+    POOL_CREATED,
+    TOPICS,
+    signed,
+    topic_address,
+    topic_int,
+    unsigned,
+)
+
+FEES = (100, 500, 3000, 10_000)
+"""The fee tiers of the mainnet factory, in millionths."""
+
+
+class UniswapV3:
+    """Every pool of one factory between the given tokens; a new one is followed from its birth."""
+
+    def __init__(
+        self,
+        name: str,
+        factory: Address,
+        tokens: Iterable[Address],
+        fees: Sequence[int] = FEES,
+    ) -> None:
+        self.name = name
+        self.factory = factory
+        self._tokens = frozenset(tokens)
+        self._fees = tuple(fees)
+        self.pools: dict[Address, Pool] = {}
+        self._hops: dict[Address, list[Hop]] = {}
+        self._watch = Watch(frozenset({factory}), TOPICS)
+
+    def watch(self) -> Watch:
+        """Return the factory and every pool known so far."""
+        return self._watch
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        """Find the pools and load them as of exactly this head."""
+        pools = await find_pools(reader, head, self.factory, self._tokens, self._fees)
+        await load_pools(reader, head, pools)
+        self.pools.clear()
+        self.pools.update((pool.address, pool) for pool in pools)
+        self._index()
+
+    def fold(self, log: Log) -> Undo | None:
+        """Apply one log of the factory or of a pool."""
+        if log.address == self.factory:
+            return self._created(log) if log.topics[0] == POOL_CREATED else None
+        pool = self.pools.get(log.address)
+        return None if pool is None else fold_pool(pool, log)
+
+    def hops(self, token_in: Address) -> Sequence[Hop]:
+        """Return every pool that takes a token, as a conversion out of it."""
+        return self._hops.get(token_in, ())
+
+    def begin(self) -> UniswapV3Swaps:
+        """Return a scratch state on which sales can be tried one after another."""
+        return UniswapV3Swaps(self.pools)
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        """Return pools that lend the token (UniswapV3Pool.sol: flash), each at its own fee."""
+        return [
+            FlashSource(FlashKind.UNISWAP_V3, pool.address, token, held, pool.fee)
+            for pool in self.pools.values()
+            if pool.at.liquidity and token in {pool.token0, pool.token1}
+            if (held := pool.balance0 if token == pool.token0 else pool.balance1) > 0
+        ]
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        """Compare random pools with the chain: price, liquidity, balances, a word and a tick.
+
+        A balance above ours is a gift the pool does not account for; only one below is drift.
+        """
+        rng = random.Random(seed)
+        known = sorted(self.pools)
+        pools = [self.pools[address] for address in rng.sample(known, min(sample, len(known)))]
+        drifts = []
+        for pool in pools:
+            number = rng.choice(pool.order) if pool.order else pool.at.tick // pool.spacing
+            word = number >> 8
+            calls = [*state_calls(pool), word_call(pool, word), tick_call(pool, number)]
+            results = await reader.multicall(calls, head.hash)
+            at, balance0, balance1 = read_state(results[:STATE_CALLS])
+            gross, net = read_tick(results[STATE_CALLS + 1])
+            held_gross, held_net = pool.ticks.get(number, (0, 0))
+            pairs = {
+                "sqrt price": (pool.at.price, at.price),
+                "tick": (pool.at.tick, at.tick),
+                "liquidity": (pool.at.liquidity, at.liquidity),
+                "balance0": (pool.balance0, min(balance0, pool.balance0)),
+                "balance1": (pool.balance1, min(balance1, pool.balance1)),
+                f"bitmap {word}": (pool.word(word), answer(results[STATE_CALLS], "tickBitmap")[0]),
+                f"tick {number} gross": (held_gross, gross),
+                f"tick {number} net": (held_net, net),
+            }
+            drifts += [
+                Drift(f"{self.name} {to_hex(pool.address)} {what}", held, actual)
+                for what, (held, actual) in pairs.items()
+                if held != actual
+            ]
+        return drifts
+
+    def _created(self, log: Log) -> Undo | None:
+        token0, token1 = topic_address(log.topics[1]), topic_address(log.topics[2])
+        fee = topic_int(log.topics[3])
+        if not {token0, token1} <= self._tokens or fee not in self._fees:
+            return None
+        spacing, address = unsigned(log.data)
+        pool = Pool(Address(address.to_bytes(20, "big")), token0, token1, fee, signed(spacing))
+        self.pools[pool.address] = pool
+        self._index()
+        return self._forget(pool.address)
+
+    def _forget(self, address: Address) -> Callable[[], None]:
+        def undo() -> None:
+            del self.pools[address]
+            self._index()
+
+        return undo
+
+    def _index(self) -> None:
+        self._watch = Watch(frozenset({self.factory, *self.pools}), TOPICS)
+        self._hops = {}
+        for pool in self.pools.values():
+            pair = (pool.token0, pool.token1)
+            for token_in, token_out in (pair, pair[::-1]):
+                hop = Hop(self.name, pool.address, token_in, token_out)
+                self._hops.setdefault(token_in, []).append(hop)
