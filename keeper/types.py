@@ -58,7 +58,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One event log as bytes; `index` is its position in the block."""
+    """One event log as bytes; `index` is its position in the block.
+
+    `timestamp` is the block's. Every log that is folded carries it, since interest accrues by it;
+    logs read over a range may have 0.
+    """
 
     address: Address
     topics: tuple[bytes, ...]
@@ -67,6 +71,7 @@ class Log:
     block_hash: Hash
     index: int
     tx_hash: Hash = Hash(b"")
+    timestamp: int = 0
 
 
 @dataclass(frozen=True, slots=True)
