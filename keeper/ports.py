@@ -1,11 +1,10 @@
 """Every seam of the keeper, as a `Protocol`; nobody inherits from us."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from keeper.types import (
     Bid,
@@ -66,9 +65,7 @@ class Reader(Protocol):
         """Return what a call returns at a block's hash; raise `RpcError` when it reverts."""
         ...
 
-    async def multicall(
-        self, calls: Sequence[Call], block: Hash | None = None
-    ) -> list[CallResult]:
+    async def multicall(self, calls: Sequence[Call], block: Hash | None = None) -> list[CallResult]:
         """Return one result per call, all at one block, through Multicall3 in as few requests as fit."""
         ...
 
@@ -80,9 +77,7 @@ class Reader(Protocol):
         """Return an account's code."""
         ...
 
-    async def storage(
-        self, address: Address, slot: int, block: Hash | None = None
-    ) -> bytes:
+    async def storage(self, address: Address, slot: int, block: Hash | None = None) -> bytes:
         """Return one storage word."""
         ...
 
@@ -102,9 +97,7 @@ class Source(Protocol):
         """Apply one log; return what takes it back, or None when nothing changed."""
         ...
 
-    async def audit(
-        self, reader: Reader, head: Head, sample: int, seed: int
-    ) -> list[Drift]:
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare a random sample with the chain at the head the state stands at."""
         ...
 
@@ -207,9 +200,7 @@ class LendingProtocol(Source, Protocol):
         """Return and forget the borrowers whose legs changed since the last call, undo included."""
         ...
 
-    def legs(
-        self, borrower: Address
-    ) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
         """Return the rows the float screen holds for a borrower; none without debt."""
         ...
 
@@ -222,9 +213,7 @@ class LendingProtocol(Source, Protocol):
         """
         ...
 
-    def position(
-        self, borrower: Address, prices: Prices, at: NextBlock
-    ) -> Position | None:
+    def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
         """Return the exact position at the next block; None when a price it needs was not read."""
         ...
 
@@ -276,11 +265,9 @@ class Swaps(Protocol):
 class Strategy(Protocol):
     """Chooses and bids; pure and synchronous, written against the `keeper` package alone.
 
-    `Config` is a pydantic model; an instance is given to the constructor. `size` and `limits` are
-    optional (see `strategies/README.md`).
+    A strategy class has a nested pydantic model `Config`; its constructor takes one instance of it
+    (see `strategies/README.md`).
     """
-
-    Config: ClassVar[type[BaseModel]]
 
     def select(self, view: View) -> Iterable[Opportunity | Skip]:
         """Return what to price, and a `Skip` for what not."""

@@ -3,8 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from keeper.book.columns import Columns
 from keeper.units import Address
@@ -30,7 +29,7 @@ def naive(collateral, debt, collateral_factors, debt_factors) -> float:
         return math.inf
     have = sum(float(a) * t / 10_000 * collateral_factors[i] for i, a, t in collateral)
     owe = sum(float(a) * debt_factors[i] for i, a in debt)
-    return have / owe
+    return float(have / owe)
 
 
 @given(changes, factors, factors)

@@ -46,6 +46,10 @@ def quote(strategy: str, number: int, net: int) -> Quote:
     return Quote(opportunity, (), (), flash, TOKEN, 0, 0, 0, 0, 0, net, Usd(net), 1, Usd(net))
 
 
+def no_fault(error: PluginError) -> None:
+    pytest.fail(str(error))
+
+
 class Everything:
     class Config(BaseModel):
         pass
@@ -76,7 +80,7 @@ class Stuck(Everything):
 
 
 async def test_a_choice_carries_its_strategy_and_limits() -> None:
-    strategist = Strategist([Seat("all", Everything())], pytest.fail)
+    strategist = Strategist([Seat("all", Everything())], no_fault)
     choices, skips = await strategist.select(view(3))
     assert [choice.opportunity.strategy for choice in choices] == ["all"] * 3
     assert {choice.limits.minimum_profit for choice in choices} == {1}
@@ -86,7 +90,7 @@ async def test_a_choice_carries_its_strategy_and_limits() -> None:
 
 async def test_a_seat_sees_only_its_markets() -> None:
     seat = Seat("other", Everything(), markets=frozenset({"elsewhere"}))
-    strategist = Strategist([seat], pytest.fail)
+    strategist = Strategist([seat], no_fault)
     assert await strategist.select(view(3)) == ([], [])
     strategist.close()
 
@@ -119,7 +123,7 @@ async def test_an_overrun_skips_and_a_strategy_that_never_returns_is_disabled() 
 
 async def test_the_higher_net_wins_a_position() -> None:
     seats = [Seat("low", Everything()), Seat("high", Everything())]
-    strategist = Strategist(seats, pytest.fail)
+    strategist = Strategist(seats, no_fault)
     quotes = [quote("low", 1, 10), quote("high", 1, 20), quote("low", 2, 5)]
     bids, skips = await strategist.bid(quotes, view(2))
     assert [(held.opportunity.strategy, held.net) for held, _ in bids] == [("high", 20), ("low", 5)]
