@@ -1,0 +1,44 @@
+"""One schema for TOML, environment and flags."""
+
+from keeper.config.complaint import complain
+from keeper.config.fields import Endpoint, parse_address
+from keeper.config.load import Loaded, chain_named, load, shown, shown_lines
+from keeper.config.schema import (
+    Chain,
+    Fees,
+    Http,
+    Journal,
+    Limits,
+    Logging,
+    Market,
+    Settings,
+    StrategyTable,
+    Table,
+    Venue,
+    Wallet,
+    default_home,
+)
+
+__all__ = [
+    "Chain",
+    "Endpoint",
+    "Fees",
+    "Http",
+    "Journal",
+    "Limits",
+    "Loaded",
+    "Logging",
+    "Market",
+    "Settings",
+    "StrategyTable",
+    "Table",
+    "Venue",
+    "Wallet",
+    "chain_named",
+    "complain",
+    "default_home",
+    "load",
+    "parse_address",
+    "shown",
+    "shown_lines",
+]

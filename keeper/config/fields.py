@@ -1,0 +1,125 @@
+"""Field types of the configuration: addresses, exact amounts, endpoints that hide their keys."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from eth_utils.address import to_checksum_address
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from keeper.units import ZERO_ADDRESS, Address
+
+SCHEMES = ("ws", "wss", "http", "https")
+
+
+def parse_address(value: object) -> bytes:
+    """Return the 20 bytes of an address; mixed case must carry a correct EIP-55 checksum."""
+    if isinstance(value, bytes) and len(value) == 20:
+        return value
+    if not isinstance(value, str):
+        # pydantic turns a ValueError, not a TypeError, into a validation error
+        raise ValueError("must be an address in quotes, 0x and 40 hex digits")  # noqa: TRY004
+    try:
+        raw = bytes.fromhex(value.removeprefix("0x"))
+    except ValueError:
+        raw = b""
+    if len(raw) != 20 or not value.startswith("0x") or len(value) != 42:
+        raise ValueError("must be an address, 0x and 40 hex digits")
+    digits = value[2:]
+    if digits not in {digits.lower(), digits.upper()} and value != to_checksum_address(raw):
+        raise ValueError("has a wrong checksum: a digit was mistyped")
+    if raw == ZERO_ADDRESS:
+        raise ValueError("is the zero address")
+    return raw
+
+
+EvmAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address),
+    PlainSerializer(to_checksum_address, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}),
+]
+"""Raw bytes inside, checksummed text in files and on screens."""
+
+
+def scale(value: Decimal, decimals: int) -> int:
+    """Return a decimal amount in its smallest unit, exactly; the field forbids finer digits."""
+    return int(value.scaleb(decimals))
+
+
+def _no_finer(decimals: int, unit: str) -> AfterValidator:
+    def check(value: Decimal) -> Decimal:
+        if value != round(value, decimals):
+            raise ValueError(f"has more than {decimals} decimals of {unit}")
+        return value
+
+    return AfterValidator(check)
+
+
+# 10**15 dollars or ether is past anything real and keeps every scaled value within Decimal's digits
+_Amount = Annotated[Decimal, Field(lt=10**15, allow_inf_nan=False)]
+UsdAmount = Annotated[_Amount, _no_finer(8, "a dollar")]
+EtherAmount = Annotated[_Amount, _no_finer(18, "an ether")]
+GweiAmount = Annotated[_Amount, _no_finer(9, "a gwei")]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+class Endpoint(BaseModel):
+    """One JSON-RPC endpoint; the URL may hold an API key, so only the alias is ever shown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: SecretStr
+    alias: str = Field(default="", pattern=r"^[A-Za-z0-9_.:#-]{0,64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _has_host(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value().strip()
+        try:
+            parts = urlsplit(text)
+            valid = bool(parts.hostname) and parts.port != 0 and parts.scheme in SCHEMES
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError("must be a URL such as wss://host/key (ws, wss, http or https)")
+        return SecretStr(text)
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.alias:
+            return self
+        return self.model_copy(update={"alias": self.host})
+
+    @property
+    def host(self) -> str:
+        """Return host and port, without user, path or query."""
+        parts = urlsplit(self.url.get_secret_value())
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+    @property
+    def is_socket(self) -> bool:
+        """Return whether the endpoint is a WebSocket."""
+        return urlsplit(self.url.get_secret_value()).scheme in {"ws", "wss"}
+
+    @field_serializer("url")
+    def _hide(self, url: SecretStr) -> str:
+        return f"{urlsplit(url.get_secret_value()).scheme}://{self.host}/…"

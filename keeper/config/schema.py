@@ -1,0 +1,249 @@
+"""The schema of `keeper.toml`: every option once, with its default; nothing else reads options."""
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from keeper.config.fields import (
+    Endpoint,
+    EtherAmount,
+    EvmAddress,
+    GweiAmount,
+    UsdAmount,
+    UserPath,
+    scale,
+)
+from keeper.errors import ConfigError
+from keeper.units import Address, Usd, Wei
+
+MULTICALL3 = Address(bytes.fromhex("cA11bde05977b3631167028862bE2a173976CA11"))
+TRANSACTION_GAS_CAP = 16_777_216
+"""EIP-7825: no transaction may ask for more gas."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+"""A table's own name; it becomes a metric label."""
+
+
+def default_home(env: Mapping[str, str] = os.environ) -> Path:
+    """Return where the keeper keeps its state: KEEPER_HOME, else the XDG data folder."""
+    if env.get("KEEPER_HOME"):
+        return Path(env["KEEPER_HOME"]).expanduser()
+    data = env.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "keeper"
+
+
+class Table(BaseModel):
+    """A table of the file: closed, frozen, and silent about values in its errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Http(Table):
+    """Where metrics and status are served; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535)
+
+
+class Journal(Table):
+    """The durable record."""
+
+    home: UserPath = Field(default_factory=default_home)
+    keep_days: int = Field(default=90, ge=1)
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _default_when_empty(cls, value: object) -> object:
+        return default_home() if value == "" else value
+
+
+class Logging(Table):
+    """How much is logged and in which form; `auto` is for people on a terminal, else JSON."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Limits(Table):
+    """What the keeper never exceeds, whatever a strategy says."""
+
+    minimum_profit_usd: UsdAmount = Field(default=Decimal(5), gt=0)
+    largest_repay_usd: UsdAmount = Field(default=Decimal(1_000_000), gt=0)
+    gas_ether_per_transaction: EtherAmount = Field(default=Decimal("0.05"), gt=0)
+    gas_ether_per_day: EtherAmount = Field(default=Decimal("0.5"), gt=0)
+    stop_after_reverts: int = Field(default=3, ge=1)
+    kill_file: UserPath = Path("KILL")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.gas_ether_per_transaction > self.gas_ether_per_day:
+            raise ValueError("gas_ether_per_transaction is more than gas_ether_per_day")
+        if self.minimum_profit_usd > self.largest_repay_usd:
+            raise ValueError("minimum_profit_usd is more than largest_repay_usd")
+        return self
+
+    @property
+    def minimum_profit(self) -> Usd:
+        """Return the least profit of a liquidation after all costs."""
+        return Usd(scale(self.minimum_profit_usd, 8))
+
+    @property
+    def largest_repay(self) -> Usd:
+        """Return the most repaid in one transaction."""
+        return Usd(scale(self.largest_repay_usd, 8))
+
+    @property
+    def gas_wei_per_transaction(self) -> Wei:
+        """Return the most one transaction's gas may cost."""
+        return Wei(scale(self.gas_ether_per_transaction, 18))
+
+    @property
+    def gas_wei_per_day(self) -> Wei:
+        """Return the most the gas of one day may cost."""
+        return Wei(scale(self.gas_ether_per_day, 18))
+
+
+class Wallet(Table):
+    """The operator's key: a keystore file, its password given by reference only."""
+
+    keystore: UserPath
+    password_file: UserPath | None = None
+    password_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if (self.password_file is None) == (self.password_env is None):
+            raise ValueError("needs exactly one of password_file and password_env")
+        return self
+
+    def password(self, env: Mapping[str, str] = os.environ) -> str:
+        """Return the keystore's password; raise `ConfigError` when it cannot be read."""
+        if self.password_env is not None:
+            if self.password_env not in env:
+                raise ConfigError(
+                    f"environment variable {self.password_env} is not set",
+                    "wallet.password_env names it",
+                )
+            return env[self.password_env]
+        try:
+            return Path(str(self.password_file)).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{self.password_file}: cannot read the password ({type(error).__name__})",
+                "check wallet.password_file",
+            ) from None
+
+
+class Fees(Table):
+    """EIP-1559 fees and the gas one batch may use."""
+
+    max_fee_gwei: GweiAmount = Field(default=Decimal(200), gt=0)
+    priority_fee_gwei: GweiAmount = Field(default=Decimal("0.1"), ge=0)
+    gas_cap: int = Field(default=15_000_000, ge=100_000, le=TRANSACTION_GAS_CAP)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.priority_fee_gwei > self.max_fee_gwei:
+            raise ValueError("priority_fee_gwei is more than max_fee_gwei")
+        return self
+
+    @property
+    def max_fee(self) -> Wei:
+        """Return the most paid per gas, in wei."""
+        return Wei(scale(self.max_fee_gwei, 9))
+
+    @property
+    def priority_fee(self) -> Wei:
+        """Return the usual priority fee per gas, in wei."""
+        return Wei(scale(self.priority_fee_gwei, 9))
+
+
+class Market(Table):
+    """One market of one lending protocol."""
+
+    protocol: str
+    pool: EvmAddress
+    first_block: int = Field(default=0, ge=0)
+
+
+class Venue(Table):
+    """One exchange collateral can be sold on; `hubs` are tokens routes may pass through."""
+
+    venue: str
+    factory: EvmAddress
+    fees: tuple[int, ...] = (100, 500, 3000, 10000)
+    hubs: tuple[EvmAddress, ...] = ()
+
+
+class Chain(Table):
+    """One chain: how to reach it, what to pay with, what to watch."""
+
+    chain_id: int = Field(ge=1)
+    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
+    contract: EvmAddress | None = None
+    wrapped_native: EvmAddress | None = None
+    multicall: EvmAddress = Field(default_factory=lambda: MULTICALL3)
+    block_time: int = Field(default=12, ge=1)
+    poll_seconds: float = Field(default=1.0, gt=0)
+    wallet: Wallet | None = None
+    fees: Fees = Fees()
+    markets: dict[Name, Market] = Field(default_factory=dict)
+    venues: dict[Name, Venue] = Field(default_factory=dict)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _distinct(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        seen: dict[str, int] = {}
+        named = []
+        for endpoint in endpoints:
+            count = seen[endpoint.alias] = seen.get(endpoint.alias, 0) + 1
+            alias = f"{endpoint.alias}#{count}" if count > 1 else endpoint.alias
+            named.append(endpoint.model_copy(update={"alias": alias}))
+        return tuple(named)
+
+
+class StrategyTable(BaseModel):
+    """One instance of a strategy; what is not named here belongs to the strategy's own `Config`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    use: str
+    chains: frozenset[str] | None = None
+    protocols: frozenset[str] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the strategy's own options, not yet validated."""
+        return dict(self.model_extra or {})
+
+
+class Settings(Table):
+    """Everything an operator can say."""
+
+    mode: Literal["dry", "live"] = "dry"
+    http: Http = Http()
+    journal: Journal = Field(default_factory=Journal)
+    log: Logging = Logging()
+    limits: Limits = Limits()
+    chains: dict[Name, Chain] = Field(default_factory=dict)
+    strategies: dict[Name, StrategyTable] = Field(
+        default_factory=lambda: {"profitability": StrategyTable(use="profitability")}
+    )
+
+    @model_validator(mode="after")
+    def _known_chains(self) -> Self:
+        for name, strategy in self.strategies.items():
+            for chain in sorted((strategy.chains or frozenset()) - self.chains.keys()):
+                raise ValueError(
+                    f"strategies.{name}.chains names {chain!r}, which is no chain here"
+                )
+        return self
+
+    @property
+    def kill_file(self) -> Path:
+        """Return the file whose existence stops sending; a bare name stands in the home folder."""
+        return self.journal.home / self.limits.kill_file
