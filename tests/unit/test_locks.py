@@ -1,0 +1,71 @@
+"""The lock files agree with each other and with pyproject.toml, and name no machine."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def stanzas(lock: str) -> dict[str, str]:
+    """Return each pinned requirement, marker included, with its hash lines."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
+    found = re.findall(r"^(\S[^\\\n]*?) *\\\n((?:    --hash=\S+(?: \\)?\n)+)", text, re.MULTILINE)
+    assert "".join(f"{pin} \\\n{hashes}" for pin, hashes in found) == text
+    return dict(found)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_pins_and_hashes_everything(lock: str) -> None:
+    pins = [Requirement(pin) for pin in stanzas(lock)]
+    assert len(pins) > 40
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_names_no_index_and_no_machine(lock: str) -> None:
+    assert not re.search(r"://|--index|--find-links|(?<![\w.-])/\w", (ROOT / lock).read_text())
+
+
+def test_development_lock_keeps_what_the_run_lock_chose() -> None:
+    run, development = (
+        {(pin.partition(" ;")[0], hashes) for pin, hashes in stanzas(lock).items()}
+        for lock in LOCKS
+    )
+    assert run <= development
+
+
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [
+        ("requirements.lock", PROJECT["project"]["dependencies"]),
+        ("requirements-dev.lock", PROJECT["dependency-groups"]["dev"]),
+    ],
+)
+def test_lock_meets_the_declared_ranges(lock: str, wanted: list[str]) -> None:
+    pinned = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in map(Requirement, stanzas(lock))
+    }
+    for requirement in map(Requirement, wanted):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement} has {version}"
+
+
+def test_locked_prints_a_package_with_its_hashes() -> None:
+    done = subprocess.run(
+        [ROOT / ".ci" / "locked", "hatchling", "pluggy"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pins = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [re.split("==", pin)[0] for pin in pins] == ["hatchling", "pluggy"]
+    assert done.stdout.count("--hash=sha256:") >= len(pins)

@@ -1,0 +1,95 @@
+"""The built wheel, in an empty environment, in a folder that has a `strategies/` of its own."""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+SHIPPED = {
+    "keeper.strategies": "profitability",
+    "keeper.protocols": "aave-v3",
+    "keeper.venues": "uniswap-v3",
+}
+WHERE = """
+import sys
+from importlib.metadata import entry_points
+for group in sys.argv[1:]:
+    for point in entry_points(group=group):
+        print(point.name, sys.modules[point.load().__module__].__file__, sep="=")
+"""
+
+
+def output(*command: str | Path, cwd: Path) -> str:
+    """Run a command that must succeed and return what it printed."""
+    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    output(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=ROOT)
+    (built,) = folder.glob("keeper-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the environment's folder of scripts; in it the run lock and the wheel, no more."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder, with_pip=False, symlinks=True)
+    scripts = folder / "bin"
+    install = (BIN / "uv", "pip", "install", "--quiet", "--python", scripts / "python")
+    output(*install, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=folder)
+    output(*install, "--no-deps", wheel, cwd=folder)
+    return scripts
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Return a folder where an operator keeps strategies of their own, one of the same name."""
+    mine = tmp_path / "strategies"
+    mine.mkdir()
+    (mine / "__init__.py").write_text("")
+    (mine / "mine.py").write_text("class Mine: ...\n")
+    (mine / "profitability.py").write_text("raise SystemExit('not the shipped strategy')\n")
+    return tmp_path
+
+
+def test_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("keeper", "strategies")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert packed == sources
+    assert "keeper/py.typed" in packed
+
+
+def test_plugins_lists_what_is_shipped(installed: Path, elsewhere: Path) -> None:
+    listed = output(installed / "keeper", "plugins", cwd=elsewhere)
+    for name in SHIPPED.values():
+        assert name in listed
+
+
+def test_module_run_is_not_shadowed_by_the_folder(installed: Path, elsewhere: Path) -> None:
+    listed = output(installed / "python", "-m", "keeper", "plugins", cwd=elsewhere)
+    for name in SHIPPED.values():
+        assert name in listed
+
+
+def test_plugins_load_from_the_installed_package(installed: Path, elsewhere: Path) -> None:
+    printed = output(installed / "python", "-I", "-c", WHERE, *SHIPPED, cwd=elsewhere)
+    files = dict(line.split("=", 1) for line in printed.splitlines())
+    assert set(files) == set(SHIPPED.values())
+    environment = installed.parent.resolve()
+    for name, file in files.items():
+        assert Path(file).resolve().is_relative_to(environment), f"{name} came from {file}"
