@@ -1,10 +1,9 @@
 """Every seam of the keeper, as a `Protocol`; nobody inherits from us."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keeper.types import (
     Bid,
@@ -32,6 +31,11 @@ from keeper.types import (
     Watch,
 )
 from keeper.units import Address, Bps, Hash
+
+if TYPE_CHECKING:
+    # The public face stands on this module and has to stay light.
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Clock(Protocol):
@@ -178,7 +182,11 @@ class LendingProtocol(Source, Protocol):
 
     market: str
     protocol: str
-    oracle: Oracle
+
+    @property
+    def oracle(self) -> Oracle:
+        """Return the market's prices."""
+        ...
 
     def calls(self) -> Sequence[Call]:
         """Return reads to add to each head's multicall (a sentinel, say); often none."""
@@ -241,7 +249,7 @@ class Venue(Source, Protocol):
         """Return every known conversion out of a token."""
         ...
 
-    def begin(self) -> "Swaps":
+    def begin(self) -> Swaps:
         """Return a scratch copy of pool state on which sales can be tried one after another."""
         ...
 
