@@ -1,0 +1,262 @@
+"""The book: dispatch, undo, the screen's margin, causes, and prices that could not be read."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from keeper.book.book import UNDO_DEPTH, Book
+from keeper.errors import InvariantError
+from keeper.ports import CollateralRow, DebtRow, Reader, Terms
+from keeper.types import (
+    Call,
+    CallResult,
+    Cause,
+    Drift,
+    FlashSource,
+    Head,
+    Log,
+    NextBlock,
+    Position,
+    Prices,
+    Reason,
+    Skip,
+    Token,
+    Undo,
+    Watch,
+)
+from keeper.units import WAD, Address, Hash, Wad, Wei
+
+TOKEN = Token(Address(b"\x01" * 20), "TKN", 18)
+LEDGER = Address(b"\xaa" * 20)
+FEED = Address(b"\xbb" * 20)
+TOPIC = b"\x0f" * 32
+UNIT = 10**8
+
+
+def head(number: int, fork: int = 0, parent_fork: int = 0) -> Head:
+    return Head(
+        number,
+        block_hash(number, fork),
+        block_hash(number - 1, parent_fork),
+        12 * number,
+        Wei(1),
+        0,
+        30_000_000,
+    )
+
+
+def block_hash(number: int, fork: int = 0) -> Hash:
+    return Hash(bytes([fork]) + (number + 1).to_bytes(31, "big"))
+
+
+def log(at: Head, borrower: int, debt: int, address: Address = LEDGER) -> Log:
+    data = borrower.to_bytes(20, "big") + debt.to_bytes(32, "big")
+    return Log(address, (TOPIC,), data, at.number, at.hash, 0)
+
+
+class OnePriceOracle:
+    """Prices the one token from the one read."""
+
+    def watch(self) -> Watch:
+        return Watch(frozenset({FEED}), frozenset({TOPIC}))
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        raise NotImplementedError
+
+    def fold(self, log: Log) -> Undo | None:
+        return None
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        return [Drift("price", 1, 2)]
+
+    def calls(self) -> Sequence[Call]:
+        return [Call(FEED, b"price")]
+
+    def prices(self, results: Sequence[CallResult], head: Head) -> Prices:
+        read = {TOKEN.address: int.from_bytes(results[0].data, "big")} if results[0].ok else {}
+        return Prices("m", UNIT, read, head.hash)
+
+
+class LoanLedger:
+    """Every borrower has 100 tokens of collateral at a threshold of 80 %; debt grows 1 % a second."""
+
+    market = "m"
+    protocol = "p"
+
+    def __init__(self) -> None:
+        self.oracle = OnePriceOracle()
+        self.debts: dict[Address, int] = {}
+        self.dirty: set[Address] = set()
+
+    def watch(self) -> Watch:
+        return Watch(frozenset({LEDGER}), frozenset({TOPIC}))
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        raise NotImplementedError
+
+    def fold(self, log: Log) -> Undo | None:
+        borrower = Address(log.data[:20])
+        before = self.debts.get(borrower, 0)
+        self.debts[borrower] = int.from_bytes(log.data[20:], "big")
+        self.dirty.add(borrower)
+
+        def undo() -> None:
+            self.debts[borrower] = before
+            self.dirty.add(borrower)
+
+        return undo
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        return []
+
+    def calls(self) -> Sequence[Call]:
+        return [Call(LEDGER, b"sentinel")]
+
+    def observe(self, results: Sequence[CallResult], head: Head) -> None:
+        assert [result.data for result in results] == [b"up"]
+
+    def tokens(self) -> Mapping[Address, Token]:
+        return {TOKEN.address: TOKEN}
+
+    def borrowers(self) -> int:
+        return sum(1 for debt in self.debts.values() if debt)
+
+    def changed(self) -> set[Address]:
+        dirty, self.dirty = self.dirty, set()
+        return dirty
+
+    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+        debt = self.debts[borrower]
+        return ([(0, 100 * WAD, 8_000)], [(1, debt)]) if debt else ([], [])
+
+    def factors(
+        self, prices: Prices, at: NextBlock
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        price = prices.get(TOKEN.address)
+        value = np.nan if price is None else price / WAD
+        growth = 1 + at.timestamp / 100
+        return np.array([value, 0.0]), np.array([0.0, UNIT / WAD * growth])
+
+    def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
+        price = prices.get(TOKEN.address)
+        if price is None:
+            return None
+        debt = self.debts[borrower] * UNIT * (100 + at.timestamp) // 100 // WAD
+        collateral = 100 * price
+        health = Wad(collateral * 8_000 * WAD // 10_000 // debt)
+        return Position("m", "p", borrower, (), (), collateral, debt, health)
+
+    def pairs(
+        self, position: Position, prices: Prices, at: NextBlock
+    ) -> tuple[Sequence[Terms], Sequence[Skip]]:
+        return (), ()
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        return ()
+
+    def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
+        raise NotImplementedError
+
+
+def answers(price: int | None) -> list[CallResult]:
+    priced = (
+        CallResult(False, b"") if price is None else CallResult(True, price.to_bytes(32, "big"))
+    )
+    return [priced, CallResult(True, b"up")]
+
+
+def standing() -> tuple[Book, LoanLedger]:
+    ledger = LoanLedger()
+    book = Book("test", [ledger], [], TOKEN)
+    book.stand_at(head(0))
+    return book, ledger
+
+
+def at(timestamp: int) -> NextBlock:
+    return NextBlock(1, timestamp, Wei(1))
+
+
+def test_a_log_reaches_its_source_and_undo_takes_it_back() -> None:
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), 7, 50 * WAD)])
+    book.fold(head(2), [log(head(2), 7, 60 * WAD), log(head(2), 8, 1), log(head(2), 9, 2, FEED)])
+    assert ledger.borrowers() == 2
+    book.undo()
+    assert book.head == head(1)
+    assert ledger.borrowers() == 1
+    assert ledger.debts[Address((7).to_bytes(20, "big"))] == 50 * WAD
+
+
+def test_a_block_that_does_not_follow_is_refused() -> None:
+    book, _ = standing()
+    with pytest.raises(InvariantError, match="does not follow"):
+        book.fold(head(1, parent_fork=1), [])
+    with pytest.raises(InvariantError, match="does not follow"):
+        book.fold(head(2), [])
+
+
+def test_a_reorg_deeper_than_held_is_an_error() -> None:
+    book, _ = standing()
+    for number in range(1, UNDO_DEPTH + 10):
+        book.fold(head(number), [])
+    for _ in range(UNDO_DEPTH - 1):
+        book.undo()
+    with pytest.raises(InvariantError, match="deeper"):
+        book.undo()
+
+
+def view_at(book: Book, price: int | None, timestamp: int):
+    book.observe(book.reads(), answers(price), head(1))
+    return book.view(at(timestamp), 100)
+
+
+def test_the_cause_tells_position_price_and_interest_apart() -> None:
+    book, _ = standing()
+    book.fold(
+        head(1), [log(head(1), 7, 70 * WAD), log(head(1), 8, 79 * WAD), log(head(1), 9, 90 * WAD)]
+    )
+    view, _ = view_at(book, UNIT, 0)
+    assert {risk.position.borrower[-1]: risk.cause for risk in view.at_risk} == {9: Cause.POSITION}
+    view, _ = view_at(book, UNIT, 2)
+    causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    assert causes == {9: Cause.POSITION, 8: Cause.INTEREST}
+    view, _ = view_at(book, UNIT * 8 // 10, 2)
+    causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    assert causes == {9: Cause.POSITION, 8: Cause.INTEREST, 7: Cause.PRICE}
+    assert [risk.position.borrower[-1] for risk in view.at_risk] == [9, 8, 7]
+
+
+def test_a_position_of_exactly_one_is_healthy() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), 7, 80 * WAD), log(head(1), 8, 80 * WAD + 10**11)])
+    view, _ = view_at(book, UNIT, 0)
+    assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
+
+
+def test_an_unread_price_is_a_skip_and_never_zero() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), 7, 10 * WAD), log(head(1), 8, 0)])
+    view, skips = view_at(book, None, 0)
+    assert view.at_risk == ()
+    assert [(skip.borrower[-1], skip.reason) for skip in skips] == [(7, Reason.NO_PRICE)]
+    assert view.price("m", TOKEN.address) is None
+
+
+def test_undo_reaches_the_screen() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), 7, 70 * WAD)])
+    assert view_at(book, UNIT, 0)[0].at_risk == ()
+    book.fold(head(2), [log(head(2), 7, 99 * WAD)])
+    assert len(view_at(book, UNIT, 0)[0].at_risk) == 1
+    book.undo()
+    assert view_at(book, UNIT, 0)[0].at_risk == ()
+
+
+def test_positions_are_worst_first_and_limited() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, number * WAD) for number in range(1, 80)])
+    book.observe(book.reads(), answers(UNIT), head(1))
+    found = book.positions(at(0), below=1.1, limit=3)
+    assert [position.borrower[-1] for position in found] == [79, 78, 77]
