@@ -1,0 +1,96 @@
+"""What a strategy imports: the nouns of the line, the two seams it meets, units and errors.
+
+Everything else in the package is internal and may change between releases; this face changes only
+together with `PLUGIN_API`.
+"""
+
+from keeper.errors import ConfigError, KeeperError, PluginError
+from keeper.ports import Strategy, Terms
+from keeper.types import (
+    AtRisk,
+    Bid,
+    Cause,
+    CollateralLeg,
+    DebtLeg,
+    FlashKind,
+    FlashSource,
+    Head,
+    Hop,
+    Limits,
+    NextBlock,
+    Opportunity,
+    Position,
+    Prices,
+    Quote,
+    Reason,
+    Seizure,
+    Skip,
+    Step,
+    Token,
+    View,
+)
+from keeper.units import (
+    BPS,
+    RAY,
+    USD,
+    WAD,
+    Address,
+    Bps,
+    Hash,
+    Ray,
+    Usd,
+    Wad,
+    Wei,
+    convert_down,
+    convert_up,
+    mul_div_down,
+    mul_div_up,
+)
+
+PLUGIN_API = 1
+"""Rises when this face changes in a way that can break a plug-in."""
+
+__all__ = [
+    "BPS",
+    "PLUGIN_API",
+    "RAY",
+    "USD",
+    "WAD",
+    "Address",
+    "AtRisk",
+    "Bid",
+    "Bps",
+    "Cause",
+    "CollateralLeg",
+    "ConfigError",
+    "DebtLeg",
+    "FlashKind",
+    "FlashSource",
+    "Hash",
+    "Head",
+    "Hop",
+    "KeeperError",
+    "Limits",
+    "NextBlock",
+    "Opportunity",
+    "PluginError",
+    "Position",
+    "Prices",
+    "Quote",
+    "Ray",
+    "Reason",
+    "Seizure",
+    "Skip",
+    "Step",
+    "Strategy",
+    "Terms",
+    "Token",
+    "Usd",
+    "View",
+    "Wad",
+    "Wei",
+    "convert_down",
+    "convert_up",
+    "mul_div_down",
+    "mul_div_up",
+]
