@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 from eth_abi.abi import encode
 
+from keeper.devnet.accounts import Cast
 from keeper.devnet.artifacts import Artifact
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import Chain, Transaction
+from keeper.devnet.model import Market, Uniswap
+from keeper.devnet.prices import read_prices
 from keeper.devnet.reserves import ReserveSpec
 
+_PURSE_USD = 1_000_000_000
 _YEAR = 31_536_000
 _HALF_YEAR = _YEAR // 2
 _PT_DISCOUNT_PER_YEAR = 10**17
@@ -83,6 +87,27 @@ def mint(
         name = "transfer" if token == weth else "mint"
         transactions.append(call(owner, token, f"{name}(address,uint256)", [receiver, amount]))
     chain.send_all(transactions)
+
+
+def fund_traders(chain: Chain, market: Market, uniswap: Uniswap) -> None:
+    """Give the trader and the rival plenty of every token, and the allowances they need."""
+    weth = market.tokens["WETH"].address
+    tokens = list(market.tokens.values())
+    prices = read_prices(chain, market)
+    amounts = [_PURSE_USD * 10**8 * 10**t.decimals // prices[t.symbol] for t in tokens]
+    grants = [
+        (token.address, holder, amount)
+        for token, amount in zip(tokens, amounts, strict=True)
+        for holder in (Cast.TRADER, Cast.RIVAL)
+    ]
+    mint(chain, market.owner, weth, grants)
+    approvals = [
+        call(holder, token.address, "approve(address,uint256)", args)
+        for token in tokens
+        for holder, spender in ((Cast.TRADER, uniswap.router), (Cast.RIVAL, market.pool))
+        for args in ([spender, 0], [spender, 2**256 - 1])
+    ]
+    chain.send_all(approvals)
 
 
 def call(sender: bytes, to: bytes, signature: str, args: Sequence[object]) -> Transaction:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +15,9 @@ from keeper.devnet.borrowers import CrowdSpec, needed_lift, open_crowd, plan_cro
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import BLOCK_SECONDS, CALL_GAS, MAX_FEE, Chain, Mined, Transaction
 from keeper.devnet.deploy_aave import AaveDeployer
-from keeper.devnet.deploy_tokens import Listing, aggregator_code, deploy_listings, mint
+from keeper.devnet.deploy_tokens import Listing, aggregator_code, deploy_listings, fund_traders, mint
 from keeper.devnet.deploy_uniswap import create_pools
-from keeper.devnet.model import Account, Market, Pool, Token, Uniswap
+from keeper.devnet.model import Account, Market, Pool, Token
 from keeper.devnet.prices import put_prices, read_price, read_prices
 from keeper.devnet.reserves import (
     EMODES,
@@ -79,7 +80,7 @@ class Devnet:
         modules = install_packages(tell)
         anvil = find_anvil(modules)
         state, layout = built_state(anvil, modules, tell)
-        arguments = [*node_arguments(block_gas_limit, tx_gas_cap), "--load-state", str(state)]
+        arguments = [*node_arguments(block_gas_limit, tx_gas_cap, layout.timestamp), "--load-state", str(state)]
         node = Anvil(anvil, arguments, "127.0.0.1", port)
         try:
             net = cls(node, layout, anvil, modules, seed, tell)
@@ -359,8 +360,8 @@ class Devnet:
         created = create_pools(
             chain, self.uniswap, owner, Cast.LENDER, weth, market.tokens, self.prices(market), pools
         )
-        old = self.uniswap
-        self.uniswap = Uniswap(old.factory, old.router, old.quoter, old.position_manager, (*old.pools, *created))
+        self.uniswap = replace(self.uniswap, pools=(*self.uniswap.pools, *created))
+        fund_traders(chain, market, self.uniswap)
         return market
 
     def _put_arbitrage(self, market: Market) -> int:

@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from keeper.devnet.artifacts import compile_aave, load_multicall, load_own, load
 from keeper.devnet.cache import cached, fingerprint
 from keeper.devnet.chain import BLOCK_SECONDS, GWEI, Chain
 from keeper.devnet.deploy_aave import AaveDeployer
-from keeper.devnet.deploy_tokens import deploy_listings
+from keeper.devnet.deploy_tokens import deploy_listings, fund_traders
 from keeper.devnet.deploy_uniswap import create_pools, deploy_uniswap
 from keeper.devnet.model import Market, Pool, Token, Uniswap
 from keeper.devnet.prices import read_prices
@@ -34,13 +34,17 @@ class Layout:
 
     market: Market
     uniswap: Uniswap
+    timestamp: int
 
 
-def node_arguments(block_gas_limit: int, tx_gas_cap: bool) -> list[str]:
-    """Return anvil's options: fixed time and accounts, any sender, blocks only when asked."""
+def node_arguments(block_gas_limit: int, tx_gas_cap: bool, now: int = START) -> list[str]:
+    """Return anvil's options: fixed time and accounts, any sender, blocks only when asked.
+
+    `now` is the latest block's timestamp; a loaded state does not set the node's clock.
+    """
     options = {
         "--chain-id": CHAIN_ID,
-        "--timestamp": START,
+        "--timestamp": now,
         "--gas-limit": block_gas_limit,
         "--accounts": 20,
         "--block-base-fee-per-gas": GWEI,
@@ -64,8 +68,6 @@ def built_state(anvil: Path, modules: Path, progress: Progress) -> tuple[Path, L
             chain = Chain(Rpc(node.host, node.port))
             chain.rpc("anvil_setBlockTimestampInterval", BLOCK_SECONDS)
             layout = _deploy(chain, modules, aave)
-            chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
-            chain.mine()
             state = json.loads(gzip.decompress(bytes.fromhex(chain.rpc("anvil_dumpState")[2:])))
         finally:
             node.stop()
@@ -94,8 +96,11 @@ def _deploy(chain: Chain, modules: Path, aave: Mapping[str, Any]) -> Layout:
     pools = create_pools(
         chain, uniswap, deployer, cast.LENDER, weth, market.tokens, prices, POOLS
     )
+    deployed = replace(uniswap, pools=pools)
+    fund_traders(chain, market, deployed)
+    chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
     chain.mine()
-    return Layout(market, Uniswap(uniswap.factory, uniswap.router, uniswap.quoter, uniswap.position_manager, pools))
+    return Layout(market, deployed, chain.timestamp())
 
 
 def _read_layout(path: Path) -> Layout:
@@ -103,7 +108,7 @@ def _read_layout(path: Path) -> Layout:
     market, uniswap = raw["market"], raw["uniswap"]
     tokens = {symbol: Token(**item) for symbol, item in market.pop("tokens").items()}
     pools = tuple(Pool(**item) for item in uniswap.pop("pools"))
-    return Layout(Market(tokens=tokens, **market), Uniswap(pools=pools, **uniswap))
+    return Layout(Market(tokens=tokens, **market), Uniswap(pools=pools, **uniswap), raw["timestamp"])
 
 
 def _to_hex(value: object) -> str:
