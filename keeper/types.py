@@ -386,7 +386,8 @@ class Plan:
     """Several bid quotes packed in one transaction.
 
     `calldata` is what is simulated and what is sent, byte for byte. `net` is per debt token, after
-    premium, before gas; `net_usd` is after gas.
+    premium, before gas; `net_usd` is after gas. `prices` are dollars per whole token at the head the
+    plan was made on, the native coin under `ZERO_ADDRESS`; receipts are valued by them.
     """
 
     id: str
@@ -404,6 +405,7 @@ class Plan:
     net_usd: Usd
     repaid_usd: Usd
     skips: tuple[Skip, ...] = ()
+    prices: Mapping[Address, Usd] = field(default_factory=dict)
 
     @property
     def fees(self) -> Fees:
