@@ -1,0 +1,1 @@
+"""Prices as a lending market reads them."""

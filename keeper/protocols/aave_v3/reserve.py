@@ -1,0 +1,122 @@
+"""One reserve as the pool stores it, with interest accrued to any later moment."""
+
+from dataclasses import dataclass, field
+
+from keeper.protocols.aave_v3 import v36
+from keeper.types import Token
+from keeper.units import RAY, Address, Bps
+
+
+@dataclass(slots=True)
+class Reserve:
+    """State of one reserve.
+
+    `configuration` is the pool's own bitmap (ReserveConfiguration.sol), `token` is None until
+    symbol and decimals were read, `cash` and `virtual_balance` are None when they were not.
+    """
+
+    id: int
+    asset: Address
+    supply_token: Address
+    debt_token: Address
+    configuration: int
+    liquidity_index: int = RAY
+    liquidity_rate: int = 0
+    borrow_index: int = RAY
+    borrow_rate: int = 0
+    updated_at: int = 0
+    grace_until: int = 0
+    deficit: int = 0
+    token: Token | None = None
+    scaled_supply: int = 0
+    scaled_debt: int = 0
+    virtual_balance: int | None = None
+    cash: int | None = None
+    _supply_at: tuple[int, int] = field(default=(-1, 0), repr=False, compare=False)
+    _debt_at: tuple[int, int] = field(default=(-1, 0), repr=False, compare=False)
+
+    @property
+    def ltv(self) -> Bps:
+        """Return the loan-to-value ratio outside eMode."""
+        return Bps(self.configuration & 0xFFFF)
+
+    @property
+    def threshold(self) -> Bps:
+        """Return the liquidation threshold outside eMode."""
+        return Bps(self.configuration >> 16 & 0xFFFF)
+
+    @property
+    def bonus(self) -> Bps:
+        """Return the liquidation bonus outside eMode."""
+        return Bps(self.configuration >> 32 & 0xFFFF)
+
+    @property
+    def decimals(self) -> int:
+        """Return the decimals the pool computes with."""
+        return self.configuration >> 48 & 0xFF
+
+    @property
+    def unit(self) -> int:
+        """Return one whole token."""
+        return 10 ** (self.configuration >> 48 & 0xFF)
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether the reserve takes any call."""
+        return bool(self.configuration >> 56 & 1)
+
+    @property
+    def is_paused(self) -> bool:
+        """Tell whether the reserve is paused."""
+        return bool(self.configuration >> 60 & 1)
+
+    @property
+    def is_flash_enabled(self) -> bool:
+        """Tell whether the reserve gives flash loans."""
+        return bool(self.configuration >> 63 & 1)
+
+    @property
+    def protocol_fee(self) -> Bps:
+        """Return the share of the bonus that goes to the treasury."""
+        return Bps(self.configuration >> 152 & 0xFFFF)
+
+    @property
+    def available(self) -> int | None:
+        """Return what can be taken out in one transaction, None when it was not read."""
+        if self.virtual_balance is None or self.cash is None:
+            return None
+        return min(self.virtual_balance, self.cash)
+
+    def supply_index_at(self, timestamp: int) -> int:
+        """Return the supply index with interest to `timestamp`."""
+        moment, index = self._supply_at
+        if moment != timestamp:
+            elapsed = timestamp - self.updated_at
+            index = v36.liquidity_index(self.liquidity_index, self.liquidity_rate, elapsed)
+            self._supply_at = timestamp, index
+        return index
+
+    def borrow_index_at(self, timestamp: int) -> int:
+        """Return the debt index with interest to `timestamp`."""
+        moment, index = self._debt_at
+        if moment != timestamp:
+            elapsed = timestamp - self.updated_at
+            index = v36.borrow_index(self.borrow_index, self.borrow_rate, elapsed)
+            self._debt_at = timestamp, index
+        return index
+
+    def store(
+        self,
+        liquidity_index: int,
+        liquidity_rate: int,
+        borrow_index: int,
+        borrow_rate: int,
+        updated_at: int,
+    ) -> None:
+        """Replace indexes and rates."""
+        self.liquidity_index = liquidity_index
+        self.liquidity_rate = liquidity_rate
+        self.borrow_index = borrow_index
+        self.borrow_rate = borrow_rate
+        self.updated_at = updated_at
+        self._supply_at = self._debt_at = -1, 0

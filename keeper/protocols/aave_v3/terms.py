@@ -1,0 +1,145 @@
+"""What Aave v3.6 allows on one debt/collateral pair, exact to the wei.
+
+Source: LiquidationLogic.executeLiquidationCall and _calculateAvailableCollateralToLiquidate.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from keeper.protocols.aave_v3.fixed import (
+    HALF_BPS,
+    percent_div_half_up,
+    percent_div_up,
+    percent_mul_half_up,
+    ray_div_down,
+    ray_div_up,
+    ray_mul_down,
+)
+from keeper.protocols.aave_v3.v36 import LEFTOVER_BASE, collateral_value_down, debt_value_up
+from keeper.types import Seizure, Token
+from keeper.units import BPS, Bps
+
+
+@dataclass(frozen=True, slots=True)
+class AaveTerms:
+    """One pair of one borrower at one block.
+
+    `balance` and `owed` are the borrower's whole collateral and debt in the two reserves, `scaled`
+    the aToken units behind the balance, `available` what can be withdrawn from the collateral's
+    reserve, `cap` the close factor's limit and `maximum` the least repay that takes all the call
+    can take.
+    """
+
+    collateral: Token
+    debt: Token
+    bonus: Bps
+    fee: Bps
+    collateral_price: int
+    debt_price: int
+    collateral_unit: int
+    debt_unit: int
+    balance: int
+    scaled: int
+    supply_index: int
+    owed: int
+    debt_index: int
+    available: int
+    cap: int
+    maximum: int = 0
+
+    def capped(self) -> Self:
+        """Return the same terms with `maximum` set from the cap and the balance."""
+        base = -(-(self.balance * BPS - HALF_BPS) // self.bonus)
+        enough = -(
+            -base
+            * self.collateral_price
+            * self.debt_unit
+            // (self.debt_price * self.collateral_unit)
+        )
+        if enough <= self.cap:
+            _, repaid, _ = self._outcome(enough)
+            maximum = min(max(enough, repaid), self.cap)
+        else:
+            maximum = self.cap
+        return replace(self, maximum=maximum)
+
+    def seize(self, repay: int) -> Seizure:
+        """Return what a call with this `debtToCover` pulls, pays out and keeps for the treasury.
+
+        The treasury is paid out of the aTokens left after the burn, so its fee can be a wei short.
+        """
+        total, repaid, fee = self._outcome(min(repay, self.cap))
+        received = total - fee
+        left = self.scaled - ray_div_up(received, self.supply_index)
+        if fee and ray_div_up(fee, self.supply_index) > left:
+            fee = ray_mul_down(left, self.supply_index)
+        return Seizure(repaid, received, fee)
+
+    def legal_down(self, repay: int) -> int:
+        """Return the largest `debtToCover` up to `repay` that does not revert; 0 when there is none.
+
+        Legal is what clears the debt, what takes all the collateral, and what leaves at least
+        `LEFTOVER_BASE` of both, within the liquidity that can be withdrawn.
+        """
+        repay = min(repay, self.maximum)
+        if repay > 0 and not self._is_legal(repay):
+            repay = min(repay, self._partial_down())
+        return repay if repay > 0 and self._is_legal(repay) else 0
+
+    def _outcome(self, cover: int) -> tuple[int, int, int]:
+        base = self.debt_price * cover * self.collateral_unit
+        base //= self.collateral_price * self.debt_unit
+        total = percent_mul_half_up(base, self.bonus)
+        repaid = cover
+        if total > self.balance:
+            total = self.balance
+            worth = self.collateral_price * total * self.debt_unit
+            worth //= self.debt_price * self.collateral_unit
+            repaid = percent_div_up(worth, self.bonus)
+        return total, repaid, self._fee(total)
+
+    def _fee(self, total: int) -> int:
+        if self.fee == 0:
+            return 0
+        return percent_mul_half_up(total - percent_div_half_up(total, self.bonus), self.fee)
+
+    def _is_legal(self, repay: int) -> bool:
+        total, repaid, fee = self._outcome(repay)
+        received = total - fee
+        # The debt left is repaid − owed in uint256, and neither token burns nothing.
+        if repaid > self.owed or not 0 < received <= self.available:
+            return False
+        if ray_div_down(repaid, self.debt_index) == 0:
+            return False
+        if repaid == self.owed or total == self.balance:
+            return True
+        debt_left = debt_value_up(self.owed - repaid, self.debt_price, self.debt_unit)
+        collateral_left = collateral_value_down(
+            self.balance - total, self.collateral_price, self.collateral_unit
+        )
+        return debt_left >= LEFTOVER_BASE and collateral_left >= LEFTOVER_BASE
+
+    def _partial_down(self) -> int:
+        # debt_value_up(left) >= LEFTOVER_BASE from this `left` on
+        debt_left = (LEFTOVER_BASE - 1) * self.debt_unit // self.debt_price + 1
+        collateral_left = -(-LEFTOVER_BASE * self.collateral_unit // self.collateral_price)
+        total = min(self.balance - collateral_left, self._withdrawable_down())
+        if total <= 0:
+            return 0
+        return min(self.owed - debt_left, self._repay_down(total))
+
+    def _repay_down(self, total: int) -> int:
+        """Return the largest repay that takes no more than `total`, by inverting `_outcome`."""
+        base = ((total + 1) * BPS - 1 - HALF_BPS) // self.bonus
+        worth = (base + 1) * self.collateral_price * self.debt_unit - 1
+        return worth // (self.debt_price * self.collateral_unit)
+
+    def _withdrawable_down(self) -> int:
+        """Return the largest seizure, fee included, of which the paid part can be withdrawn."""
+        if self.balance - self._fee(self.balance) <= self.available:
+            return self.balance
+        kept = self.bonus * BPS - self.fee * (self.bonus - BPS)
+        total = self.available * self.bonus * BPS // kept + 4
+        while total - self._fee(total) > self.available:
+            total -= 1
+        return total
