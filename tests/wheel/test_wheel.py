@@ -1,5 +1,6 @@
 """The built wheel, in an empty environment, in a folder that has a `strategies/` of its own."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -24,9 +25,16 @@ for group in sys.argv[1:]:
 """
 
 
-def output(*command: str | Path, cwd: Path) -> str:
+def output(*command: str | Path, cwd: Path, **variables: str) -> str:
     """Run a command that must succeed and return what it printed."""
-    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **variables},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -80,8 +88,8 @@ def test_plugins_lists_what_is_shipped(installed: Path, elsewhere: Path) -> None
         assert name in listed
 
 
-def test_module_run_is_not_shadowed_by_the_folder(installed: Path, elsewhere: Path) -> None:
-    listed = output(installed / "python", "-m", "keeper", "plugins", cwd=elsewhere)
+def test_shipped_strategies_are_not_shadowed(installed: Path, elsewhere: Path) -> None:
+    listed = output(installed / "keeper", "plugins", cwd=elsewhere, PYTHONPATH=str(elsewhere))
     for name in SHIPPED.values():
         assert name in listed
 
