@@ -1,0 +1,1 @@
+"""Strategies shipped with the keeper, each one file written against `keeper` alone."""
