@@ -1,0 +1,1 @@
+"""The durable record of decisions and money, in SQLite under the keeper's home."""

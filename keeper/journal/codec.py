@@ -1,0 +1,141 @@
+"""Nouns to JSON and back by their type hints: integers as decimal text, bytes as 0x hex.
+
+Amounts exceed every JSON number, so no integer is written as one. A field added later with a
+default reads back from an older record.
+"""
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from keeper.errors import InvariantError
+from keeper.ports import Terms
+from keeper.types import Seizure, Token
+from keeper.units import Bps
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTerms:
+    """What a protocol allowed when a plan was made; it answers for the recorded figures only."""
+
+    collateral: Token
+    debt: Token
+    maximum: int
+    bonus: Bps
+    repay: int
+    seizure: Seizure
+
+    def legal_down(self, repay: int) -> int:
+        """Return the recorded repay; raise `InvariantError` for another."""
+        if repay != self.repay:
+            raise InvariantError("journal", "a recorded plan cannot be sized again")
+        return self.repay
+
+    def seize(self, repay: int) -> Seizure:
+        """Return the recorded seizure; raise `InvariantError` for another repay."""
+        self.legal_down(repay)
+        return self.seizure
+
+
+def record_terms(terms: Terms) -> RecordedTerms:
+    """Keep what a pair allowed, at its largest repay."""
+    if isinstance(terms, RecordedTerms):
+        return terms
+    maximum = terms.maximum
+    return RecordedTerms(
+        terms.collateral, terms.debt, maximum, terms.bonus, maximum, terms.seize(maximum)
+    )
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
+
+
+def dump(value: object) -> Any:
+    """Turn a noun into what JSON can hold."""
+    match value:
+        case None | bool() | str():
+            return str(value) if isinstance(value, StrEnum) else value
+        case int():
+            return str(value)
+        case bytes():
+            return "0x" + value.hex()
+        case tuple() | list() | frozenset() | set():
+            return [dump(item) for item in value]
+        case Mapping():
+            return {_key(key): dump(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {name: dump(getattr(value, name)) for name in _names(cast("Any", type(value)))}
+    return dump(record_terms(cast("Terms", value)))
+
+
+def _key(key: object) -> str:
+    return "0x" + key.hex() if isinstance(key, bytes) else str(key)
+
+
+def load(kind: type[T], data: Any) -> T:
+    """Turn `dump`'s output back into the noun it came from."""
+    return cast("T", _loader(cast("Any", kind))(data))
+
+
+def _bytes(data: str) -> bytes:
+    return bytes.fromhex(data[2:])
+
+
+_SCALARS: dict[object, Callable[[Any], Any]] = {
+    int: int,
+    bytes: _bytes,
+    bool: bool,
+    str: str,
+    type(None): lambda _: None,
+}
+
+
+@cache
+def _loader(kind: Any) -> Callable[[Any], Any]:
+    while hasattr(kind, "__supertype__"):
+        kind = kind.__supertype__
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in {typing.Union, types.UnionType}:
+        return _optional(arguments)
+    if origin in {tuple, frozenset}:
+        item = _loader(arguments[0])
+        return lambda data: origin(item(entry) for entry in data)
+    if origin is not None and issubclass(origin, Mapping):
+        key, item = _loader(arguments[0]), _loader(arguments[1])
+        return lambda data: {key(name): item(entry) for name, entry in data.items()}
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind
+    return _dataclass(kind)
+
+
+def _optional(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    (kind,) = (argument for argument in arguments if argument is not type(None))
+    item = _loader(kind)
+    return lambda data: None if data is None else item(data)
+
+
+def _dataclass(kind: Any) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind, localns={"Terms": RecordedTerms})
+    required = {
+        item.name
+        for item in fields(kind)
+        if item.default is MISSING and item.default_factory is MISSING
+    }
+
+    def build(data: Mapping[str, Any]) -> Any:
+        missing = required - data.keys()
+        if missing:
+            raise InvariantError("journal", f"a recorded {kind.__name__} lacks {min(missing)}")
+        return kind(**{name: _loader(hints[name])(data[name]) for name in hints if name in data})
+
+    return build

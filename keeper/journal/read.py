@@ -1,0 +1,226 @@
+"""What the journal tells: explanations, history, and what a restart needs to know."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from keeper.errors import ConfigError
+from keeper.journal.explanation import (
+    Ended,
+    Explanation,
+    Item,
+    Planned,
+    Seen,
+    Sent,
+    Skipped,
+    verdict,
+)
+from keeper.units import Wei
+
+SKIPS_SHOWN = 100
+"""Newest skips of one borrower in an explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Gas one of our transactions paid for."""
+
+    chain: str
+    time: float
+    gas: Wei
+    reverted: bool
+
+
+class JournalReader:
+    """Read a journal while a keeper writes it; opens the file anew for each question."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def explain(self, name: str) -> Explanation | None:
+        """Explain a borrower, opportunity number, plan or transaction; None when unknown.
+
+        Addresses, hashes and plan ids may be shortened to a prefix or written `0x19…02bb`.
+        """
+        with closing(self._open()) as db:
+            return _explain(db, name.strip().lower(), name.strip())
+
+    def spent(self, since: float) -> list[Spent]:
+        """Return the gas paid for since a time, oldest first."""
+        with closing(self._open()) as db:
+            rows = db.execute(
+                "SELECT plans.chain, receipts.time, gas_used, gas_price, outcome FROM receipts "
+                "JOIN plans ON plans.id = receipts.plan "
+                "WHERE receipts.time >= ? AND gas_price IS NOT NULL ORDER BY receipts.time",
+                (since,),
+            ).fetchall()
+        return [
+            Spent(chain, time, Wei(used * int(price)), outcome == "reverted")
+            for chain, time, used, price, outcome in rows
+        ]
+
+    def paid(self, since: float, until: float) -> list[Planned]:
+        """Return the plans whose transaction paid gas in a span of time, oldest first."""
+        with closing(self._open()) as db:
+            found = db.execute(
+                "SELECT plan FROM receipts WHERE gas_price IS NOT NULL "
+                "AND coalesce(block_time, time) >= ? AND coalesce(block_time, time) < ? "
+                "GROUP BY plan ORDER BY min(id)",
+                (since, until),
+            ).fetchall()
+            return _plans(db, [plan for (plan,) in found])
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            raise ConfigError(
+                f"there is no journal at {self._path}",
+                "run the keeper first, or set KEEPER_HOME to where it ran",
+            )
+        db = sqlite3.connect(self._path, isolation_level=None, timeout=10)
+        db.execute("PRAGMA query_only = ON")
+        return db
+
+
+def _explain(db: sqlite3.Connection, name: str, exact: str) -> Explanation | None:
+    if name.isdecimal():
+        return _of_opportunity(db, int(name))
+    if name.startswith("0x"):
+        return _of_hex(db, name)
+    plans = _matching(db, "plans", "id", exact)
+    return _of_plans("plan", exact, _plans(db, plans[:1])) if plans else None
+
+
+def _of_hex(db: sqlite3.Connection, name: str) -> Explanation | None:
+    if len(name) != 42 and (found := _matching(db, "transactions", "hash", name)):
+        (plan,) = db.execute("SELECT plan FROM transactions WHERE hash = ?", found[:1]).fetchone()
+        return _of_plans("transaction", found[0], _plans(db, [plan]))
+    for table in ("opportunities", "items", "skips"):
+        if found := _matching(db, table, "borrower", name):
+            return _of_borrower(db, found[0])
+    return None
+
+
+def _matching(db: sqlite3.Connection, table: str, column: str, name: str) -> list[str]:
+    """Return the values that equal a name, or match its start (and end, around `…` or `..`)."""
+    head, _, tail = name.replace("…", "..").partition("..")
+    if len(head) < 4 or any(mark in name for mark in "%_"):
+        return []
+    rows = db.execute(
+        f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE ? LIMIT 2",  # noqa: S608
+        (f"{head}%{tail}",),
+    ).fetchall()
+    values = [str(value) for (value,) in rows]
+    if len(values) > 1 and name not in values:
+        raise ConfigError(f"{name} is not unique in the journal", "write more of it")
+    return [name] if name in values else values
+
+
+def _of_borrower(db: sqlite3.Connection, borrower: str) -> Explanation:
+    seen = _seen(db, "borrower", borrower)
+    skips = _skips(db, borrower)
+    ids = db.execute(
+        "SELECT DISTINCT plans.id FROM items JOIN plans ON plans.id = items.plan "
+        "WHERE borrower = ? ORDER BY plans.time, plans.id",
+        (borrower,),
+    ).fetchall()
+    plans = _plans(db, [plan for (plan,) in ids])
+    line = verdict(seen, skips, tuple(plans), borrower)
+    return Explanation("borrower", borrower, line, seen, skips, tuple(plans))
+
+
+def _of_opportunity(db: sqlite3.Connection, number: int) -> Explanation | None:
+    """Explain one episode: what followed it until the borrower's next one."""
+    seen = _seen(db, "id", number)
+    if not seen:
+        return None
+    whole = _of_borrower(db, seen[0].borrower)
+    later = [other.time for other in whole.opportunities if other.time > seen[0].time]
+    end = min(later, default=float("inf"))
+    skips = tuple(skip for skip in whole.skips if seen[0].time <= skip.time < end)
+    plans = tuple(plan for plan in whole.plans if seen[0].time <= plan.time < end)
+    line = verdict(seen, skips, plans, seen[0].borrower)
+    return Explanation("opportunity", str(number), line, seen, skips, plans)
+
+
+def _of_plans(kind: str, name: str, plans: list[Planned]) -> Explanation:
+    return Explanation(kind, name, verdict((), (), tuple(plans), None), (), (), tuple(plans))
+
+
+def _seen(db: sqlite3.Connection, column: str, value: object) -> tuple[Seen, ...]:
+    query = (
+        "SELECT id, time, chain, head, market, protocol, borrower, strategy, cause, health, "
+        "collateral_value, debt_value, record FROM opportunities WHERE {} = ? ORDER BY id"
+    )
+    rows = db.execute(query.format(column), (value,)).fetchall()
+    return tuple(
+        Seen(*(*row[:9], *(int(figure) for figure in row[9:12]), orjson.loads(row[12])))
+        for row in rows
+    )
+
+
+def _skips(db: sqlite3.Connection, borrower: str) -> tuple[Skipped, ...]:
+    rows = db.execute(
+        "SELECT time, chain, head, market, protocol, borrower, strategy, reason, detail "
+        "FROM skips WHERE borrower = ? ORDER BY id DESC LIMIT ?",
+        (borrower, SKIPS_SHOWN),
+    ).fetchall()
+    return tuple(Skipped(*row) for row in reversed(rows))
+
+
+def _plans(db: sqlite3.Connection, ids: Iterable[str]) -> list[Planned]:
+    return [_plan(db, name) for name in ids]
+
+
+def _plan(db: sqlite3.Connection, name: str) -> Planned:
+    row = db.execute(
+        "SELECT id, time, chain, head, contract, gas_limit, gas, gas_cost, gross_usd, net_usd, "
+        "repaid_usd, record FROM plans WHERE id = ?",
+        (name,),
+    ).fetchone()
+    items = db.execute(
+        "SELECT market, protocol, borrower, strategy, debt, repaid, proceeds, premium, net, "
+        "net_usd, outcome, gain, reason FROM items WHERE plan = ? ORDER BY position",
+        (name,),
+    ).fetchall()
+    sent = db.execute(
+        "SELECT hash, sender, nonce, state, error, signed, sent, settled FROM transactions "
+        "WHERE plan = ? ORDER BY signed, nonce",
+        (name,),
+    ).fetchall()
+    ended = db.execute(
+        "SELECT time, hash, outcome, reason, block_number, block_time, gas_used, gas_price, gas_cost_usd, "
+        "revenue_usd, tip_usd, net_usd, gains FROM receipts WHERE plan = ? ORDER BY id",
+        (name,),
+    ).fetchall()
+    figures = (int(value) for value in row[7:11])
+    return Planned(
+        *(
+            *row[:7],
+            *figures,
+            orjson.loads(row[11]),
+            tuple(_item(item) for item in items),
+            tuple(Sent(*entry) for entry in sent),
+            tuple(_ended(entry) for entry in ended),
+        )
+    )
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    return Item(*(*row[:5], *map(int, row[5:10]), row[10], _amount(row[11]), row[12]))
+
+
+def _ended(row: tuple[Any, ...]) -> Ended:
+    return Ended(*(*row[:7], *map(_amount, row[7:12]), _gains(row[12])))
+
+
+def _amount(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _gains(text: str) -> dict[str, int]:
+    return {token: int(gain) for token, gain in orjson.loads(text).items()}

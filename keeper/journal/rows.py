@@ -1,0 +1,241 @@
+"""Statements that write one noun each."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from keeper.journal.codec import dump
+from keeper.types import (
+    Cancelled,
+    Dropped,
+    Included,
+    Opportunity,
+    Plan,
+    Receipt,
+    Replaced,
+    Reverted,
+    Signed,
+    Skip,
+)
+from keeper.units import to_hex
+
+STATES = {
+    Included: "included",
+    Reverted: "reverted",
+    Dropped: "dropped",
+    Replaced: "replaced",
+    Cancelled: "cancelled",
+}
+"""What a receipt of each kind is called, in the record and in metrics."""
+
+
+def text(value: object) -> str:
+    """Return a noun as JSON text."""
+    return orjson.dumps(dump(value)).decode()
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    names = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608  # the names are our own
+    connection.execute(sql, tuple(row.values()))
+
+
+def write_opportunity(
+    connection: sqlite3.Connection, time: float, chain: str, head: int, found: Opportunity
+) -> None:
+    """Record a position a strategy chose, with its legs and the pairs it allows."""
+    position = found.position
+    row = {
+        "time": time,
+        "chain": chain,
+        "head": head,
+        "market": position.market,
+        "protocol": position.protocol,
+        "borrower": to_hex(position.borrower),
+        "strategy": found.strategy,
+        "cause": str(found.cause),
+        "health": str(position.health),
+        "collateral_value": str(position.collateral_value),
+        "debt_value": str(position.debt_value),
+        "record": text(found),
+    }
+    _insert(connection, "opportunities", row)
+
+
+def write_skip(
+    connection: sqlite3.Connection, time: float, chain: str, head: int, skip: Skip
+) -> None:
+    """Record why a position was not taken."""
+    row = {
+        "time": time,
+        "chain": chain,
+        "head": head,
+        "market": skip.market,
+        "protocol": skip.protocol,
+        "borrower": to_hex(skip.borrower),
+        "strategy": skip.strategy,
+        "reason": str(skip.reason),
+        "detail": skip.detail,
+    }
+    _insert(connection, "skips", row)
+
+
+def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
+    """Record a plan and its items; the same plan again replaces them."""
+    connection.execute("DELETE FROM items WHERE plan = ?", (plan.id,))
+    row = {
+        "id": plan.id,
+        "time": time,
+        "chain": plan.chain,
+        "head": plan.head.number,
+        "contract": to_hex(plan.contract),
+        "gas_limit": plan.gas_limit,
+        "gas": plan.gas,
+        "gas_cost": str(plan.gas_cost),
+        "gross_usd": str(plan.gross_usd),
+        "net_usd": str(plan.net_usd),
+        "repaid_usd": str(plan.repaid_usd),
+        "record": text(plan),
+    }
+    names = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "id")
+    connection.execute(
+        f"INSERT INTO plans ({names}) VALUES ({marks}) "  # noqa: S608  # the names are our own
+        f"ON CONFLICT (id) DO UPDATE SET {changes}",
+        tuple(row.values()),
+    )
+    for index, quote in enumerate(plan.quotes):
+        position = quote.opportunity.position
+        item = {
+            "plan": plan.id,
+            "position": index,
+            "market": position.market,
+            "protocol": position.protocol,
+            "borrower": to_hex(position.borrower),
+            "strategy": quote.opportunity.strategy,
+            "debt": to_hex(quote.debt.address),
+            "repaid": str(quote.repaid),
+            "proceeds": str(quote.proceeds),
+            "premium": str(quote.premium),
+            "net": str(quote.net),
+            "net_usd": str(quote.net_usd),
+        }
+        _insert(connection, "items", item)
+
+
+def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) -> None:
+    """Record the bytes that may be sent."""
+    row = {
+        "hash": to_hex(signed.hash),
+        "plan": signed.plan.id,
+        "chain": signed.plan.chain,
+        "sender": to_hex(signed.sender),
+        "nonce": signed.nonce,
+        "raw": signed.raw,
+        "state": "signed",
+        "signed": time,
+    }
+    _insert(connection, "transactions", row)
+
+
+def write_sent(
+    connection: sqlite3.Connection, time: float, signed: Signed, error: str | None
+) -> None:
+    """Record that the bytes were handed over, or how that failed."""
+    connection.execute(
+        "UPDATE transactions SET state = 'sent', sent = coalesce(sent, ?), error = ? "
+        "WHERE hash = ? AND settled IS NULL",
+        (time, error or "", to_hex(signed.hash)),
+    )
+
+
+def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt) -> None:
+    """Record how a plan ended, and how each of its items did."""
+    state = STATES[type(receipt)]
+    row: dict[str, object] = {
+        "time": time,
+        "plan": receipt.plan_id,
+        "hash": None if receipt.tx_hash is None else to_hex(receipt.tx_hash),
+        "outcome": state,
+    }
+    match receipt:
+        case Included():
+            row |= {
+                "block_number": receipt.block_number,
+                "block_hash": to_hex(receipt.block_hash),
+                "block_time": receipt.timestamp,
+                "gas_used": receipt.gas_used,
+                "gas_price": str(receipt.gas_price),
+                "gas_cost_usd": str(receipt.gas_cost_usd),
+                "revenue_usd": str(receipt.revenue_usd),
+                "tip_usd": str(receipt.tip_usd),
+                "net_usd": str(receipt.net_usd),
+                "gains": text(receipt.gains),
+            }
+            _settle_items(connection, receipt)
+        case Reverted():
+            row |= {
+                "reason": receipt.reason,
+                "block_number": receipt.block_number,
+                "gas_used": receipt.gas_used,
+                "gas_price": str(receipt.gas_price),
+                "gas_cost_usd": str(receipt.gas_cost_usd),
+                "net_usd": str(-receipt.gas_cost_usd),
+            }
+            _close_items(connection, receipt.plan_id, "reverted", receipt.reason)
+        case Dropped():
+            row |= {"reason": receipt.reason}
+            _close_items(connection, receipt.plan_id, "dropped", receipt.reason)
+        case Replaced() | Cancelled():
+            row |= {"replaced_by": to_hex(receipt.by)}
+            _close_items(connection, receipt.plan_id, state, "")
+    _insert(connection, "receipts", row)
+    if row["hash"] is not None:
+        connection.execute(
+            "UPDATE transactions SET state = ?, settled = ? WHERE hash = ?",
+            (state, time, row["hash"]),
+        )
+
+
+def _settle_items(connection: sqlite3.Connection, receipt: Included) -> None:
+    connection.executemany(
+        "UPDATE items SET outcome = ?, gain = ?, reason = ? WHERE plan = ? AND borrower = ?",
+        [
+            (
+                "liquidated" if item.ok else "failed",
+                str(item.gain),
+                item.reason,
+                receipt.plan_id,
+                to_hex(item.borrower),
+            )
+            for item in receipt.items
+        ],
+    )
+
+
+def _close_items(connection: sqlite3.Connection, plan: str, outcome: str, reason: str) -> None:
+    connection.execute(
+        "UPDATE items SET outcome = ?, reason = ? WHERE plan = ?", (outcome, reason, plan)
+    )
+
+
+def prune(connection: sqlite3.Connection, before: float) -> None:
+    """Forget observations and unsent plans older than a time; what touched money stays."""
+    connection.execute("DELETE FROM opportunities WHERE time < ?", (before,))
+    connection.execute("DELETE FROM skips WHERE time < ?", (before,))
+    connection.execute(
+        "DELETE FROM plans WHERE time < ? AND id NOT IN (SELECT plan FROM transactions)",
+        (before,),
+    )
+
+
+def open_transactions(connection: sqlite3.Connection) -> Iterable[tuple[str, str, int, bytes, str]]:
+    """Return plan, sender, nonce, raw bytes and hash of each unsettled transaction, oldest first."""
+    return connection.execute(
+        "SELECT plans.record, sender, nonce, raw, hash FROM transactions "
+        "JOIN plans ON plans.id = transactions.plan "
+        "WHERE settled IS NULL ORDER BY signed, nonce"
+    ).fetchall()

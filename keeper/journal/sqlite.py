@@ -1,0 +1,132 @@
+"""The journal in one SQLite file."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from keeper.journal import rows
+from keeper.journal.codec import load
+from keeper.journal.standing import Standing
+from keeper.journal.writer import Writer
+from keeper.ports import Clock
+from keeper.types import Opportunity, Plan, Receipt, Signed, Skip, View
+from keeper.units import Address, Hash
+
+DAY = 86_400
+CAPACITY = 256
+"""Heads whose observations may wait; at one head in 12 s that is most of an hour."""
+
+
+class SqliteJournal:
+    """Record decisions and money in one file; `planned`, `signed`, `sent` and `settled` are durable.
+
+    `dropped(n)` is told of each head's observations that did not fit the queue.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        keep_days: int,
+        dropped: Callable[[int], None],
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._writer = Writer(path, capacity)
+        self._clock = clock
+        self._keep = keep_days * DAY
+        self._dropped = dropped
+        self._standing: defaultdict[str, Standing] = defaultdict(Standing)
+        self._pruned = float("-inf")
+
+    def open(self) -> None:
+        """Open the file, creating or migrating it; raise `ConfigError` when that is impossible."""
+        self._writer.start()
+
+    def close(self) -> None:
+        """Write everything queued, then let go of the file."""
+        self._writer.close()
+
+    @property
+    def failure(self) -> str | None:
+        """Return why observations are not being written, None when they are."""
+        return self._writer.failure
+
+    async def planned(self, plan: Plan) -> None:
+        """Record a plan before it is signed."""
+        now = self._clock.time()
+        await self._writer.write(lambda db: rows.write_plan(db, now, plan))
+
+    async def signed(self, signed: Signed) -> None:
+        """Record the exact bytes before the first send."""
+        now = self._clock.time()
+        await self._writer.write(lambda db: rows.write_signed(db, now, signed))
+
+    async def sent(self, signed: Signed, error: str | None) -> None:
+        """Record that the bytes were handed over, or how that failed."""
+        now = self._clock.time()
+        await self._writer.write(lambda db: rows.write_sent(db, now, signed, error))
+
+    async def settled(self, receipt: Receipt) -> None:
+        """Record how a plan ended."""
+        now = self._clock.time()
+        await self._writer.write(lambda db: rows.write_receipt(db, now, receipt))
+
+    async def pending(self) -> list[Signed]:
+        """Return transactions signed and not settled, of every chain, oldest first."""
+        return await self._writer.write(_pending)
+
+    def observe(
+        self, view: View, opportunities: Sequence[Opportunity], skips: Sequence[Skip]
+    ) -> None:
+        """Queue what was seen and skipped; a full queue drops and counts."""
+        now = self._clock.time()
+        write = partial(
+            _observation,
+            standing=self._standing[view.chain],
+            time=now,
+            view=view,
+            opportunities=tuple(opportunities),
+            skips=tuple(skips),
+        )
+        if not self._writer.offer(write):
+            self._dropped(len(opportunities) + len(skips))
+        if now - self._pruned >= DAY:
+            self._prune(now)
+
+    def _prune(self, now: float) -> None:
+        if self._writer.offer(lambda db: rows.prune(db, now - self._keep)):
+            self._pruned = now
+
+
+def _pending(connection: sqlite3.Connection) -> list[Signed]:
+    return [
+        Signed(
+            load(Plan, orjson.loads(record)),
+            Address(bytes.fromhex(sender[2:])),
+            nonce,
+            bytes(raw),
+            Hash(bytes.fromhex(tx_hash[2:])),
+        )
+        for record, sender, nonce, raw, tx_hash in rows.open_transactions(connection)
+    ]
+
+
+def _observation(
+    connection: sqlite3.Connection,
+    *,
+    standing: Standing,
+    time: float,
+    view: View,
+    opportunities: Sequence[Opportunity],
+    skips: Sequence[Skip],
+) -> None:
+    found, changed = standing.news(view, opportunities, skips)
+    number = view.head.number
+    for opportunity in found:
+        rows.write_opportunity(connection, time, view.chain, number, opportunity)
+    for skip in changed:
+        rows.write_skip(connection, time, view.chain, number, skip)
