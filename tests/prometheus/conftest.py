@@ -1,0 +1,36 @@
+"""Prometheus' own tools, and every metric that a keeper exports."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from keeper.metrics import ChainLabels, Metrics
+
+UNPACK = Path(__file__).resolve().parents[1] / "tools" / "prometheus.sh"
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    done = subprocess.run([UNPACK], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
+    return Path(done.stdout.strip()) / "promtool"
+
+
+@pytest.fixture(scope="session")
+def metrics() -> Metrics:
+    wallet = "0x" + "11" * 20
+    chains = {
+        name: ChainLabels(12, ["aave-v3"], endpoints=["first", "second"], wallet=wallet)
+        for name in ("ethereum", "other")
+    }
+    return Metrics(
+        version="0.1.0", commit="0" * 40, mode="dry", chains=chains, strategies=["profitability"]
+    )
+
+
+@pytest.fixture(scope="session")
+def exposition(metrics: Metrics) -> str:
+    return generate_latest(metrics.registry).decode()
