@@ -1,7 +1,7 @@
 """A local chain with the real Aave v3.6, Uniswap V3 and Multicall3."""
 
 from keeper.devnet.accounts import Cast
-from keeper.devnet.chain import Mined, Transaction, TransactionReverted
+from keeper.devnet.chain import Mined, Transaction, RevertedError
 from keeper.devnet.devnet import Devnet
 from keeper.devnet.model import Account, Market, Pool, Token, Uniswap
 from keeper.devnet.reserves import EModeSpec, PoolSpec, ReserveSpec
@@ -18,6 +18,6 @@ __all__ = [
     "ReserveSpec",
     "Token",
     "Transaction",
-    "TransactionReverted",
+    "RevertedError",
     "Uniswap",
 ]

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from keeper.errors import ConfigError
@@ -37,7 +38,7 @@ class Anvil:
 
         Raises ConfigError when the node does not come up.
         """
-        self._log = tempfile.NamedTemporaryFile(prefix="keeper-anvil-", suffix=".log")
+        self._log = tempfile.NamedTemporaryFile(prefix="keeper-anvil-", suffix=".log")  # noqa: SIM115
         command = [str(binary), "--host", host, "--port", str(port), *arguments]
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "anvil-watchdog", *command],
@@ -58,10 +59,8 @@ class Anvil:
         """Kill the node and everything in its group; harmless when already stopped."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._log.close()
 

@@ -10,9 +10,7 @@ from keeper.devnet.model import Pool, Token
 ARBITRAGE_FEE = 300 * GWEI
 _FAR_FUTURE = 2**40
 _MILLION = 1_000_000
-EXACT_INPUT = (
-    "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
-)
+EXACT_INPUT = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
 
 
 def put_arbitrage(
@@ -25,7 +23,9 @@ def put_arbitrage(
 ) -> int:
     """Put a swap into each pool that is further from the prices than its fee; return how many."""
     known = [pool for pool in pools if pool.token0 in tokens and pool.token1 in tokens]
-    slots = chain.call_many([(pool.address, "slot0()", []) for pool in known], ["uint160"], "latest")
+    slots = chain.call_many(
+        [(pool.address, "slot0()", []) for pool in known], ["uint160"], "latest"
+    )
     count = 0
     for pool, now in zip(known, slots, strict=True):
         target = sqrt_price(tokens[pool.token0], tokens[pool.token1], prices)

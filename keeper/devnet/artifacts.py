@@ -11,7 +11,14 @@ from keeper.devnet.cache import cached, fingerprint
 from keeper.devnet.toolchain import NPM_FOLDER, Progress, find_node, run_tool
 
 _AAVE = "@aave-dao/aave-v3-origin/src/contracts"
-_LOGIC = ("BorrowLogic", "ConfiguratorLogic", "FlashLoanLogic", "LiquidationLogic", "PoolLogic", "SupplyLogic")
+_LOGIC = (
+    "BorrowLogic",
+    "ConfiguratorLogic",
+    "FlashLoanLogic",
+    "LiquidationLogic",
+    "PoolLogic",
+    "SupplyLogic",
+)
 _AAVE_JOB: dict[str, Any] = {
     "compiler": "solc-0.8.27",
     "settings": {"optimizer": {"enabled": True, "runs": 200}, "evmVersion": "shanghai"},

@@ -9,11 +9,13 @@ from eth_hash.auto import keccak
 from keeper.devnet.calls import calldata, salted_address
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.model import Market, Token
+from keeper.devnet.prices import read_prices, replaced_sources
 from keeper.devnet.reserves import EModeSpec
 
 OPEN = "open(address,(bytes32,uint8,(address,uint256)[],(address,uint256)[])[])"
-GAS_PER_LEG = 260_000
-GAS_PER_BORROWER = 120_000
+GAS_PER_LEG = 110_000
+GAS_PER_BORROWER = 40_000
+GAS_PER_EMODE = 80_000
 TX_GAS = 16_700_000
 _PPM = 1_000_000
 _USD = 10**8
@@ -26,7 +28,8 @@ class CrowdSpec:
     """Say what the borrowers hold and owe.
 
     `health` and `size_usd` (collateral, whole USD) are inclusive ranges, drawn from `seed`;
-    collateral and debt are split evenly over the symbols given.
+    collateral and debt are split evenly over the symbols given. Two specs that differ give
+    different addresses.
     """
 
     collateral: tuple[str, ...]
@@ -37,9 +40,7 @@ class CrowdSpec:
     emode: EModeSpec | None = None
 
 
-def plan_crowd(
-    market: Market, prices: Mapping[str, int], n: int, spec: CrowdSpec
-) -> list[Opening]:
+def plan_crowd(market: Market, prices: Mapping[str, int], n: int, spec: CrowdSpec) -> list[Opening]:
     """Return what to open: salts and amounts, the same for the same arguments."""
     draw = random.Random(f"{market.name} {spec}")
     threshold = [_threshold(market.tokens[symbol], spec.emode) for symbol in spec.collateral]
@@ -56,49 +57,63 @@ def plan_crowd(
     return openings
 
 
-def needed_lift(market: Market, spec: CrowdSpec) -> int:
-    """Return by how many percent collateral must stand higher while the crowd borrows, 0 if not.
+def open_crowd(chain: Chain, market: Market, n: int, spec: CrowdSpec) -> list[bytes]:
+    """Open `n` borrowers under the transaction gas cap and return their addresses.
 
     Aave lends up to the loan-to-value, so a health below threshold / LTV is only reached when
-    the price falls after the loan.
+    the price falls after the loan: then the collateral stands higher while the crowd borrows.
     """
+    prices = read_prices(chain, market)
+    openings = plan_crowd(market, prices, n, spec)
+    if lift := _needed_lift(market, spec):
+        lifted = {symbol: prices[symbol] * (100 + lift) // 100 for symbol in spec.collateral}
+        with replaced_sources(chain, market, lifted):
+            _send(chain, market, openings)
+    else:
+        _send(chain, market, openings)
+    template = bytes.fromhex(chain.call(market.crowd, "template()", returns=["address"])[2:])
+    return [borrower_address(market, template, opening[0]) for opening in openings]
+
+
+def borrower_address(market: Market, template: bytes, salt: bytes) -> bytes:
+    """Return where `crowd.vy` puts the borrower of a salt: an EIP-1167 proxy by CREATE2."""
+    code = bytes.fromhex("602d3d8160093d39f3363d3d373d3d3d363d73")
+    return salted_address(
+        market.crowd, salt, code + template + bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
+    )
+
+
+def _send(chain: Chain, market: Market, openings: Sequence[Opening]) -> None:
+    transactions = []
+    for batch in _batches(openings):
+        data = calldata(OPEN, [market.pool, batch])
+        transactions.append(Transaction(market.owner, market.crowd, data, gas=TX_GAS))
+    # Full blocks would drive the base fee up; a crowd shall leave the fee as it was.
+    base_fee = chain.base_fee()
+    for start in range(0, len(transactions), 3):
+        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+        chain.send_all(transactions[start : start + 3])
+    chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+
+
+def _needed_lift(market: Market, spec: CrowdSpec) -> int:
+    """Return by how many percent collateral must stand higher while the crowd borrows."""
     lowest = min(
         (spec.emode.ltv if spec.emode and symbol in spec.emode.collateral else token.ltv)
         / _threshold(token, spec.emode)
-        for symbol in spec.collateral
-        for token in [market.tokens[symbol]]
+        for symbol, token in ((symbol, market.tokens[symbol]) for symbol in spec.collateral)
     )
     if spec.health[0] * lowest > 1.001:
         return 0
     return int(100 * (1.01 / (spec.health[0] * lowest) - 1)) + 1
 
 
-def borrower_address(market: Market, template: bytes, salt: bytes) -> bytes:
-    """Return where `crowd.vy` puts the borrower of a salt: an EIP-1167 proxy by CREATE2."""
-    code = bytes.fromhex("602d3d8160093d39f3363d3d373d3d3d363d73")
-    return salted_address(market.crowd, salt, code + template + bytes.fromhex("5af43d82803e903d91602b57fd5bf3"))
-
-
-def open_crowd(chain: Chain, market: Market, openings: Sequence[Opening]) -> list[bytes]:
-    """Open the borrowers under the transaction gas cap and return their addresses."""
-    template = bytes.fromhex(chain.call(market.crowd, "template()", returns=["address"])[2:])
-    transactions = []
-    for batch in _batches(openings):
-        data = calldata(OPEN, [market.pool, batch])
-        transactions.append(Transaction(market.owner, market.crowd, data, gas=TX_GAS))
-    for start in range(0, len(transactions), 3):
-        base_fee = chain.base_fee()
-        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
-        chain.send_all(transactions[start : start + 3])
-        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
-    return [borrower_address(market, template, opening[0]) for opening in openings]
-
-
 def _batches(openings: Sequence[Opening]) -> list[list[Opening]]:
     batches: list[list[Opening]] = [[]]
     gas = 0
     for opening in openings:
-        need = GAS_PER_BORROWER + GAS_PER_LEG * (len(opening[2]) + len(opening[3])) // 2
+        legs = len(opening[2]) + len(opening[3])
+        need = GAS_PER_BORROWER + GAS_PER_LEG * legs + GAS_PER_EMODE * (opening[1] != 0)
         if gas + need > TX_GAS or len(batches[-1]) == 64:
             batches.append([])
             gas = 0

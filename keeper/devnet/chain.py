@@ -18,7 +18,7 @@ DEPLOY_GAS = 14_000_000
 _ALLOWANCE = 10**22
 
 
-class TransactionReverted(KeeperError):
+class RevertedError(KeeperError):
     """Report a transaction that was mined and failed; `data` holds the revert bytes."""
 
     def __init__(self, what: str, message: str, data: bytes | None) -> None:
@@ -100,7 +100,7 @@ class Chain:
     ) -> Mined:
         """Send a call, make its block and return what it left.
 
-        Any sender works, its key is not needed. Raises TransactionReverted unless `check` is off.
+        Any sender works, its key is not needed. Raises RevertedError unless `check` is off.
         Inside `one_block` use `put`.
         """
         data = calldata(signature, args)
@@ -215,14 +215,14 @@ class Chain:
     def _receipts(self, hashes: Sequence[bytes]) -> list[Any]:
         return self.rpc.batch([("eth_getTransactionReceipt", (_hex(h),)) for h in hashes])
 
-    def _explain(self, transaction: Transaction, result: Mined) -> TransactionReverted:
+    def _explain(self, transaction: Transaction, result: Mined) -> RevertedError:
         what = f"0x{transaction.data[:4].hex()} to {_hex(transaction.to or b'')}"
         request = _request(transaction, None)
         try:
             self.rpc("eth_call", request, hex(result.block - 1))
         except RpcError as error:
-            return TransactionReverted(what, error.message, error.data)
-        return TransactionReverted(what, f"{result.gas_used} of {transaction.gas} gas used", None)
+            return RevertedError(what, error.message, error.data)
+        return RevertedError(what, f"{result.gas_used} of {transaction.gas} gas used", None)
 
     def _fund(self, senders: Sequence[bytes]) -> None:
         balances = self.rpc.batch([("eth_getBalance", (_hex(s), "latest")) for s in senders])

@@ -14,9 +14,7 @@ _ZERO = bytes(20)
 _USD = 10**8
 _MAX = 2**256 - 1
 _CROWD_USD = 4_000_000_000
-_INIT = (
-    "initReserves((address,address,address,string,string,string,string,bytes,bytes)[])"
-)
+_INIT = "initReserves((address,address,address,string,string,string,string,bytes,bytes)[])"
 _LIBRARIES = ("BorrowLogic", "ConfiguratorLogic", "LiquidationLogic", "PoolLogic", "SupplyLogic")
 
 
@@ -42,7 +40,9 @@ class AaveDeployer:
         """Return a market that lists `listings`; `flash_premium` in basis points."""
         chain = self._chain
         libraries = self._libraries(owner)
-        provider = self._create(owner, "PoolAddressesProvider", ["string", "address"], [name, owner])
+        provider = self._create(
+            owner, "PoolAddressesProvider", ["string", "address"], [name, owner]
+        )
         (strategy,) = chain.deploy_all(
             owner, [self._code("DefaultReserveInterestRateStrategyV2", ["address"], [provider])]
         )
@@ -56,7 +56,10 @@ class AaveDeployer:
                 self._own["borrower"].linked({}),
             ],
         )
-        sources = [[item.address for item in listings.values()], [i.feed for i in listings.values()]]
+        sources = [
+            [item.address for item in listings.values()],
+            [i.feed for i in listings.values()],
+        ]
         chain.send_all(
             [
                 call(owner, provider, "setACLManager(address)", [acl]),
@@ -99,7 +102,9 @@ class AaveDeployer:
             treasury, crowd, tokens,
         )  # fmt: skip
 
-    def fill(self, market: Market, lender: bytes, anchor: bytes, specs: Sequence[ReserveSpec]) -> None:
+    def fill(
+        self, market: Market, lender: bytes, anchor: bytes, specs: Sequence[ReserveSpec]
+    ) -> None:
         """Supply every reserve from `lender`, and borrow from it by the well-covered `anchor`.
 
         The crowd gets collateral for the borrowers to come. Interest then runs on every reserve.
@@ -138,7 +143,7 @@ class AaveDeployer:
     def amount(self, market: Market, token: Token, usd: int) -> int:
         """Return the wei of a token worth `usd` whole dollars at the market's price, rounded down."""
         price = self._chain.call(market.oracle, "getAssetPrice(address)", [token.address])
-        return usd * _USD * 10**token.decimals // int(price)
+        return int(usd * _USD * 10**token.decimals // price)
 
     def _libraries(self, owner: bytes) -> dict[str, bytes]:
         codes = [self._aave[name].linked({}) for name in _LIBRARIES]
@@ -189,7 +194,9 @@ class AaveDeployer:
                 ("setAssetBorrowableInEMode", mode.borrowable),
             ):
                 for symbol in symbols:
-                    configure(f"{name}(address,uint8,bool)", listings[symbol].address, mode.id, True)
+                    configure(
+                        f"{name}(address,uint8,bool)", listings[symbol].address, mode.id, True
+                    )
         self._chain.send_all(todo)
 
     def _token(self, pool: bytes, item: Listing) -> Token:

@@ -10,7 +10,7 @@ from keeper.devnet.artifacts import Artifact
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.model import Market, Uniswap
-from keeper.devnet.prices import read_prices
+from keeper.devnet.prices import aggregator_code, read_prices
 from keeper.devnet.reserves import ReserveSpec
 
 _PURSE_USD = 1_000_000_000
@@ -67,11 +67,6 @@ def deploy_proxies(
     )
     proxies = chain.deploy_all(owner, [_code(own["proxy"], ["address"], [a]) for a in aggregators])
     return {spec.symbol: proxy for spec, proxy in zip(specs, proxies, strict=True)}
-
-
-def aggregator_code(own: Mapping[str, Artifact], symbol: str, price: int) -> bytes:
-    """Return the creation code of an aggregator of 8 decimals that starts at `price`."""
-    return _code(own["aggregator"], ["string", "uint8", "int256"], [f"{symbol} / USD", 8, price])
 
 
 def mint(

@@ -9,7 +9,8 @@ from eth_abi.abi import encode
 from keeper.devnet.artifacts import Artifact
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.deploy_tokens import call, mint
-from keeper.devnet.model import Pool, Token, Uniswap
+from keeper.devnet.model import Market, Pool, Token, Uniswap
+from keeper.devnet.prices import read_prices
 from keeper.devnet.reserves import PoolSpec
 
 TICK_SPACING = {100: 1, 500: 10, 3000: 60, 10000: 200}
@@ -44,16 +45,14 @@ def deploy_uniswap(
 def create_pools(
     chain: Chain,
     uniswap: Uniswap,
-    owner: bytes,
+    market: Market,
     provider: bytes,
     weth: bytes,
-    tokens: Mapping[str, Token],
-    prices: Mapping[str, int],
     specs: Sequence[PoolSpec],
 ) -> tuple[Pool, ...]:
-    """Return new pools at the ratio of `prices`, with the liquidity of `specs` from `provider`."""
+    """Return new pools at the market's prices, with the liquidity of `specs` from `provider`."""
     grants, approvals, opened, minted = [], [], [], []
-    manager = uniswap.position_manager
+    manager, tokens, prices = uniswap.position_manager, market.tokens, read_prices(chain, market)
     sides = []
     for spec in specs:
         first, second = sorted((tokens[spec.a], tokens[spec.b]), key=lambda token: token.address)
@@ -75,7 +74,7 @@ def create_pools(
     for address in dict.fromkeys(token for token, _, _ in grants):
         approvals.append(call(provider, address, "approve(address,uint256)", [manager, 0]))
         approvals.append(call(provider, address, "approve(address,uint256)", [manager, _MAX]))
-    mint(chain, owner, weth, grants)
+    mint(chain, market.owner, weth, grants)
     chain.send_all(approvals)
     chain.send_all([_with_gas(item, 8_000_000) for item in opened])
     chain.send_all(minted)

@@ -11,17 +11,16 @@ from keeper.devnet.accounts import Cast, test_account
 from keeper.devnet.anvil import Anvil
 from keeper.devnet.arbitrage import EXACT_INPUT, put_arbitrage
 from keeper.devnet.artifacts import compile_aave, load_own
-from keeper.devnet.borrowers import CrowdSpec, needed_lift, open_crowd, plan_crowd
+from keeper.devnet.borrowers import CrowdSpec, open_crowd
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import BLOCK_SECONDS, CALL_GAS, MAX_FEE, Chain, Mined, Transaction
 from keeper.devnet.deploy_aave import AaveDeployer
-from keeper.devnet.deploy_tokens import Listing, aggregator_code, deploy_listings, fund_traders, mint
+from keeper.devnet.deploy_tokens import Listing, deploy_listings, fund_traders, mint
 from keeper.devnet.deploy_uniswap import create_pools
-from keeper.devnet.model import Account, Market, Pool, Token
-from keeper.devnet.prices import put_prices, read_price, read_prices
+from keeper.devnet.model import Account, Market, Pool, Token, Uniswap
+from keeper.devnet.prices import aggregator_code, put_prices, read_price, read_prices
 from keeper.devnet.reserves import (
     EMODES,
-    RESERVES,
     SECOND_EMODES,
     SECOND_POOLS,
     SECOND_RESERVES,
@@ -30,7 +29,14 @@ from keeper.devnet.reserves import (
     ReserveSpec,
 )
 from keeper.devnet.rpc import Rpc
-from keeper.devnet.state import BLOCK_GAS_LIMIT, CHAIN_ID, MULTICALL, Layout, built_state, node_arguments
+from keeper.devnet.state import (
+    BLOCK_GAS_LIMIT,
+    CHAIN_ID,
+    MULTICALL,
+    Layout,
+    built_state,
+    node_arguments,
+)
 from keeper.devnet.toolchain import Progress, find_anvil, install_packages
 
 _MAX = 2**256 - 1
@@ -52,6 +58,7 @@ class Devnet:
         self._progress = progress
         self._seed = seed
         self._crowds = 0
+        self._saved: dict[str, tuple[Uniswap, int]] = {}
         self.chain = Chain(Rpc(node.host, node.port))
         self.rpc = self.chain.rpc
         self.market = layout.market
@@ -80,7 +87,11 @@ class Devnet:
         modules = install_packages(tell)
         anvil = find_anvil(modules)
         state, layout = built_state(anvil, modules, tell)
-        arguments = [*node_arguments(block_gas_limit, tx_gas_cap, layout.timestamp), "--load-state", str(state)]
+        arguments = [
+            *node_arguments(block_gas_limit, tx_gas_cap, layout.timestamp),
+            "--load-state",
+            str(state),
+        ]
         node = Anvil(anvil, arguments, "127.0.0.1", port)
         try:
             net = cls(node, layout, anvil, modules, seed, tell)
@@ -137,7 +148,11 @@ class Devnet:
         return self.accounts[5:]
 
     def call(
-        self, to: bytes, signature: str, args: Sequence[Any] = (), returns: Sequence[str] = ("uint256",)
+        self,
+        to: bytes,
+        signature: str,
+        args: Sequence[Any] = (),
+        returns: Sequence[str] = ("uint256",),
     ) -> Any:
         """Return the decoded answer of a view call; one value comes bare."""
         return self.chain.call(to, signature, args, returns)
@@ -160,7 +175,18 @@ class Devnet:
             frm, to, signature, args, value=value, gas=gas, max_fee=max_fee, tip=tip, check=check
         )
 
-    def put(self, frm: bytes, to: bytes, signature: str, args: Sequence[Any] = (), *, value: int = 0, gas: int = CALL_GAS, max_fee: int = MAX_FEE, check: bool = True) -> None:
+    def put(
+        self,
+        frm: bytes,
+        to: bytes,
+        signature: str,
+        args: Sequence[Any] = (),
+        *,
+        value: int = 0,
+        gas: int = CALL_GAS,
+        max_fee: int = MAX_FEE,
+        check: bool = True,
+    ) -> None:
         """Submit a call without making a block; inside `one_block` it is checked at the end."""
         self.chain.put(Transaction(frm, to, calldata(signature, args), value, gas, max_fee), check)
 
@@ -184,7 +210,9 @@ class Devnet:
 
     def snapshot(self) -> str:
         """Return the id of the present state, good for one `revert`."""
-        return str(self.rpc("evm_snapshot"))
+        snapshot = str(self.rpc("evm_snapshot"))
+        self._saved[snapshot] = (self.uniswap, self._crowds)
+        return snapshot
 
     def revert(self, snapshot: str) -> None:
         """Go back to a snapshot: state, height and time; the pool is emptied."""
@@ -192,6 +220,7 @@ class Devnet:
         if not self.rpc("evm_revert", snapshot):
             raise LookupError(f"snapshot {snapshot} is unknown or used")
         self.chain.forget()
+        self.uniswap, self._crowds = self._saved.pop(snapshot)
 
     def give(self, symbol: str, to: bytes, amount: int, market: Market | None = None) -> None:
         """Give tokens (wei) of a reserve to an address."""
@@ -203,8 +232,10 @@ class Devnet:
         return int(self.call(token, "balanceOf(address)", [holder]))
 
     def account_data(self, borrower: bytes, market: Market | None = None) -> tuple[int, ...]:
-        """Return Aave's getUserAccountData: collateral, debt, available (USD, 8 decimals),
-        threshold, LTV (basis points), health factor (wad).
+        """Return Aave's getUserAccountData.
+
+        Collateral, debt and available (USD, 8 decimals), threshold and LTV (basis points), health
+        factor (wad).
         """
         pool = (market or self.market).pool
         values = self.call(pool, "getUserAccountData(address)", [borrower], ["uint256"] * 6)
@@ -239,7 +270,9 @@ class Devnet:
             if move_pools:
                 self._put_arbitrage(where)
 
-    def price_path(self, symbol: str, path: Sequence[int], *, move_pools: bool = True) -> Iterator[int]:
+    def price_path(
+        self, symbol: str, path: Sequence[int], *, move_pools: bool = True
+    ) -> Iterator[int]:
         """Set one price after the other, a block each, yielding the height after every step."""
         for price in path:
             self.set_price(symbol, price, move_pools=move_pools)
@@ -274,8 +307,8 @@ class Devnet:
     ) -> list[bytes]:
         """Open `n` borrowers and return their addresses.
 
-        `health` is a value or a range; a health that Aave would not lend at is reached by lifting
-        the collateral's price for the moment of the loan. `size_usd` is the collateral in whole
+        `health` is a value or a range; one that Aave would not lend at is reached by letting the
+        collateral stand higher for the moment of the loan. `size_usd` is the collateral in whole
         USD. `kind="five"` spreads each over three collaterals and two debts, `kind="emode"` takes
         wstETH against WETH in category 1.
         """
@@ -295,18 +328,11 @@ class Devnet:
             seed if seed is not None else self._seed * 1_000_003 + self._crowds,
             next((mode for mode in (*EMODES, *SECOND_EMODES) if mode.id == emode), None),
         )
-        prices = self.prices(where)
-        openings = plan_crowd(where, prices, n, spec)
-        if not (lift := needed_lift(where, spec)):
-            return open_crowd(self.chain, where, openings)
-        real = {symbol: prices[symbol] for symbol in spec.collateral}
-        lifted = {symbol: price * (100 + lift) // 100 for symbol, price in real.items()}
-        self.set_prices(lifted, move_pools=False, market=where)
-        addresses = open_crowd(self.chain, where, openings)
-        self.set_prices(real, move_pools=False, market=where)
-        return addresses
+        return open_crowd(self.chain, where, n, spec)
 
-    def trade(self, pool: Pool, token_in: bytes, amount: int, *, trader: bytes = Cast.TRADER) -> Mined:
+    def trade(
+        self, pool: Pool, token_in: bytes, amount: int, *, trader: bytes = Cast.TRADER
+    ) -> Mined:
         """Swap an exact amount (wei) of one of the pool's tokens for the other."""
         out = pool.token1 if token_in == pool.token0 else pool.token0
         entry = (token_in, out, pool.fee, trader, _FAR_FUTURE, amount, 0, 0)
@@ -325,7 +351,13 @@ class Devnet:
     ) -> None:
         """Liquidate a borrower from the rival's own funds, at once or (`put`) in the pool."""
         where = market or self.market
-        args = [where.tokens[collateral].address, where.tokens[debt].address, borrower, amount, False]
+        args = [
+            where.tokens[collateral].address,
+            where.tokens[debt].address,
+            borrower,
+            amount,
+            False,
+        ]
         signature = "liquidationCall(address,address,address,uint256,bool)"
         if put:
             self.put(Cast.RIVAL, where.pool, signature, args, max_fee=max_fee)
@@ -345,23 +377,21 @@ class Devnet:
         Symbols of the main market keep their token and price source; others get their own.
         The pools join `uniswap.pools`.
         """
-        chain, owner, weth = self.chain, Cast.DEPLOYER, self.tokens["WETH"].address
-        own = load_own()
-        known = {spec.symbol: self.tokens[spec.symbol] for spec in reserves if spec.symbol in self.tokens}
-        listings = {
-            spec.symbol: Listing(spec, known[spec.symbol].address, known[spec.symbol].feed, known[spec.symbol].base)
+        own, tokens = load_own(), self.tokens
+        weth = tokens["WETH"].address
+        contracts = compile_aave(self._modules, self._progress)
+        builder = AaveDeployer(self.chain, contracts, own, weth)
+        known = {
+            spec.symbol: Listing(spec, token.address, token.feed, token.base)
             for spec in reserves
-            if spec.symbol in known
+            if (token := tokens.get(spec.symbol))
         }
-        listings = deploy_listings(chain, owner, own, weth, reserves, listings)
-        builder = AaveDeployer(chain, compile_aave(self._modules, self._progress), own, weth)
-        market = builder.deploy(name, owner, listings, emodes, flash_premium)
+        listings = deploy_listings(self.chain, Cast.DEPLOYER, own, weth, reserves, known)
+        market = builder.deploy(name, Cast.DEPLOYER, listings, emodes, flash_premium)
         builder.fill(market, Cast.LENDER, Cast.ANCHOR, reserves)
-        created = create_pools(
-            chain, self.uniswap, owner, Cast.LENDER, weth, market.tokens, self.prices(market), pools
-        )
-        self.uniswap = replace(self.uniswap, pools=(*self.uniswap.pools, *created))
-        fund_traders(chain, market, self.uniswap)
+        added = create_pools(self.chain, self.uniswap, market, Cast.LENDER, weth, pools)
+        self.uniswap = replace(self.uniswap, pools=(*self.uniswap.pools, *added))
+        fund_traders(self.chain, market, self.uniswap)
         return market
 
     def _put_arbitrage(self, market: Market) -> int:

