@@ -1,0 +1,1 @@
+"""From opportunities to transactions: routing, sizing, funding, batching, encoding; all pure."""
