@@ -1,0 +1,37 @@
+"""Logs of many blocks at once, each block's proven by its own header."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from keeper.chain import bloom
+from keeper.chain.blocks import Blocks
+from keeper.chain.ranges import LogRanges
+from keeper.errors import RpcError
+from keeper.types import Head, Log, Watch
+from keeper.units import Hash
+
+_RANGE_FROM = 8
+
+
+async def logs_by_block(
+    blocks: Blocks, ranges: LogRanges, heads: Sequence[Head], watch: Watch
+) -> list[list[Log]]:
+    """Return each linked header's matching logs, in order.
+
+    A range answer is taken only where it names the very block asked for: a node that lags answers
+    a range with fewer logs and no error. A block the bloom admits and the range left empty or
+    refused, and every block of a short gap, is asked for by its hash.
+    """
+    found: dict[Hash, list[Log]] = {}
+    admitted = [head for head in heads if not bloom.matches_nothing(blocks.admitted(head, watch))]
+    if len(admitted) >= _RANGE_FROM:
+        ours = {head.hash for head in admitted}
+        with contextlib.suppress(RpcError):
+            for log in await ranges.logs(watch, admitted[0].number, admitted[-1].number):
+                if log.block_hash in ours:
+                    found.setdefault(log.block_hash, []).append(log)
+    open_heads = [head for head in admitted if head.hash not in found]
+    answers = await asyncio.gather(*(blocks.logs(head, watch) for head in open_heads))
+    found.update(zip((head.hash for head in open_heads), answers, strict=True))
+    return [found.get(head.hash, []) for head in heads]

@@ -1,0 +1,152 @@
+"""One node behind an alias: every request timed, counted, capped in flight, retried when safe."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any, Self
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from keeper.chain import jsonrpc
+from keeper.chain.secrecy import SecretUrl
+from keeper.chain.transport import HttpTransport, SocketTransport, Transport
+from keeper.errors import ConfigError, RpcError, TransientError
+
+
+class Result(StrEnum):
+    """How one request ended, as metrics label it."""
+
+    OK = "ok"
+    ERROR = "error"
+    LIMITED = "limited"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+
+
+Observe = Callable[[str, str, str, float], None]
+"""Takes endpoint alias, method, result and seconds of every attempt."""
+
+_WAIT = wait_random_exponential(multiplier=0.05, max=2)
+_LONGEST_WAIT = 10.0
+
+
+class Endpoint:
+    """Ask one node; satisfies `ports.Rpc` over any transport.
+
+    Reads are repeated a bounded number of times when no answer came; anything that could send a
+    transaction is asked exactly once.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        transport: Transport,
+        observe: Observe,
+        *,
+        timeout: float = 10.0,
+        attempts: int = 4,
+        in_flight: int = 64,
+    ) -> None:
+        self.alias = alias
+        self._transport = transport
+        self._observe = observe
+        self._timeout = timeout
+        self._attempts = attempts
+        self._slots = asyncio.Semaphore(in_flight)
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.alias})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; a later request opens a new one."""
+        await self._transport.close()
+
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
+        if not jsonrpc.is_repeatable(method):
+            return await self._attempt(method, params)
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._attempts),
+            wait=_wait,
+            retry=retry_if_exception(_is_unanswered),
+            reraise=True,
+        )
+        return await retrying(self._attempt, method, params)
+
+    async def _attempt(self, method: str, params: Sequence[object]) -> Any:
+        async with self._slots:
+            started = time.monotonic()
+            ended = Result.FAILED
+            try:
+                async with asyncio.timeout(self._timeout):
+                    answer = await self._transport.exchange(method, params)
+                result = jsonrpc.result(method, answer)
+                ended = Result.OK
+            except TimeoutError:
+                ended = Result.TIMEOUT
+                await self._transport.renew(started)
+                waited = f"{self._timeout:g} s"
+                message = f"{self.alias}: no answer to {method} in {waited}"
+                raise jsonrpc.SlowError(message) from None
+            except jsonrpc.LimitedError:
+                ended = Result.LIMITED
+                raise
+            except RpcError:
+                ended = Result.ERROR
+                raise
+            finally:
+                self._observe(self.alias, method, ended, time.monotonic() - started)
+            return result
+
+
+def connect(
+    url: str,
+    alias: str,
+    observe: Observe = lambda *_: None,
+    *,
+    timeout: float = 10.0,
+    attempts: int = 4,
+    in_flight: int = 64,
+) -> Endpoint:
+    """Return an endpoint for an http(s) or ws(s) URL; it connects when first asked.
+
+    The URL may hold a key: only the alias is ever shown. Raises `ConfigError` for another scheme.
+    """
+    secret = SecretUrl(url)
+    transport: Transport
+    match secret.scheme:
+        case "http" | "https":
+            transport = HttpTransport(secret, alias)
+        case "ws" | "wss":
+            transport = SocketTransport(secret, alias, timeout)
+        case scheme:
+            raise ConfigError(
+                f"endpoint {alias}: {scheme or 'no'} scheme", "use http, https, ws or wss"
+            )
+    return Endpoint(
+        alias, transport, observe, timeout=timeout, attempts=attempts, in_flight=in_flight
+    )
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, RpcError)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(error, jsonrpc.LimitedError) and error.wait is not None:
+        return min(error.wait, _LONGEST_WAIT)
+    return _WAIT(state)

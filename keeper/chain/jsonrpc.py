@@ -1,0 +1,85 @@
+"""JSON-RPC 2.0 messages: which method may be repeated, and what an answer means."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from keeper.errors import RpcError, TransientError
+
+_REPEATABLE = re.compile(
+    r"eth_(get(?!Filter)|call|chainId|blockNumber|simulateV1|estimateGas|feeHistory|gasPrice"
+    r"|maxPriorityFeePerGas|blobBaseFee|createAccessList|syncing|accounts)"
+    r"|net_|web3_|txpool_|debug_trace|trace_"
+)
+_LIMITED = re.compile(
+    r"rate.?limit|too many requests|requests? per second|capacity|throughput|quota", re.IGNORECASE
+)
+_LIMIT_CODES = frozenset({429, -32029, -32097})
+
+
+class LimitedError(TransientError):
+    """Report that the node asked us to slow down, for `wait` seconds when it said so."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class SlowError(TransientError):
+    """Report that no answer came in time: the node is gone, or was asked too much at once."""
+
+
+def is_repeatable(method: str) -> bool:
+    """Tell whether asking twice does the same as asking once; false for whatever is unknown."""
+    return _REPEATABLE.match(method) is not None
+
+
+def message(number: int, method: str, params: Sequence[object]) -> bytes:
+    """Return one request as JSON."""
+    body = {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
+    return orjson.dumps(body)
+
+
+def decode(text: bytes | str) -> Mapping[str, Any]:
+    """Parse one message; raise `TransientError` when it is no JSON object."""
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise TransientError("the node sent no JSON") from error
+    if not isinstance(parsed, dict):
+        raise TransientError("the node sent no JSON-RPC object")
+    return parsed
+
+
+def result(method: str, answer: Mapping[str, Any]) -> Any:
+    """Return an answer's result; raise `RpcError` for an error, `LimitedError` for a rate limit."""
+    error = answer.get("error")
+    if error is None:
+        if "result" not in answer:
+            raise TransientError(f"{method}: the answer holds neither result nor error")
+        return answer["result"]
+    if not isinstance(error, dict):
+        raise RpcError(method, -32603, str(error))
+    code = error.get("code")
+    code = code if isinstance(code, int) else -32603
+    text = str(error.get("message", ""))
+    if code in _LIMIT_CODES or (code != 3 and _LIMITED.search(text)):
+        raise LimitedError(f"{method}: {text} (code {code})")
+    raise RpcError(method, code, text, revert_data(error.get("data")))
+
+
+def revert_data(data: object) -> bytes | None:
+    """Find revert bytes in an error's `data`: plain hex, nested, or after a word (Nethermind)."""
+    if isinstance(data, dict):
+        return revert_data(data.get("data", data.get("result")))
+    if not isinstance(data, str):
+        return None
+    _, prefix, digits = data.partition("0x")
+    if not prefix:
+        return None
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""Two ways to carry one JSON-RPC message to a node and its answer back."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import aiohttp
+
+from keeper.chain import jsonrpc
+from keeper.chain.secrecy import SecretUrl
+from keeper.chain.websocket import WebSocket
+from keeper.errors import RpcError, TransientError
+
+_OVERLOADED = frozenset({408, 425, 429})
+
+
+class Transport(Protocol):
+    """Carry one message; every failure to get an answer is a `TransientError`."""
+
+    async def exchange(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        """Return the node's answer object."""
+        ...
+
+    async def renew(self, since: float) -> None:
+        """Drop a connection over which nothing came since a monotonic time."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        ...
+
+
+class HttpTransport:
+    """POST over kept-alive connections."""
+
+    def __init__(self, url: SecretUrl, alias: str) -> None:
+        self._url = url
+        self._alias = alias
+        self._session: aiohttp.ClientSession | None = None
+        self._ids = itertools.count(1)
+
+    async def exchange(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                headers={"Content-Type": "application/json"},
+            )
+        body = jsonrpc.message(next(self._ids), method, params)
+        try:
+            async with self._session.post(self._url.reveal(), data=body) as response:
+                content = await response.read()
+                status, wait = response.status, response.headers.get("Retry-After", "")
+        except (aiohttp.ClientError, OSError) as error:
+            reason = self._url.redact(str(error)) or type(error).__name__
+            raise TransientError(f"{self._alias}: no answer: {reason}") from None
+        if status in _OVERLOADED:
+            seconds = float(wait) if wait.isdigit() else None
+            raise jsonrpc.LimitedError(f"{self._alias}: HTTP {status}", seconds)
+        if status == 200:
+            return jsonrpc.decode(content)
+        return _error_answer(self._alias, method, status, content)
+
+    async def renew(self, since: float) -> None:
+        """Do nothing: a cancelled request has closed its connection."""
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _error_answer(alias: str, method: str, status: int, content: bytes) -> Mapping[str, Any]:
+    try:
+        answer = jsonrpc.decode(content)
+    except TransientError:
+        answer = {}
+    if "error" in answer:
+        return answer
+    if status >= 500:
+        raise TransientError(f"{alias}: HTTP {status}")
+    raise RpcError(method, status, f"{alias} refused with HTTP {status}")
+
+
+class SocketTransport:
+    """Many requests at once over one WebSocket, told apart by id; reconnects when next asked."""
+
+    def __init__(self, url: SecretUrl, alias: str, open_timeout: float) -> None:
+        self._url = url
+        self._alias = alias
+        self._open_timeout = open_timeout
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._opening = asyncio.Lock()
+        self._socket: WebSocket | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._heard = 0.0
+
+    async def exchange(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        socket = await self._connected()
+        number = next(self._ids)
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            await socket.send(jsonrpc.message(number, method, params))
+            return await answer
+        finally:
+            del self._waiting[number]
+
+    async def renew(self, since: float) -> None:
+        if self._heard < since:
+            await self._drop()
+
+    async def close(self) -> None:
+        await self._drop()
+
+    async def _connected(self) -> WebSocket:
+        async with self._opening:
+            if self._socket is None:
+                self._socket = await WebSocket.connect(self._url, self._alias, self._open_timeout)
+                self._reading = asyncio.create_task(self._read(self._socket))
+            return self._socket
+
+    async def _read(self, socket: WebSocket) -> None:
+        try:
+            while True:
+                answer = jsonrpc.decode(await socket.receive())
+                self._heard = time.monotonic()
+                number = answer.get("id")
+                waiting = self._waiting.get(number) if isinstance(number, int) else None
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
+        except TransientError as error:
+            self._forget(socket, str(error))
+            await socket.abort()
+
+    async def _drop(self) -> None:
+        socket, reading = self._socket, self._reading
+        if socket is None or reading is None:
+            return
+        self._forget(socket, f"{self._alias}: the socket was dropped")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await socket.abort()
+
+    def _forget(self, socket: WebSocket, reason: str) -> None:
+        if self._socket is not socket:
+            return
+        self._socket = self._reading = None
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(TransientError(reason))

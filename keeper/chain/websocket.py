@@ -1,0 +1,61 @@
+"""One WebSocket connection: text in, text out, and an end that is always an exception."""
+
+import asyncio
+from typing import Self
+
+import aiohttp
+
+from keeper.chain.secrecy import SecretUrl
+from keeper.errors import TransientError
+
+
+class WebSocket:
+    """A connected socket; `abort` ends it at once, whatever the peer does."""
+
+    def __init__(
+        self,
+        alias: str,
+        session: aiohttp.ClientSession,
+        socket: "aiohttp.ClientWebSocketResponse[bool]",
+    ) -> None:
+        self._alias = alias
+        self._session = session
+        self._socket = socket
+
+    @classmethod
+    async def connect(cls, url: SecretUrl, alias: str, seconds: float) -> Self:
+        """Open a new connection; raise `TransientError` when that fails or takes too long."""
+        session = aiohttp.ClientSession()
+        try:
+            async with asyncio.timeout(seconds):
+                socket = await session.ws_connect(url.reveal(), max_msg_size=0)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            await session.close()
+            reason = url.redact(str(error)) or type(error).__name__
+            raise TransientError(f"{alias}: no connection: {reason}") from None
+        except BaseException:
+            await session.close()
+            raise
+        return cls(alias, session, socket)
+
+    async def send(self, text: bytes) -> None:
+        """Send one text message."""
+        try:
+            await self._socket.send_frame(text, aiohttp.WSMsgType.TEXT)
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"{self._alias}: socket lost ({type(error).__name__})") from None
+
+    async def receive(self) -> str | bytes:
+        """Return the next message; a close, clean or not, raises `TransientError`."""
+        message = await self._socket.receive()
+        match message.type:
+            case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
+                content: str | bytes = message.data
+                return content
+            case _:
+                code = self._socket.close_code
+                raise TransientError(f"{self._alias}: the socket was closed (code {code})")
+
+    async def abort(self) -> None:
+        """Drop the connection without waiting for the peer's goodbye."""
+        await self._session.close()
