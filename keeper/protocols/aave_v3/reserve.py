@@ -58,7 +58,8 @@ class Reserve:
     @property
     def unit(self) -> int:
         """Return one whole token."""
-        return 10 ** (self.configuration >> 48 & 0xFF)
+        unit: int = 10 ** (self.configuration >> 48 & 0xFF)
+        return unit
 
     @property
     def is_active(self) -> bool:

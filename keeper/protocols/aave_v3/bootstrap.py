@@ -1,0 +1,235 @@
+"""Load one Aave v3 market at one block: contracts, reserves, categories and every holder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eth_utils.address import to_checksum_address
+
+from keeper.errors import ConfigError, InvariantError, RpcError
+from keeper.ports import Reader
+from keeper.protocols.aave_v3.fold import SUPPLY_MINT, SUPPLY_TRANSFER
+from keeper.protocols.aave_v3.ledger import Category, Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.words import address, addresses, answers, read, text, uint
+from keeper.types import Call, CallResult, Head, Token, Watch
+from keeper.units import ZERO_ADDRESS, Address, Bps
+
+CATEGORIES = range(1, 256)
+"""eMode ids are uint8 and 0 is no category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The contracts of one market."""
+
+    pool: Address
+    provider: Address
+    configurator: Address
+    oracle: Address
+    revision: int
+
+
+async def find(reader: Reader, pool: Address, head: Head) -> Deployment:
+    """Find a market's contracts from its pool; raise `ConfigError` when it is no Aave v3 pool."""
+    shown = to_checksum_address(pool)
+    if not await reader.code(pool, head.hash):
+        raise ConfigError(f"pool {shown} has no code", "check the address and the chain")
+    try:
+        results = await reader.multicall(
+            [read(pool, "ADDRESSES_PROVIDER()"), read(pool, "POOL_REVISION()")], head.hash
+        )
+    except RpcError as error:
+        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address") from error
+    if not all(result.ok and len(result.data) == 32 for result in results):
+        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address")
+    provider, revision = address(results[0].data), uint(results[1].data)
+    results = await reader.multicall(
+        [
+            read(provider, "getPool()"),
+            read(provider, "getPoolConfigurator()"),
+            read(provider, "getPriceOracle()"),
+        ],
+        head.hash,
+    )
+    if not all(result.ok and len(result.data) == 32 for result in results):
+        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address")
+    named, configurator, oracle = (address(result.data) for result in results)
+    if named != pool:
+        raise ConfigError(
+            f"pool {shown} is not the one its provider names", f"use {to_checksum_address(named)}"
+        )
+    return Deployment(pool, provider, configurator, oracle, revision)
+
+
+async def load(
+    reader: Reader, market: str, deployment: Deployment, head: Head, first_block: int
+) -> Ledger:
+    """Return the ledger as of exactly this head; `first_block` is not after the pool's first."""
+    ledger = Ledger(market)
+    pool, block = deployment.pool, head.hash
+    header = answers(
+        await reader.multicall(
+            [
+                read(pool, "getReservesList()"),
+                read(pool, "FLASHLOAN_PREMIUM_TOTAL()"),
+                read(deployment.provider, "getPriceOracleSentinel()"),
+            ],
+            block,
+        ),
+        f"market {market}",
+    )
+    ledger.flash_premium = Bps(uint(header[1]))
+    ledger.sentinel = address(header[2])
+    await _reserves(reader, pool, head, ledger, addresses(header[0]))
+    await _categories(reader, pool, head, ledger)
+    await _holders(reader, pool, head, ledger, first_block)
+    ledger.touched = set(ledger.debtors)
+    return ledger
+
+
+async def _reserves(
+    reader: Reader, pool: Address, head: Head, ledger: Ledger, assets: Sequence[Address]
+) -> None:
+    results = await reader.multicall(
+        [
+            call
+            for asset in assets
+            for call in (
+                read(pool, "getReserveData(address)", asset),
+                read(pool, "getLiquidationGracePeriod(address)", asset),
+                read(pool, "getReserveDeficit(address)", asset),
+                read(pool, "getVirtualUnderlyingBalance(address)", asset),
+                read(asset, "symbol()"),
+            )
+        ],
+        head.hash,
+    )
+    data = answers(results, f"reserves of {ledger.market}")
+    for position, asset in enumerate(assets):
+        main, grace, deficit, balance, symbol = data[5 * position : 5 * position + 5]
+        reserve = Reserve(
+            id=uint(main, 7),
+            asset=asset,
+            supply_token=address(main, 8),
+            debt_token=address(main, 10),
+            configuration=uint(main),
+            liquidity_index=uint(main, 1),
+            liquidity_rate=uint(main, 2),
+            borrow_index=uint(main, 3),
+            borrow_rate=uint(main, 4),
+            updated_at=uint(main, 6),
+            grace_until=uint(grace),
+            deficit=uint(deficit),
+            virtual_balance=uint(balance),
+        )
+        reserve.token = Token(asset, text(symbol), reserve.decimals)
+        ledger.list_reserve(reserve)
+    cash = await _words(
+        reader,
+        head,
+        [
+            read(reserve.asset, "balanceOf(address)", reserve.supply_token)
+            for reserve in ledger.reserves.values()
+        ],
+    )
+    for reserve, amount in zip(ledger.reserves.values(), cash, strict=True):
+        reserve.cash = amount
+
+
+async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
+    results = await reader.multicall(
+        [read(pool, "getEModeCategoryCollateralConfig(uint8)", number) for number in CATEGORIES],
+        head.hash,
+    )
+    terms = {
+        number: data
+        for number, data in zip(CATEGORIES, answers(results, "eMode terms", 3), strict=True)
+        if any(data)
+    }
+    maps = answers(
+        await reader.multicall(
+            [
+                read(pool, f"getEModeCategory{name}Bitmap(uint8)", number)
+                for number in terms
+                for name in ("Collateral", "Borrowable", "Ltvzero")
+            ],
+            head.hash,
+        ),
+        "eMode bitmaps",
+    )
+    for position, (number, data) in enumerate(terms.items()):
+        collateral, borrowable, ltv_zero = (
+            uint(word) for word in maps[3 * position : 3 * position + 3]
+        )
+        ledger.categories[number] = Category(
+            Bps(uint(data)),
+            Bps(uint(data, 1)),
+            Bps(uint(data, 2)),
+            collateral,
+            borrowable,
+            ltv_zero,
+        )
+
+
+async def _holders(
+    reader: Reader, pool: Address, head: Head, ledger: Ledger, first_block: int
+) -> None:
+    tokens = frozenset(ledger.by_supply_token) | frozenset(ledger.by_debt_token)
+    watch = Watch(tokens, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER}))
+    # A balance starts with a mint or an incoming transfer; both name the holder second.
+    held = {
+        (log.address, Address(log.topics[2][12:]))
+        for log in await reader.logs(watch, first_block, head.number)
+    }
+    pairs = sorted(pair for pair in held if pair[1] != ZERO_ADDRESS)
+    holders = sorted({holder for _, holder in pairs})
+    users = await _words(
+        reader,
+        head,
+        [
+            read(pool, signature, holder)
+            for holder in holders
+            for signature in ("getUserConfiguration(address)", "getUserEMode(address)")
+        ],
+    )
+    for position, holder in enumerate(holders):
+        _user(ledger, holder, users[2 * position], users[2 * position + 1])
+    balances = await _words(
+        reader, head, [read(token, "scaledBalanceOf(address)", holder) for token, holder in pairs]
+    )
+    for (token, holder), scaled in zip(pairs, balances, strict=True):
+        if not scaled:
+            continue
+        if token in ledger.by_supply_token:
+            ledger.set_supplied(holder, ledger.by_supply_token[token], scaled)
+        else:
+            ledger.set_borrowed(holder, ledger.by_debt_token[token], scaled)
+    await _check_totals(reader, head, ledger, first_block)
+
+
+def _user(ledger: Ledger, holder: Address, configuration: int, category: int) -> None:
+    flags = sum(1 << number for number in range(128) if configuration >> (2 * number + 1) & 1)
+    if flags or category:
+        account = ledger.account(holder)
+        account.flags, account.category = flags, category
+
+
+async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block: int) -> None:
+    reserves = list(ledger.reserves.values())
+    tokens = [token for r in reserves for token in (r.supply_token, r.debt_token)]
+    totals = await _words(reader, head, [read(token, "scaledTotalSupply()") for token in tokens])
+    held = [total for r in reserves for total in (r.scaled_supply, r.scaled_debt)]
+    for token, total, found in zip(tokens, totals, held, strict=True):
+        if total == found:
+            continue
+        message = f"holders of {to_checksum_address(token)} sum to {found}, not {total}"
+        if first_block:
+            raise ConfigError(
+                f"market {ledger.market}: {message}", f"set first_block below {first_block}"
+            )
+        raise InvariantError(ledger.market, message)
+
+
+async def _words(reader: Reader, head: Head, calls: Sequence[Call]) -> list[int]:
+    results: Sequence[CallResult] = await reader.multicall(calls, head.hash)
+    return [uint(data) for data in answers(results, "holders")]

@@ -1,0 +1,257 @@
+"""One Aave v3 market as the keeper follows it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeper.oracles.aave_oracle import AaveOracle
+from keeper.ports import CollateralRow, DebtRow, Oracle, Reader
+from keeper.protocols.aave_v3 import fold, v36, valuation
+from keeper.protocols.aave_v3.audit import audit
+from keeper.protocols.aave_v3.bootstrap import Deployment, find, load
+from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.pairs import pairs
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.sentinel import Sentinel
+from keeper.protocols.aave_v3.terms import AaveTerms
+from keeper.protocols.aave_v3.words import read, text, uint
+from keeper.types import (
+    Call,
+    CallResult,
+    Drift,
+    FlashKind,
+    FlashSource,
+    Head,
+    Log,
+    NextBlock,
+    Position,
+    Prices,
+    Reason,
+    Skip,
+    Token,
+    Undo,
+    Watch,
+)
+from keeper.units import ZERO_ADDRESS, Address
+
+REVISIONS = frozenset({v36.POOL_REVISION})
+"""Pool revisions whose rules are known; any other is watched and never liquidated on."""
+PPM_PER_BPS = 100
+
+Take = Callable[[Sequence[CallResult]], None]
+
+
+class AaveV3:
+    """Follow one Aave v3 market; `bootstrap` loads it before anything else is asked."""
+
+    protocol: str = "aave_v3"
+
+    def __init__(
+        self, market: str, deployment: Deployment, oracle: Oracle, first_block: int = 0
+    ) -> None:
+        self.market = market
+        self.oracle = oracle
+        self._deployment = deployment
+        self._first_block = first_block
+        self._ledger = Ledger(market)
+        self._sentinel: Sentinel | None = None
+        self._asked: tuple[tuple[int, Take], ...] = ()
+        self._listed: frozenset[Address] | None = None
+        self._watch = Watch(frozenset(), frozenset())
+        self._tokens: dict[Address, Token] = {}
+
+    @classmethod
+    async def discover(
+        cls, reader: Reader, market: str, pool: Address, head: Head, first_block: int = 0
+    ) -> Self:
+        """Find a market from its pool; raise `ConfigError` when there is no Aave v3 pool.
+
+        `first_block` is any block up to the pool's first use; logs are read from it.
+        """
+        deployment = await find(reader, pool, head)
+        oracle = AaveOracle(
+            market, pool, deployment.provider, deployment.configurator, deployment.oracle
+        )
+        return cls(market, deployment, oracle, first_block)
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        """Load every reserve and holder as of exactly this head."""
+        deployment = await find(reader, self._deployment.pool, head)
+        ledger = await load(reader, self.market, deployment, head, self._first_block)
+        if deployment.revision not in REVISIONS:
+            ledger.stop(f"the rules of pool revision {deployment.revision} are not known")
+        self._deployment, self._ledger = deployment, ledger
+        self._sentinel = None
+        self._refresh()
+        calls = self.calls()
+        self.observe(await reader.multicall(calls, head.hash), head)
+
+    @property
+    def revision(self) -> int:
+        """Return the pool's revision; 10 is v3.6."""
+        return self._deployment.revision
+
+    @property
+    def stopped(self) -> str:
+        """Return why the market is only watched, empty when it is not."""
+        return self._ledger.stopped
+
+    def watch(self) -> Watch:
+        """Return every contract whose events change a position."""
+        self._refresh()
+        return self._watch
+
+    def fold(self, log: Log) -> Undo | None:
+        """Apply one log; raise `InvariantError` for this market when it cannot be right."""
+        handlers = self._handlers(log.address)
+        handler = handlers.get(log.topics[0]) if handlers and log.topics else None
+        return None if handler is None else handler(self._ledger, log)
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        """Compare reserves and a random sample of holders with the chain."""
+        return await audit(reader, self._ledger, self._deployment.pool, head, sample, seed)
+
+    def calls(self) -> Sequence[Call]:
+        """Return reads of what events do not tell: liquidity, new tokens, the sentinel."""
+        calls: list[Call] = []
+        asked: list[tuple[int, Take]] = []
+        pool = self._deployment.pool
+        for reserve in self._ledger.reserves.values():
+            wanted = [
+                read(pool, "getVirtualUnderlyingBalance(address)", reserve.asset),
+                read(reserve.asset, "balanceOf(address)", reserve.supply_token),
+            ]
+            if reserve.token is None:
+                wanted.append(read(reserve.asset, "symbol()"))
+                wanted.append(read(pool, "getConfiguration(address)", reserve.asset))
+            calls.extend(wanted)
+            asked.append((len(wanted), self._take_reserve(reserve)))
+        sentinel = self._current_sentinel()
+        if sentinel is not None:
+            wanted = sentinel.calls()
+            calls.extend(wanted)
+            asked.append((len(wanted), self._take_sentinel(sentinel)))
+        self._asked = tuple(asked)
+        return calls
+
+    def observe(self, results: Sequence[CallResult], head: Head) -> None:
+        """Take the answers to the last `calls`."""
+        del head  # the answers replace each other
+        start = 0
+        for count, take in self._asked:
+            take(results[start : start + count])
+            start += count
+
+    def tokens(self) -> Mapping[Address, Token]:
+        """Return the underlying tokens by address."""
+        self._refresh()
+        return self._tokens
+
+    def borrowers(self) -> int:
+        """Return how many holders have debt."""
+        return len(self._ledger.debtors)
+
+    def changed(self) -> set[Address]:
+        """Return and forget the borrowers whose legs changed."""
+        changed, self._ledger.touched = self._ledger.touched, set()
+        return changed
+
+    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+        """Return the rows the screen holds, numbered by reserve id."""
+        return valuation.legs(self._ledger, borrower)
+
+    def factors(
+        self, prices: Prices, at: NextBlock
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return base value per scaled unit by reserve id, with interest to the block."""
+        return valuation.factors(self._ledger, prices, at.timestamp)
+
+    def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
+        """Return what Pool.getUserAccountData says in that block, with its parts."""
+        return valuation.position(self._ledger, self.protocol, borrower, prices, at.timestamp)
+
+    def pairs(
+        self, position: Position, prices: Prices, at: NextBlock
+    ) -> tuple[Sequence[AaveTerms], Sequence[Skip]]:
+        """Return the terms of every pair open to liquidation, and refusals for the others."""
+        if self._ledger.stopped:
+            denied = Reason.DENIED
+            why = self._ledger.stopped
+            return [], [Skip(self.market, self.protocol, position.borrower, denied, why)]
+        return pairs(self._ledger, position, prices, at.timestamp, self._current_sentinel())
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        """Return the pool's own flash loan (ValidationLogic.validateFlashloanSimple)."""
+        reserve = self._ledger.by_asset.get(token)
+        if reserve is None or self._ledger.stopped or not reserve.is_active:
+            return ()
+        if reserve.is_paused or not reserve.is_flash_enabled or not reserve.available:
+            return ()
+        supplied = v36.supply_balance_down(reserve.scaled_supply, reserve.liquidity_index)
+        fee = self._ledger.flash_premium * PPM_PER_BPS
+        available = min(reserve.available, supplied)
+        return (FlashSource(FlashKind.AAVE, self._deployment.pool, token, available, fee),)
+
+    def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
+        """Return the pool and the variable debt token."""
+        return self._deployment.pool, self._ledger.by_asset[debt].debt_token
+
+    def _handlers(self, address: Address) -> Mapping[bytes, fold.Handler] | None:
+        if address in self._ledger.by_supply_token:
+            return fold.SUPPLY_TOKEN
+        if address in self._ledger.by_debt_token:
+            return fold.DEBT_TOKEN
+        if address == self._deployment.pool:
+            return fold.POOL
+        if address == self._deployment.configurator:
+            return fold.CONFIGURATOR
+        return fold.PROVIDER if address == self._deployment.provider else None
+
+    def _refresh(self) -> None:
+        """Recompute what follows from the list of reserves, when that changed."""
+        ledger = self._ledger
+        known = frozenset(r.asset for r in ledger.reserves.values() if r.token is not None)
+        listed = known.union(ledger.by_supply_token, ledger.by_debt_token)
+        if listed == self._listed:
+            return
+        self._listed = listed
+        self._tokens = {
+            reserve.asset: reserve.token
+            for reserve in ledger.reserves.values()
+            if reserve.token is not None
+        }
+        deployment = self._deployment
+        contracts = (deployment.pool, deployment.configurator, deployment.provider)
+        self._watch = Watch(
+            frozenset(contracts).union(ledger.by_supply_token, ledger.by_debt_token), fold.TOPICS
+        )
+
+    def _current_sentinel(self) -> Sentinel | None:
+        contract = self._ledger.sentinel
+        if contract == ZERO_ADDRESS:
+            return None
+        if self._sentinel is None or self._sentinel.contract != contract:
+            self._sentinel = Sentinel(contract)
+        return self._sentinel
+
+    def _take_sentinel(self, sentinel: Sentinel) -> Take:
+        def take(results: Sequence[CallResult]) -> None:
+            self._sentinel = sentinel.renewed(results)
+
+        return take
+
+    def _take_reserve(self, reserve: Reserve) -> Take:
+        def take(results: Sequence[CallResult]) -> None:
+            balances = [uint(r.data) if r.ok and len(r.data) == 32 else None for r in results[:2]]
+            reserve.virtual_balance, reserve.cash = balances
+            if len(results) == 2 or reserve.token is not None:
+                return
+            symbol, configuration = results[2:]
+            if symbol.ok and configuration.ok and len(configuration.data) == 32:
+                decimals = uint(configuration.data) >> 48 & 0xFF
+                reserve.configuration |= decimals << 48
+                reserve.token = Token(reserve.asset, text(symbol.data), decimals)
+
+        return take

@@ -1,0 +1,123 @@
+"""Which debt/collateral pairs may be liquidated at the next block, and why the others may not."""
+
+from collections.abc import Sequence
+
+from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.sentinel import Sentinel
+from keeper.protocols.aave_v3.terms import AaveTerms
+from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Reason, Skip
+
+
+def refusal(reserve: Reserve, timestamp: int) -> tuple[Reason, str] | None:
+    """Return why a reserve takes no liquidation (ValidationLogic.validateLiquidationCall)."""
+    symbol = reserve.token.symbol if reserve.token else ""
+    if not reserve.is_active:
+        return Reason.PAUSED, f"{symbol} is inactive"
+    if reserve.is_paused:
+        return Reason.PAUSED, f"{symbol} is paused"
+    if reserve.grace_until >= timestamp:
+        return Reason.GRACE, f"{symbol} is in its grace period until {reserve.grace_until}"
+    return None
+
+
+def pairs(
+    ledger: Ledger, position: Position, prices: Prices, timestamp: int, sentinel: Sentinel | None
+) -> tuple[list[AaveTerms], list[Skip]]:
+    """Return the terms of every pair that may be liquidated and a refusal for what may not."""
+    if position.health >= v36.HEALTHY:
+        return [], []
+
+    def skip(why: tuple[Reason, str]) -> Skip:
+        return Skip(position.market, position.protocol, position.borrower, *why)
+
+    if sentinel is not None and position.health >= v36.CLOSE_FACTOR_HEALTH:
+        why = sentinel.refusal(timestamp)
+        if why is not None:
+            return [], [skip(why)]
+    skips: list[Skip] = []
+    debts = _open(ledger, position.debt, timestamp)
+    collaterals = _open(ledger, position.collateral, timestamp)
+    skips.extend(skip(why) for _, _, why in (*debts, *collaterals) if why is not None)
+    found: list[AaveTerms] = []
+    for collateral, seized, closed in collaterals:
+        if closed is not None or not isinstance(seized, CollateralLeg) or not seized.amount:
+            continue
+        if not seized.bonus:
+            skips.append(skip((Reason.DENIED, f"{seized.token.symbol} has no liquidation bonus")))
+            continue
+        if not collateral.available:
+            skips.append(skip(_dry(collateral, seized)))
+            continue
+        for debt, owed, shut in debts:
+            if shut is not None or not isinstance(owed, DebtLeg):
+                continue
+            terms = _terms(ledger, position, prices, timestamp, collateral, seized, debt, owed)
+            if terms is None:
+                skips.append(skip((Reason.NO_PRICE, "a price of the pair was not read")))
+            elif terms.legal_down(terms.maximum):
+                found.append(terms)
+            elif terms.seize(terms.maximum).received > terms.available:
+                skips.append(skip(_dry(collateral, seized)))
+            else:
+                pair = f"{owed.token.symbol} against {seized.token.symbol}"
+                skips.append(skip((Reason.DUST, f"no repay of {pair} is legal")))
+    return found, skips
+
+
+def _open(
+    ledger: Ledger, legs: Sequence[CollateralLeg | DebtLeg], timestamp: int
+) -> list[tuple[Reserve, CollateralLeg | DebtLeg, tuple[Reason, str] | None]]:
+    found = []
+    for leg in legs:
+        reserve = ledger.by_asset[leg.token.address]
+        found.append((reserve, leg, refusal(reserve, timestamp)))
+    return found
+
+
+def _dry(reserve: Reserve, leg: CollateralLeg) -> tuple[Reason, str]:
+    if reserve.available is None:
+        return Reason.NO_LIQUIDITY, f"{leg.token.symbol}'s liquidity was not read"
+    return Reason.NO_LIQUIDITY, f"{reserve.available} of {leg.token.symbol} can be withdrawn"
+
+
+def _terms(
+    ledger: Ledger,
+    position: Position,
+    prices: Prices,
+    timestamp: int,
+    collateral: Reserve,
+    seized: CollateralLeg,
+    debt: Reserve,
+    owed: DebtLeg,
+) -> AaveTerms | None:
+    collateral_price, debt_price = prices.get(collateral.asset), prices.get(debt.asset)
+    if collateral_price is None or debt_price is None:
+        return None
+    cap = v36.repay_cap(
+        owed.amount,
+        owed.value,
+        seized.value,
+        position.debt_value,
+        position.health,
+        debt_price,
+        debt.unit,
+    )
+    return AaveTerms(
+        collateral=seized.token,
+        debt=owed.token,
+        bonus=seized.bonus,
+        fee=collateral.protocol_fee,
+        collateral_price=collateral_price,
+        debt_price=debt_price,
+        collateral_unit=collateral.unit,
+        debt_unit=debt.unit,
+        balance=seized.amount,
+        scaled=ledger.accounts[position.borrower].supplied[collateral.id],
+        supply_index=collateral.supply_index_at(timestamp),
+        owed=owed.amount,
+        debt_index=debt.borrow_index_at(timestamp),
+        available=collateral.available or 0,
+        cap=cap,
+    ).capped()

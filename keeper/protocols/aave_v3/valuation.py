@@ -1,0 +1,112 @@
+"""What a borrower's collateral and debt are worth, exact, and in columns for the screen."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeper.ports import CollateralRow, DebtRow
+from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.ledger import Account, Category, Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.types import CollateralLeg, DebtLeg, Position, Prices
+from keeper.units import RAY, Address, Bps
+
+NO_CATEGORY = Category()
+EMPTY = Account()
+
+
+def collateral_terms(category: Category, reserve: Reserve) -> tuple[Bps, Bps]:
+    """Return threshold and bonus: the category's where it lists the reserve as collateral.
+
+    GenericLogic.calculateUserAccountData and LiquidationLogic.executeLiquidationCall.
+    """
+    if category.collateral >> reserve.id & 1:
+        return category.threshold, category.bonus
+    return reserve.threshold, reserve.bonus
+
+
+def position(
+    ledger: Ledger, protocol: str, borrower: Address, prices: Prices, timestamp: int
+) -> Position | None:
+    """Return a borrower's position with interest to `timestamp`, None without a price it needs.
+
+    Equals GenericLogic.calculateUserAccountData in a block of that timestamp. Like the contract it
+    needs the price of every reserve flagged as collateral, even of an empty one.
+    """
+    account = ledger.accounts.get(borrower, EMPTY)
+    category = ledger.categories.get(account.category, NO_CATEGORY)
+    values = prices.values
+    collateral = []
+    total = weighted = 0
+    flags = account.flags
+    while flags:
+        bit = flags & -flags
+        flags ^= bit
+        reserve = ledger.reserves.get(bit.bit_length() - 1)
+        if reserve is None:
+            continue
+        price = values.get(reserve.asset)
+        if price is None or reserve.token is None:
+            return None
+        scaled = account.supplied.get(reserve.id)
+        if scaled is None:
+            continue
+        threshold, bonus = collateral_terms(category, reserve)
+        amount = v36.supply_balance_down(scaled, reserve.supply_index_at(timestamp))
+        value = v36.collateral_value_down(amount, price, reserve.unit)
+        total += value
+        weighted += value * threshold
+        collateral.append(CollateralLeg(reserve.token, amount, value, threshold, bonus))
+    debt = []
+    owed = 0
+    for number in sorted(account.borrowed):
+        reserve = ledger.reserves[number]
+        price = values.get(reserve.asset)
+        if price is None or reserve.token is None:
+            return None
+        amount = v36.debt_balance_up(account.borrowed[number], reserve.borrow_index_at(timestamp))
+        value = v36.debt_value_up(amount, price, reserve.unit)
+        owed += value
+        debt.append(DebtLeg(reserve.token, amount, value))
+    return Position(
+        market=ledger.market,
+        protocol=protocol,
+        borrower=borrower,
+        collateral=tuple(collateral),
+        debt=tuple(debt),
+        collateral_value=total,
+        debt_value=owed,
+        health=v36.health_factor(weighted, owed),
+        category=account.category,
+    )
+
+
+def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+    """Return the screen's rows, by reserve id; none without debt."""
+    account = ledger.accounts.get(borrower, EMPTY)
+    if not account.borrowed:
+        return (), ()
+    category = ledger.categories.get(account.category, NO_CATEGORY)
+    collateral = [
+        (number, scaled, collateral_terms(category, ledger.reserves[number])[0])
+        for number, scaled in account.supplied.items()
+        if account.flags >> number & 1 and number in ledger.reserves
+    ]
+    return collateral, list(account.borrowed.items())
+
+
+def factors(
+    ledger: Ledger, prices: Prices, timestamp: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return base value per scaled unit by reserve id; NaN without a price."""
+    size = max(ledger.reserves, default=-1) + 1
+    collateral, debt = np.full(size, np.nan), np.full(size, np.nan)
+    for number, reserve in ledger.reserves.items():
+        price = prices.values.get(reserve.asset)
+        if price is None or reserve.token is None:
+            continue
+        value = price / reserve.unit
+        collateral[number] = reserve.supply_index_at(timestamp) / RAY * value
+        debt[number] = reserve.borrow_index_at(timestamp) / RAY * value
+    return collateral, debt
