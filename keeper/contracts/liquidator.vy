@@ -1,0 +1,1044 @@
+# pragma version 0.4.3
+# pragma evm-version cancun
+# pragma optimize gas
+"""
+@title Liquidator
+@license MIT
+@notice Executes a batch of liquidations, funded by flash loans or own inventory, and never at a loss.
+@dev
+    `run` takes one packed batch (layout: keeper/planning/encoding.py). Groups run in a self-call and are
+    undone alone; items inside a group are isolated by their own call and share one sale.
+
+    What holds, whatever an operator sends: no balance held before the batch is lower after it (beyond the
+    owner's inventory budget), no debt is created, no allowance is left, the tip stays under the owner's cap.
+    It rests on four rules. Every token a batch can move is listed, snapshotted at entry and compared at the
+    end. Calls are typed, or name a (target, selector) the owner allowed. Approvals live for one action.
+    Callbacks are expected one at a time, by caller, kind, payload hash and amount.
+"""
+from ethereum.ercs import IERC20
+
+MAX_BATCH: constant(uint256) = 10240
+MAX_GROUP: constant(uint256) = 8192
+MAX_TOKENS: constant(uint256) = 16
+MAX_ADDRESSES: constant(uint256) = 64
+MAX_FUNDS: constant(uint256) = 4
+MAX_MINIMUMS: constant(uint256) = 16
+MAX_GROUPS: constant(uint256) = 100
+MAX_ITEMS: constant(uint256) = 100
+MAX_ACTIONS: constant(uint256) = 16
+MAX_RESULTS: constant(uint256) = 101
+HEADER_SIZE: constant(uint256) = 48
+ADDRESS_SIZE: constant(uint256) = 20
+FUND_SIZE: constant(uint256) = 23
+MINIMUM_SIZE: constant(uint256) = 17
+GROUP_HEADER_SIZE: constant(uint256) = 16
+ITEM_SIZE: constant(uint256) = 64
+ACTION_SIZE: constant(uint256) = 40
+# 4 bytes of selector, offset, length and the words of a group's results
+MAX_RETURN: constant(uint256) = 3300
+
+interface IAavePool:
+    def flashLoanSimple(
+        receiver: address, asset: address, amount: uint256, params: Bytes[MAX_BATCH], referral: uint16
+    ): nonpayable
+
+interface IMorpho:
+    def flashLoan(token: address, assets: uint256, data: Bytes[MAX_BATCH]): nonpayable
+
+interface IBalancerVault:
+    def flashLoan(
+        recipient: address,
+        tokens: DynArray[address, 1],
+        amounts: DynArray[uint256, 1],
+        userData: Bytes[MAX_BATCH],
+    ): nonpayable
+
+interface IUniswapV3Pool:
+    def flash(recipient: address, amount0: uint256, amount1: uint256, data: Bytes[MAX_BATCH]): nonpayable
+    def swap(
+        recipient: address, zeroForOne: bool, amountSpecified: int256, sqrtPriceLimitX96: uint160, data: Bytes[32]
+    ) -> (int256, int256): nonpayable
+
+interface IDebtToken:
+    def scaledBalanceOf(user: address) -> uint256: view
+    def balanceOf(user: address) -> uint256: view
+
+interface IWrappedNative:
+    def deposit(): payable
+    def withdraw(amount: uint256): nonpayable
+
+interface IVault:
+    def redeem(shares: uint256, receiver: address, owner: address) -> uint256: nonpayable
+
+event Ran:
+    operator: indexed(address)
+    items: uint256
+    groups: uint256
+    tip: uint256
+    refill: uint256
+    tokens: DynArray[address, MAX_TOKENS]
+    gains: DynArray[int256, MAX_TOKENS]
+
+event Allowed:
+    target: indexed(address)
+    selector: indexed(bytes4)
+    spender: address
+
+event Disallowed:
+    target: indexed(address)
+    selector: indexed(bytes4)
+
+event FactorySet:
+    factory: indexed(address)
+    init_code_hash: bytes32
+
+event OperatorSet:
+    operator: indexed(address)
+    listed: bool
+
+event BudgetSet:
+    token: indexed(address)
+    per_day: uint256
+    kept: uint256
+
+event TreasurySet:
+    treasury: indexed(address)
+
+event TipCapSet:
+    cap: uint256
+
+event RefillCapSet:
+    per_day: uint256
+
+event OwnershipOffered:
+    owner: indexed(address)
+    pending: indexed(address)
+
+event OwnershipTaken:
+    owner: indexed(address)
+
+event Swept:
+    token: indexed(address)
+    amount: uint256
+
+NATIVE: constant(uint256) = 255
+DAY: constant(uint256) = 86400
+WAD: constant(uint256) = 10**18
+OK: constant(uint256) = 1 << 255
+MAX_UINT128: constant(uint256) = (1 << 128) - 1
+MAX_UINT96: constant(uint256) = (1 << 96) - 1
+MAX_UINT160: constant(uint256) = (1 << 160) - 1
+MIN_SQRT_LIMIT: constant(uint160) = 4295128740
+MAX_SQRT_LIMIT: constant(uint160) = 1461446703485210103287273052203988822378723970341
+
+# What is left for the repayment, the tip and the guard after the last group, and for the sale after an item.
+RUN_RESERVE: constant(uint256) = 120000
+ITEM_RESERVE: constant(uint256) = 5000
+COINBASE_GAS: constant(uint256) = 50000
+
+FUND_INVENTORY: constant(uint256) = 0
+FUND_AAVE: constant(uint256) = 1
+FUND_UNISWAP: constant(uint256) = 2
+FUND_MORPHO: constant(uint256) = 3
+FUND_BALANCER: constant(uint256) = 4
+EXPECT_SWAP: constant(uint256) = 5
+
+PROTOCOL_AAVE: constant(uint256) = 0
+CHECK_NONE: constant(uint256) = 0
+CHECK_SCALED: constant(uint256) = 1
+CHECK_BALANCE: constant(uint256) = 2
+
+ACTION_SWAP: constant(uint256) = 1
+ACTION_CALL: constant(uint256) = 2
+ACTION_WRAP: constant(uint256) = 3
+ACTION_UNWRAP: constant(uint256) = 4
+ACTION_REDEEM: constant(uint256) = 5
+
+AMOUNT_EXACT: constant(uint256) = 0
+AMOUNT_GAINED: constant(uint256) = 1
+AMOUNT_SHARE: constant(uint256) = 2
+
+LIQUIDATION_CALL: constant(bytes4) = 0x00a718a9
+AAVE_FLASH: constant(bytes4) = 0x42b0b77c
+MORPHO_FLASH: constant(bytes4) = 0xe0232b42
+BALANCER_FLASH: constant(bytes4) = 0x5c38449e
+VAULT_REDEEM: constant(bytes4) = 0xba087652
+
+# Own reasons: selectors of errors (DebtBelowMinimum(), NothingLeft(), GroupUndone(), NoReason(), GroupLoss(uint256[])).
+DEBT_BELOW_MINIMUM: constant(uint256) = 3419087446  # 0xcbcb2256
+NOTHING_LEFT: constant(uint256) = 4087162944  # 0xf39d2840
+GROUP_UNDONE: constant(uint256) = 2742312182  # 0xa3745cf6
+NO_REASON: constant(uint256) = 715796066  # 0x2aaa2e62
+GROUP_LOSS: constant(uint256) = 2238990785  # 0x857449c1
+
+# Calls that would move, approve, lend out or borrow against what the contract holds.
+REFUSED: constant(bytes4[39]) = [
+    0x095ea7b3,  # approve(address,uint256)
+    0x87517c45,  # approve(address,address,uint160,uint48)
+    0x39509351,  # increaseAllowance(address,uint256)
+    0xd73dd623,  # increaseApproval(address,uint256)
+    0xa9059cbb,  # transfer(address,uint256)
+    0x23b872dd,  # transferFrom(address,address,uint256)
+    0x4000aea0,  # transferAndCall(address,uint256,bytes)
+    0x42842e0e,  # safeTransferFrom(address,address,uint256)
+    0xb88d4fde,  # safeTransferFrom(address,address,uint256,bytes)
+    0x9bd9bbc6,  # send(address,uint256,bytes)
+    0x959b8c3f,  # authorizeOperator(address)
+    0xd505accf,  # permit(address,address,uint256,uint256,uint8,bytes32,bytes32)
+    0x8fcbaf0c,  # permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32)
+    0xa22cb465,  # setApprovalForAll(address,bool)
+    0xeecea000,  # setAuthorization(address,bool)
+    0x110496e5,  # allow(address,bool)
+    0xa415bcad,  # borrow(address,uint256,uint256,uint16,address)
+    0xc5ebeaec,  # borrow(uint256)
+    0x4b3fd148,  # borrow(uint256,address)
+    0x50d8cd4b,  # borrow((address,address,address,address,uint256),uint256,uint256,address,address)
+    0x69328dec,  # withdraw(address,uint256,address)
+    0xf3fef3a3,  # withdraw(address,uint256)
+    0x2e1a7d4d,  # withdraw(uint256)
+    0xb460af94,  # withdraw(uint256,address,address)
+    0x5c2bea49,  # withdraw((address,address,address,address,uint256),uint256,uint256,address,address)
+    0xc3b35a7e,  # withdrawTo(address,address,uint256)
+    0x26441318,  # withdrawFrom(address,address,address,uint256)
+    0x8720316d,  # withdrawCollateral((address,address,address,address,uint256),uint256,address,address)
+    0x5a3b74b9,  # setUserUseReserveAsCollateral(address,bool)
+    0xc04a8a10,  # approveDelegation(address,uint256)
+    0x0b52d558,  # delegationWithSig(address,address,uint256,uint256,uint8,bytes32,bytes32)
+    0xb8caa7c5,  # approvePositionManager(address,bool)
+    0x2dad97d4,  # repayWithATokens(address,uint256,uint256)
+    0xab9c4b5d,  # flashLoan(address,address[],uint256[],uint256[],address,bytes,uint16)
+    0xac9650d8,  # multicall(bytes[])
+    0x5ae401dc,  # multicall(uint256,bytes[])
+    0x1f0464d1,  # multicall(bytes32,bytes[])
+    0x490e6cbc,  # flash(address,uint256,uint256,bytes)
+    0x128acb08,  # swap(address,bool,int256,uint160,bytes)
+]
+
+# A target that answers balanceOf holds one of our balances: it must be listed when it is called.
+IS_TOKEN: constant(uint256) = 1 << 160
+
+WRAPPED_NATIVE: public(immutable(address))
+
+owner: public(address)
+pending_owner: public(address)
+treasury: public(address)
+tip_cap: public(uint256)
+refill_cap: public(uint256)
+refilled: public(HashMap[uint256, uint256])
+operators: public(HashMap[address, bool])
+allowed: HashMap[address, HashMap[bytes4, uint256]]
+factories: public(HashMap[address, bytes32])
+budgets: public(HashMap[address, uint256])
+kept: public(HashMap[address, uint256])
+spent: public(HashMap[address, HashMap[uint256, uint256]])
+
+expected: transient(uint256)
+expected_token: transient(address)
+expected_amount: transient(uint256)
+expected_payload: transient(bytes32)
+cursor: transient(uint256)
+token_count: transient(uint256)
+addresses: transient(address[MAX_ADDRESSES])
+item_results: transient(uint256[MAX_ITEMS])
+group_results: transient(uint256[MAX_GROUPS])
+
+
+@deploy
+def __init__(owner: address, treasury: address, wrapped_native: address):
+    if owner == empty(address) or treasury == empty(address) or wrapped_native == empty(address):
+        raw_revert(method_id("ZeroAddress()"))
+    self.owner = owner
+    self.treasury = treasury
+    WRAPPED_NATIVE = wrapped_native
+    log OwnershipTaken(owner=owner)
+    log TreasurySet(treasury=treasury)
+
+
+@external
+@payable
+def __default__():
+    if len(msg.data) != 0:
+        raw_revert(method_id("UnknownFunction()"))
+
+
+# The batch
+
+
+@external
+@nonreentrant
+def run(batch: Bytes[MAX_BATCH]) -> (
+    DynArray[uint256, MAX_ITEMS], DynArray[uint256, MAX_GROUPS], DynArray[int256, MAX_TOKENS], uint256, uint256
+):
+    """
+    @notice Execute a batch: funds, groups, repayment, tip, refill, guard.
+    @return Items and groups as words ok << 255 | reason << 128 | gain, gains by token, tip, refill.
+    """
+    if not self.operators[msg.sender]:
+        raw_revert(method_id("NotOperator()"))
+    head: uint256 = extract32(batch, 0, output_type=uint256)
+    if block.timestamp > head >> 192:
+        raw_revert(method_id("Expired()"))
+    count: uint256 = (head >> 184) & 255
+    listed: uint256 = (head >> 176) & 255
+    group_count: uint256 = (head >> 152) & 255
+    if count > MAX_TOKENS or count > listed or listed > MAX_ADDRESSES:
+        raw_revert(method_id("BadBatch()"))
+
+    self.cursor = 0
+    self.token_count = count
+    offset: uint256 = HEADER_SIZE
+    native_before: uint256 = self.balance
+    tokens: DynArray[address, MAX_TOKENS] = []
+    before: uint256[MAX_TOKENS] = empty(uint256[MAX_TOKENS])
+    wrapped: uint256 = NATIVE
+    for i: uint256 in range(listed, bound=MAX_ADDRESSES):
+        token: address = convert(extract32(batch, offset, output_type=uint256) >> 96, address)
+        offset += ADDRESS_SIZE
+        self.addresses[i] = token
+        if i < count:
+            tokens.append(token)
+            before[i] = staticcall IERC20(token).balanceOf(self)
+            if token == WRAPPED_NATIVE:
+                wrapped = i
+
+    self._advance(batch)
+
+    tip: uint256 = head & MAX_UINT128
+    refill: uint256 = extract32(batch, 16, output_type=uint256) & MAX_UINT128
+    tip_share: uint256 = (head >> 128) & 65535
+    if wrapped == NATIVE:
+        tip = 0
+        refill = 0
+    elif tip + refill != 0:
+        tip, refill = self._pay(before[wrapped], tip, tip_share, refill)
+
+    gains: DynArray[int256, MAX_TOKENS] = []
+    for i: uint256 in range(count, bound=MAX_TOKENS):
+        balance: uint256 = staticcall IERC20(tokens[i]).balanceOf(self)
+        gains.append(convert(balance, int256) - convert(before[i], int256))
+        if balance < before[i]:
+            self._spend(tokens[i], before[i] - balance)
+    if self.balance < native_before:
+        raw_revert(method_id("NativeFell()"))
+
+    offset += FUND_SIZE * ((head >> 168) & 255)
+    for i: uint256 in range((head >> 160) & 255, bound=MAX_MINIMUMS):
+        word: uint256 = extract32(batch, offset, output_type=uint256)
+        offset += MINIMUM_SIZE
+        if gains[word >> 248] < convert((word >> 120) & MAX_UINT128, int256):
+            raw_revert(method_id("GainBelowMinimum()"))
+
+    items: DynArray[uint256, MAX_ITEMS] = []
+    groups: DynArray[uint256, MAX_GROUPS] = []
+    item_bits: uint256 = 0
+    group_bits: uint256 = 0
+    for i: uint256 in range(group_count, bound=MAX_GROUPS):
+        word: uint256 = self.group_results[i]
+        groups.append(word)
+        group_bits |= (word >> 255) << i
+    for i: uint256 in range((head >> 144) & 255, bound=MAX_ITEMS):
+        word: uint256 = self.item_results[i]
+        items.append(word)
+        item_bits |= (word >> 255) << i
+    log Ran(
+        operator=msg.sender,
+        items=item_bits,
+        groups=group_bits,
+        tip=tip,
+        refill=refill,
+        tokens=tokens,
+        gains=gains,
+    )
+    return items, groups, gains, tip, refill
+
+
+@internal
+def _pay(before: uint256, tip_asked: uint256, tip_share: uint256, refill_asked: uint256) -> (uint256, uint256):
+    balance: uint256 = staticcall IERC20(WRAPPED_NATIVE).balanceOf(self)
+    if balance <= before:
+        return 0, 0
+    gain: uint256 = balance - before
+    tip: uint256 = min(min(tip_asked, self.tip_cap), gain * min(tip_share, 10000) // 10000)
+    refill: uint256 = 0
+    if refill_asked != 0:
+        day: uint256 = block.timestamp // DAY
+        done: uint256 = self.refilled[day]
+        cap: uint256 = self.refill_cap
+        if done < cap:
+            refill = min(min(refill_asked, cap - done), gain - tip)
+            self.refilled[day] = done + refill
+    if tip + refill != 0:
+        extcall IWrappedNative(WRAPPED_NATIVE).withdraw(tip + refill)
+    if tip != 0:
+        raw_call(block.coinbase, b"", value=tip, gas=COINBASE_GAS)
+    if refill != 0:
+        raw_call(msg.sender, b"", value=refill, gas=COINBASE_GAS)
+    return tip, refill
+
+
+@internal
+def _spend(token: address, amount: uint256):
+    budget: uint256 = self.budgets[token]
+    day: uint256 = block.timestamp // DAY
+    spent: uint256 = self.spent[token][day] + amount
+    if spent > budget:
+        raw_revert(method_id("BalanceFell()"))
+    self.spent[token][day] = spent
+
+
+# Funds: each flash loan calls back into the next, the innermost one runs the groups
+
+
+@internal
+def _advance(batch: Bytes[MAX_BATCH]):
+    head: uint256 = extract32(batch, 0, output_type=uint256)
+    fund_count: uint256 = (head >> 168) & 255
+    offset: uint256 = HEADER_SIZE + ADDRESS_SIZE * ((head >> 176) & 255)
+    for i: uint256 in range(self.cursor, fund_count, bound=MAX_FUNDS):
+        word: uint256 = extract32(batch, offset + FUND_SIZE * i, output_type=uint256)
+        kind: uint256 = word >> 248
+        token: address = self._token((word >> 240) & 255)
+        source: address = self.addresses[(word >> 200) & 255]
+        amount: uint256 = (word >> 72) & MAX_UINT128
+        if kind == FUND_INVENTORY:
+            if staticcall IERC20(token).balanceOf(self) < amount:
+                raw_revert(method_id("InventoryShort()"))
+            continue
+        self.cursor = i + 1
+        if kind == FUND_AAVE:
+            self._require_allowed(source, AAVE_FLASH)
+            self._expect(kind, source, token, amount, keccak256(batch))
+            extcall IAavePool(source).flashLoanSimple(self, token, amount, batch, 0)
+            self._clear_allowance(token, source)
+        elif kind == FUND_UNISWAP:
+            other: address = self._token((word >> 232) & 255)
+            pool: address = self._pool(source, token, other, (word >> 208) & 16777215)
+            self._expect(kind, pool, token, amount, keccak256(batch))
+            if convert(token, uint256) < convert(other, uint256):
+                extcall IUniswapV3Pool(pool).flash(self, amount, 0, batch)
+            else:
+                extcall IUniswapV3Pool(pool).flash(self, 0, amount, batch)
+        elif kind == FUND_MORPHO:
+            self._require_allowed(source, MORPHO_FLASH)
+            self._expect(kind, source, token, amount, keccak256(batch))
+            extcall IMorpho(source).flashLoan(token, amount, batch)
+            self._clear_allowance(token, source)
+        elif kind == FUND_BALANCER:
+            self._require_allowed(source, BALANCER_FLASH)
+            self._expect(kind, source, token, amount, keccak256(batch))
+            extcall IBalancerVault(source).flashLoan(self, [token], [amount], batch)
+        else:
+            raw_revert(method_id("BadBatch()"))
+        if self.expected != 0:
+            raw_revert(method_id("NoCallback()"))
+        return
+
+    offset += FUND_SIZE * fund_count + MINIMUM_SIZE * ((head >> 160) & 255)
+    first: uint256 = 0
+    for i: uint256 in range((head >> 152) & 255, bound=MAX_GROUPS):
+        word: uint256 = extract32(batch, offset, output_type=uint256)
+        size: uint256 = word >> 240
+        group_gas: uint256 = (word >> 112) & 4294967295
+        count: uint256 = (word >> 184) & 255
+        # The call gets at most 63/64 of what is left: a starved group would look like a lost one.
+        if msg.gas < group_gas * 64 // 63 + RUN_RESERVE:
+            raw_revert(method_id("Starved()"))
+        ok: bool = False
+        answer: Bytes[MAX_RETURN] = b""
+        ok, answer = raw_call(
+            self,
+            abi_encode(slice(batch, offset + 2, size), method_id=method_id("run_group(bytes)")),
+            max_outsize=MAX_RETURN,
+            gas=group_gas,
+            revert_on_failure=False,
+        )
+        offset += 2 + size
+        if ok:
+            self.group_results[i] = extract32(answer, 64, output_type=uint256)
+            for k: uint256 in range(count, bound=MAX_ITEMS):
+                self.item_results[first + k] = extract32(answer, 96 + 32 * k, output_type=uint256)
+        else:
+            reason: uint256 = 0
+            told: bool = False
+            if len(answer) >= 4:
+                reason = convert(convert(slice(answer, 0, 4), bytes4), uint256)
+                told = reason == GROUP_LOSS and len(answer) >= 100 + 32 * count
+            self.group_results[i] = reason << 128
+            for k: uint256 in range(count, bound=MAX_ITEMS):
+                result: uint256 = GROUP_UNDONE << 128
+                if told:
+                    told_word: uint256 = extract32(answer, 100 + 32 * k, output_type=uint256)
+                    if told_word >> 255 == 1:
+                        result |= told_word & MAX_UINT128
+                    else:
+                        result = told_word
+                self.item_results[first + k] = result
+        first += count
+    if first != (head >> 144) & 255:
+        raw_revert(method_id("BadBatch()"))
+
+
+@external
+def executeOperation(
+    asset: address, amount: uint256, premium: uint256, initiator: address, params: Bytes[MAX_BATCH]
+) -> bool:
+    """
+    @notice Take an Aave flash loan this contract asked for.
+    """
+    token: address = self._take_expected(FUND_AAVE, amount, keccak256(params))
+    if initiator != self or asset != token:
+        raw_revert(method_id("UnexpectedCallback()"))
+    self._advance(params)
+    self._approve(token, msg.sender, amount + premium)
+    return True
+
+
+@external
+def onMorphoFlashLoan(assets: uint256, data: Bytes[MAX_BATCH]):
+    """
+    @notice Take a Morpho flash loan this contract asked for.
+    """
+    token: address = self._take_expected(FUND_MORPHO, assets, keccak256(data))
+    self._advance(data)
+    self._approve(token, msg.sender, assets)
+
+
+@external
+def receiveFlashLoan(
+    tokens: DynArray[address, 1],
+    amounts: DynArray[uint256, 1],
+    feeAmounts: DynArray[uint256, 1],
+    userData: Bytes[MAX_BATCH],
+):
+    """
+    @notice Take a Balancer flash loan this contract asked for.
+    """
+    token: address = self._take_expected(FUND_BALANCER, amounts[0], keccak256(userData))
+    if tokens[0] != token:
+        raw_revert(method_id("UnexpectedCallback()"))
+    self._advance(userData)
+    self._transfer(token, msg.sender, amounts[0] + feeAmounts[0])
+
+
+@external
+def uniswapV3FlashCallback(fee0: uint256, fee1: uint256, data: Bytes[MAX_BATCH]):
+    """
+    @notice Take a Uniswap V3 flash loan this contract asked for; the fee of the token not borrowed is zero.
+    """
+    amount: uint256 = self.expected_amount
+    token: address = self._take_expected(FUND_UNISWAP, amount, keccak256(data))
+    self._advance(data)
+    self._transfer(token, msg.sender, amount + fee0 + fee1)
+
+
+@external
+def uniswapV3SwapCallback(amount0Delta: int256, amount1Delta: int256, data: Bytes[32]):
+    """
+    @notice Pay the Uniswap V3 pool of the swap in progress.
+    """
+    owed: uint256 = convert(max(amount0Delta, amount1Delta), uint256)
+    token: address = self._take_expected(EXPECT_SWAP, owed, keccak256(data))
+    self._transfer(token, msg.sender, owed)
+
+
+@internal
+def _expect(kind: uint256, caller: address, token: address, amount: uint256, payload: bytes32):
+    self.expected = kind << 160 | convert(caller, uint256)
+    self.expected_token = token
+    self.expected_amount = amount
+    self.expected_payload = payload
+
+
+@internal
+def _take_expected(kind: uint256, amount: uint256, payload: bytes32) -> address:
+    if self.expected != kind << 160 | convert(msg.sender, uint256):
+        raw_revert(method_id("UnexpectedCallback()"))
+    if self.expected_payload != payload or amount > self.expected_amount:
+        raw_revert(method_id("UnexpectedCallback()"))
+    self.expected = 0
+    return self.expected_token
+
+
+# A group: items, then one sale of what they gained
+
+
+@external
+def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
+    """
+    @notice Liquidate the items of one group and sell what they gained; only this contract may call.
+    @return The group's word, then one word per item.
+    """
+    if msg.sender != self:
+        raw_revert(method_id("NotSelf()"))
+    head: uint256 = extract32(group, 0, output_type=uint256)
+    if head >> 248 != PROTOCOL_AAVE:
+        raw_revert(method_id("UnknownProtocol()"))
+    pool: address = self.addresses[(head >> 240) & 255]
+    collateral: address = self._token((head >> 232) & 255)
+    debt: address = self._token((head >> 224) & 255)
+    check: uint256 = (head >> 208) & 255
+    count: uint256 = (head >> 200) & 255
+    item_gas: uint256 = (head >> 160) & 4294967295
+    self._require_allowed(pool, LIQUIDATION_CALL)
+
+    results: DynArray[uint256, MAX_RESULTS] = [NOTHING_LEFT << 128]
+    total: uint256 = 0
+    debt_token: address = self.addresses[(head >> 216) & 255]
+    offset: uint256 = GROUP_HEADER_SIZE
+    for i: uint256 in range(count, bound=MAX_ITEMS):
+        amounts: uint256 = extract32(group, offset + 32, output_type=uint256)
+        owed: uint256 = max_value(uint256)
+        if check != CHECK_NONE:
+            borrower: address = convert(extract32(group, offset, output_type=uint256) >> 96, address)
+            if check == CHECK_SCALED:
+                owed = staticcall IDebtToken(debt_token).scaledBalanceOf(borrower)
+            else:
+                owed = staticcall IDebtToken(debt_token).balanceOf(borrower)
+        if owed < amounts & MAX_UINT128:
+            results.append(DEBT_BELOW_MINIMUM << 128)
+        else:
+            results.append(0)
+            total += amounts >> 128
+        offset += ITEM_SIZE
+    if total == 0:
+        return results
+
+    starts: uint256[MAX_TOKENS + 1] = empty(uint256[MAX_TOKENS + 1])
+    known: uint256 = 1 << ((head >> 232) & 255) | 1 << ((head >> 224) & 255)
+    debt_start: uint256 = staticcall IERC20(debt).balanceOf(self)
+    held: uint256 = debt_start
+    if collateral != debt:
+        held = staticcall IERC20(collateral).balanceOf(self)
+    starts[(head >> 224) & 255] = debt_start
+    starts[(head >> 232) & 255] = held
+
+    self._approve(debt, pool, total)
+    minimum: uint256 = 0
+    survived: bool = False
+    offset = GROUP_HEADER_SIZE
+    for i: uint256 in range(count, bound=MAX_ITEMS):
+        if results[i + 1] == 0:
+            if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
+                raw_revert(method_id("Starved()"))
+            word: uint256 = extract32(group, offset, output_type=uint256)
+            ok: bool = False
+            answer: Bytes[4] = b""
+            ok, answer = raw_call(
+                pool,
+                abi_encode(
+                    collateral,
+                    debt,
+                    convert(word >> 96, address),
+                    extract32(group, offset + 32, output_type=uint256) >> 128,
+                    False,
+                    method_id=LIQUIDATION_CALL,
+                ),
+                max_outsize=4,
+                gas=item_gas,
+                revert_on_failure=False,
+            )
+            if ok:
+                survived = True
+                minimum += word & MAX_UINT96
+                holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
+                gained: uint256 = 0
+                if holds > held:
+                    gained = min(holds - held, MAX_UINT128)
+                held = holds
+                results[i + 1] = OK | gained
+            elif len(answer) == 4:
+                results[i + 1] = convert(convert(answer, bytes4), uint256) << 128
+            else:
+                results[i + 1] = NO_REASON << 128
+        offset += ITEM_SIZE
+    self._clear_allowance(debt, pool)
+    if not survived:
+        return results
+
+    offset = GROUP_HEADER_SIZE + ITEM_SIZE * count
+    for i: uint256 in range((head >> 192) & 255, bound=MAX_ACTIONS):
+        word: uint256 = extract32(group, offset, output_type=uint256)
+        rest: uint256 = extract32(group, offset + 8, output_type=uint256)
+        offset += ACTION_SIZE
+        spend_index: uint256 = (word >> 240) & 255
+        receive_index: uint256 = (word >> 232) & 255
+        spend: address = self._coin(spend_index)
+        receive: address = self._coin(receive_index)
+        if spend == receive:
+            raw_revert(method_id("BadBatch()"))
+        slot: uint256 = min(receive_index, MAX_TOKENS)
+        before: uint256 = self._balance(receive)
+        # Items touch the group's two tokens only, so any other token still has its first balance here.
+        if (known >> slot) & 1 == 0:
+            known |= 1 << slot
+            starts[slot] = before
+
+        amount: uint256 = (word >> 96) & MAX_UINT128
+        mode: uint256 = (word >> 252) & 3
+        if mode != AMOUNT_EXACT:
+            slot = min(spend_index, MAX_TOKENS)
+            holds: uint256 = self._balance(spend)
+            start: uint256 = holds
+            if (known >> slot) & 1 == 1:
+                start = starts[slot]
+            if holds <= start:
+                raw_revert(method_id("NothingGained()"))
+            if mode == AMOUNT_GAINED:
+                amount = holds - start
+            else:
+                amount = (holds - start) * amount // WAD
+        if amount == 0:
+            raw_revert(method_id("NothingGained()"))
+
+        kind: uint256 = (word >> 248) & 15
+        target: address = self.addresses[((word >> 224) & 255) % MAX_ADDRESSES]
+        if kind == ACTION_SWAP:
+            self._swap(target, (rest >> 8) & 16777215, spend, receive, amount)
+        elif kind == ACTION_CALL:
+            head_size: uint256 = (rest >> 16) & 65535
+            tail_size: uint256 = rest & 65535
+            if head_size < 4:
+                raw_revert(method_id("BadBatch()"))
+            start: uint256 = offset
+            offset += head_size + tail_size
+            value: uint256 = 0
+            if spend_index == NATIVE:
+                value = amount
+            spender: address = self._begin_call(
+                target, convert(slice(group, start, 4), bytes4), spend, receive, amount
+            )
+            if word >> 255 == 1:
+                raw_call(target, slice(group, start, head_size + tail_size), value=value)
+            else:
+                raw_call(
+                    target,
+                    concat(
+                        slice(group, start, head_size),
+                        convert(amount, bytes32),
+                        slice(group, start + head_size, tail_size),
+                    ),
+                    value=value,
+                )
+            if spend_index != NATIVE:
+                self._clear_allowance(spend, spender)
+        elif kind == ACTION_WRAP:
+            if spend_index != NATIVE or receive != WRAPPED_NATIVE:
+                raw_revert(method_id("BadBatch()"))
+            extcall IWrappedNative(WRAPPED_NATIVE).deposit(value=amount)
+        elif kind == ACTION_UNWRAP:
+            if receive_index != NATIVE or spend != WRAPPED_NATIVE:
+                raw_revert(method_id("BadBatch()"))
+            extcall IWrappedNative(WRAPPED_NATIVE).withdraw(amount)
+        elif kind == ACTION_REDEEM:
+            self._require_allowed(spend, VAULT_REDEEM)
+            extcall IVault(spend).redeem(amount, self, self)
+        else:
+            raw_revert(method_id("BadBatch()"))
+        after: uint256 = self._balance(receive)
+        if after < before or after - before < (rest >> 32) & MAX_UINT128:
+            raw_revert(method_id("ReceivedTooLittle()"))
+
+    debt_end: uint256 = staticcall IERC20(debt).balanceOf(self)
+    gain: uint256 = 0
+    if debt_end > debt_start:
+        gain = min(debt_end - debt_start, MAX_UINT128)
+    if debt_end < debt_start + minimum:
+        results[0] = GROUP_LOSS << 128 | gain
+        raw_revert(abi_encode(results, method_id=method_id("GroupLoss(uint256[])")))
+    results[0] = OK | gain
+    return results
+
+
+@internal
+def _swap(factory: address, fee: uint256, spend: address, receive: address, amount: uint256):
+    pool: address = self._pool(factory, spend, receive, fee)
+    zero_for_one: bool = convert(spend, uint256) < convert(receive, uint256)
+    limit: uint160 = MAX_SQRT_LIMIT
+    if zero_for_one:
+        limit = MIN_SQRT_LIMIT
+    self._expect(EXPECT_SWAP, pool, spend, amount, keccak256(b""))
+    extcall IUniswapV3Pool(pool).swap(self, zero_for_one, convert(amount, int256), limit, b"")
+    if self.expected != 0:
+        raw_revert(method_id("NoCallback()"))
+
+
+@internal
+def _begin_call(
+    target: address, selector: bytes4, spend: address, receive: address, amount: uint256
+) -> address:
+    entry: uint256 = self.allowed[target][selector]
+    if entry == 0 or selector in [LIQUIDATION_CALL, AAVE_FLASH, MORPHO_FLASH, BALANCER_FLASH, VAULT_REDEEM]:
+        raw_revert(method_id("NotAllowed()"))
+    if entry & IS_TOKEN != 0 and target != spend and target != receive:
+        raw_revert(method_id("TokenNotListed()"))
+    spender: address = convert(entry & MAX_UINT160, address)
+    if spend != empty(address):
+        self._approve(spend, spender, amount)
+    return spender
+
+
+# Reading and moving coins
+
+
+@internal
+@view
+def _token(index: uint256) -> address:
+    # Only a snapshotted token may be named, and entries of an earlier run in this transaction may lie behind.
+    if index >= self.token_count:
+        raw_revert(method_id("TokenNotListed()"))
+    return self.addresses[index]
+
+
+@internal
+@view
+def _coin(index: uint256) -> address:
+    if index == NATIVE:
+        return empty(address)
+    return self._token(index)
+
+
+@internal
+@view
+def _balance(coin: address) -> uint256:
+    if coin == empty(address):
+        return self.balance
+    return staticcall IERC20(coin).balanceOf(self)
+
+
+@internal
+@view
+def _require_allowed(target: address, selector: bytes4):
+    if self.allowed[target][selector] == 0:
+        raw_revert(method_id("NotAllowed()"))
+
+
+@internal
+@view
+def _pool(factory: address, token: address, other: address, fee: uint256) -> address:
+    init_code_hash: bytes32 = self.factories[factory]
+    if init_code_hash == empty(bytes32):
+        raw_revert(method_id("NotAllowed()"))
+    salt: bytes32 = empty(bytes32)
+    if convert(token, uint256) < convert(other, uint256):
+        salt = keccak256(abi_encode(token, other, fee))
+    else:
+        salt = keccak256(abi_encode(other, token, fee))
+    digest: bytes32 = keccak256(concat(0xff, convert(factory, bytes20), salt, init_code_hash))
+    return convert(convert(digest, uint256) & MAX_UINT160, address)
+
+
+@internal
+def _approve(token: address, spender: address, amount: uint256):
+    if staticcall IERC20(token).allowance(self, spender) != 0:
+        assert extcall IERC20(token).approve(spender, 0, default_return_value=True)
+    assert extcall IERC20(token).approve(spender, amount, default_return_value=True)
+
+
+@internal
+def _clear_allowance(token: address, spender: address):
+    if staticcall IERC20(token).allowance(self, spender) != 0:
+        assert extcall IERC20(token).approve(spender, 0, default_return_value=True)
+
+
+@internal
+def _transfer(token: address, to: address, amount: uint256):
+    assert extcall IERC20(token).transfer(to, amount, default_return_value=True)
+
+
+# The treasury
+
+
+@external
+@nonreentrant
+def sweep(token: address) -> uint256:
+    """
+    @notice Send what is held of a token above the owner's kept amount to the treasury; zero is the native coin.
+    """
+    kept: uint256 = self.kept[token]
+    balance: uint256 = self._balance(token)
+    if balance <= kept:
+        return 0
+    self._send_to_treasury(token, balance - kept)
+    return balance - kept
+
+
+@external
+@nonreentrant
+def withdraw(token: address, amount: uint256):
+    """
+    @notice Send an amount to the treasury, kept inventory included.
+    """
+    self._only_owner()
+    self._send_to_treasury(token, amount)
+
+
+@internal
+def _send_to_treasury(token: address, amount: uint256):
+    treasury: address = self.treasury
+    if token == empty(address):
+        raw_call(treasury, b"", value=amount)
+    else:
+        self._transfer(token, treasury, amount)
+    log Swept(token=token, amount=amount)
+
+
+# The owner
+
+
+@internal
+@view
+def _only_owner():
+    if msg.sender != self.owner:
+        raw_revert(method_id("NotOwner()"))
+
+
+@external
+@nonreentrant
+def transfer_ownership(pending: address):
+    """
+    @notice Offer the ownership; it moves when the new owner accepts.
+    """
+    self._only_owner()
+    self.pending_owner = pending
+    log OwnershipOffered(owner=msg.sender, pending=pending)
+
+
+@external
+@nonreentrant
+def accept_ownership():
+    """
+    @notice Take the ownership that was offered to the caller.
+    """
+    if msg.sender != self.pending_owner:
+        raw_revert(method_id("NotOwner()"))
+    self.owner = msg.sender
+    self.pending_owner = empty(address)
+    log OwnershipTaken(owner=msg.sender)
+
+
+@external
+@nonreentrant
+def set_operator(operator: address, listed: bool):
+    """
+    @notice List or remove an operator.
+    """
+    self._only_owner()
+    self.operators[operator] = listed
+    log OperatorSet(operator=operator, listed=listed)
+
+
+@external
+@nonreentrant
+def allow(target: address, selector: bytes4, spender: address):
+    """
+    @notice Allow a call. The spender gets the approval for one action; zero means the target itself.
+    """
+    self._only_owner()
+    if target == self or spender == self or target == empty(address):
+        raw_revert(method_id("Refused()"))
+    if selector in REFUSED:
+        raw_revert(method_id("Refused()"))
+    entry: uint256 = convert(spender, uint256)
+    if spender == empty(address):
+        entry = convert(target, uint256)
+    ok: bool = False
+    answer: Bytes[32] = b""
+    ok, answer = raw_call(
+        target,
+        abi_encode(self, method_id=method_id("balanceOf(address)")),
+        max_outsize=32,
+        gas=100000,
+        is_static_call=True,
+        revert_on_failure=False,
+    )
+    if ok and len(answer) == 32:
+        entry |= IS_TOKEN
+    self.allowed[target][selector] = entry
+    log Allowed(target=target, selector=selector, spender=convert(entry & MAX_UINT160, address))
+
+
+@external
+@nonreentrant
+def disallow(target: address, selector: bytes4):
+    """
+    @notice Take a permission back.
+    """
+    self._only_owner()
+    self.allowed[target][selector] = 0
+    log Disallowed(target=target, selector=selector)
+
+
+@external
+@nonreentrant
+def set_factory(factory: address, init_code_hash: bytes32):
+    """
+    @notice Trust the pools a Uniswap V3 factory deploys with this creation code; zero takes it back.
+    """
+    self._only_owner()
+    self.factories[factory] = init_code_hash
+    log FactorySet(factory=factory, init_code_hash=init_code_hash)
+
+
+@external
+@nonreentrant
+def set_budget(token: address, per_day: uint256, kept: uint256):
+    """
+    @notice Set how much of a token batches may use up per day, and how much `sweep` leaves.
+    """
+    self._only_owner()
+    self.budgets[token] = per_day
+    self.kept[token] = kept
+    log BudgetSet(token=token, per_day=per_day, kept=kept)
+
+
+@external
+@nonreentrant
+def set_treasury(treasury: address):
+    """
+    @notice Set where `sweep` and `withdraw` send.
+    """
+    self._only_owner()
+    if treasury == empty(address) or treasury == self:
+        raw_revert(method_id("ZeroAddress()"))
+    self.treasury = treasury
+    log TreasurySet(treasury=treasury)
+
+
+@external
+@nonreentrant
+def set_tip_cap(cap: uint256):
+    """
+    @notice Set the most native coin one batch may pay to the block's producer.
+    """
+    self._only_owner()
+    self.tip_cap = cap
+    log TipCapSet(cap=cap)
+
+
+@external
+@nonreentrant
+def set_refill_cap(per_day: uint256):
+    """
+    @notice Set how much of the profit may refill operators' gas per day.
+    """
+    self._only_owner()
+    self.refill_cap = per_day
+    log RefillCapSet(per_day=per_day)
+
+
+@external
+@view
+def is_allowed(target: address, selector: bytes4) -> bool:
+    """
+    @notice Tell whether a call is allowed.
+    """
+    return self.allowed[target][selector] != 0
+
+
+@external
+@view
+def spender_of(target: address, selector: bytes4) -> address:
+    """
+    @notice Tell who gets the approval of an allowed call; zero when it is not allowed.
+    """
+    return convert(self.allowed[target][selector] & MAX_UINT160, address)

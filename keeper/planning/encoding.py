@@ -1,0 +1,258 @@
+"""Calldata of the liquidator contract: a batch packed as `keeper/contracts/liquidator.vy` reads it.
+
+All integers are big-endian and unpadded; addresses stand once, in a table, and are named by index.
+
+    header   deadline 8 | tokens 1 | addresses 1 | funds 1 | minimums 1 | groups 1 | items 1
+             | tip share 2 | tip 16 | refill 16
+    address  20 each, tokens first
+    fund     kind 1 | token 1 | other token 1 | fee 3 | source 1 | amount 16
+    minimum  token 1 | gain 16
+    group    size 2, then protocol 1 | pool 1 | collateral 1 | debt 1 | debt token 1 | check 1 | items 1
+             | actions 1 | item gas 4 | group gas 4, items, actions
+    item     borrower 20 | minimum gain 12 | repay 16 | minimum debt 16
+    action   flags and kind 1 | spend 1 | receive 1 | target 1 | amount 16 | minimum received 16 | extra 4
+             (fee of a swap; sizes of a call's bytes before and behind the amount, which follow)
+"""
+
+from typing import assert_never
+
+from eth_hash.auto import keccak
+
+from keeper.contracts import liquidator
+from keeper.planning.batch import (
+    GAINED,
+    NATIVE,
+    Action,
+    Amount,
+    AmountMode,
+    Batch,
+    Call,
+    Check,
+    Fund,
+    FundKind,
+    Group,
+    Item,
+    Minimum,
+    Protocol,
+    Redeem,
+    Swap,
+    Unwrap,
+    Wrap,
+    exactly,
+    share_of_gain,
+)
+from keeper.planning.decoding import (
+    GroupResult,
+    ItemResult,
+    RunEvent,
+    RunResult,
+    decode_receipt_logs,
+    decode_run,
+)
+from keeper.planning.reasons import explain_reason
+from keeper.units import Address
+
+__all__ = [
+    "GAINED",
+    "NATIVE",
+    "Action",
+    "Amount",
+    "AmountMode",
+    "Batch",
+    "BatchError",
+    "Call",
+    "Check",
+    "Fund",
+    "FundKind",
+    "Group",
+    "GroupResult",
+    "Item",
+    "ItemResult",
+    "Minimum",
+    "Protocol",
+    "Redeem",
+    "RunEvent",
+    "RunResult",
+    "Swap",
+    "Unwrap",
+    "Wrap",
+    "decode_receipt_logs",
+    "decode_run",
+    "encode_run",
+    "exactly",
+    "explain_reason",
+    "pack",
+    "share_of_gain",
+]
+
+RUN = keccak(b"run(bytes)")[:4]
+_NATIVE_INDEX = 255
+_KINDS = {Swap: 1, Call: 2, Wrap: 3, Unwrap: 4, Redeem: 5}
+_UNPATCHED = 128
+
+
+class BatchError(ValueError):
+    """A batch the contract cannot take; the message names the bound and the value."""
+
+
+class _Table:
+    """The batch's addresses in the order the contract knows them; tokens are the first."""
+
+    def __init__(self, tokens: tuple[Address, ...]) -> None:
+        self.tokens = {token: i for i, token in enumerate(tokens)}
+        self.entries = dict(self.tokens)
+        if len(self.tokens) != len(tokens):
+            raise BatchError("a token is listed twice")
+
+    def token(self, address: Address) -> int:
+        index = self.tokens.get(address)
+        if index is None:
+            raise BatchError(f"token 0x{address.hex()} is not listed in the batch")
+        return index
+
+    def coin(self, address: Address) -> int:
+        return _NATIVE_INDEX if address == NATIVE else self.token(address)
+
+    def address(self, address: Address) -> int:
+        return self.entries.setdefault(address, len(self.entries))
+
+
+def encode_run(batch: Batch) -> bytes:
+    """Return the calldata of `run`; raises BatchError."""
+    packed = pack(batch)
+    padding = bytes(-len(packed) % 32)
+    return b"".join(
+        (RUN, (32).to_bytes(32, "big"), len(packed).to_bytes(32, "big"), packed, padding)
+    )
+
+
+def pack(batch: Batch) -> bytes:
+    """Return the packed batch; raises BatchError when the contract's bounds are exceeded."""
+    bounds = liquidator().bounds
+    items = sum(len(group.items) for group in batch.groups)
+    _within("tokens", len(batch.tokens), bounds["max_tokens"])
+    _within("funds", len(batch.funds), bounds["max_funds"])
+    _within("minimums", len(batch.minimums), bounds["max_minimums"])
+    _within("groups", len(batch.groups), bounds["max_groups"])
+    _within("items", items, bounds["max_items"])
+    if not items:
+        raise BatchError("a batch needs at least one item")
+    table = _Table(batch.tokens)
+    body = bytearray()
+    for fund in batch.funds:
+        _pack_fund(body, fund, table)
+    for minimum in batch.minimums:
+        body.append(table.token(minimum.token))
+        body += _number("minimum gain", minimum.gain, 16)
+    for group in batch.groups:
+        packed = _pack_group(group, table)
+        _within("bytes of a group", len(packed), bounds["max_group"])
+        body += len(packed).to_bytes(2, "big")
+        body += packed
+    _within("addresses", len(table.entries), bounds["max_addresses"])
+    counts = (len(batch.tokens), len(table.entries), len(batch.funds), len(batch.minimums))
+    whole = b"".join(
+        (
+            _number("deadline", batch.deadline, 8),
+            bytes((*counts, len(batch.groups), items)),
+            _number("tip share", batch.tip_share, 2),
+            _number("tip", batch.tip, 16),
+            _number("refill", batch.refill, 16),
+            *table.entries,
+            body,
+        )
+    )
+    _within("bytes of a batch", len(whole), bounds["max_batch"])
+    return whole
+
+
+def _pack_fund(out: bytearray, fund: Fund, table: _Table) -> None:
+    uniswap = fund.kind is FundKind.UNISWAP
+    out.append(fund.kind)
+    out.append(table.token(fund.token))
+    out.append(table.token(fund.other) if uniswap else 0)
+    out += _number("pool fee", fund.fee, 3)
+    out.append(0 if fund.kind is FundKind.INVENTORY else table.address(fund.source))
+    out += _number("fund amount", fund.amount, 16)
+
+
+def _pack_group(group: Group, table: _Table) -> bytes:
+    bounds = liquidator().bounds
+    _within("actions", len(group.actions), bounds["max_actions"])
+    if not group.items:
+        raise BatchError("a group needs at least one item")
+    out = bytearray(
+        (
+            group.protocol,
+            table.address(group.pool),
+            table.token(group.collateral),
+            table.token(group.debt),
+            0 if group.check is Check.NONE else table.address(group.debt_token),
+            group.check,
+            len(group.items),
+            len(group.actions),
+        )
+    )
+    out += _number("item gas", group.item_gas, 4)
+    out += _number("group gas", group.group_gas, 4)
+    for item in group.items:
+        out += item.borrower
+        out += _number("minimum gain", item.minimum_gain, 12)
+        out += _number("repay", item.repay, 16)
+        out += _number("minimum debt", item.minimum_debt, 16)
+    for action in group.actions:
+        _pack_action(out, action, table)
+    return bytes(out)
+
+
+def _pack_action(out: bytearray, action: Action, table: _Table) -> None:
+    spend, receive, target, minimum, extra, flags = 0, 0, 0, 0, bytes(4), 0
+    before = behind = b""
+    match action:
+        case Swap():
+            spend, receive = table.token(action.spend), table.token(action.receive)
+            target, minimum = table.address(action.factory), action.minimum_received
+            extra = _number("pool fee", action.fee, 3) + b"\0"
+        case Call():
+            spend, receive = table.coin(action.spend), table.coin(action.receive)
+            target, minimum = table.address(action.target), action.minimum_received
+            before, behind, flags = _split(action)
+            extra = _number("call size", len(before), 2) + _number("call size", len(behind), 2)
+        case Wrap():
+            spend, receive = _NATIVE_INDEX, table.token(action.wrapped)
+        case Unwrap():
+            spend, receive = table.token(action.wrapped), _NATIVE_INDEX
+        case Redeem():
+            spend, receive = table.token(action.vault), table.token(action.asset)
+            minimum = action.minimum_received
+        case _:
+            assert_never(action)
+    out.append(flags | action.amount.mode << 4 | _KINDS[type(action)])
+    out += bytes((spend, receive, target))
+    out += _number("amount", action.amount.value, 16)
+    out += _number("minimum received", minimum, 16)
+    out += extra
+    out += before
+    out += behind
+
+
+def _split(call: Call) -> tuple[bytes, bytes, int]:
+    at = call.patch_at
+    if at is None:
+        if len(call.data) < 4:
+            raise BatchError("a call needs a selector")
+        return call.data, b"", _UNPATCHED
+    if not 4 <= at <= len(call.data) - 32:
+        raise BatchError(f"patch_at {at} lies outside the {len(call.data)} bytes of the call")
+    return call.data[:at], call.data[at + 32 :], 0
+
+
+def _number(name: str, value: int, size: int) -> bytes:
+    if value < 0 or value >> (8 * size):
+        raise BatchError(f"{name} {value} does not fit {8 * size} bits")
+    return value.to_bytes(size, "big")
+
+
+def _within(name: str, value: int, bound: int) -> None:
+    if value > bound:
+        raise BatchError(f"{value} {name}, the contract takes {bound}")
