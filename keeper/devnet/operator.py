@@ -1,0 +1,127 @@
+"""Set up on the local chain what an operator sets up on a real one: contract, wallet, settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from eth_account import Account as Wallet
+from eth_utils.address import to_checksum_address
+
+from keeper.contracts import liquidator
+from keeper.devnet.devnet import Devnet
+from keeper.devnet.model import Account, Market
+from keeper.units import Address
+
+UNISWAP_V3_INIT_CODE_HASH = bytes.fromhex(
+    "e34f199b19b2b4f47f68442619d555527d244f78a3297ea89325f843f87b8b54"
+)
+LIQUIDATION_CALL = bytes.fromhex("00a718a9")
+FLASH_LOAN_SIMPLE = bytes.fromhex("42b0b77c")
+CHAIN_NAME = "devnet"
+_PASSWORD = "devnet"  # noqa: S105 - of a key everyone knows
+# The key is public knowledge: a costly derivation would protect nothing.
+_SCRYPT_COST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A deployed liquidator and who stands behind it; owner, operator and treasury differ."""
+
+    contract: Address
+    wallet: Account
+    owner: bytes
+    treasury: bytes
+
+
+def deploy_operator(net: Devnet, *, seat: int = 0) -> Operator:
+    """Deploy the liquidator, allow the market and the exchange, and list the operator.
+
+    `seat` picks the accounts, so that several operators can share one chain.
+    """
+    wallet, owner, treasury = net.users[3 * seat : 3 * seat + 3]
+    code = liquidator().creation_code(
+        Address(owner.address), Address(treasury.address), Address(net.tokens["WETH"].address)
+    )
+    contract = net.deploy(code, owner.address)
+    allow_market(net, contract, owner.address, net.market)
+    net.send(
+        owner.address,
+        contract,
+        "set_factory(address,bytes32)",
+        [net.uniswap.factory, UNISWAP_V3_INIT_CODE_HASH],
+    )
+    net.send(owner.address, contract, "set_operator(address,bool)", [wallet.address, True])
+    net.rpc("anvil_setBalance", "0x" + wallet.address.hex(), hex(10 * 10**18))
+    return Operator(Address(contract), wallet, owner.address, treasury.address)
+
+
+def allow_market(net: Devnet, contract: bytes, owner: bytes, market: Market) -> None:
+    """Allow liquidations and flash loans of one Aave market."""
+    for selector in (LIQUIDATION_CALL, FLASH_LOAN_SIMPLE):
+        arguments = [market.pool, selector, market.pool]
+        net.send(owner, contract, "allow(address,bytes4,address)", arguments)
+
+
+def write_settings(
+    net: Devnet,
+    operator: Operator,
+    home: Path,
+    *,
+    live: bool = True,
+    endpoint: str | None = None,
+    markets: Mapping[str, Market] | None = None,
+    minimum_profit_usd: int = 5,
+    extra: str = "",
+) -> Path:
+    """Write keystore, password and `keeper.toml` into a folder; return the file's path."""
+    home.mkdir(parents=True, exist_ok=True)
+    keystore = Wallet.encrypt(operator.wallet.key, _PASSWORD, kdf="scrypt", iterations=_SCRYPT_COST)
+    (home / "operator.json").write_bytes(orjson.dumps(keystore))
+    (home / "password").write_text(_PASSWORD)
+    for secret in ("operator.json", "password"):
+        (home / secret).chmod(0o600)
+    tables = "\n".join(
+        f'[chains.{CHAIN_NAME}.markets.{name}]\nprotocol = "aave-v3"\npool = "{_text(market.pool)}"'
+        for name, market in (markets or {"aave": net.market}).items()
+    )
+    path = home / "keeper.toml"
+    path.write_text(
+        f"""mode = "{"live" if live else "dry"}"
+
+[http]
+port = 0
+
+[journal]
+home = "{home}"
+
+[limits]
+minimum_profit_usd = {minimum_profit_usd}
+
+[chains.{CHAIN_NAME}]
+chain_id = {net.chain_id}
+endpoints = ["{endpoint or net.ws_url}"]
+contract = "{_text(operator.contract)}"
+wrapped_native = "{_text(net.tokens["WETH"].address)}"
+
+[chains.{CHAIN_NAME}.wallet]
+keystore = "{home / "operator.json"}"
+password_file = "{home / "password"}"
+
+{tables}
+
+[chains.{CHAIN_NAME}.venues.uniswap]
+venue = "uniswap-v3"
+factory = "{_text(net.uniswap.factory)}"
+
+[strategies.profitability]
+use = "profitability"
+min_profit_usd = {minimum_profit_usd}
+{extra}
+"""
+    )
+    return path
+
+
+def _text(address: bytes) -> str:
+    return to_checksum_address("0x" + address.hex())
