@@ -1,0 +1,1 @@
+"""From a plan to its receipt: simulate, sign, send once, follow."""

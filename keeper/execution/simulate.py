@@ -1,0 +1,156 @@
+"""What plans would do in the next block, asked of the node with the bytes that will be sent."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from keeper.chain.parse import blob, quantity
+from keeper.errors import RpcError, TransientError
+from keeper.ports import Rpc
+from keeper.types import Head, NextBlock, Plan
+from keeper.units import Address, to_hex
+
+_UNKNOWN_METHOD = {-32601, -32004}
+_INVALID_PARAMS = -32602
+_REVERTED = 3
+_MISSING = ("method not found", "not supported", "unsupported", "does not exist", "not available")
+
+
+class Way(IntEnum):
+    """How a node can simulate, best first."""
+
+    SIMULATE = 0
+    OVERRIDE = 1
+    PLAIN = 2
+
+
+NOTES = {
+    Way.SIMULATE: "",
+    Way.OVERRIDE: "the node has no eth_simulateV1: gas is the plan's own estimate and plans of one "
+    "head are simulated apart",
+    Way.PLAIN: "the node takes no block overrides: simulated on its pending block, not the next one's "
+    "number, timestamp and base fee",
+}
+"""What an operator should know about each way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """How one plan would end; `error` is revert data, `gas_used` is after refunds.
+
+    `measured` is false when the node told no gas and `gas_used` is the plan's own estimate.
+    """
+
+    ok: bool
+    gas_used: int
+    returndata: bytes
+    error: bytes = b""
+    measured: bool = True
+    message: str = ""
+
+
+class Simulator:
+    """Simulate plans one after another at the next block; remembers what the node cannot do."""
+
+    def __init__(self, rpc: Rpc, operator: Address) -> None:
+        self._rpc = rpc
+        self._operator = operator
+        self._way = Way.SIMULATE
+
+    @property
+    def way(self) -> Way:
+        """Return how the node simulates, as far as is known."""
+        return self._way
+
+    async def simulate(self, plans: Sequence[Plan], head: Head, at: NextBlock) -> list[Simulation]:
+        """Return one result per plan, in nonce order; raise `TransientError` when none can be had.
+
+        With `eth_simulateV1` each plan sees what the ones before it left.
+        """
+        if not plans:
+            return []
+        if self._way is Way.SIMULATE:
+            try:
+                return await self._in_one_request(plans, head, at)
+            except RpcError as error:
+                if not _is_missing(error):
+                    raise
+                self._way = Way.OVERRIDE
+        return list(await asyncio.gather(*(self._alone(plan, head, at) for plan in plans)))
+
+    async def _in_one_request(
+        self, plans: Sequence[Plan], head: Head, at: NextBlock
+    ) -> list[Simulation]:
+        request = {
+            "blockStateCalls": [
+                {
+                    "blockOverrides": {**_block(at), "baseFeePerGas": hex(at.base_fee)},
+                    "calls": [self._transaction(plan) for plan in plans],
+                }
+            ],
+            "validation": False,
+            "traceTransfers": False,
+            "returnFullTransactions": False,
+        }
+        (block,) = await self._rpc.request("eth_simulateV1", [request, hex(head.number)])
+        calls: list[dict[str, Any]] = block["calls"]
+        if len(calls) != len(plans):
+            raise TransientError(f"eth_simulateV1 answered {len(calls)} of {len(plans)} calls")
+        return [_simulated(call) for call in calls]
+
+    async def _alone(self, plan: Plan, head: Head, at: NextBlock) -> Simulation:
+        transaction = self._transaction(plan)
+        if self._way is not Way.PLAIN:
+            overrides = {**_block(at), "baseFee": hex(at.base_fee)}
+            params = [transaction, hex(head.number), {}, overrides]
+            try:
+                return await self._call(plan, params)
+            except RpcError as error:
+                if error.code != _INVALID_PARAMS and not _is_missing(error):
+                    raise
+                self._way = Way.PLAIN
+        return await self._call(plan, [transaction, "pending"])
+
+    async def _call(self, plan: Plan, params: Sequence[object]) -> Simulation:
+        try:
+            answer = await self._rpc.request("eth_call", params)
+        except RpcError as error:
+            if error.data is None and error.code != _REVERTED and "revert" not in error.message:
+                raise
+            return Simulation(
+                False, plan.gas, b"", error.data or b"", measured=False, message=error.message
+            )
+        return Simulation(True, plan.gas, blob(answer), measured=False)
+
+    def _transaction(self, plan: Plan) -> dict[str, str]:
+        return {
+            "from": to_hex(self._operator),
+            "to": to_hex(plan.contract),
+            "input": to_hex(plan.calldata),
+            "gas": hex(plan.gas_limit),
+            "maxFeePerGas": hex(plan.fees.max_fee),
+            "maxPriorityFeePerGas": hex(plan.fees.priority_fee),
+            "value": "0x0",
+        }
+
+
+def _block(at: NextBlock) -> dict[str, str]:
+    return {"number": hex(at.number), "time": hex(at.timestamp)}
+
+
+def _simulated(call: dict[str, Any]) -> Simulation:
+    used = quantity(call["gasUsed"])
+    returned = blob(call.get("returnData") or "0x")
+    if quantity(call["status"]) == 1:
+        return Simulation(True, used, returned)
+    error = call.get("error") or {}
+    data = error.get("data")
+    reverted = blob(data) if isinstance(data, str) and data.startswith("0x") else returned
+    return Simulation(False, used, b"", reverted, message=str(error.get("message", "")))
+
+
+def _is_missing(error: RpcError) -> bool:
+    text = error.message.lower()
+    return error.code in _UNKNOWN_METHOD or any(phrase in text for phrase in _MISSING)
