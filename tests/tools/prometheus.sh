@@ -2,7 +2,7 @@
 # Print the folder that holds Debian's prometheus and promtool, unpacked into the cache and not installed.
 # Exits 1 with the reason where they are not to be had.
 set -eu
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/keeper/prometheus
+cache=${KEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keeper}/prometheus
 tools=$cache/usr/bin
 
 give_up() { echo "prometheus: $1" >&2; exit 1; }
