@@ -1,7 +1,7 @@
 """A local chain with the real Aave v3.6, Uniswap V3 and Multicall3."""
 
 from keeper.devnet.accounts import Cast
-from keeper.devnet.chain import Mined, Transaction, RevertedError
+from keeper.devnet.chain import Mined, RevertedError, Transaction
 from keeper.devnet.devnet import Devnet
 from keeper.devnet.model import Account, Market, Pool, Token, Uniswap
 from keeper.devnet.reserves import EModeSpec, PoolSpec, ReserveSpec
@@ -16,8 +16,8 @@ __all__ = [
     "Pool",
     "PoolSpec",
     "ReserveSpec",
+    "RevertedError",
     "Token",
     "Transaction",
-    "RevertedError",
     "Uniswap",
 ]

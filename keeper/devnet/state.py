@@ -63,12 +63,13 @@ def built_state(anvil: Path, modules: Path, progress: Progress) -> tuple[Path, L
         aave = compile_aave(modules, progress)
         progress("deploying Aave v3.6, Uniswap V3 and Multicall3")
         node = Anvil(anvil, node_arguments(BLOCK_GAS_LIMIT, True), "127.0.0.1", 0)
+        chain = Chain(Rpc(node.host, node.port))
         try:
-            chain = Chain(Rpc(node.host, node.port))
             chain.rpc("anvil_setBlockTimestampInterval", BLOCK_SECONDS)
             layout = _deploy(chain, modules, aave)
             state = json.loads(gzip.decompress(bytes.fromhex(chain.rpc("anvil_dumpState")[2:])))
         finally:
+            chain.rpc.close()
             node.stop()
         for item in state["transactions"]:
             item["info"]["traces"] = []

@@ -62,7 +62,20 @@ def market() -> Market:
         )
         for n, (name, decimals) in enumerate({"WETH": 18, "USDC": 6}.items(), start=1)
     }
-    return Market("Main", *[blank] * 10, tokens)
+    return Market(
+        name="Main",
+        owner=blank,
+        provider=blank,
+        pool=blank,
+        configurator=blank,
+        oracle=blank,
+        acl_manager=blank,
+        data_provider=blank,
+        rate_strategy=blank,
+        treasury=blank,
+        crowd=blank,
+        tokens=tokens,
+    )
 
 
 def spec(seed: int) -> CrowdSpec:

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from keeper.devnet import toolchain
 from keeper.devnet.cache import cache_folder, cached, fingerprint
 from keeper.devnet.toolchain import find_anvil, find_node, run_tool
 from keeper.errors import ConfigError
@@ -58,8 +57,8 @@ def test_a_failed_build_leaves_nothing_behind(cache) -> None:
 
 
 def test_missing_node_is_one_line_with_a_hint(monkeypatch) -> None:
-    monkeypatch.setattr(toolchain.shutil, "which", lambda _: None)
-    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as caught:
         find_node()
     assert "node and npm were not found" in str(caught.value)
@@ -80,12 +79,12 @@ def test_elsewhere_anvil_comes_from_path_with_its_version(
     monkeypatch, tmp_path, version, fits
 ) -> None:
     script = fake_anvil(tmp_path, version)
-    monkeypatch.setattr(toolchain.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     if fits:
         assert find_anvil(tmp_path) == script
     else:
-        with pytest.raises(ConfigError, match="install Foundry 1.7.1"):
+        with pytest.raises(ConfigError, match=r"install Foundry 1\.7\.1"):
             find_anvil(tmp_path)
 
 
