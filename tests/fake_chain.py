@@ -82,7 +82,7 @@ class FakeChain:
                 "blockNumber": hex(number),
                 "blockHash": name,
                 "logIndex": hex(index),
-                "transactionHash": "0x" + keccak(name.encode() + bytes([index])).hex(),
+                "transactionHash": "0x" + keccak(f"{name}{index}".encode()).hex(),
             }
             for index, emitter in enumerate(emitters)
         ]

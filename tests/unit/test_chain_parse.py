@@ -1,0 +1,99 @@
+"""Node JSON becomes nouns, or an error that says so."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from keeper.chain import bloom, jsonrpc, parse
+from keeper.chain.secrecy import SecretUrl
+from keeper.errors import RpcError, TransientError
+from keeper.types import Watch
+from keeper.units import Address
+from tests.fake_chain import TOPIC, FakeChain, address
+
+
+def test_a_header_and_its_logs_keep_every_field() -> None:
+    chain = FakeChain()
+    head = chain.mine(address(1), address(2))
+    assert (head.number, head.gas_limit, head.base_fee) == (1, 60_000_000, 10**9)
+    assert head.parent == chain.header(0).hash
+    logs = chain.logs(1, Watch(frozenset({address(1), address(2)}), frozenset({TOPIC})))
+    assert [(log.address, log.index, log.topics) for log in logs] == [
+        (address(1), 0, (TOPIC,)),
+        (address(2), 1, (TOPIC,)),
+    ]
+    assert all(log.block_hash == head.hash and len(log.tx_hash) == 32 for log in logs)
+
+
+@pytest.mark.parametrize("header", [None, {}, {"number": "x"}, {"number": "0x1", "hash": 5}])
+def test_a_malformed_header_is_an_error(header: Any) -> None:
+    with pytest.raises(TransientError, match="malformed header"):
+        parse.head(header)
+
+
+@pytest.mark.parametrize("answer", [None, "0x", [{"address": "0x01"}]])
+def test_malformed_logs_are_an_error(answer: Any) -> None:
+    with pytest.raises(TransientError):
+        parse.logs(answer)
+
+
+@given(
+    present=st.sets(st.binary(min_size=20, max_size=20), max_size=40),
+    watched=st.sets(st.binary(min_size=20, max_size=20), max_size=40),
+)
+def test_the_bloom_never_excludes_what_is_in_the_block(
+    present: set[bytes], watched: set[bytes]
+) -> None:
+    bits = bloom.mask(TOPIC)
+    for each in present:
+        bits |= bloom.mask(each)
+    everything = frozenset(Address(each) for each in present | watched)
+    admitted = bloom.narrow(Watch(everything, frozenset({TOPIC})), bits.to_bytes(256, "big"))
+    assert present <= admitted.addresses <= everything
+
+
+def test_a_bloom_without_the_topic_excludes_the_address_too() -> None:
+    bits = bloom.mask(address(1)).to_bytes(256, "big")
+    watch = Watch(frozenset({address(1)}), frozenset({TOPIC}))
+    assert bloom.matches_nothing(bloom.narrow(watch, bits))
+    assert bloom.narrow(watch, b"") is watch
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("0x930bb771", "930bb771"),
+        ({"data": "0x08c379a0"}, "08c379a0"),
+        ("Reverted 0x930bb771", "930bb771"),
+        ("0x", ""),
+    ],
+)
+def test_revert_bytes_are_found_in_every_shape(data: object, expected: str) -> None:
+    with pytest.raises(RpcError) as raised:
+        jsonrpc.result("eth_call", {"error": {"code": 3, "message": "reverted", "data": data}})
+    assert raised.value.data == bytes.fromhex(expected)
+
+
+@pytest.mark.parametrize("data", [None, 7, "no hex", "0xzz", {}])
+def test_an_error_without_revert_bytes_has_none(data: object) -> None:
+    assert jsonrpc.revert_data(data) is None
+
+
+@pytest.mark.parametrize(
+    "method", ["eth_sendRawTransaction", "eth_sendBundle", "eth_getFilterChanges", "evm_mine", "x"]
+)
+def test_what_may_change_something_is_never_repeatable(method: str) -> None:
+    assert not jsonrpc.is_repeatable(method)
+
+
+@pytest.mark.parametrize("method", ["eth_call", "eth_getLogs", "eth_simulateV1", "eth_chainId"])
+def test_reads_are_repeatable(method: str) -> None:
+    assert jsonrpc.is_repeatable(method)
+
+
+def test_a_url_shows_no_part_that_could_be_a_key() -> None:
+    url = SecretUrl("https://user:passw0rd99@node.example/v2/s3cretkey123?token=abcdefgh12")
+    told = url.redact(f"cannot reach {url.reveal()} with s3cretkey123, abcdefgh12, passw0rd99")
+    for secret in ("s3cretkey123", "abcdefgh12", "passw0rd99"):
+        assert secret not in told + repr(url)
