@@ -7,7 +7,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.errors import ConfigError, InvariantError, RpcError
 from keeper.ports import Reader
-from keeper.protocols.aave_v3.fold import SUPPLY_MINT, SUPPLY_TRANSFER
+from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import address, addresses, answers, read, text, uint

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.ports import CollateralRow, DebtRow, Oracle, Reader
-from keeper.protocols.aave_v3 import fold, v36, valuation
+from keeper.protocols.aave_v3 import events, v36, valuation
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load
 from keeper.protocols.aave_v3.ledger import Ledger
@@ -198,16 +198,16 @@ class AaveV3:
         """Return the pool and the variable debt token."""
         return self._deployment.pool, self._ledger.by_asset[debt].debt_token
 
-    def _handlers(self, address: Address) -> Mapping[bytes, fold.Handler] | None:
+    def _handlers(self, address: Address) -> Mapping[bytes, events.Handler] | None:
         if address in self._ledger.by_supply_token:
-            return fold.SUPPLY_TOKEN
+            return events.SUPPLY_TOKEN
         if address in self._ledger.by_debt_token:
-            return fold.DEBT_TOKEN
+            return events.DEBT_TOKEN
         if address == self._deployment.pool:
-            return fold.POOL
+            return events.POOL
         if address == self._deployment.configurator:
-            return fold.CONFIGURATOR
-        return fold.PROVIDER if address == self._deployment.provider else None
+            return events.CONFIGURATOR
+        return events.PROVIDER if address == self._deployment.provider else None
 
     def _refresh(self) -> None:
         """Recompute what follows from the list of reserves, when that changed."""
@@ -225,7 +225,7 @@ class AaveV3:
         deployment = self._deployment
         contracts = (deployment.pool, deployment.configurator, deployment.provider)
         self._watch = Watch(
-            frozenset(contracts).union(ledger.by_supply_token, ledger.by_debt_token), fold.TOPICS
+            frozenset(contracts).union(ledger.by_supply_token, ledger.by_debt_token), events.TOPICS
         )
 
     def _current_sentinel(self) -> Sentinel | None:
