@@ -1,0 +1,400 @@
+"""Every metric of the keeper: its name, its labels, and the one method that moves it.
+
+Labels are bounded: chains, protocols, strategies, stages, reasons and endpoint aliases, never a
+borrower, a transaction or a URL. All children exist from the start, so a rate sees the first event.
+Dry results move `keeper_dry_net_usd_total` alone, never transactions, revenue or cost.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from keeper.types import (
+    AtRisk,
+    Cancelled,
+    Dropped,
+    Head,
+    Included,
+    Opportunity,
+    Plan,
+    Quote,
+    Reason,
+    Receipt,
+    Replaced,
+    Reverted,
+    Skip,
+    Stage,
+)
+from keeper.units import USD, WAD, Hash, Wei
+
+NOBODY = "none"
+"""The strategy label of a skip made before any strategy was asked."""
+
+SPANS = ("view", "select", "quote", "bid", "plan", "simulate", "send")
+METHODS = (
+    "eth_blockNumber",
+    "eth_call",
+    "eth_chainId",
+    "eth_getBalance",
+    "eth_getBlockByHash",
+    "eth_getBlockByNumber",
+    "eth_getCode",
+    "eth_getLogs",
+    "eth_getTransactionCount",
+    "eth_getTransactionReceipt",
+    "eth_sendRawTransaction",
+    "eth_simulateV1",
+    "eth_subscribe",
+)
+OTHER = "other"
+"""The method label of a request that is none of `METHODS`."""
+RESULTS = ("ok", "error", "limited", "timeout", "failed")
+OUTCOMES: Mapping[type[Receipt], str] = {
+    Included: "included",
+    Reverted: "reverted",
+    Dropped: "dropped",
+    Replaced: "replaced",
+    Cancelled: "cancelled",
+}
+BREAKERS = ("gas_per_transaction", "gas_per_day", "reverts", "kill_file")
+
+_STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
+_SEND_BUCKETS = (
+    *(0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.35, 0.5),
+    *(0.75, 1, 1.5, 2, 3, 4, 6, 8, 12),
+)
+_RPC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLabels:
+    """What one chain's labels may be; `wallet` is the operator's address as text."""
+
+    block_time: int
+    protocols: Sequence[str]
+    endpoints: Sequence[str] = ()
+    wallet: str | None = None
+    breakers: Sequence[str] = field(default=BREAKERS)
+
+
+class Metrics:
+    """Holds the registry of one process and moves its metrics."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        commit: str,
+        mode: str,
+        chains: Mapping[str, ChainLabels],
+        strategies: Sequence[str],
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        build = gauge("keeper_build_info", "Facts about this process", "version", "commit", "mode")
+        build.labels(version, commit, mode).set(1)
+        self._number = gauge("keeper_head_number", "Number of the last head", "chain")
+        self._timestamp = gauge(
+            "keeper_head_timestamp_seconds", "Timestamp of the last head", "chain"
+        )
+        self._block_time = gauge(
+            "keeper_block_time_seconds", "Seconds between two blocks of the chain", "chain"
+        )
+        self._reorgs = counter("keeper_reorgs_total", "Blocks taken back", "chain")
+        self._reconnects = counter("keeper_ws_reconnects_total", "WebSocket reconnects", "chain")
+        self._backfilled = counter(
+            "keeper_backfilled_blocks_total", "Blocks fetched after a gap", "chain"
+        )
+        self._positions = gauge("keeper_positions", "Borrowers with debt", "chain", "protocol")
+        self._liquidatable = gauge(
+            "keeper_positions_liquidatable", "Positions with health below 1", "chain", "protocol"
+        )
+        self._debt = gauge(
+            "keeper_debt_at_risk_usd", "Debt of liquidatable positions", "chain", "protocol"
+        )
+        self._funnel = counter(
+            "keeper_funnel_total",
+            "Opportunities that reached a stage of the line",
+            *("chain", "protocol", "strategy", "stage"),
+        )
+        self._skips = counter(
+            "keeper_skips_total",
+            "Opportunities not taken, counted when their reason changes",
+            *("chain", "protocol", "strategy", "reason"),
+        )
+        self._stage = histogram(
+            "keeper_stage_duration_seconds",
+            "Time one stage of a head took",
+            _STAGE_BUCKETS,
+            *("chain", "stage"),
+        )
+        self._send = histogram(
+            "keeper_head_to_send_seconds",
+            "From a head's arrival to its transactions' submission",
+            _SEND_BUCKETS,
+            "chain",
+        )
+        self._transactions = counter(
+            "keeper_transactions_total", "Transactions by how they ended", "chain", "outcome"
+        )
+        self._revenue = counter(
+            "keeper_revenue_usd_total",
+            "Realised gains after flash premiums, before gas and tip",
+            *("chain", "protocol", "strategy"),
+        )
+        self._cost = counter(
+            "keeper_cost_usd_total",
+            "Money spent on inclusion, reverted transactions included",
+            *("chain", "protocol", "strategy", "kind"),
+        )
+        self._dry_net = counter(
+            "keeper_dry_net_usd_total", "Net profit of plans proven but not sent", "chain"
+        )
+        self._plan_cost = gauge(
+            "keeper_plan_cost_ether", "Gas cost of the last plan", "chain", "wallet"
+        )
+        self._balance = gauge(
+            "keeper_wallet_balance_ether", "Native coin of the wallet", "chain", "wallet"
+        )
+        self._nonces = gauge(
+            "keeper_nonces_pending", "Transactions signed and not settled", "chain", "wallet"
+        )
+        self._rpc_requests = counter(
+            "keeper_rpc_requests_total", "JSON-RPC attempts", "endpoint", "method", "result"
+        )
+        self._rpc_duration = histogram(
+            "keeper_rpc_duration_seconds", "Time of an attempt", _RPC_BUCKETS, "endpoint", "method"
+        )
+        self._breaker = gauge(
+            "keeper_breaker_open", "1 while a breaker stops sending", "chain", "breaker"
+        )
+        self._checked = counter(
+            "keeper_audit_checked_total",
+            "Positions compared with the chain",
+            *("chain", "protocol"),
+        )
+        self._drift = counter(
+            "keeper_audit_drift_total",
+            "Values that differed from the chain",
+            *("chain", "protocol"),
+        )
+        self._plugin_errors = counter("keeper_plugin_errors_total", "Faults of a plug-in", "plugin")
+        self._lag = Histogram(
+            "keeper_loop_lag_seconds",
+            "How late the event loop woke",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
+        self._journal_drops = Counter(
+            "keeper_journal_dropped_total",
+            "Observations the journal's full queue refused",
+            registry=registry,
+        )
+        self._report_drops = counter(
+            "keeper_reports_dropped_total", "Reports the observers' full queue refused", "chain"
+        )
+        self._wallets = {name: labels.wallet for name, labels in chains.items()}
+        self._create_children(chains, strategies)
+
+    def _create_children(
+        self, chains: Mapping[str, ChainLabels], strategies: Sequence[str]
+    ) -> None:
+        for strategy in strategies:
+            self._plugin_errors.labels(strategy)
+        for chain, known in chains.items():
+            for metric in (
+                *(self._number, self._timestamp, self._reorgs, self._reconnects),
+                *(self._backfilled, self._send, self._dry_net, self._report_drops),
+            ):
+                metric.labels(chain)
+            self._block_time.labels(chain).set(known.block_time)
+            for span in SPANS:
+                self._stage.labels(chain, span)
+            for outcome in OUTCOMES.values():
+                self._transactions.labels(chain, outcome)
+            for breaker in known.breakers:
+                self._breaker.labels(chain, breaker).set(0)
+            if known.wallet is not None:
+                for fuel in (self._plan_cost, self._balance, self._nonces):
+                    fuel.labels(chain, known.wallet)
+            for endpoint, method in product(known.endpoints, (*METHODS, OTHER)):
+                self._rpc_duration.labels(endpoint, method)
+                for result in RESULTS:
+                    self._rpc_requests.labels(endpoint, method, result)
+            for protocol in known.protocols:
+                for metric in (
+                    *(self._positions, self._liquidatable, self._debt),
+                    *(self._checked, self._drift),
+                ):
+                    metric.labels(chain, protocol)
+                for reason in Reason:
+                    self._skips.labels(chain, protocol, NOBODY, reason)
+                for strategy in strategies:
+                    self._create_strategy(chain, protocol, strategy)
+
+    def _create_strategy(self, chain: str, protocol: str, strategy: str) -> None:
+        for stage in Stage:
+            self._funnel.labels(chain, protocol, strategy, stage)
+        for reason in Reason:
+            self._skips.labels(chain, protocol, strategy, reason)
+        self._revenue.labels(chain, protocol, strategy)
+        for kind in ("gas", "tip"):
+            self._cost.labels(chain, protocol, strategy, kind)
+
+    def head(self, chain: str, head: Head) -> None:
+        """Show the last folded head."""
+        self._number.labels(chain).set(head.number)
+        self._timestamp.labels(chain).set(head.timestamp)
+
+    def reorg(self, chain: str, depth: int) -> None:
+        """Count the blocks a reorg took back."""
+        self._reorgs.labels(chain).inc(depth)
+
+    def reconnect(self, chain: str) -> None:
+        """Count a socket that had to be opened again."""
+        self._reconnects.labels(chain).inc()
+
+    def backfilled(self, chain: str, blocks: int) -> None:
+        """Count blocks fetched after a gap."""
+        self._backfilled.labels(chain).inc(blocks)
+
+    def positions(self, chain: str, protocol: str, borrowers: int) -> None:
+        """Show how many borrowers with debt the ledger of a protocol holds."""
+        self._positions.labels(chain, protocol).set(borrowers)
+
+    def at_risk(
+        self, chain: str, protocol: str, risks: Iterable[AtRisk], units: Mapping[str, int]
+    ) -> None:
+        """Show a head's liquidatable positions; `units` is each market's base currency unit."""
+        mine = [risk.position for risk in risks if risk.position.protocol == protocol]
+        debt = sum(position.debt_value / units[position.market] for position in mine)
+        self._liquidatable.labels(chain, protocol).set(len(mine))
+        self._debt.labels(chain, protocol).set(debt)
+
+    def reached(self, chain: str, stage: Stage, opportunities: Iterable[Opportunity]) -> None:
+        """Count opportunities that reached a stage."""
+        tally = Tally((each.position.protocol, each.strategy) for each in opportunities)
+        for (protocol, strategy), count in tally.items():
+            self._funnel.labels(chain, protocol, strategy, stage).inc(count)
+
+    def skipped(self, chain: str, skips: Iterable[Skip]) -> None:
+        """Count skips whose reason changed."""
+        tally = Tally((each.protocol, each.strategy or NOBODY, each.reason) for each in skips)
+        for (protocol, strategy, reason), count in tally.items():
+            self._skips.labels(chain, protocol, strategy, reason).inc(count)
+
+    def stages(self, chain: str, seconds: Mapping[str, float]) -> None:
+        """Record how long each stage of a head took."""
+        for stage, duration in seconds.items():
+            self._stage.labels(chain, stage).observe(duration)
+
+    def head_to_send(self, chain: str, seconds: float, tx_hash: Hash | None = None) -> None:
+        """Record the time that wins races, with the transaction as exemplar."""
+        exemplar = None if tx_hash is None else {"tx": "0x" + tx_hash.hex()}
+        self._send.labels(chain).observe(seconds, exemplar)
+
+    def planned(self, chain: str, plan: Plan) -> None:
+        """Show what the last plan's gas costs."""
+        wallet = self._wallets[chain]
+        if wallet is not None:
+            self._plan_cost.labels(chain, wallet).set(plan.gas_cost / WAD)
+
+    def dry(self, chain: str, plan: Plan) -> None:
+        """Count what a plan would have earned."""
+        self._dry_net.labels(chain).inc(max(plan.net_usd, 0) / USD)
+
+    def receipt(self, chain: str, receipt: Receipt, quotes: Sequence[Quote] = ()) -> None:
+        """Count how a transaction ended and book its money on the plan's protocols and strategies.
+
+        The money of a transaction is shared among its quotes in proportion to their gross profit.
+        """
+        self._transactions.labels(chain, OUTCOMES[type(receipt)]).inc()
+        match receipt:
+            case Included():
+                done = {item.borrower for item in receipt.items if item.ok}
+                won = [q for q in quotes if q.opportunity.position.borrower in done] or quotes
+                for (protocol, strategy), share in _shares(won).items():
+                    labels = (chain, protocol, strategy)
+                    self._revenue.labels(*labels).inc(share * max(receipt.revenue_usd, 0) / USD)
+                    self._cost.labels(*labels, "gas").inc(share * receipt.gas_cost_usd / USD)
+                    self._cost.labels(*labels, "tip").inc(share * receipt.tip_usd / USD)
+            case Reverted():
+                for (protocol, strategy), share in _shares(quotes).items():
+                    cost = self._cost.labels(chain, protocol, strategy, "gas")
+                    cost.inc(share * receipt.gas_cost_usd / USD)
+            case Dropped() | Replaced() | Cancelled():
+                pass
+
+    def wallet(self, chain: str, balance: Wei, pending: int) -> None:
+        """Show the wallet's fuel and its unsettled transactions."""
+        wallet = self._wallets[chain]
+        if wallet is not None:
+            self._balance.labels(chain, wallet).set(balance / WAD)
+            self._nonces.labels(chain, wallet).set(pending)
+
+    def rpc(self, endpoint: str, method: str, result: str, seconds: float) -> None:
+        """Record one attempt; an endpoint's `Observe`."""
+        known = method if method in METHODS else OTHER
+        self._rpc_requests.labels(endpoint, known, result).inc()
+        self._rpc_duration.labels(endpoint, known).observe(seconds)
+
+    def breaker(self, chain: str, breaker: str, *, is_open: bool) -> None:
+        """Show whether a breaker stops sending."""
+        self._breaker.labels(chain, breaker).set(int(is_open))
+
+    def audited(self, chain: str, protocol: str, checked: int, drifts: int) -> None:
+        """Count an audit's comparisons and differences."""
+        self._checked.labels(chain, protocol).inc(checked)
+        self._drift.labels(chain, protocol).inc(drifts)
+
+    def plugin_error(self, plugin: str) -> None:
+        """Count a plug-in's fault."""
+        self._plugin_errors.labels(plugin).inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """Record how late the event loop woke."""
+        self._lag.observe(seconds)
+
+    def journal_dropped(self, count: int) -> None:
+        """Count observations the journal refused."""
+        self._journal_drops.inc(count)
+
+    def reports_dropped(self, chain: str, count: int) -> None:
+        """Count reports no observer saw."""
+        self._report_drops.labels(chain).inc(count)
+
+
+def _shares(quotes: Sequence[Quote]) -> dict[tuple[str, str], float]:
+    """Return each (protocol, strategy)'s share of a plan's gross profit; the shares sum to one."""
+    gross: dict[tuple[str, str], int] = {}
+    for quote in quotes:
+        key = quote.opportunity.position.protocol, quote.opportunity.strategy
+        gross[key] = gross.get(key, 0) + max(quote.gross_usd, 1)
+    total = sum(gross.values())
+    return {key: value / total for key, value in gross.items()}
