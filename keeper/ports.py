@@ -18,6 +18,7 @@ from keeper.types import (
     NextBlock,
     Opportunity,
     Plan,
+    PoolSwap,
     Position,
     Prices,
     Quote,
@@ -162,6 +163,11 @@ class Terms(Protocol):
         """Return the liquidation bonus, 10_500 for 5 %."""
         ...
 
+    @property
+    def scaled_debt(self) -> int:
+        """Return the debt as `scaledBalanceOf` of its debt token gives it before the call."""
+        ...
+
     def legal_down(self, repay: int) -> int:
         """Return the largest repay the rules (dust, liquidity) allow up to `repay`; 0 when none."""
         ...
@@ -247,6 +253,10 @@ class Venue(Source, Protocol):
 
     def hops(self, token_in: Address) -> Sequence[Hop]:
         """Return every known conversion out of a token."""
+        ...
+
+    def swap(self, hop: Hop) -> PoolSwap:
+        """Return how the contract executes one of this venue's hops."""
         ...
 
     def begin(self) -> Swaps:

@@ -45,15 +45,11 @@ class Head:
         if self.gas_used > target:
             rise = self.base_fee * (self.gas_used - target) // target // 8
             return Wei(self.base_fee + max(rise, 1))
-        return Wei(
-            self.base_fee - self.base_fee * (target - self.gas_used) // target // 8
-        )
+        return Wei(self.base_fee - self.base_fee * (target - self.gas_used) // target // 8)
 
     def next_block(self, block_time: int) -> NextBlock:
         """Return the block expected `block_time` seconds after this one."""
-        return NextBlock(
-            self.number + 1, self.timestamp + block_time, self.next_base_fee()
-        )
+        return NextBlock(self.number + 1, self.timestamp + block_time, self.next_base_fee())
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +294,14 @@ class Hop:
     pool: Address
     token_in: Address
     token_out: Address
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSwap:
+    """How a hop is executed: in the pool of its two tokens and this fee under a Uniswap V3 factory."""
+
+    factory: Address
+    fee: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ class AaveTerms:
             maximum = self.cap
         return replace(self, maximum=maximum)
 
+    @property
+    def scaled_debt(self) -> int:
+        """Return the debt in scaled units: the one amount that the index rounds up to `owed`."""
+        return ray_div_down(self.owed, self.debt_index)
+
     def seize(self, repay: int) -> Seizure:
         """Return what a call with this `debtToCover` pulls, pays out and keeps for the treasury.
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from keeper.ports import Reader
-from keeper.types import Drift, FlashKind, FlashSource, Head, Hop, Log, Undo, Watch
+from keeper.types import Drift, FlashKind, FlashSource, Head, Hop, Log, PoolSwap, Undo, Watch
 from keeper.units import Address, to_hex
 from keeper.venues.uniswap_v3.fold import fold_pool
 from keeper.venues.uniswap_v3.pool import Pool
@@ -73,6 +73,10 @@ class UniswapV3:
     def hops(self, token_in: Address) -> Sequence[Hop]:
         """Return every pool that takes a token, as a conversion out of it."""
         return self._hops.get(token_in, ())
+
+    def swap(self, hop: Hop) -> PoolSwap:
+        """Return the factory and fee that name a hop's pool."""
+        return PoolSwap(self.factory, self.pools[hop.pool].fee)
 
     def begin(self) -> UniswapV3Swaps:
         """Return a scratch state on which sales can be tried one after another."""
