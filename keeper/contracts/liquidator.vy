@@ -301,7 +301,32 @@ def run(batch: Bytes[MAX_BATCH]) -> (
             if token == WRAPPED_NATIVE:
                 wrapped = i
 
-    self._advance(batch)
+    # No loan is taken, and no premium lost, when rivals have left nothing; stops at the first item alive.
+    live: bool = False
+    seen: uint256 = 0
+    place: uint256 = offset + FUND_SIZE * ((head >> 168) & 255) + MINIMUM_SIZE * ((head >> 160) & 255)
+    for i: uint256 in range(group_count, bound=MAX_GROUPS):
+        word: uint256 = extract32(batch, place, output_type=uint256)
+        self.group_results[i] = NOTHING_LEFT << 128
+        check: uint256 = (word >> 192) & 255
+        debt_token: address = self.addresses[(word >> 200) & 255]
+        at: uint256 = place + 2 + GROUP_HEADER_SIZE
+        for k: uint256 in range((word >> 184) & 255, bound=MAX_ITEMS):
+            if self._owed(
+                check, debt_token, extract32(batch, at, output_type=uint256) >> 96
+            ) >= extract32(batch, at + 32, output_type=uint256) & MAX_UINT128:
+                live = True
+                break
+            self.item_results[seen] = DEBT_BELOW_MINIMUM << 128
+            seen += 1
+            at += ITEM_SIZE
+        if live:
+            break
+        place += 2 + (word >> 240)
+    if live:
+        self._advance(batch)
+    elif seen != (head >> 144) & 255:
+        raw_revert(method_id("BadBatch()"))
 
     tip: uint256 = head & MAX_UINT128
     refill: uint256 = extract32(batch, 16, output_type=uint256) & MAX_UINT128
@@ -587,14 +612,8 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
     offset: uint256 = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
         amounts: uint256 = extract32(group, offset + 32, output_type=uint256)
-        owed: uint256 = max_value(uint256)
-        if check != CHECK_NONE:
-            borrower: address = convert(extract32(group, offset, output_type=uint256) >> 96, address)
-            if check == CHECK_SCALED:
-                owed = staticcall IDebtToken(debt_token).scaledBalanceOf(borrower)
-            else:
-                owed = staticcall IDebtToken(debt_token).balanceOf(borrower)
-        if owed < amounts & MAX_UINT128:
+        borrower: uint256 = extract32(group, offset, output_type=uint256) >> 96
+        if self._owed(check, debt_token, borrower) < amounts & MAX_UINT128:
             results.append(DEBT_BELOW_MINIMUM << 128)
         else:
             results.append(0)
@@ -691,7 +710,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             raw_revert(method_id("NothingGained()"))
 
         kind: uint256 = (word >> 248) & 15
-        target: address = self.addresses[((word >> 224) & 255) % MAX_ADDRESSES]
+        target: address = self.addresses[(word >> 224) & 255]
         if kind == ACTION_SWAP:
             self._swap(target, (rest >> 8) & 16777215, spend, receive, amount)
         elif kind == ACTION_CALL:
@@ -778,6 +797,16 @@ def _begin_call(
 
 
 # Reading and moving coins
+
+
+@internal
+@view
+def _owed(check: uint256, debt_token: address, borrower: uint256) -> uint256:
+    if check == CHECK_SCALED:
+        return staticcall IDebtToken(debt_token).scaledBalanceOf(convert(borrower, address))
+    if check == CHECK_BALANCE:
+        return staticcall IDebtToken(debt_token).balanceOf(convert(borrower, address))
+    return max_value(uint256)
 
 
 @internal
