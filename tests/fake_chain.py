@@ -173,24 +173,22 @@ class RecordingFollower:
         self.undos = 0
         self.changed = asyncio.Event()
         self._base = watch
+        self._watches: list[Watch] = []
 
     @property
     def head(self) -> Head:
         return self.blocks[-1][0]
 
     def watch(self) -> Watch:
-        found = {
-            self.discoveries[log.address]
-            for _, logs in self.blocks
-            for log in logs
-            if log.address in self.discoveries
-        }
-        return Watch(self._base.addresses | found, self._base.topics)
+        return self._watches[-1] if self._watches else self._base
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
         assert head.parent == self.head.hash, "a block was folded that does not follow"
         assert all(log.block_hash == head.hash for log in logs), "another block's log was folded"
         assert [log.index for log in logs] == sorted({log.index for log in logs})
+        found = {self.discoveries[log.address] for log in logs if log.address in self.discoveries}
+        watch = self.watch()
+        self._watches.append(Watch(watch.addresses | found, watch.topics))
         self.blocks.append((head, tuple(logs)))
         self.folds += 1
         self.changed.set()
@@ -199,6 +197,7 @@ class RecordingFollower:
         if len(self.blocks) == 1:
             raise InvariantError("fake", "too deep")
         self.blocks.pop()
+        self._watches.pop()
         self.undos += 1
 
     async def reach(self, head: Head, seconds: float = 10.0) -> None:

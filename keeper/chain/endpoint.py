@@ -49,6 +49,7 @@ class Endpoint:
         alias: str,
         transport: Transport,
         observe: Observe,
+        redact: Callable[[str], str],
         *,
         timeout: float = 10.0,
         attempts: int = 4,
@@ -57,6 +58,7 @@ class Endpoint:
         self.alias = alias
         self._transport = transport
         self._observe = observe
+        self._redact = redact
         self._timeout = timeout
         self._attempts = attempts
         self._slots = asyncio.Semaphore(in_flight)
@@ -93,7 +95,7 @@ class Endpoint:
             try:
                 async with asyncio.timeout(self._timeout):
                     answer = await self._transport.exchange(method, params)
-                result = jsonrpc.result(method, answer)
+                result = jsonrpc.result(method, answer, self._redact)
                 ended = Result.OK
             except TimeoutError:
                 ended = Result.TIMEOUT
@@ -137,7 +139,13 @@ def connect(
                 f"endpoint {alias}: {scheme or 'no'} scheme", "use http, https, ws or wss"
             )
     return Endpoint(
-        alias, transport, observe, timeout=timeout, attempts=attempts, in_flight=in_flight
+        alias,
+        transport,
+        observe,
+        secret.redact,
+        timeout=timeout,
+        attempts=attempts,
+        in_flight=in_flight,
     )
 
 

@@ -114,7 +114,8 @@ class SocketHeads:
         try:
             async with asyncio.timeout(self._open_timeout):
                 await socket.send(jsonrpc.message(1, method, ["newHeads"]))
-                jsonrpc.result(method, jsonrpc.decode(await socket.receive()))
+                answer = jsonrpc.decode(await socket.receive())
+                jsonrpc.result(method, answer, self._url.redact)
         except TimeoutError:
             raise TransientError(f"{self._alias}: no answer to {method}") from None
 

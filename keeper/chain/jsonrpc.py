@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 messages: which method may be repeated, and what an answer means."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -53,18 +53,23 @@ def decode(text: bytes | str) -> Mapping[str, Any]:
     return parsed
 
 
-def result(method: str, answer: Mapping[str, Any]) -> Any:
-    """Return an answer's result; raise `RpcError` for an error, `LimitedError` for a rate limit."""
+def result(
+    method: str, answer: Mapping[str, Any], redact: Callable[[str], str] = lambda text: text
+) -> Any:
+    """Return an answer's result; raise `RpcError` for an error, `LimitedError` for a rate limit.
+
+    `redact` takes secrets out of the node's text: some quote the key they were given.
+    """
     error = answer.get("error")
     if error is None:
         if "result" not in answer:
             raise TransientError(f"{method}: the answer holds neither result nor error")
         return answer["result"]
     if not isinstance(error, dict):
-        raise RpcError(method, -32603, str(error))
+        raise RpcError(method, -32603, redact(str(error)))
     code = error.get("code")
     code = code if isinstance(code, int) else -32603
-    text = str(error.get("message", ""))
+    text = redact(str(error.get("message", "")))
     if code in _LIMIT_CODES or (code != 3 and _LIMITED.search(text)):
         raise LimitedError(f"{method}: {text} (code {code})")
     raise RpcError(method, code, text, revert_data(error.get("data")))

@@ -2,6 +2,8 @@
 
 from urllib.parse import parse_qsl, urlsplit
 
+import aiohttp
+
 _SHORTEST = 8
 
 
@@ -35,3 +37,14 @@ class SecretUrl:
         for part in self._parts:
             text = text.replace(part, "***")
         return text
+
+
+def reason(error: BaseException) -> str:
+    """Say why a connection failed; an exception's own text may hold the URL."""
+    match error:
+        case aiohttp.WSServerHandshakeError():
+            return f"HTTP {error.status}"
+        case aiohttp.ClientConnectorError():
+            return error.os_error.strerror or type(error.os_error).__name__
+        case _:
+            return type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from keeper.chain import jsonrpc
-from keeper.chain.secrecy import SecretUrl
+from keeper.chain.secrecy import SecretUrl, reason
 from keeper.chain.websocket import WebSocket
 from keeper.errors import RpcError, TransientError
 
@@ -53,8 +53,7 @@ class HttpTransport:
                 content = await response.read()
                 status, wait = response.status, response.headers.get("Retry-After", "")
         except (aiohttp.ClientError, OSError) as error:
-            reason = self._url.redact(str(error)) or type(error).__name__
-            raise TransientError(f"{self._alias}: no answer: {reason}") from None
+            raise TransientError(f"{self._alias}: no answer ({reason(error)})") from None
         if status in _OVERLOADED:
             seconds = float(wait) if wait.isdigit() else None
             raise jsonrpc.LimitedError(f"{self._alias}: HTTP {status}", seconds)

@@ -5,7 +5,7 @@ from typing import Self
 
 import aiohttp
 
-from keeper.chain.secrecy import SecretUrl
+from keeper.chain.secrecy import SecretUrl, reason
 from keeper.errors import TransientError
 
 
@@ -31,8 +31,7 @@ class WebSocket:
                 socket = await session.ws_connect(url.reveal(), max_msg_size=0)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await session.close()
-            reason = url.redact(str(error)) or type(error).__name__
-            raise TransientError(f"{alias}: no connection: {reason}") from None
+            raise TransientError(f"{alias}: no connection ({reason(error)})") from None
         except BaseException:
             await session.close()
             raise
@@ -43,7 +42,7 @@ class WebSocket:
         try:
             await self._socket.send_frame(text, aiohttp.WSMsgType.TEXT)
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(f"{self._alias}: socket lost ({type(error).__name__})") from None
+            raise TransientError(f"{self._alias}: socket lost ({reason(error)})") from None
 
     async def receive(self) -> str | bytes:
         """Return the next message; a close, clean or not, raises `TransientError`."""

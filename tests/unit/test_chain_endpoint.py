@@ -1,0 +1,282 @@
+"""Endpoints: errors mapped, reads repeated, sends never, nothing secret told."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from keeper.chain.endpoint import Endpoint, connect
+from keeper.chain.heads import SocketHeads
+from keeper.errors import ConfigError, RpcError, TransientError
+
+SECRET = "s3cr3tKey0123456789"
+Handle = Callable[[dict[str, Any]], Awaitable[web.Response]]
+
+
+def answer(request: dict[str, Any], result: object) -> web.Response:
+    return web.json_response({"jsonrpc": "2.0", "id": request["id"], "result": result})
+
+
+@contextlib.asynccontextmanager
+async def http_node(handle: Handle, **options: Any) -> AsyncIterator[tuple[Endpoint, list[str]]]:
+    seen: list[str] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        body = orjson.loads(await request.read())
+        return await handle(body)
+
+    app = web.Application()
+    app.router.add_post(f"/{SECRET}", serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url(f"/{SECRET}"))
+        observe = lambda alias, method, result, seconds: seen.append(f"{alias} {method} {result}")  # noqa: E731
+        async with connect(url, "main", observe, **options) as endpoint:
+            yield endpoint, seen
+
+
+async def test_a_result_is_returned_and_observed() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return answer(request, request["params"])
+
+    async with http_node(handle) as (endpoint, seen):
+        assert await endpoint.request("eth_call", [{"to": "0x"}, "latest"]) == [
+            {"to": "0x"},
+            "latest",
+        ]
+        assert seen == ["main eth_call ok"]
+        assert SECRET not in repr(endpoint)
+
+
+async def test_an_error_answer_is_raised_at_once_with_its_revert_data() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        error = {"code": 3, "message": "execution reverted", "data": "0x930bb771"}
+        return web.json_response({"jsonrpc": "2.0", "id": request["id"], "error": error})
+
+    async with http_node(handle) as (endpoint, seen):
+        with pytest.raises(RpcError) as raised:
+            await endpoint.request("eth_call", [])
+        assert raised.value.data == bytes.fromhex("930bb771")
+        assert seen == ["main eth_call error"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_read_is_repeated_until_answered(status: int) -> None:
+    asked = 0
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(status=status) if asked < 3 else answer(request, "0x1")
+
+    async with http_node(handle) as (endpoint, seen):
+        assert await endpoint.request("eth_chainId", []) == "0x1"
+        failed = "limited" if status == 429 else "failed"
+        assert seen == [f"main eth_chainId {failed}"] * 2 + ["main eth_chainId ok"]
+
+
+async def test_a_rate_limit_in_an_answer_is_waited_out_as_told() -> None:
+    asked = 0
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            return web.Response(status=429, headers={"Retry-After": "0"})
+        if asked == 2:
+            error = {"code": -32005, "message": "project rate limit exceeded"}
+            return web.json_response({"jsonrpc": "2.0", "id": request["id"], "error": error})
+        return answer(request, "0x1")
+
+    async with http_node(handle) as (endpoint, seen):
+        assert await endpoint.request("eth_chainId", []) == "0x1"
+        assert seen[:2] == ["main eth_chainId limited"] * 2
+
+
+async def test_repeating_is_bounded() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return web.Response(status=503)
+
+    async with http_node(handle, attempts=3) as (endpoint, seen):
+        with pytest.raises(TransientError, match="main: HTTP 503"):
+            await endpoint.request("eth_chainId", [])
+        assert len(seen) == 3
+
+
+@pytest.mark.parametrize("method", ["eth_sendRawTransaction", "eth_sendBundle"])
+async def test_a_send_is_never_repeated(method: str) -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return web.Response(status=503)
+
+    async with http_node(handle) as (endpoint, seen):
+        with pytest.raises(TransientError):
+            await endpoint.request(method, ["0x00"])
+        assert seen == [f"main {method} failed"]
+
+
+async def test_no_answer_in_time_is_transient() -> None:
+    release = asyncio.Event()
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        await release.wait()
+        return answer(request, "0x1")
+
+    async with http_node(handle, timeout=0.05, attempts=2) as (endpoint, seen):
+        with pytest.raises(TransientError, match=r"main: no answer to eth_chainId in 0\.05 s"):
+            await endpoint.request("eth_chainId", [])
+        assert seen == ["main eth_chainId timeout"] * 2
+        release.set()
+
+
+async def test_a_refused_key_is_not_asked_again_and_not_told() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return web.Response(status=401, text=f"bad key {SECRET}")
+
+    async with http_node(handle) as (endpoint, seen):
+        with pytest.raises(RpcError, match="refused with HTTP 401") as raised:
+            await endpoint.request("eth_chainId", [])
+        assert SECRET not in str(raised.value)
+        assert len(seen) == 1
+
+
+async def test_a_key_the_node_quotes_is_not_told() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        error = {"code": -32000, "message": f"key {SECRET} is not allowed to"}
+        return web.json_response({"jsonrpc": "2.0", "id": request["id"], "error": error})
+
+    async with http_node(handle) as (endpoint, _):
+        with pytest.raises(RpcError, match=r"key \*\*\* is not allowed"):
+            await endpoint.request("eth_chainId", [])
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[1]", '{"jsonrpc":"2.0","id":1}'])
+async def test_an_answer_that_is_no_answer_is_transient(text: str) -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return web.Response(text=text)
+
+    async with http_node(handle, attempts=1) as (endpoint, _):
+        with pytest.raises(TransientError):
+            await endpoint.request("eth_chainId", [])
+
+
+async def test_no_more_than_the_cap_is_in_flight() -> None:
+    now = most = 0
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.005)
+        now -= 1
+        return answer(request, "0x1")
+
+    async with http_node(handle, in_flight=4) as (endpoint, _):
+        await asyncio.gather(*(endpoint.request("eth_chainId", []) for _ in range(20)))
+    assert most == 4
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_an_unreachable_node_is_named_by_alias_alone(
+    scheme: str, unused_tcp_port: int
+) -> None:
+    url = f"{scheme}://127.0.0.1:{unused_tcp_port}/{SECRET}"
+    async with connect(url, "main", attempts=2) as endpoint:
+        with pytest.raises(TransientError, match="main: no") as raised:
+            await endpoint.request("eth_chainId", [])
+    assert SECRET not in str(raised.value)
+    assert str(unused_tcp_port) not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://node", "node:8545", ""])
+def test_an_unknown_scheme_is_the_operators_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="use http, https, ws or wss"):
+        connect(url, "main")
+
+
+Talk = Callable[[web.WebSocketResponse, int], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def socket_node(talk: Talk) -> AsyncIterator[str]:
+    """Serve WebSockets; `talk` is told which connection it is, from one."""
+    opened = 0
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        nonlocal opened
+        opened += 1
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await talk(socket, opened)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/")).replace("http", "ws")
+
+
+async def test_answers_reach_their_requests_in_any_order() -> None:
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        requests = [orjson.loads(await socket.receive_str()) for _ in range(600)]
+        for request in reversed(requests):
+            result = request["params"][0]
+            await socket.send_json({"jsonrpc": "2.0", "id": request["id"], "result": result})
+        await socket.receive()
+
+    async with socket_node(talk) as url, connect(url, "main", in_flight=600) as endpoint:
+        answers = await asyncio.gather(*(endpoint.request("eth_call", [n]) for n in range(600)))
+    assert answers == list(range(600))
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_a_lost_socket_is_replaced_and_reads_are_asked_again(clean: bool) -> None:
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        request = orjson.loads(await socket.receive_str())
+        if opened == 1 and not clean:
+            assert socket._req is not None
+            assert socket._req.transport is not None
+            socket._req.transport.abort()
+        elif opened > 1:
+            await socket.send_json({"jsonrpc": "2.0", "id": request["id"], "result": opened})
+            await socket.receive()
+
+    async with socket_node(talk) as url, connect(url, "main") as endpoint:
+        assert await endpoint.request("eth_chainId", []) == 2
+
+
+async def test_a_socket_over_which_nothing_comes_is_replaced() -> None:
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        request = orjson.loads(await socket.receive_str())
+        if opened > 1:
+            await socket.send_json({"jsonrpc": "2.0", "id": request["id"], "result": opened})
+        await socket.receive()
+
+    async with socket_node(talk) as url, connect(url, "main", timeout=0.2) as endpoint:
+        assert await endpoint.request("eth_chainId", []) == 2
+
+
+async def test_a_node_without_subscriptions_says_so() -> None:
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        request = orjson.loads(await socket.receive_str())
+        error = {"code": -32601, "message": "Method not found"}
+        await socket.send_json({"jsonrpc": "2.0", "id": request["id"], "error": error})
+        await socket.receive()
+
+    async with socket_node(talk) as url:
+        with pytest.raises(RpcError, match="eth_subscribe: Method not found"):
+            async with SocketHeads(url, "main").open():
+                pass
+
+
+async def test_no_session_outlives_its_endpoint() -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return answer(request, "0x1")
+
+    async with http_node(handle) as (endpoint, _):
+        await endpoint.request("eth_chainId", [])
+    before = {task for task in asyncio.all_tasks() if not task.done()}
+    assert before == {asyncio.current_task()}
