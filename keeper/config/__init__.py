@@ -16,7 +16,6 @@ from keeper.config.schema import (
     Table,
     Venue,
     Wallet,
-    default_home,
 )
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "Wallet",
     "chain_named",
     "complain",
-    "default_home",
     "load",
     "parse_address",
     "shown",

@@ -1,13 +1,13 @@
 """The schema of `keeper.toml`: every option once, with its default; nothing else reads options."""
 
 import os
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from keeper.chain.multicall import MULTICALL3
 from keeper.config.fields import (
     Endpoint,
     EtherAmount,
@@ -17,10 +17,9 @@ from keeper.config.fields import (
     UserPath,
     scale,
 )
-from keeper.errors import ConfigError
-from keeper.units import Address, Usd, Wei
+from keeper.journal.home import home_path
+from keeper.units import Usd, Wei
 
-MULTICALL3 = Address(bytes.fromhex("cA11bde05977b3631167028862bE2a173976CA11"))
 TRANSACTION_GAS_CAP = 16_777_216
 """EIP-7825: no transaction may ask for more gas."""
 
@@ -28,12 +27,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 """A table's own name; it becomes a metric label."""
 
 
-def default_home(env: Mapping[str, str] = os.environ) -> Path:
-    """Return where the keeper keeps its state: KEEPER_HOME, else the XDG data folder."""
-    if env.get("KEEPER_HOME"):
-        return Path(env["KEEPER_HOME"]).expanduser()
-    data = env.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "keeper"
+def _home() -> Path:
+    return home_path(os.environ)
 
 
 class Table(BaseModel):
@@ -52,13 +47,13 @@ class Http(Table):
 class Journal(Table):
     """The durable record."""
 
-    home: UserPath = Field(default_factory=default_home)
+    home: UserPath = Field(default_factory=_home)
     keep_days: int = Field(default=90, ge=1)
 
     @field_validator("home", mode="before")
     @classmethod
     def _default_when_empty(cls, value: object) -> object:
-        return default_home() if value == "" else value
+        return _home() if value == "" else value
 
 
 class Logging(Table):
@@ -108,7 +103,7 @@ class Limits(Table):
 
 
 class Wallet(Table):
-    """The operator's key: a keystore file, its password given by reference only."""
+    """The operator's key: a keystore file, its password by reference, or asked for at start."""
 
     keystore: UserPath
     password_file: UserPath | None = None
@@ -116,26 +111,9 @@ class Wallet(Table):
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
-        if (self.password_file is None) == (self.password_env is None):
-            raise ValueError("needs exactly one of password_file and password_env")
+        if self.password_file is not None and self.password_env is not None:
+            raise ValueError("takes one of password_file and password_env, not both")
         return self
-
-    def password(self, env: Mapping[str, str] = os.environ) -> str:
-        """Return the keystore's password; raise `ConfigError` when it cannot be read."""
-        if self.password_env is not None:
-            if self.password_env not in env:
-                raise ConfigError(
-                    f"environment variable {self.password_env} is not set",
-                    "wallet.password_env names it",
-                )
-            return env[self.password_env]
-        try:
-            return Path(str(self.password_file)).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{self.password_file}: cannot read the password ({type(error).__name__})",
-                "check wallet.password_file",
-            ) from None
 
 
 class Fees(Table):

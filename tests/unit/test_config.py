@@ -169,26 +169,11 @@ def test_bad_market_names_its_key(tmp_path: Path, market: str, expected: str) ->
     assert "chains.x.markets.m.pool" in line
 
 
-def test_wallet_needs_exactly_one_password(tmp_path: Path) -> None:
+def test_wallet_takes_one_password_at_most(tmp_path: Path) -> None:
     wallet = "[chains.ethereum.wallet]\nkeystore = 'k'\n"
-    assert "exactly one" in fault(tmp_path, GOOD + wallet)
+    load([write(tmp_path, GOOD + wallet)], env={})
     both = wallet + "password_env = 'A'\npassword_file = 'b'\n"
-    assert "exactly one" in fault(tmp_path, GOOD + both)
-
-
-def test_password_is_read_by_reference_only(tmp_path: Path) -> None:
-    path = write(tmp_path, "hunter2\n", "password")
-    wallet = "[chains.ethereum.wallet]\nkeystore = 'k'\npassword_file = 'password'\n"
-    loaded = load([write(tmp_path, GOOD + wallet)], env={}).settings.chains["ethereum"].wallet
-    assert loaded is not None
-    assert loaded.password({}) == "hunter2"
-    path.unlink()
-    with pytest.raises(ConfigError, match="cannot read the password"):
-        loaded.password({})
-    by_env = loaded.model_copy(update={"password_file": None, "password_env": "PW"})
-    assert by_env.password({"PW": "x"}) == "x"
-    with pytest.raises(ConfigError, match="PW is not set"):
-        by_env.password({})
+    assert "not both" in fault(tmp_path, GOOD + both)
 
 
 @pytest.mark.parametrize("key", [KEY, "0x" + KEY, KEY.upper(), "0x" + "_".join(KEY)])

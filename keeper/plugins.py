@@ -1,0 +1,253 @@
+"""Find and load what extends the keeper: entry points, shipped files, and `file.py:Class`.
+
+What is shipped is loaded from beside the `keeper` package itself, so that neither missing metadata
+nor a `strategies/` folder of the operator's own can stand in for it.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+import keeper
+from keeper.config import Settings, StrategyTable, complain
+from keeper.errors import ConfigError
+from keeper.ports import Strategy
+
+STRATEGIES = "keeper.strategies"
+PROTOCOLS = "keeper.protocols"
+VENUES = "keeper.venues"
+SHIPPED = {
+    STRATEGIES: {"profitability": "strategies.profitability:Profitability"},
+    PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
+    VENUES: {"uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3"},
+}
+"""The keeper's own entry points, as its package metadata declares them."""
+_BESIDE = Path(keeper.__file__).resolve().parent.parent
+_METHODS = ("select", "limits", "bid")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One thing the keeper could load: `kind` is strategy, protocol or venue."""
+
+    kind: str
+    name: str
+    target: str
+    package: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedStrategy:
+    """A configured strategy; None for chains or protocols means all."""
+
+    name: str
+    strategy: Strategy
+    chains: frozenset[str] | None
+    protocols: frozenset[str] | None
+
+
+def list_plugins() -> list[Plugin]:
+    """Return everything that can be named in the configuration, the keeper's own first."""
+    kinds = {STRATEGIES: "strategy", PROTOCOLS: "protocol", VENUES: "venue"}
+    return [
+        Plugin(kind, point.name, point.value, *_package(point))
+        for group, kind in kinds.items()
+        for point in _points(group)
+    ]
+
+
+def load_protocol(name: str, where: str = "") -> Any:
+    """Return the class of a lending protocol; raise `ConfigError` for an unknown name."""
+    return _load(PROTOCOLS, "protocol", name, where)
+
+
+def load_venue(name: str, where: str = "") -> Any:
+    """Return the class of a venue; raise `ConfigError` for an unknown name."""
+    return _load(VENUES, "venue", name, where)
+
+
+def load_strategies(
+    settings: Settings, blame: Callable[[str], str] = lambda _: "settings"
+) -> list[NamedStrategy]:
+    """Return the configured strategies, each built from its validated `Config`.
+
+    `blame` names the source of a key for errors. Raises `ConfigError` for anything amiss.
+    """
+    if not settings.strategies:
+        raise ConfigError("no strategy is configured", "add [strategies.profitability]")
+    return [
+        NamedStrategy(name, _build(name, table, blame), table.chains, table.protocols)
+        for name, table in settings.strategies.items()
+    ]
+
+
+def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "settings") -> None:
+    """Raise `ConfigError` for a protocol, venue or strategy filter that names nothing known."""
+    known = {point.name for point in _points(PROTOCOLS)}
+    for chain, table in settings.chains.items():
+        for market, entry in table.markets.items():
+            key = f"chains.{chain}.markets.{market}.protocol"
+            load_protocol(entry.protocol, f"{blame(key)}: {key}")
+        for venue, place in table.venues.items():
+            key = f"chains.{chain}.venues.{venue}.venue"
+            load_venue(place.venue, f"{blame(key)}: {key}")
+    for name, strategy in settings.strategies.items():
+        for protocol in sorted((strategy.protocols or frozenset()) - known):
+            key = f"strategies.{name}.protocols"
+            raise _unknown("protocol", protocol, known, f"{blame(key)}: {key}")
+
+
+def _build(name: str, table: StrategyTable, blame: Callable[[str], str]) -> Strategy:
+    key = f"strategies.{name}"
+    where = f"{blame(key + '.use')}: {key}.use"
+    kind = (
+        _load_file(table.use, where)
+        if ".py:" in table.use
+        else _load(STRATEGIES, "strategy", table.use, where)
+    )
+    config = getattr(kind, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise ConfigError(f"{where}: {table.use} has no pydantic model named Config")
+    missing = [method for method in _METHODS if not callable(getattr(kind, method, None))]
+    if missing:
+        raise ConfigError(f"{where}: {table.use} has no method {', '.join(missing)}")
+    try:
+        options = config.model_validate(table.options)
+    except ValidationError as error:
+        raise complain(error, config, blame, prefix=key) from None
+    try:
+        built: Strategy = kind(options)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{where}: {table.use} does not start: {_said(error)}") from error
+    return built
+
+
+def _load(group: str, kind: str, name: str, where: str) -> Any:
+    found = [point for point in _points(group) if point.name == name]
+    if not found:
+        raise _unknown(kind, name, {point.name for point in _points(group)}, where)
+    if len(found) > 1:
+        owners = " and ".join(_package(point)[0] for point in found)
+        raise ConfigError(f"{where}: {owners} both offer a {kind} {name}", "uninstall one")
+    point = found[0]
+    try:
+        loaded = _load_shipped(point) if _is_shipped(point) else point.load()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"{where}: {kind} {name} of {_package(point)[0]} does not load: {_said(error)}"
+        ) from error
+    _check_api(loaded, where)
+    return loaded
+
+
+def _points(group: str) -> Iterator[EntryPoint]:
+    """Yield the keeper's own entry points, then everyone else's; its own names are taken."""
+    own = SHIPPED[group]
+    for name, value in own.items():
+        yield EntryPoint(name, value, group)
+    for point in sorted(entry_points(group=group), key=lambda each: (each.name, each.value)):
+        if point.name not in own:
+            yield point
+
+
+def _is_shipped(point: EntryPoint) -> bool:
+    return SHIPPED[point.group].get(point.name) == point.value
+
+
+def _load_shipped(point: EntryPoint) -> Any:
+    package, _, rest = point.module.partition(".")
+    spec = importlib.util.find_spec(package)
+    origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+    if origin == _BESIDE / package:
+        module = importlib.import_module(point.module)
+    else:
+        path = _BESIDE.joinpath(package, *rest.split(".")).with_suffix(".py")
+        module = _module(path, f"keeper_shipped_{rest.replace('.', '_')}")
+    return getattr(module, point.attr)
+
+
+def _load_file(use: str, where: str) -> Any:
+    """Load `path/to/file.py:Class`; refuse a file that any user could have written."""
+    file, _, name = use.rpartition(":")
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise ConfigError(f"{where}: no such file: {path}", "paths start at the configuration file")
+    for each in (path, path.parent):
+        mode = each.stat().st_mode
+        sticky = each.is_dir() and mode & stat.S_ISVTX
+        if mode & stat.S_IWOTH and not sticky:
+            raise ConfigError(f"{where}: anyone may write to {each}", f"chmod o-w {each}")
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    try:
+        module = _module(path, f"keeper_file_{path.stem}_{digest}")
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: {path.name} does not load: {_said(error)}") from error
+    if not isinstance(getattr(module, name, None), type):
+        known = [each for each, value in vars(module).items() if hasattr(value, "select")]
+        raise _unknown("class", name, set(known), where)
+    loaded = getattr(module, name)
+    _check_api(loaded, where)
+    return loaded
+
+
+def _module(path: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses and pydantic look a class's module up by name
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _check_api(loaded: Any, where: str) -> None:
+    wanted = getattr(loaded, "PLUGIN_API", keeper.PLUGIN_API)
+    if wanted != keeper.PLUGIN_API:
+        raise ConfigError(
+            f"{where}: {loaded.__name__} is written for plug-in API {wanted}, "
+            f"this keeper speaks {keeper.PLUGIN_API}",
+            "update the plug-in" if wanted < keeper.PLUGIN_API else "update the keeper",
+        )
+
+
+def _package(point: EntryPoint) -> tuple[str, str]:
+    distribution = point.dist
+    if distribution is None:
+        return "keeper", _version()
+    return distribution.name, distribution.version
+
+
+def _version() -> str:
+    try:
+        return version("keeper")
+    except PackageNotFoundError:
+        return "checkout"
+
+
+def _unknown(kind: str, name: str, known: set[str], where: str) -> ConfigError:
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+    return ConfigError(f"{where}: no {kind} is named {name!r}", hint)
+
+
+def _said(error: BaseException) -> str:
+    """Return an exception as one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

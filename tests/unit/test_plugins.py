@@ -1,0 +1,182 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import keeper
+from keeper.config import Settings, load
+from keeper.errors import ConfigError
+from keeper.plugins import (
+    SHIPPED,
+    check_names,
+    list_plugins,
+    load_protocol,
+    load_strategies,
+    load_venue,
+)
+
+ROOT = Path(keeper.__file__).parent.parent
+MINE = """
+from pydantic import BaseModel
+
+from keeper import Limits, Usd
+
+
+class Mine:
+    class Config(BaseModel, extra="forbid"):
+        slippage: float = 1.0
+
+    def __init__(self, config):
+        self.config = config
+
+    def select(self, view):
+        return []
+
+    def limits(self, opportunity, view):
+        return Limits(Usd(1))
+
+    def bid(self, quote, view):
+        raise NotImplementedError
+
+
+class Old(Mine):
+    PLUGIN_API = 0
+
+
+class Silent:
+    class Config(BaseModel):
+        pass
+
+
+class Bare:
+    select = limits = bid = lambda self, *_: None
+
+
+class Broken(Mine):
+    def __init__(self, config):
+        raise RuntimeError("no luck")
+"""
+
+
+def settings(folder: Path, options: str = "", use: str = "./mine.py:Mine") -> Settings:
+    (folder / "keeper.toml").write_text(f"[strategies.mine]\nuse = '{use}'\n{options}")
+    return load([folder / "keeper.toml"], env={}).settings
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    path.chmod(0o644)
+    return tmp_path
+
+
+def test_shipped_names_are_the_declared_entry_points() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared == SHIPPED
+
+
+def test_everything_shipped_is_listed_and_loads() -> None:
+    listed = {(each.kind, each.name) for each in list_plugins() if each.package == "keeper"}
+    assert {
+        ("strategy", "profitability"),
+        ("protocol", "aave-v3"),
+        ("venue", "uniswap-v3"),
+    } <= listed
+    assert load_protocol("aave-v3").__name__ == "AaveV3"
+    assert load_venue("uniswap-v3").__name__ == "UniswapV3"
+    (default,) = load_strategies(Settings())
+    assert (default.name, default.chains) == ("profitability", None)
+
+
+def test_shipped_strategy_is_not_shadowed_by_the_working_directory(tmp_path: Path) -> None:
+    shadow = tmp_path / "strategies"
+    shadow.mkdir()
+    (shadow / "__init__.py").write_text("")
+    (shadow / "profitability.py").write_text("raise SystemExit('shadow')\n")
+    code = (
+        f"import sys; sys.path.append({str(ROOT)!r})\n"
+        "from keeper.config import Settings\nfrom keeper.plugins import load_strategies\n"
+        "kind = type(load_strategies(Settings())[0].strategy)\n"
+        "print(sys.modules[kind.__module__].__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert Path(done.stdout.strip()) == ROOT / "strategies" / "profitability.py"
+
+
+def test_file_beside_the_configuration_is_loaded(mine: Path) -> None:
+    (named,) = load_strategies(settings(mine, "slippage = 2.5"))
+    assert named.name == "mine"
+    assert named.strategy.config.slippage == 2.5  # type: ignore[attr-defined]  # the test's own class
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        ("./none.py:Mine", "no such file"),
+        ("./mine.py:Mein", "did you mean Mine?"),
+        ("./mine.py:Old", "plug-in API 0"),
+        ("./mine.py:Silent", "no method select, limits, bid"),
+        ("./mine.py:Bare", "no pydantic model named Config"),
+        ("./mine.py:Broken", "does not start: RuntimeError: no luck"),
+        ("./bad.py:Mine", "does not load: ZeroDivisionError"),
+        ("./exits.py:Mine", "does not load: SystemExit"),
+        ("profitabilty", "did you mean profitability?"),
+    ],
+)
+def test_bad_strategy_is_one_line(mine: Path, use: str, expected: str) -> None:
+    (mine / "bad.py").write_text("1 / 0\n")
+    (mine / "exits.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(ConfigError) as caught:
+        load_strategies(settings(mine, use=use))
+    line = str(caught.value)
+    assert expected in line
+    assert "strategies.mine.use" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            "slipage = 2",
+            "strategies.mine.slipage is no option of the keeper → did you mean slippage",
+        ),
+        ("slippage = 'lots'", "strategies.mine.slippage must be a number"),
+    ],
+)
+def test_bad_option_names_its_key(mine: Path, options: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_strategies(settings(mine, options), lambda _: "keeper.toml")
+    assert str(caught.value).startswith(f"keeper.toml: {expected}")
+
+
+def test_world_writable_file_or_folder_is_refused(mine: Path) -> None:
+    (mine / "mine.py").chmod(0o646)
+    with pytest.raises(ConfigError, match=r"anyone may write to .*mine\.py"):
+        load_strategies(settings(mine))
+    (mine / "mine.py").chmod(0o644)
+    mine.chmod(0o777)
+    with pytest.raises(ConfigError, match="anyone may write to"):
+        load_strategies(settings(mine))
+
+
+def test_names_in_the_configuration_are_checked() -> None:
+    chain = {"chain_id": 1, "endpoints": ["ws://a"]}
+    pool = "0x" + "11" * 20
+
+    def check(**more: object) -> None:
+        check_names(Settings.model_validate({"chains": {"x": {**chain, **more}}}))
+
+    check(markets={"m": {"protocol": "aave-v3", "pool": pool}})
+    with pytest.raises(ConfigError, match=r"chains\.x\.markets\.m\.protocol.*did you mean aave-v3"):
+        check(markets={"m": {"protocol": "aave-v33", "pool": pool}})
+    with pytest.raises(ConfigError, match=r"chains\.x\.venues\.v\.venue.*did you mean uniswap-v3"):
+        check(venues={"v": {"venue": "uniswap-3", "factory": pool}})
+    table = {"use": "profitability", "protocols": ["aave-3"]}
+    with pytest.raises(ConfigError, match=r"strategies\.s\.protocols.*did you mean aave-v3"):
+        check_names(Settings.model_validate({"strategies": {"s": table}}))
