@@ -6,7 +6,7 @@ from typing import Any
 
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import gain_usd_down, native_usd_up
-from keeper.types import Included, ItemOutcome, Log, Plan, Reverted, Signed
+from keeper.types import Included, ItemOutcome, Log, Plan, Reverted
 from keeper.units import BPS, Address, Hash, Usd, Wei
 
 
@@ -24,8 +24,10 @@ Realise = Callable[[Plan, Sequence[Log]], Realised]
 """Reads the contract's event out of a receipt's logs; raises ValueError when it is not there."""
 
 
-def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, realise: Realise) -> Included:
-    """Value a successful receipt; raises ValueError when the run's event is missing.
+def included(
+    plan: Plan, receipt: Mapping[str, Any], timestamp: int, realise: Realise
+) -> tuple[Included, Wei]:
+    """Value a successful receipt, and return the refill; raises ValueError without a run's event.
 
     Tip and refill left the gains as native coin: both are revenue, the tip a cost beside the gas.
     """
@@ -35,7 +37,7 @@ def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, realise: Re
     refill = native_usd_up(plan, realised.refill)
     gas = native_usd_up(plan, gas_paid(receipt))
     revenue = Usd(gained + tip + refill)
-    return Included(
+    outcome = Included(
         plan_id=plan.id,
         tx_hash=Hash(blob(receipt["transactionHash"])),
         block_number=quantity(receipt["blockNumber"]),
@@ -50,6 +52,7 @@ def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, realise: Re
         tip_usd=tip,
         net_usd=Usd(revenue - gas - tip),
     )
+    return outcome, realised.refill
 
 
 def reverted(plan: Plan, receipt: Mapping[str, Any], reason: str) -> Reverted:
@@ -74,8 +77,3 @@ def gas_paid(receipt: Mapping[str, Any]) -> Wei:
 def error_bps(realised: Usd, expected: Usd) -> int:
     """Return how far a realised profit is from the expected one, rounded towards minus infinity."""
     return (realised - expected) * BPS // max(abs(expected), 1)
-
-
-def ran_out(signed: Signed, receipt: Mapping[str, Any]) -> bool:
-    """Whether a failed transaction used (nearly) all the gas it was given."""
-    return quantity(receipt["gasUsed"]) * 64 >= signed.plan.gas_limit * 63

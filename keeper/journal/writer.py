@@ -46,14 +46,17 @@ class Writer:
         self._thread.start()
 
     async def write(self, write: Write[T]) -> T:
-        """Run a write and return its result once it is on disk."""
+        """Run a write and return its result once it is on disk; raise `InvariantError` if it failed."""
         future: Future[T] = Future()
         with self._wake:
             if self._closing:
                 raise InvariantError("journal", "it is closed")
             self._urgent.append((write, future))  # type: ignore[arg-type]
             self._wake.notify()
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except sqlite3.Error as error:
+            raise InvariantError("journal", str(error)) from error
 
     def offer(self, write: Write[object]) -> bool:
         """Queue an observation; return False when the queue is full."""

@@ -1,0 +1,67 @@
+"""What a node's answer to a sent transaction means."""
+
+from enum import StrEnum
+
+from keeper.errors import RpcError, TransientError
+from keeper.types import Reason
+
+
+class Answer(StrEnum):
+    """The classes of answers; only `UNKNOWN` leaves open whether the node holds the transaction."""
+
+    ACCEPTED = "accepted"
+    NONCE = "nonce"
+    UNDERPRICED = "underpriced"
+    FUNDS = "funds"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+
+REASONS = {
+    Answer.NONCE: Reason.IN_FLIGHT,
+    Answer.UNDERPRICED: Reason.GAS_CAP,
+    Answer.FUNDS: Reason.CAPITAL,
+    Answer.INVALID: Reason.SIMULATION_FAILED,
+}
+"""The skip each refusal becomes."""
+
+# geth, Nethermind, Besu, Erigon, Reth and anvil word the same refusals differently.
+_TEXTS = (
+    (Answer.ACCEPTED, ("already known", "already imported", "known transaction", "alreadyknown")),
+    (Answer.NONCE, ("nonce too low", "oldnonce", "nonce is too low", "nonce too high")),
+    (Answer.NONCE, ("replacement transaction underpriced", "replacementnotallowed")),
+    (
+        Answer.UNDERPRICED,
+        ("underpriced", "less than block base fee", "feetoolow", "fee too low", "gas price below"),
+    ),
+    (Answer.FUNDS, ("insufficient funds", "insufficientfunds", "upfront cost exceeds")),
+    (
+        Answer.INVALID,
+        (
+            "intrinsic gas too",
+            "exceeds block gas limit",
+            "gas limit too high",
+            "gas limit exceeded",
+            "invalid sender",
+            "invalid signature",
+            "invalid chain id",
+            "oversized data",
+            "rlp:",
+            "tip above fee cap",
+            "max priority fee per gas higher",
+            "sender is not an eoa",
+            "sender not an eoa",
+        ),
+    ),
+)
+
+
+def classify(error: TransientError) -> Answer:
+    """Classify what came instead of a transaction hash; no answer at all is `UNKNOWN`."""
+    if not isinstance(error, RpcError):
+        return Answer.UNKNOWN
+    text = error.message.lower()
+    for answer, phrases in _TEXTS:
+        if any(phrase in text for phrase in phrases):
+            return answer
+    return Answer.UNKNOWN

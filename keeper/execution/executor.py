@@ -1,0 +1,245 @@
+"""Send plans once each on one nonce line, and follow them to their receipts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from keeper.chain.parse import head as parse_head
+from keeper.errors import TransientError
+from keeper.execution.answer import REASONS, Answer
+from keeper.execution.flight import Flight, Flights, Key
+from keeper.execution.refusal import skips_for
+from keeper.execution.rehearsal import Rehearsal
+from keeper.execution.settlement import Realise
+from keeper.execution.tracker import Observe, Tracker
+from keeper.execution.wallet import Wallet
+from keeper.ports import Admission, Clock, Journal, Rpc, Signer
+from keeper.types import Dropped, Head, Plan, Reason, Receipt, Skip
+from keeper.units import Hash, Wei
+
+DRAIN_POLL = 0.5
+"""Seconds between two looks at the chain while draining."""
+
+
+class Executor:
+    """Turn proven plans into receipts; without `live` nothing is ever signed or sent.
+
+    Order of a send: admit, journal the plan, sign, journal the bytes, hand them over once. A hand-over
+    without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
+
+    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
+    plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        chain_id: int,
+        rpc: Rpc,
+        signer: Signer | None,
+        journal: Journal,
+        admission: Admission,
+        realise: Realise,
+        explain: Callable[[bytes], str],
+        canonical: Callable[[Head], bool],
+        clock: Clock,
+        observe: Observe,
+        *,
+        live: bool,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._chain = chain
+        self._rpc = rpc
+        self._journal = journal
+        self._admission = admission
+        self._canonical = canonical
+        self._clock = clock
+        self._observe = observe
+        self._sleep = sleep
+        self._draining = False
+        self._timestamp = 0
+        self._turn = asyncio.Lock()
+        self._flights = Flights()
+        self._wallet = Wallet(rpc, signer, chain_id) if signer is not None else None
+        self._sender = self._wallet if live else None
+        self._rehearsal = Rehearsal(journal, admission, observe)
+        self._tracker = Tracker(
+            rpc,
+            self._wallet,
+            self._flights,
+            journal,
+            admission,
+            realise,
+            explain,
+            observe,
+            rebroadcast=live,
+        )
+        if live and signer is None:
+            raise ValueError("live without a signer")
+
+    async def start(self) -> None:
+        """Take up what the journal left open, then nonces and balance from the chain."""
+        recovered = [
+            signed for signed in await self._journal.pending() if signed.plan.chain == self._chain
+        ]
+        for signed in recovered:
+            self._flights.add(Flight(signed))
+        if self._wallet is not None:
+            await self._wallet.synchronise(self._flights)
+        if recovered:
+            self._observe("executor.recovered", {"transactions": len(recovered)})
+
+    async def send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Send plans in order; return those handed over, and a skip for every other opportunity."""
+        async with self._turn:
+            if self._sender is None:
+                current, skips = self._current(plans)
+                return [], skips + await self._rehearsal.rehearse(current)
+            return await self._send(plans, self._sender)
+
+    async def follow(self, head: Head) -> list[Receipt]:
+        """Return how transactions ended by this head; asks nothing when none is in flight."""
+        self._timestamp = max(self._timestamp, head.timestamp)
+        async with self._turn:
+            return await self._tracker.follow(head)
+
+    def in_flight(self) -> frozenset[Key]:
+        """Return the positions a transaction on its way liquidates."""
+        return self._flights.keys(self._timestamp)
+
+    def cooling(self, head: Head) -> frozenset[Key]:
+        """Return the positions dry mode has told of and holds back."""
+        return self._rehearsal.cooling(head.number)
+
+    @property
+    def pending(self) -> int:
+        """Return the number of transactions not settled."""
+        return len(self._flights)
+
+    @property
+    def balance(self) -> Wei | None:
+        """Return the wallet's native coin as far as is known; None without a wallet."""
+        return None if self._wallet is None else self._wallet.balance
+
+    async def drain(self, seconds: float) -> list[Receipt]:
+        """Take no more plans and follow what is pending for a bounded time; the journal keeps the rest."""
+        self._draining = True
+        ended: list[Receipt] = []
+        until = self._clock.monotonic() + seconds
+        while self._flights:
+            try:
+                header = await self._rpc.request("eth_getBlockByNumber", ["latest", False])
+                ended.extend(await self.follow(parse_head(header)))
+            except TransientError as error:
+                self._observe("executor.drain_failed", {"error": str(error)})
+            if not self._flights or self._clock.monotonic() >= until:
+                break
+            await self._sleep(DRAIN_POLL)
+        return ended
+
+    def _current(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Split off the plans that may no longer be sent at all."""
+        if self._draining:
+            return [], skips_for(plans, Reason.BREAKER, "the keeper is stopping")
+        gone = [plan for plan in plans if not self._canonical(plan.head)]
+        kept = [plan for plan in plans if plan not in gone]
+        return kept, skips_for(gone, Reason.TIMEOUT, "its head was reorged out")
+
+    async def _send(self, plans: Sequence[Plan], wallet: Wallet) -> tuple[list[Plan], list[Skip]]:
+        waiting, skips = self._current(plans)
+        admitted: list[Plan] = []
+        for plan in waiting:
+            refusals = await self._refusals(plan, admitted, wallet)
+            skips.extend(refusals)
+            if not refusals:
+                admitted.append(plan)
+        await asyncio.gather(*(self._journal.planned(plan) for plan in admitted))
+        sent: list[Plan] = []
+        for index, plan in enumerate(admitted):
+            answer, refusals = await self._launch(plan, wallet)
+            skips.extend(refusals)
+            if not refusals:
+                sent.append(plan)
+            if answer is Answer.UNKNOWN:
+                # it may not have arrived: what stands behind its nonce could be stuck
+                skips.extend(await self._release(admitted[index + 1 :]))
+                break
+        return sent, skips
+
+    async def _refusals(self, plan: Plan, before: Sequence[Plan], wallet: Wallet) -> list[Skip]:
+        keys = {quote.opportunity.key for quote in plan.quotes}
+        taken = {quote.opportunity.key for other in before for quote in other.quotes}
+        if keys & (taken | self.in_flight()):
+            return skips_for([plan], Reason.IN_FLIGHT, "a transaction on its way liquidates it")
+        try:
+            affordable = await wallet.affords(plan, before, self._flights)
+        except TransientError as error:
+            return skips_for([plan], Reason.TIMEOUT, f"the balance was not read: {error}")
+        if not affordable:
+            detail = f"the wallet's {wallet.balance} wei do not cover its gas at the maximum fee"
+            return skips_for([plan], Reason.CAPITAL, detail)
+        refusal = self._admission.admit(plan)
+        if refusal is not None:
+            return skips_for([plan], refusal.reason, refusal.detail)
+        return []
+
+    async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
+        """Sign, journal and hand over one plan."""
+        signed = await wallet.sign(plan)
+        flight = Flight(signed)
+        self._flights.add(flight)
+        try:
+            await self._journal.signed(signed)
+        except BaseException:
+            self._forget(flight, wallet)
+            raise
+        if not self._canonical(plan.head):
+            reason = "its head was reorged out"
+            return Answer.INVALID, await self._refused(flight, wallet, Reason.TIMEOUT, reason)
+        answer, words = await wallet.hand_over(signed)
+        if answer in REASONS:
+            fields = {"plan": plan, "tx": signed.hash, "result": str(answer), "error": words}
+            self._observe("plan.refused", fields)
+            skips = await self._refused(flight, wallet, REASONS[answer], words)
+            if answer is Answer.NONCE:
+                answer = await self._resynchronise(wallet)
+            return answer, skips
+        if answer is Answer.ACCEPTED:
+            flight.broadcast = plan.head.number
+        await self._journal.sent(signed, words or None)
+        fields = {"plan": plan, "tx": signed.hash, "nonce": signed.nonce, "result": str(answer)}
+        self._observe("plan.submitted", fields)
+        return answer, []
+
+    async def _resynchronise(self, wallet: Wallet) -> Answer:
+        """Start the nonce line over; `UNKNOWN` when the chain cannot be asked."""
+        try:
+            await wallet.synchronise(self._flights)
+        except TransientError:
+            return Answer.UNKNOWN
+        return Answer.NONCE
+
+    async def _refused(
+        self, flight: Flight, wallet: Wallet, reason: Reason, words: str
+    ) -> list[Skip]:
+        """Settle a transaction no node holds; its nonce is the next to be used."""
+        signed = flight.signed
+        self._forget(flight, wallet)
+        await self._drop(signed.plan, signed.hash, f"refused: {words}")
+        return skips_for([signed.plan], reason, words)
+
+    def _forget(self, flight: Flight, wallet: Wallet) -> None:
+        self._flights.remove(flight)
+        wallet.nonces.give_back(flight.signed.nonce)
+
+    async def _release(self, plans: Sequence[Plan]) -> list[Skip]:
+        """Take admitted plans back that were not signed."""
+        reason = "not sent behind a transaction the node did not answer for"
+        for plan in plans:
+            await self._drop(plan, None, reason)
+        return skips_for(plans, Reason.TIMEOUT, reason)
+
+    async def _drop(self, plan: Plan, tx_hash: Hash | None, reason: str) -> None:
+        dropped = Dropped(plan.id, tx_hash, reason)
+        self._admission.settle(dropped)
+        await self._journal.settled(dropped)
+        self._observe("plan.dropped", {"plan": plan, "receipt": dropped})

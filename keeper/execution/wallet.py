@@ -1,0 +1,104 @@
+"""One sending account: its signer, nonces, native coin, and the node it hands bytes to."""
+
+import asyncio
+from collections.abc import Sequence
+
+from keeper.chain.parse import quantity
+from keeper.errors import RpcError, TransientError
+from keeper.execution.answer import Answer, classify
+from keeper.execution.flight import Flights
+from keeper.execution.nonce import NonceLine
+from keeper.ports import Rpc, Signer
+from keeper.types import Plan, Signed
+from keeper.units import Address, Wei, to_hex
+
+
+class Wallet:
+    """Sign plans on one nonce line and hand the bytes to a node, each hand-over exactly once.
+
+    The balance is what the chain last told, less the gas paid since, so a send needs no read.
+    """
+
+    def __init__(self, rpc: Rpc, signer: Signer, chain_id: int) -> None:
+        self._rpc = rpc
+        self._signer = signer
+        self._chain_id = chain_id
+        self._balance = 0
+        self.nonces = NonceLine()
+
+    @property
+    def address(self) -> Address:
+        """Return the account that sends."""
+        return self._signer.address
+
+    @property
+    def balance(self) -> Wei:
+        """Return the native coin held, as far as is known."""
+        return Wei(self._balance)
+
+    async def synchronise(self, flights: Flights) -> None:
+        """Read nonces and balance from the chain."""
+        mined, pooled, balance = await asyncio.gather(
+            self._count("latest"), self._count("pending"), self._read_balance()
+        )
+        self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
+        self._balance = balance
+
+    async def confirm(self, flights: Flights) -> int:
+        """Read how many transactions are mined, and return it; strangers in the pool are recounted."""
+        mined = await self._count("latest")
+        self.nonces.confirm(mined)
+        if self.nonces.foreign:
+            pooled = await self._count("pending")
+            self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
+        return mined
+
+    async def affords(self, plan: Plan, before: Sequence[Plan], flights: Flights) -> bool:
+        """Whether the balance covers a plan's gas at its worst, after all sent or about to be."""
+        ahead = sum(other.gas_limit * other.fees.max_fee for other in (*before, plan))
+        needed = ahead + flights.reserved(self.address)
+        if self._balance < needed:
+            self._balance = await self._read_balance()
+        return self._balance >= needed
+
+    def pay(self, gas: Wei, refill: Wei) -> None:
+        """Account for a settled transaction."""
+        self._balance += refill - gas
+
+    async def sign(self, plan: Plan) -> Signed:
+        """Sign a plan on the next nonce; the nonce stays held."""
+        nonce = self.nonces.take()
+        try:
+            raw, tx_hash = await self._signer.sign(
+                {
+                    "chainId": self._chain_id,
+                    "nonce": nonce,
+                    "maxPriorityFeePerGas": plan.fees.priority_fee,
+                    "maxFeePerGas": plan.fees.max_fee,
+                    "gas": plan.gas_limit,
+                    "to": plan.contract,
+                    "value": 0,
+                    "data": plan.calldata,
+                }
+            )
+        except BaseException:
+            self.nonces.give_back(nonce)
+            raise
+        return Signed(plan, self.address, nonce, raw, tx_hash)
+
+    async def hand_over(self, signed: Signed) -> tuple[Answer, str]:
+        """Give the bytes to the node once; return what it made of them and its words."""
+        try:
+            await self._rpc.request("eth_sendRawTransaction", [to_hex(signed.raw)])
+        except TransientError as error:
+            words = error.message if isinstance(error, RpcError) else str(error)
+            return classify(error), words
+        return Answer.ACCEPTED, ""
+
+    async def _count(self, tag: str) -> int:
+        params = [to_hex(self.address), tag]
+        return quantity(await self._rpc.request("eth_getTransactionCount", params))
+
+    async def _read_balance(self) -> int:
+        params = [to_hex(self.address), "latest"]
+        return quantity(await self._rpc.request("eth_getBalance", params))
