@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from eth_abi.abi import encode
 
-from keeper.devnet.artifacts import Artifact
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.deploy_tokens import Listing, call, mint
 from keeper.devnet.model import Market, Token
 from keeper.devnet.reserves import EModeSpec, ReserveSpec
+from keeper.devnet.solidity import Artifact
 
 _ZERO = bytes(20)
 _USD = 10**8

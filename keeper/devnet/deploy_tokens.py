@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from eth_abi.abi import encode
 
 from keeper.devnet.accounts import Cast
-from keeper.devnet.artifacts import Artifact
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.model import Market, Uniswap
 from keeper.devnet.prices import aggregator_code, read_prices
 from keeper.devnet.reserves import ReserveSpec
+from keeper.devnet.solidity import Artifact
 
 _PURSE_USD = 1_000_000_000
 _YEAR = 31_536_000

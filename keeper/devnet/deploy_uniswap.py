@@ -6,12 +6,12 @@ from math import isqrt, log
 
 from eth_abi.abi import encode
 
-from keeper.devnet.artifacts import Artifact
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.deploy_tokens import call, mint
 from keeper.devnet.model import Market, Pool, Token, Uniswap
 from keeper.devnet.prices import read_prices
 from keeper.devnet.reserves import PoolSpec
+from keeper.devnet.solidity import Artifact
 
 TICK_SPACING = {100: 1, 500: 10, 3000: 60, 10000: 200}
 _ZERO = bytes(20)

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 from eth_abi.abi import encode
 
-from keeper.devnet.artifacts import Artifact, load_own
+from keeper.devnet.artifacts import load_own
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import BLOCK_SECONDS, GWEI, Chain, Transaction
 from keeper.devnet.model import Market, Token
+from keeper.devnet.solidity import Artifact
 
 WAD = 10**18
 # Prices come first in a block, pools follow, everyone else comes after.

@@ -6,11 +6,13 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keeper.devnet.cache import cached, fingerprint
+from keeper.devnet.guarded import Guarded
 from keeper.errors import ConfigError
 
 NPM_FOLDER = Path(__file__).parent / "npm"
@@ -45,20 +47,23 @@ def find_node() -> Node:
     )
 
 
-def install_packages(progress: Progress) -> Path:
-    """Return the `node_modules` of the locked packages, installing them once. Raises ConfigError."""
-    manifest, lock = NPM_FOLDER / "package.json", NPM_FOLDER / "package-lock.json"
+def install_packages(progress: Progress, source: Path = NPM_FOLDER) -> Path:
+    """Return the `node_modules` locked in the folder `source`, installing them once.
+
+    Raises ConfigError when npm is missing or fails.
+    """
+    manifest, lock = source / "package.json", source / "package-lock.json"
     key = fingerprint([manifest.read_bytes(), lock.read_bytes(), _platform().encode()])
 
     def build(folder: Path) -> None:
         progress("installing contract packages and the node")
         shutil.copy(manifest, folder)
         shutil.copy(lock, folder)
-        npm = find_node().npm
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         if not _has_locked_anvil():
             options.append("--force")
-        run_tool([*npm, "ci", *options], folder, "npm ci failed", "check the network and retry")
+        command = [*find_node().npm, "ci", *options]
+        run_tool(command, folder, "npm ci failed", "check the network and retry")
 
     return cached("packages", key, build) / "node_modules"
 
@@ -77,20 +82,20 @@ def find_anvil(modules: Path) -> Path:
     return Path(found)
 
 
-def run_tool(command: list[str], folder: Path, failure: str, hint: str) -> None:
-    """Run a build tool in `folder`. Raises ConfigError with its last line when it fails."""
+def run_tool(command: Sequence[str], folder: Path, failure: str, hint: str) -> None:
+    """Run a build tool in `folder`. Raises ConfigError with its first line when it fails."""
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", os.defpath)])
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PATH": path},
-    )
-    if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise ConfigError(f"{failure}: {lines[0] if lines else 'no output'}", hint)
+    with tempfile.TemporaryFile() as output:
+        tool = Guarded(command, output, folder, {**os.environ, "PATH": path})
+        try:
+            status = tool.wait()
+        finally:
+            tool.stop()
+        output.seek(0)
+        lines = output.read().decode(errors="replace").split("\n")
+    if status:
+        first = next((line.strip() for line in lines if line.strip()), "no output")
+        raise ConfigError(f"{failure}: {first}", hint)
 
 
 def _platform() -> str:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from keeper.devnet.artifacts import Artifact
 from keeper.devnet.borrowers import CrowdSpec, plan_crowd
 from keeper.devnet.calls import argument_types, calldata, contract_address, salted_address
 from keeper.devnet.model import Market, Token
+from keeper.devnet.solidity import Artifact
 
 
 @pytest.mark.parametrize(
