@@ -1,5 +1,6 @@
 """Keep an endpoint's URL out of every text that leaves the endpoint."""
 
+import os
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
@@ -45,6 +46,7 @@ def reason(error: BaseException) -> str:
         case aiohttp.WSServerHandshakeError():
             return f"HTTP {error.status}"
         case aiohttp.ClientConnectorError():
-            return error.os_error.strerror or type(error.os_error).__name__
+            number = error.os_error.errno
+            return os.strerror(number) if number else type(error.os_error).__name__
         case _:
             return type(error).__name__
