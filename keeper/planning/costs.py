@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from keeper.types import Prices, Token, View
-from keeper.units import USD, Usd, mul_div_down, mul_div_up
+from keeper.errors import InvariantError
+from keeper.types import Prices, Quote, Token, View
+from keeper.units import USD, Address, Usd, mul_div_down, mul_div_up
 
 _NATIVE_UNIT = 10**18
 
@@ -47,3 +48,26 @@ def rate(view: View, market: str, token: Token) -> Rate | None:
     if not price or not native:
         return None
     return Rate(prices, price, native, 10**token.decimals)
+
+
+class Rates:
+    """The rates of one view, each worked out once."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: dict[tuple[str, Address], Rate | None] = {}
+
+    def find(self, market: str, token: Token) -> Rate | None:
+        """Return a debt token's rate, or None when it or the native coin has no price."""
+        key = (market, token.address)
+        if key not in self._known:
+            self._known[key] = rate(self._view, market, token)
+        return self._known[key]
+
+    def of(self, quote: Quote) -> Rate:
+        """Return the rate a quote was made with; raise `InvariantError` when the view lost it."""
+        market = quote.opportunity.position.market
+        found = self.find(market, quote.debt)
+        if found is None:
+            raise InvariantError(market, f"{quote.debt.symbol} was quoted without a price")
+        return found

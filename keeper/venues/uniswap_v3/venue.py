@@ -59,6 +59,10 @@ class UniswapV3:
         """Find the pools and load them as of exactly this head."""
         pools = await find_pools(reader, head, self.factory, self._tokens, self._fees)
         await load_pools(reader, head, pools)
+        self.adopt(pools)
+
+    def adopt(self, pools: Iterable[Pool]) -> None:
+        """Hold exactly these pools."""
         self.pools.clear()
         self.pools.update((pool.address, pool) for pool in pools)
         self._index()

@@ -1,0 +1,138 @@
+"""Turn groups of bid quotes into the batch the contract runs."""
+
+from collections.abc import Mapping, Sequence
+
+from keeper.planning.batch import (
+    Action,
+    Batch,
+    Check,
+    Fund,
+    FundKind,
+    Group as BatchGroup,
+    Item,
+    Minimum,
+    Swap,
+)
+from keeper.planning.fitting import sum_loans, tokens_of
+from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
+from keeper.planning.grouping import Group, PositionKey, cover_up
+from keeper.planning.routing import Route
+from keeper.ports import LendingProtocol, Venue
+from keeper.types import FlashKind, FlashSource, Hop, PoolSwap, Quote
+from keeper.units import BPS, Address, mul_div_up
+
+_KINDS = {
+    FlashKind.INVENTORY: FundKind.INVENTORY,
+    FlashKind.AAVE: FundKind.AAVE,
+    FlashKind.MORPHO: FundKind.MORPHO,
+    FlashKind.BALANCER: FundKind.BALANCER,
+}
+# A wei repaid in a borrower's name must not turn our item away; a rival's call takes far more.
+_DEBT_KEPT_BPS = 9_900
+
+
+def build_batch(
+    groups: Sequence[Group],
+    venues: Mapping[str, Venue],
+    markets: Mapping[str, LendingProtocol],
+    tips: Mapping[PositionKey, int],
+    tip: int,
+    native: Address,
+    deadline: int,
+) -> Batch:
+    """Return the batch of groups in order.
+
+    `tips` are per quote in its debt token, `tip` their sum in native wei. An item's minimum gain
+    covers its gas, premium, tip and minimum profit, so that a group that keeps its items pays.
+    """
+    quotes = [quote for group in groups for quote in group]
+    funds = [_fund(source, amount, venues) for source, amount in sum_loans(groups).items()]
+    tokens = tokens_of(quotes) | {fund.other for fund in funds if fund.kind is FundKind.UNISWAP}
+    return Batch(
+        deadline=deadline,
+        tokens=tuple(sorted(tokens)),
+        groups=tuple(_group(group, venues, markets, tips) for group in groups),
+        funds=tuple(funds),
+        minimums=tuple(_minimums(quotes)),
+        tip=tip,
+        tip_share=_tip_share_up(quotes, tip, native),
+    )
+
+
+def minimum_gain(quote: Quote, tip: int) -> int:
+    """Return what a liquidation must bring over its repay to be worth its costs."""
+    return quote.gas_cost + quote.premium + quote.minimum_profit + tip
+
+
+def _group(
+    group: Group,
+    venues: Mapping[str, Venue],
+    markets: Mapping[str, LendingProtocol],
+    tips: Mapping[PositionKey, int],
+) -> BatchGroup:
+    first = group[0]
+    terms = first.steps[0].terms
+    pool, debt_token = markets[first.opportunity.position.market].liquidation_target(
+        terms.debt.address
+    )
+    costs = [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group]
+    return BatchGroup(
+        pool=pool,
+        collateral=terms.collateral.address,
+        debt=terms.debt.address,
+        items=tuple(_item(quote, tips) for quote in group),
+        actions=_actions(first.route, venues),
+        item_gas=item_gas_limit(costs),
+        group_gas=group_gas_limit(costs, len(first.route)),
+        debt_token=debt_token,
+        check=Check.SCALED,
+    )
+
+
+def _item(quote: Quote, tips: Mapping[PositionKey, int]) -> Item:
+    step = quote.steps[0]
+    return Item(
+        borrower=quote.opportunity.position.borrower,
+        repay=cover_up(step),
+        minimum_debt=step.terms.scaled_debt * _DEBT_KEPT_BPS // BPS,
+        minimum_gain=minimum_gain(quote, tips.get(quote.opportunity.key, 0)),
+    )
+
+
+def _actions(route: Route, venues: Mapping[str, Venue]) -> tuple[Action, ...]:
+    return tuple(_swap(hop, venues[hop.venue].swap(hop)) for hop in route)
+
+
+def _swap(hop: Hop, swap: PoolSwap) -> Swap:
+    return Swap(swap.factory, swap.fee, hop.token_in, hop.token_out)
+
+
+def _fund(source: FlashSource, amount: int, venues: Mapping[str, Venue]) -> Fund:
+    if source.kind is not FlashKind.UNISWAP_V3:
+        return Fund(_KINDS[source.kind], source.token, amount, source.source)
+    hop, swap = next(
+        (hop, venue.swap(hop))
+        for venue in venues.values()
+        for hop in venue.hops(source.token)
+        if hop.pool == source.source
+    )
+    return Fund(FundKind.UNISWAP, source.token, amount, swap.factory, hop.token_out, swap.fee)
+
+
+def _minimums(quotes: Sequence[Quote]) -> list[Minimum]:
+    """Return for each debt token the least its batch is worth keeping for: one quote's minimum."""
+    least: dict[Address, int] = {}
+    for quote in quotes:
+        token = quote.debt.address
+        least[token] = min(least.get(token, quote.minimum_profit), quote.minimum_profit)
+    return [Minimum(token, gain) for token, gain in sorted(least.items())]
+
+
+def _tip_share_up(quotes: Sequence[Quote], tip: int, native: Address) -> int:
+    """Return the tip as a share of the expected gain it is paid from, in bps, at most all."""
+    gain = sum(
+        quote.proceeds - quote.repaid - quote.premium
+        for quote in quotes
+        if quote.debt.address == native
+    )
+    return min(mul_div_up(tip, BPS, gain), BPS) if gain > 0 else 0

@@ -1,0 +1,105 @@
+"""How much goes into one transaction: gas, capital, and the contract's bounds."""
+
+from collections.abc import Iterable, Sequence
+
+from keeper.contracts import liquidator
+from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
+from keeper.planning.rules import TRANSACTION_GAS, PlanRules
+from keeper.types import FlashSource, Quote
+from keeper.units import Address
+
+_HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
+_EXTRA_ADDRESSES = 3
+"""Addresses a group can name beside its tokens: pool, debt token and factory."""
+
+
+class Load:
+    """What one transaction holds so far."""
+
+    def __init__(self, rules: PlanRules) -> None:
+        self._cap = min(rules.gas_cap, TRANSACTION_GAS)
+        self._max_items = rules.max_items
+        self._groups: dict[GroupKey, list[int]] = {}
+        self._loans: dict[FlashSource, int] = {}
+        self._tokens: set[Address] = set()
+        self._items = 0
+
+    def add(self, quote: Quote) -> bool:
+        """Take a quote and return True, or change nothing when it does not fit."""
+        key, step = group_key(quote), quote.steps[0]
+        costs = self._groups.get(key, [])
+        groups = self._groups | {key: [*costs, item_gas(quote.opportunity.position, step)]}
+        loan = self._loans.get(quote.flash, 0) + cover_up(step)
+        loans = self._loans | {quote.flash: loan}
+        tokens = self._tokens | tokens_of([quote])
+        if loan > quote.flash.available or not self._fits(groups, loans, tokens):
+            return False
+        self._groups, self._loans, self._tokens = groups, loans, tokens
+        self._items += 1
+        return True
+
+    def _fits(
+        self,
+        groups: dict[GroupKey, list[int]],
+        loans: dict[FlashSource, int],
+        tokens: set[Address],
+    ) -> bool:
+        bounds = liquidator().bounds
+        items = self._items + 1
+        addresses = len(tokens) + _EXTRA_ADDRESSES * len(groups)
+        # Whoever lends may want a second token listed.
+        listed = len(tokens) + len(loans) + 1
+        size = (
+            _HEADER
+            + _ADDRESS * min(addresses, bounds["max_addresses"])
+            + (_FUND + _MINIMUM + _ADDRESS) * len(loans)
+            + sum(_GROUP + _ACTION * len(key[3]) for key in groups)
+            + _ITEM * items
+        )
+        group_limits = (group_gas_limit(costs, len(key[3])) for key, costs in groups.items())
+        return (
+            items <= min(self._max_items, bounds["max_items"])
+            and len(groups) <= bounds["max_groups"]
+            and len(loans) <= bounds["max_funds"]
+            and listed <= bounds["max_tokens"]
+            and size <= bounds["max_batch"]
+            and run_gas_limit(group_limits, (source.kind for source in loans)) <= self._cap
+        )
+
+
+def split(quotes: Sequence[Quote], rules: PlanRules) -> tuple[list[list[Quote]], list[Quote]]:
+    """Put quotes, best first, into as few transactions as fit; return those that fit in none."""
+    loads: list[tuple[Load, list[Quote]]] = []
+    misfits = []
+    for quote in quotes:
+        for load, held in loads:
+            if load.add(quote):
+                held.append(quote)
+                break
+        else:
+            load = Load(rules)
+            if load.add(quote):
+                loads.append((load, [quote]))
+            else:
+                misfits.append(quote)
+    return [held for _, held in loads], misfits
+
+
+def tokens_of(quotes: Iterable[Quote]) -> set[Address]:
+    """Return every token the liquidations and sales of quotes touch."""
+    tokens = set()
+    for quote in quotes:
+        terms = quote.steps[0].terms
+        tokens |= {terms.collateral.address, terms.debt.address}
+        tokens |= {hop.token_out for hop in quote.route}
+    return tokens
+
+
+def sum_loans(groups: Iterable[Group]) -> dict[FlashSource, int]:
+    """Return what is borrowed of each source."""
+    loans: dict[FlashSource, int] = {}
+    for group in groups:
+        for quote in group:
+            loans[quote.flash] = loans.get(quote.flash, 0) + cover_up(quote.steps[0])
+    return loans

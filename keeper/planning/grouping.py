@@ -1,0 +1,127 @@
+"""Which liquidations share a sale, and how a batch of them is priced in the order it runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from keeper.planning.costs import Rates
+from keeper.planning.gas import FUND_GAS, RUN_GAS, group_gas, item_gas
+from keeper.planning.routing import Route, Sales
+from keeper.types import Quote, Step
+from keeper.units import Address, mul_div_up
+
+Group = list[Quote]
+"""Quotes of one market, collateral, debt and route, in the order they run."""
+
+GroupKey = tuple[str, Address, Address, Route]
+
+PositionKey = tuple[str, Address]
+
+_LATE_SHARE = 100_000
+_ROUNDS = 8
+
+
+def group_key(quote: Quote) -> GroupKey:
+    """Return what quotes of one group have in common."""
+    terms = quote.steps[0].terms
+    market = quote.opportunity.position.market
+    return market, terms.collateral.address, terms.debt.address, quote.route
+
+
+def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
+    """Put quotes into groups, those of the highest net first; order within a group is kept."""
+    groups: dict[GroupKey, Group] = {}
+    for quote in quotes:
+        groups.setdefault(group_key(quote), []).append(quote)
+    return sorted(groups.values(), key=lambda group: -sum(quote.net_usd for quote in group))
+
+
+def cover_up(step: Step) -> int:
+    """Return the amount to send for a step: a little more for the largest legal repay.
+
+    The protocol pulls no more than is owed; a block later that has grown, and a close that falls
+    short of it by a wei would leave dust and revert.
+    """
+    if step.repay < step.terms.maximum:
+        return step.repay
+    return step.repay + step.repay // _LATE_SHARE + 1
+
+
+def price_groups(
+    groups: Sequence[Group], sales: Sales, rates: Rates, gas_price: int
+) -> list[Group]:
+    """Price every quote exactly: sales in order, one per group, overheads shared evenly.
+
+    Within a group a quote's proceeds are what its collateral adds to the sale of those before it.
+    """
+    everyone = [quote for group in groups for quote in group]
+    borrowers: dict[Address, int] = {}
+    for quote in everyone:
+        borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
+    priced = []
+    for group in groups:
+        route = group[0].route
+        done, sold, brought = [], 0, 0
+        for quote in group:
+            step = quote.steps[0]
+            out = sales.quote(route, sold + step.seizure.received)
+            proceeds = max(out - brought, 0)
+            if out:
+                sold, brought = sold + step.seizure.received, out
+            gas = (
+                item_gas(quote.opportunity.position, step)
+                + mul_div_up(group_gas(len(route)), 1, len(group))
+                + mul_div_up(FUND_GAS[quote.flash.kind], 1, borrowers[quote.debt.address])
+                + mul_div_up(RUN_GAS, 1, len(everyone))
+            )
+            done.append(price_quote(quote, proceeds, gas, rates, gas_price))
+        if sold:
+            sales.apply(route, sold)
+        priced.append(done)
+    return priced
+
+
+def price_quote(quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: int) -> Quote:
+    """Return a quote with other proceeds and gas, and all that follows from them."""
+    rate = rates.of(quote)
+    gas_cost = rate.gas_up(gas, gas_price)
+    net = proceeds - quote.repaid - quote.premium - gas_cost
+    return replace(
+        quote,
+        proceeds=proceeds,
+        gas=gas,
+        gas_cost=gas_cost,
+        net=net,
+        net_usd=rate.usd_down(net),
+        gross_usd=rate.usd_down(proceeds - quote.repaid),
+    )
+
+
+def prune_groups(
+    quotes: Sequence[Quote],
+    begin: Callable[[], Sales],
+    rates: Rates,
+    gas_price: int,
+    tips: Mapping[PositionKey, int],
+) -> tuple[list[Group], list[Quote]]:
+    """Price quotes and drop the worst quarter of each group's short ones until none is short.
+
+    `tips` are in each quote's debt token and come out of its net. Dropping one leaves the others a
+    better price and a larger share of the overhead, so all are priced again each time.
+    """
+
+    def margin(quote: Quote) -> int:
+        return quote.net - tips.get(quote.opportunity.key, 0) - quote.minimum_profit
+
+    groups, dropped = group_quotes(quotes), list[Quote]()
+    for round_number in range(len(quotes) + 1):
+        groups = price_groups(groups, begin(), rates, gas_price)
+        short = [[quote for quote in group if margin(quote) < 0] for group in groups]
+        if not any(short):
+            break
+        if round_number < _ROUNDS:
+            short = [sorted(some, key=margin)[: -(-len(some) // 4)] for some in short]
+        gone = {id(quote) for some in short for quote in some}
+        dropped += [quote for some in short for quote in some]
+        groups = [[quote for quote in group if id(quote) not in gone] for group in groups]
+        groups = [group for group in groups if group]
+    return groups, dropped

@@ -1,0 +1,158 @@
+"""What could be sold for each chosen pair: the largest legal repay, its rate and its routes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from keeper.planning.costs import Rate, Rates
+from keeper.planning.routing import KEPT, Ranked, Router, Sales
+from keeper.planning.rules import Choice
+from keeper.ports import Terms
+from keeper.types import Reason, Seizure, Skip
+from keeper.units import Address
+
+Lane = tuple[Address, Address, frozenset[str] | None]
+"""Collateral, debt and the venues allowed: what decides a ranking of routes."""
+
+_HALVINGS = 20
+_PROBE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One pair of one choice with its largest legal repay and what that seizes."""
+
+    choice: Choice
+    terms: Terms
+    rate: Rate
+    largest: int
+    seizure: Seizure
+
+    @property
+    def lane(self) -> Lane:
+        """Return the key of its routes."""
+        venues = self.choice.limits.venues
+        return self.terms.collateral.address, self.terms.debt.address, venues
+
+
+def refuse(choice: Choice, reason: Reason, detail: str) -> Skip:
+    """Return a skip of a choice, in its strategy's name."""
+    opportunity = choice.opportunity
+    position = opportunity.position
+    return Skip(
+        position.market,
+        position.protocol,
+        position.borrower,
+        reason,
+        detail,
+        opportunity.strategy,
+    )
+
+
+def find_offers(choice: Choice, rates: Rates) -> list[Offer] | Skip:
+    """Return the pairs of a choice that can be priced and repaid, or why there is none."""
+    offers, unpriced = [], 0
+    for terms in choice.opportunity.pairs:
+        rate = rates.find(choice.opportunity.position.market, terms.debt)
+        if rate is None:
+            unpriced += 1
+            continue
+        most = terms.maximum
+        if choice.limits.largest_repay is not None:
+            most = min(most, rate.from_usd_down(choice.limits.largest_repay))
+        largest = terms.legal_down(most)
+        if largest > 0:
+            offers.append(Offer(choice, terms, rate, largest, terms.seize(largest)))
+    if offers:
+        return offers
+    if unpriced:
+        return refuse(choice, Reason.NO_PRICE, "the debt token or the native coin has no price")
+    return refuse(choice, Reason.DUST, "no repay within the limits is legal")
+
+
+class Lanes:
+    """Rankings of routes by lane; the best few are compared, the rest asked when those fall back."""
+
+    def __init__(self, router: Router, sales: Sales, offers: Iterable[Offer]) -> None:
+        self._router = router
+        self._sales = sales
+        self._ranked: dict[Lane, list[Ranked]] = {}
+        self._amounts: dict[Lane, int] = {}
+        largest: dict[Lane, int] = {}
+        for offer in offers:
+            largest[offer.lane] = max(largest.get(offer.lane, 0), offer.seizure.received)
+        for lane, amount in largest.items():
+            self._rank(lane, amount)
+        self._spot = {lane: self._spot_price(lane) for lane in largest}
+
+    def pools(self) -> frozenset[Address]:
+        """Return the pools on the best route of every lane."""
+        return frozenset(
+            hop.pool for ranked in self._ranked.values() if ranked for hop in ranked[0].route
+        )
+
+    def is_open(self, lane: Lane) -> bool:
+        """Say whether any route connects a lane."""
+        return bool(self._ranked[lane])
+
+    def spot(self, lane: Lane) -> float:
+        """Return about the most one unit of collateral brings before anything is sold."""
+        return self._spot[lane]
+
+    def close(self, pools: frozenset[Address], router: Router) -> None:
+        """Leave out routes through pools that lend, and rank again where none is left."""
+        self._router = router
+        for lane, ranked in self._ranked.items():
+            free = [entry for entry in ranked if all(hop.pool not in pools for hop in entry.route)]
+            self._ranked[lane] = free
+            if ranked and not free:
+                self._rank(lane, self._amounts[lane])
+
+    def best(self, lane: Lane, amount: int) -> Ranked:
+        """Return the best route for an amount now; its output is 0 when nothing can fill it."""
+        found = self._compare(lane, amount)
+        ranked = self._ranked[lane]
+        if len(ranked) > KEPT and found.out * self._amounts[lane] < ranked[KEPT].out * amount:
+            self._rank(lane, amount)
+            found = self._compare(lane, amount)
+        return found
+
+    def _compare(self, lane: Lane, amount: int) -> Ranked:
+        routes = [entry.route for entry in self._ranked[lane][:KEPT]]
+        if len(routes) == 1:
+            return Ranked(self._sales.quote(routes[0], amount), routes[0])
+        quotes = [Ranked(self._sales.quote(route, amount), route) for route in routes]
+        return max(quotes, key=lambda quote: quote.out)
+
+    def _rank(self, lane: Lane, amount: int) -> None:
+        sold, bought, venues = lane
+        for _ in range(_HALVINGS):
+            ranked = self._router.rank(self._sales, sold, bought, amount, venues)
+            if ranked:
+                self._ranked[lane], self._amounts[lane] = ranked, amount
+                return
+            if amount <= 1:
+                break
+            amount //= 2
+        self._ranked.setdefault(lane, [])
+        self._amounts.setdefault(lane, 1)
+
+    def _spot_price(self, lane: Lane) -> float:
+        if not self._ranked[lane]:
+            return 0.0
+        amount = max(self._amounts[lane] >> _PROBE, 1)
+        return max(self._compare(lane, amount).out / amount, self._per_unit(lane))
+
+    def _per_unit(self, lane: Lane) -> float:
+        return self._ranked[lane][0].out / self._amounts[lane]
+
+
+def demands(offers: Iterable[Offer]) -> Mapping[Address, int]:
+    """Return the most each debt token could be asked for, one offer for each choice."""
+    most: dict[tuple[int, Address], int] = {}
+    for offer in offers:
+        key = (id(offer.choice), offer.terms.debt.address)
+        most[key] = max(most.get(key, 0), offer.largest)
+    totals: dict[Address, int] = {}
+    for (_, token), amount in most.items():
+        totals[token] = totals.get(token, 0) + amount
+    return totals

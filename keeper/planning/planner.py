@@ -1,0 +1,227 @@
+"""The planner: opportunities to quotes, bid quotes to plans, and plans again without what failed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from keeper.planning.batching import build_batch
+from keeper.planning.costs import Rates
+from keeper.planning.decoding import RunResult
+from keeper.planning.encoding import encode_run
+from keeper.planning.explain import explain_loss
+from keeper.planning.fitting import split, sum_loans
+from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.grouping import Group, PositionKey, prune_groups
+from keeper.planning.quoting import Sizing
+from keeper.planning.routing import Route, Sales
+from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
+from keeper.planning.settle import Settled, settle_plan
+from keeper.ports import LendingProtocol, Venue
+from keeper.types import Bid, Fees, Plan, Quote, Reason, Skip, View
+from keeper.units import Address, Usd, Wei
+
+Bidden = tuple[Quote, Bid]
+Sold = list[tuple[Route, int]]
+"""Sales of earlier plans of the same head, to be made again on a fresh scratch state."""
+
+
+class Planner:
+    """Decide what is liquidated, how much, funded by whom, sold where, in which transaction.
+
+    Pure: the same view, choices and pool state give the same answer.
+    """
+
+    def __init__(
+        self,
+        rules: PlanRules,
+        venues: Mapping[str, Venue],
+        markets: Mapping[str, LendingProtocol],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._rules = rules
+        self._venues = venues
+        self._markets = markets
+        self._new_id = new_id
+
+    def quote(self, view: View, choices: Sequence[Choice]) -> tuple[list[Quote], list[Skip]]:
+        """Return what pays after its share of every cost, best first, and why the rest does not."""
+        if not choices:
+            return [], []
+        sizing = Sizing(self._rules, self._venues, self._markets, view)
+        sizing.run(choices)
+        rates = Rates(view)
+        gas_price = view.next_block.base_fee + self._rules.priority_fee
+        skips = list(sizing.skips)
+        quotes: list[Quote] = []
+        sold: Sold = []
+        batches, misfits = split(sizing.quotes, self._rules)
+        skips += [_misfit(quote) for quote in misfits]
+        for batch in batches:
+            groups, dropped = self._prune(batch, rates, gas_price, {}, sold)
+            skips += [_unprofitable(quote, rates) for quote in dropped]
+            quotes += [quote for group in groups for quote in group]
+            sold = sold + _sales_of(groups)
+        quotes.sort(key=lambda quote: -quote.net_usd)
+        return quotes, skips
+
+    def pack(self, view: View, bids: Sequence[Bidden]) -> tuple[list[Plan], list[Skip]]:
+        """Return as few plans as fit, each priced on the pools the ones before leave."""
+        base_fee = view.next_block.base_fee
+        skips = [
+            _skip(quote, Reason.GAS_CAP, f"maximum fee {bid.max_fee} < base fee {base_fee} wei")
+            for quote, bid in bids
+            if bid.max_fee < base_fee
+        ]
+        taken = {quote.opportunity.key: bid for quote, bid in bids if bid.max_fee >= base_fee}
+        quotes = [quote for quote, _ in bids if quote.opportunity.key in taken]
+        quotes.sort(key=lambda quote: -quote.net_usd)
+        batches, misfits = split(quotes, self._rules)
+        skips += [_misfit(quote) for quote in misfits]
+        plans = []
+        sold: Sold = []
+        for batch in batches:
+            bid = _join([taken[quote.opportunity.key] for quote in batch])
+            tips = {quote.opportunity.key: taken[quote.opportunity.key].tip for quote in batch}
+            plan, groups, dropped = self._pack_one(view, batch, bid, tips, sold)
+            skips += dropped
+            if plan is not None:
+                plans.append(plan)
+                sold = sold + _sales_of(groups)
+        return plans, skips
+
+    def repack(self, plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+        """Return the plan without the failed borrowers, None when nothing that pays is left.
+
+        What its remainder loses on the way stands in the new plan's `skips`.
+        """
+        quotes = [
+            quote for quote in plan.quotes if quote.opportunity.position.borrower not in failed
+        ]
+        if not quotes:
+            return None
+        # The bids are merged by now: each quote bears the tip in proportion to its net.
+        total = sum(q.net for q in plan.quotes if q.debt.address == view.native.address)
+        tips = {
+            quote.opportunity.key: Wei(plan.bid.tip * quote.net // total)
+            for quote in quotes
+            if total > 0 and quote.debt.address == view.native.address and quote.net > 0
+        }
+        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, [])
+        if remade is None:
+            return None
+        return replace(remade, skips=(*plan.skips, *skips))
+
+    def settle(self, plan: Plan, gas_used: int, result: RunResult) -> Settled:
+        """Return what a simulation means for a plan (`settle_plan`)."""
+        return settle_plan(plan, gas_used, result)
+
+    def _prune(
+        self,
+        quotes: Sequence[Quote],
+        rates: Rates,
+        gas_price: int,
+        tips: Mapping[PositionKey, int],
+        sold: Sold,
+    ) -> tuple[list[Group], list[Quote]]:
+        def begin() -> Sales:
+            sales = Sales(self._venues)
+            for route, amount in sold:
+                sales.apply(route, amount)
+            return sales
+
+        return prune_groups(quotes, begin, rates, gas_price, tips)
+
+    def _pack_one(
+        self,
+        view: View,
+        quotes: Sequence[Quote],
+        bid: Bid,
+        tips: Mapping[PositionKey, Wei],
+        sold: Sold,
+    ) -> tuple[Plan | None, list[Group], list[Skip]]:
+        rates = Rates(view)
+        gas_price = Fees(bid.max_fee, bid.priority_fee).price(view.next_block.base_fee)
+        costs = {
+            quote.opportunity.key: rates.of(quote).wei_up(tip)
+            for quote in quotes
+            if (tip := tips.get(quote.opportunity.key, 0))
+        }
+        groups, dropped = self._prune(quotes, rates, gas_price, costs, sold)
+        skips = [_unprofitable(quote, rates) for quote in dropped]
+        if not groups:
+            return None, groups, skips
+        kept = tuple(quote for group in groups for quote in group)
+        tip = Wei(sum(tips.get(quote.opportunity.key, 0) for quote in kept))
+        batch = build_batch(
+            groups, self._venues, self._markets, costs, tip, view.native.address, bid.deadline
+        )
+        gas = sum(quote.gas for quote in kept)
+        tip_usd = sum(
+            rates.of(quote).usd_down(costs.get(quote.opportunity.key, 0)) for quote in kept
+        )
+        plan = Plan(
+            id=self._new_id(),
+            chain=self._rules.chain,
+            head=view.head,
+            next_block=view.next_block,
+            quotes=kept,
+            bid=replace(bid, tip=tip),
+            contract=self._rules.contract,
+            calldata=encode_run(batch),
+            gas_limit=_gas_limit(groups),
+            gas=gas,
+            gas_cost=Wei(gas * gas_price),
+            gross_usd=Usd(sum(quote.gross_usd for quote in kept)),
+            net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd),
+            repaid_usd=Usd(sum(rates.of(quote).usd_down(quote.repaid) for quote in kept)),
+        )
+        return plan, groups, skips
+
+
+def _join(bids: Sequence[Bid]) -> Bid:
+    """Return one bid for a plan: the keenest priority, no more than anyone's cap, in time for all."""
+    max_fee = min(bid.max_fee for bid in bids)
+    return Bid(
+        priority_fee=Wei(min(max(bid.priority_fee for bid in bids), max_fee)),
+        max_fee=max_fee,
+        deadline=min(bid.deadline for bid in bids),
+        tip=Wei(sum(bid.tip for bid in bids)),
+    )
+
+
+def _gas_limit(groups: Sequence[Group]) -> int:
+    limits = (
+        group_gas_limit(
+            [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group],
+            len(group[0].route),
+        )
+        for group in groups
+    )
+    kinds = [source.kind for source in sum_loans(groups)]
+    return min(run_gas_limit(limits, kinds), TRANSACTION_GAS)
+
+
+def _sales_of(groups: Sequence[Group]) -> Sold:
+    return [
+        (group[0].route, sum(quote.steps[0].seizure.received for quote in group))
+        for group in groups
+    ]
+
+
+def _skip(quote: Quote, reason: Reason, detail: str) -> Skip:
+    position = quote.opportunity.position
+    return Skip(
+        position.market,
+        position.protocol,
+        position.borrower,
+        reason,
+        detail,
+        quote.opportunity.strategy,
+    )
+
+
+def _unprofitable(quote: Quote, rates: Rates) -> Skip:
+    return _skip(quote, Reason.UNPROFITABLE, explain_loss(quote, rates.of(quote)))
+
+
+def _misfit(quote: Quote) -> Skip:
+    return _skip(quote, Reason.GAS_CAP, "it does not fit into one transaction alone")

@@ -1,0 +1,122 @@
+"""What a simulation says about a plan: estimates replaced by what was realised, or what to drop."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from keeper.planning.decoding import GroupResult, RunResult
+from keeper.planning.grouping import group_key
+from keeper.planning.reasons import explain_reason
+from keeper.types import Plan, Quote, Reason, Skip
+from keeper.units import ZERO_ADDRESS, Address, Usd, Wei, mul_div_up
+
+_NATIVE_UNIT = 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The plan with simulated figures, or the borrowers to drop from it, each with a skip."""
+
+    plan: Plan | None
+    failed: Mapping[Address, str] = field(default_factory=dict)
+    skips: Sequence[Skip] = ()
+
+
+def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
+    """Judge a plan by its simulation: every item held, and every quote still meets its minimum.
+
+    Quotes stand in the batch's order, groups one after another. Raises ValueError when the result
+    has another shape.
+    """
+    groups = [list(group) for _, group in groupby(plan.quotes, group_key)]
+    if len(result.items) != len(plan.quotes) or len(result.groups) != len(groups):
+        raise ValueError(
+            f"{len(result.items)} items in {len(result.groups)} groups came back "
+            f"for {len(plan.quotes)} in {len(groups)}"
+        )
+    failed = _failed(groups, result)
+    if failed:
+        return Settled(None, failed, _skips(plan, failed, Reason.SIMULATION_FAILED))
+    expected = sum(quote.gas for quote in plan.quotes)
+    quotes = [
+        _realise(quote, proceeds, mul_div_up(gas_used, quote.gas, expected))
+        for group, outcome in zip(groups, result.groups, strict=True)
+        for quote, proceeds in zip(group, _proceeds(group, outcome), strict=True)
+    ]
+    short = {
+        quote.opportunity.position.borrower: f"net {quote.net} < minimum {quote.minimum_profit} "
+        f"{quote.debt.symbol} wei when simulated"
+        for quote in quotes
+        if quote.net < quote.minimum_profit
+    }
+    if short:
+        return Settled(None, short, _skips(plan, short, Reason.UNPROFITABLE))
+    tip_usd = mul_div_up(result.tip, plan.prices.get(ZERO_ADDRESS, 0), _NATIVE_UNIT)
+    return Settled(
+        replace(
+            plan,
+            quotes=tuple(quotes),
+            gas=gas_used,
+            gas_cost=Wei(mul_div_up(plan.gas_cost, gas_used, plan.gas)),
+            gross_usd=Usd(sum(quote.gross_usd for quote in quotes)),
+            net_usd=Usd(sum(quote.net_usd for quote in quotes) - tip_usd),
+        )
+    )
+
+
+def _failed(groups: Sequence[Sequence[Quote]], result: RunResult) -> dict[Address, str]:
+    failed: dict[Address, str] = {}
+    items = iter(result.items)
+    for group, outcome in zip(groups, result.groups, strict=True):
+        for quote in group:
+            item = next(items)
+            borrower = quote.opportunity.position.borrower
+            if item.undone:
+                failed[borrower] = explain_reason(outcome.reason)
+            elif not item.ok:
+                failed[borrower] = explain_reason(item.reason)
+    return failed
+
+
+def _proceeds(group: Sequence[Quote], outcome: GroupResult) -> list[int]:
+    """Share what a group's sale brought: as estimated, the difference in proportion, to the wei."""
+    estimated = [quote.proceeds for quote in group]
+    brought = outcome.gain + sum(quote.repaid for quote in group)
+    total = sum(estimated)
+    shared = [brought * amount // total for amount in estimated]
+    shared[0] += brought - sum(shared)
+    return shared
+
+
+def _realise(quote: Quote, proceeds: int, gas: int) -> Quote:
+    gas_cost = mul_div_up(quote.gas_cost, gas, quote.gas)
+    net = proceeds - quote.repaid - quote.premium - gas_cost
+    return replace(
+        quote,
+        proceeds=proceeds,
+        gas=gas,
+        gas_cost=gas_cost,
+        net=net,
+        net_usd=_scale(quote, net),
+        gross_usd=_scale(quote, proceeds - quote.repaid),
+    )
+
+
+def _scale(quote: Quote, amount: int) -> Usd:
+    """Value an amount at the dollars per debt token the quote was made with, rounded down."""
+    return Usd(amount * quote.gross_usd // max(quote.proceeds - quote.repaid, 1))
+
+
+def _skips(plan: Plan, failed: Mapping[Address, str], reason: Reason) -> list[Skip]:
+    return [
+        Skip(
+            position.market,
+            position.protocol,
+            position.borrower,
+            reason,
+            failed[position.borrower],
+            quote.opportunity.strategy,
+        )
+        for quote in plan.quotes
+        if (position := quote.opportunity.position).borrower in failed
+    ]
