@@ -126,6 +126,9 @@ DAY: constant(uint256) = 86400
 WAD: constant(uint256) = 10**18
 OK: constant(uint256) = 1 << 255
 MAX_UINT128: constant(uint256) = (1 << 128) - 1
+LARGEST_TOLD: constant(uint256) = (1 << 127) - 1
+LARGEST_GAIN: constant(int256) = 2**127 - 1
+TWO_TO_96: constant(int256) = 2**96
 MAX_UINT96: constant(uint256) = (1 << 96) - 1
 MAX_UINT160: constant(uint256) = (1 << 160) - 1
 MIN_SQRT_LIMIT: constant(uint160) = 4295128740
@@ -489,6 +492,8 @@ def _advance(batch: Bytes[MAX_BATCH]):
                 reason = convert(convert(slice(answer, 0, 4), bytes4), uint256)
                 told = reason == GROUP_LOSS and len(answer) >= 100 + 32 * count
             self.group_results[i] = reason << 128
+            if told:
+                self.group_results[i] = extract32(answer, 68, output_type=uint256)
             for k: uint256 in range(count, bound=MAX_ITEMS):
                 result: uint256 = GROUP_UNDONE << 128
                 if told:
@@ -632,7 +637,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
     starts[(head >> 232) & 255] = held
 
     self._approve(debt, pool, total)
-    minimum: uint256 = 0
+    minimum: int256 = 0
     survived: bool = False
     offset = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
@@ -658,11 +663,14 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             )
             if ok:
                 survived = True
-                minimum += word & MAX_UINT96
+                # A negative minimum is what an item may cost when its collateral is held, not sold.
+                minimum += convert(word & MAX_UINT96, int256)
+                if (word >> 95) & 1 == 1:
+                    minimum -= TWO_TO_96
                 holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
                 gained: uint256 = 0
                 if holds > held:
-                    gained = min(holds - held, MAX_UINT128)
+                    gained = min(holds - held, LARGEST_TOLD)
                 held = holds
                 results[i + 1] = OK | gained
             elif len(answer) == 4:
@@ -757,14 +765,13 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
         if after < before or after - before < (rest >> 32) & MAX_UINT128:
             raw_revert(method_id("ReceivedTooLittle()"))
 
-    debt_end: uint256 = staticcall IERC20(debt).balanceOf(self)
-    gain: uint256 = 0
-    if debt_end > debt_start:
-        gain = min(debt_end - debt_start, MAX_UINT128)
-    if debt_end < debt_start + minimum:
-        results[0] = GROUP_LOSS << 128 | gain
+    gain: int256 = convert(staticcall IERC20(debt).balanceOf(self), int256) - convert(debt_start, int256)
+    # Two's complement of 128 bits.
+    told: uint256 = convert(convert(max(min(gain, LARGEST_GAIN), -LARGEST_GAIN), bytes32), uint256) & MAX_UINT128
+    if gain < minimum:
+        results[0] = GROUP_LOSS << 128 | told
         raw_revert(abi_encode(results, method_id=method_id("GroupLoss(uint256[])")))
-    results[0] = OK | gain
+    results[0] = OK | told
     return results
 
 

@@ -62,7 +62,7 @@ class Item:
     """One liquidation: repay in debt-token wei, refused when the debt fell below the minimum.
 
     `minimum_gain` is in debt-token wei; a group whose gain is less than the sum over its surviving
-    items is undone.
+    items is undone. It is negative where collateral is held instead of sold: the most it may cost.
     """
 
     borrower: Address

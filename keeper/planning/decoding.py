@@ -35,7 +35,10 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """One group: gain in debt-token wei after the sale, or why it was undone or had nothing to do."""
+    """One group: gain in debt-token wei after the sale, or why it was undone or had nothing to do.
+
+    A group undone for its loss tells the loss as a negative or too small gain.
+    """
 
     ok: bool
     gain: int
@@ -102,7 +105,10 @@ def _event(log: Log) -> RunEvent:
 
 def _word(word: int) -> tuple[bool, int, bytes]:
     reason = (word >> 128) & 0xFFFFFFFF
-    return bool(word >> 255), word & _GAIN, reason.to_bytes(4, "big") if reason else b""
+    gain = word & _GAIN
+    if gain >> 127:
+        gain -= 1 << 128
+    return bool(word >> 255), gain, reason.to_bytes(4, "big") if reason else b""
 
 
 def _bits(bits: int) -> tuple[int, ...]:

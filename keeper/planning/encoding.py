@@ -9,7 +9,7 @@ All integers are big-endian and unpadded; addresses stand once, in a table, and 
     minimum  token 1 | gain 16
     group    size 2, then protocol 1 | pool 1 | collateral 1 | debt 1 | debt token 1 | check 1 | items 1
              | actions 1 | item gas 4 | group gas 4, items, actions
-    item     borrower 20 | minimum gain 12 | repay 16 | minimum debt 16
+    item     borrower 20 | minimum gain 12, signed | repay 16 | minimum debt 16
     action   flags and kind 1 | spend 1 | receive 1 | target 1 | amount 16 | minimum received 16 | extra 4
              (fee of a swap; sizes of a call's bytes before and behind the amount, which follow)
 """
@@ -197,7 +197,7 @@ def _pack_group(group: Group, table: _Table) -> bytes:
     out += _number("group gas", group.group_gas, 4)
     for item in group.items:
         out += item.borrower
-        out += _number("minimum gain", item.minimum_gain, 12)
+        out += _signed("minimum gain", item.minimum_gain, 12)
         out += _number("repay", item.repay, 16)
         out += _number("minimum debt", item.minimum_debt, 16)
     for action in group.actions:
@@ -251,6 +251,13 @@ def _number(name: str, value: int, size: int) -> bytes:
     if value < 0 or value >> (8 * size):
         raise BatchError(f"{name} {value} does not fit {8 * size} bits")
     return value.to_bytes(size, "big")
+
+
+def _signed(name: str, value: int, size: int) -> bytes:
+    half = 1 << (8 * size - 1)
+    if not -half <= value < half:
+        raise BatchError(f"{name} {value} does not fit {8 * size} bits")
+    return value.to_bytes(size, "big", signed=True)
 
 
 def _within(name: str, value: int, bound: int) -> None:

@@ -23,6 +23,7 @@ from keeper.planning.encoding import (
     Swap,
     decode_run,
     encode_run,
+    explain_reason,
 )
 from keeper.units import Address
 
@@ -30,11 +31,6 @@ POOL_CODE_HASH = bytes.fromhex("e34f199b19b2b4f47f68442619d555527d244f78a3297ea8
 TX_GAS = 16_000_000
 ITEM_GAS = 600_000
 FAR = 2**40
-
-
-def revert_data(error: RpcError) -> bytes:
-    """Return the revert bytes of a failed eth_call."""
-    return error.data or b""
 
 
 @dataclass
@@ -68,14 +64,20 @@ class Stage:
         transaction = Transaction(sender, self.address, data, gas=gas, **fee)
         return self.net.chain.send_all([transaction], check)[0]
 
-    def run(self, batch: Batch, *, gas: int = TX_GAS, sender: bytes | None = None, check: bool = True) -> Mined:
+    def run(
+        self, batch: Batch, *, gas: int = TX_GAS, sender: bytes | None = None, check: bool = True
+    ) -> Mined:
         return self.send(encode_run(batch), sender or self.operator, gas=gas, check=check)
 
-    def simulate(self, batch: Batch, *, gas: int = TX_GAS, sender: bytes | None = None) -> RunResult:
+    def simulate(
+        self, batch: Batch, *, gas: int = TX_GAS, sender: bytes | None = None
+    ) -> RunResult:
         """Return what `run` would; raises RpcError with the revert bytes."""
         return decode_run(self.ask(encode_run(batch), sender or self.operator, gas=gas))
 
-    def ask(self, data: bytes, sender: bytes, *, gas: int = TX_GAS, to: bytes | None = None) -> bytes:
+    def ask(
+        self, data: bytes, sender: bytes, *, gas: int = TX_GAS, to: bytes | None = None
+    ) -> bytes:
         request = {
             "from": "0x" + sender.hex(),
             "to": "0x" + (to or self.address).hex(),
@@ -112,7 +114,9 @@ class Stage:
         fee = more.pop("fee", None) or self.fee_of(spend, receive)
         return Swap(factory, fee, self.token(spend), self.token(receive), **more)
 
-    def group(self, items: list[Item], collateral: str = "WETH", debt: str = "USDC", **more: Any) -> Group:
+    def group(
+        self, items: list[Item], collateral: str = "WETH", debt: str = "USDC", **more: Any
+    ) -> Group:
         more.setdefault("actions", (self.swap(collateral, debt),))
         more.setdefault("item_gas", ITEM_GAS)
         more.setdefault("group_gas", 600_000 + sum(300_000 for _ in items))
@@ -171,3 +175,14 @@ def selector(signature: str) -> bytes:
 def packed_call(signature: str, types: list[str], values: list[Any]) -> bytes:
     """Return calldata of a call whose types stand apart from its signature."""
     return selector(signature) + encode(types, values)
+
+
+def reverts(stage: Stage, batch: Batch, name: str, **options: Any) -> None:
+    """Check that `run` reverts as a whole with one of the contract's own errors."""
+    try:
+        result = stage.simulate(batch, **options)
+    except RpcError as error:
+        assert error.data is not None, f"no revert data: {error}"
+        assert error.data[:4] == selector(f"{name}()"), explain_reason(error.data)
+        return
+    raise AssertionError(f"run went through: {result}")
