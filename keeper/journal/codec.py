@@ -7,15 +7,16 @@ default reads back from an older record.
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from keeper.errors import InvariantError
 from keeper.ports import Terms
 from keeper.types import Seizure, Token
-from keeper.units import Bps
+from keeper.units import Bps, to_hex
 
 T = TypeVar("T")
 
@@ -44,40 +45,43 @@ class RecordedTerms:
 
 
 def record_terms(terms: Terms) -> RecordedTerms:
-    """Keep what a pair allowed, at its largest repay."""
-    if isinstance(terms, RecordedTerms):
-        return terms
-    maximum = terms.maximum
-    return RecordedTerms(
-        terms.collateral, terms.debt, maximum, terms.bonus, maximum, terms.seize(maximum)
-    )
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(kind))
+    """Keep what a pair allowed, at its largest legal repay."""
+    repay = terms.legal_down(terms.maximum)
+    seizure = terms.seize(repay) if repay else Seizure(0, 0, 0)
+    return RecordedTerms(terms.collateral, terms.debt, terms.maximum, terms.bonus, repay, seizure)
 
 
 def dump(value: object) -> Any:
     """Turn a noun into what JSON can hold."""
-    match value:
-        case None | bool() | str():
-            return str(value) if isinstance(value, StrEnum) else value
-        case int():
-            return str(value)
-        case bytes():
-            return "0x" + value.hex()
-        case tuple() | list() | frozenset() | set():
-            return [dump(item) for item in value]
-        case Mapping():
-            return {_key(key): dump(item) for key, item in value.items()}
-    if is_dataclass(value):
-        return {name: dump(getattr(value, name)) for name in _names(cast("Any", type(value)))}
-    return dump(record_terms(cast("Terms", value)))
+    return _dumper(type(value))(value)
+
+
+def _make_dumper(kind: Any) -> Callable[[Any], Any]:
+    """Return what writes values of one type; found once, since a plan stands before its send."""
+    if kind in {type(None), bool, str}:
+        return lambda value: value
+    if issubclass(kind, (StrEnum, int)):
+        return str
+    if issubclass(kind, bytes):
+        return to_hex
+    if issubclass(kind, (tuple, list, frozenset, set)):
+        return lambda value: [_dumper(type(item))(item) for item in value]
+    if issubclass(kind, Mapping):
+        return lambda value: {_key(key): dump(item) for key, item in value.items()}
+    if kind is RecordedTerms or kind.__module__ == Token.__module__:
+        names = tuple(item.name for item in fields(kind))
+        read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+        return lambda value: {
+            name: _dumper(type(item))(item) for name, item in zip(names, read(value), strict=True)
+        }
+    return lambda value: dump(record_terms(value))
+
+
+_dumper = cast("Callable[[object], Callable[[Any], Any]]", cache(_make_dumper))
 
 
 def _key(key: object) -> str:
-    return "0x" + key.hex() if isinstance(key, bytes) else str(key)
+    return to_hex(key) if isinstance(key, bytes) else str(key)
 
 
 def load(kind: type[T], data: Any) -> T:

@@ -1,0 +1,233 @@
+"""A node in memory with a transaction pool, and the ports an executor stands on."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import rlp
+from eth_hash.auto import keccak
+
+from keeper.errors import RpcError, TransientError
+from keeper.execution.settlement import Realised
+from keeper.types import Head, ItemOutcome, Log, Plan, Receipt, Signed, Skip
+from keeper.units import Wei, to_hex
+from tests.plans import GWEI, USDC, make_head
+
+
+@dataclass(slots=True)
+class FakeClock:
+    """A clock that is set."""
+
+    now: float = 1_800_000_000.0
+
+    def time(self) -> float:
+        """Return the set time."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Return the set time."""
+        return self.now
+
+
+class FakeNode:
+    """Answer what the executor asks; `refuse` may raise for a raw transaction before it is pooled."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.head = make_head()
+        self.pool: dict[int, bytes] = {}
+        self.mined = 0
+        self.balance = 10 * 10**18
+        self.receipts: dict[str, dict[str, Any]] = {}
+        self.sent: list[bytes] = []
+        self.refuse: Callable[[bytes], None] | None = None
+        self.answering: Callable[[str, Sequence[Any]], Any] | None = None
+        self.revert_data: bytes | None = None
+
+    async def request(self, method: str, params: Sequence[Any]) -> Any:
+        """Serve one request."""
+        self.requests[method] += 1
+        if self.answering is not None:
+            answer = self.answering(method, params)
+            if answer is not None:
+                return answer
+        return getattr(self, method)(*params)
+
+    def eth_sendRawTransaction(self, raw: str) -> str:  # noqa: N802
+        """Pool a transaction unless its nonce is used or taken."""
+        body = bytes.fromhex(raw[2:])
+        self.sent.append(body)
+        if self.refuse is not None:
+            self.refuse(body)
+        nonce = nonce_of(body)
+        if nonce < self.mined:
+            raise RpcError("eth_sendRawTransaction", -32000, "nonce too low")
+        if self.pool.get(nonce) == body:
+            raise RpcError("eth_sendRawTransaction", -32000, "already known")
+        if nonce in self.pool:
+            text = "replacement transaction underpriced"
+            raise RpcError("eth_sendRawTransaction", -32000, text)
+        self.pool[nonce] = body
+        return to_hex(keccak(body))
+
+    def eth_getTransactionReceipt(self, tx: str) -> dict[str, Any] | None:  # noqa: N802
+        """Return a mined transaction's receipt."""
+        return self.receipts.get(tx)
+
+    def eth_getTransactionByHash(self, tx: str) -> dict[str, Any] | None:  # noqa: N802
+        """Return something for a pooled or mined transaction."""
+        known = {to_hex(keccak(raw)) for raw in self.pool.values()} | self.receipts.keys()
+        return {"hash": tx} if tx in known else None
+
+    def eth_getTransactionCount(self, sender: str, tag: str) -> str:  # noqa: N802
+        """Return the mined count, or with the pool's transactions in a row behind it."""
+        count = self.mined
+        while tag == "pending" and count in self.pool:
+            count += 1
+        return hex(count)
+
+    def eth_getBalance(self, sender: str, tag: str) -> str:  # noqa: N802
+        """Return the balance."""
+        return hex(self.balance)
+
+    def eth_getBlockByHash(self, block: str, full: bool) -> dict[str, Any]:  # noqa: N802
+        """Return the header of the head; older ones are not kept."""
+        return header(self.head)
+
+    def eth_getBlockByNumber(self, block: str, full: bool) -> dict[str, Any]:  # noqa: N802
+        """Return the header of the head."""
+        return header(self.head)
+
+    def eth_call(self, *params: Any) -> str:
+        """Revert as told, or return nothing."""
+        if self.revert_data is not None:
+            raise RpcError("eth_call", 3, "execution reverted", self.revert_data)
+        return "0x"
+
+    def mine(self, *, status: int = 1, gas_used: int = 400_000) -> Head:
+        """Mine what stands in a row in the pool."""
+        self.head = make_head(self.head.number + 1)
+        while self.mined in self.pool:
+            raw = self.pool.pop(self.mined)
+            self.mined += 1
+            tx = to_hex(keccak(raw))
+            self.receipts[tx] = {
+                "transactionHash": tx,
+                "status": hex(status),
+                "blockNumber": hex(self.head.number),
+                "blockHash": to_hex(self.head.hash),
+                "gasUsed": hex(gas_used),
+                "effectiveGasPrice": hex(2 * GWEI),
+                "logs": [],
+            }
+        return self.head
+
+    def foreign(self) -> Head:
+        """Mine a transaction somebody else signed with the same key."""
+        self.pool.pop(self.mined, None)
+        self.mined += 1
+        self.head = make_head(self.head.number + 1)
+        return self.head
+
+
+def nonce_of(raw: bytes) -> int:
+    """Return a raw transaction's nonce."""
+    return int.from_bytes(rlp.decode(raw[1:])[1], "big")
+
+
+def header(head: Head) -> dict[str, Any]:
+    """Return a header as a node sends it."""
+    return {
+        "number": hex(head.number),
+        "hash": to_hex(head.hash),
+        "parentHash": to_hex(head.parent),
+        "timestamp": hex(head.timestamp),
+        "baseFeePerGas": hex(head.base_fee),
+        "gasUsed": hex(head.gas_used),
+        "gasLimit": hex(head.gas_limit),
+        "logsBloom": "0x" + bytes(256).hex(),
+    }
+
+
+def no_answer(raw: bytes) -> None:
+    """Lose the answer to a send."""
+    raise TransientError("timed out")
+
+
+def realise(plan: Plan, logs: Sequence[Log]) -> Realised:
+    """Say that every liquidation brought 40.4 USDC."""
+    items = tuple(
+        ItemOutcome(quote.opportunity.position.borrower, True, 40_400_000) for quote in plan.quotes
+    )
+    return Realised({USDC.address: 40_400_000 * len(items)}, items, Wei(0), Wei(0))
+
+
+@dataclass
+class FakeJournal:
+    """Keep in memory what was recorded, in order."""
+
+    rows: list[tuple[str, Any]] = field(default_factory=list)
+    open: dict[bytes, Signed] = field(default_factory=dict)
+
+    async def planned(self, plan: Plan) -> None:
+        """Keep a plan."""
+        self.rows.append(("planned", plan.id))
+
+    async def signed(self, signed: Signed) -> None:
+        """Keep the bytes."""
+        self.rows.append(("signed", signed.plan.id))
+        self.open[signed.hash] = signed
+
+    async def sent(self, signed: Signed, error: str | None) -> None:
+        """Keep the hand-over."""
+        self.rows.append(("sent", error))
+
+    async def settled(self, receipt: Receipt) -> None:
+        """Keep the end."""
+        self.rows.append(("settled", receipt))
+        if receipt.tx_hash is not None:
+            del self.open[receipt.tx_hash]
+
+    def observe(self, *_: object) -> None:
+        """Forget."""
+
+    async def pending(self) -> list[Signed]:
+        """Return what is open."""
+        return list(self.open.values())
+
+
+@dataclass(slots=True)
+class FakeAdmission:
+    """Admit everything, or refuse with one skip."""
+
+    refusal: Callable[[Plan], Skip] | None = None
+    admitted: list[str] = field(default_factory=list)
+    settled: list[Receipt] = field(default_factory=list)
+
+    def admit(self, plan: Plan) -> Skip | None:
+        """Return the refusal, if one is set."""
+        if self.refusal is not None:
+            return self.refusal(plan)
+        self.admitted.append(plan.id)
+        return None
+
+    def settle(self, receipt: Receipt) -> None:
+        """Keep the end."""
+        self.settled.append(receipt)
+
+
+@dataclass(slots=True)
+class Events:
+    """Keep what was told to observers."""
+
+    seen: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    def __call__(self, name: str, fields: Mapping[str, object]) -> None:
+        """Keep one event."""
+        self.seen.append((name, fields))
+
+    @property
+    def names(self) -> list[str]:
+        """Return the events' names in order."""
+        return [name for name, _ in self.seen]

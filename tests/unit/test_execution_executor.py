@@ -1,0 +1,408 @@
+"""The executor against a node in memory: nonces, refusals, lost answers, restarts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from eth_hash.auto import keccak
+
+from keeper.errors import RpcError
+from keeper.execution.executor import Executor
+from keeper.execution.signer import KeySigner
+from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Skip
+from keeper.units import USD
+from tests.fake_node import (
+    Events,
+    FakeAdmission,
+    FakeClock,
+    FakeJournal,
+    FakeNode,
+    no_answer,
+    nonce_of,
+    realise,
+)
+from tests.plans import OPERATOR_KEY, Plans, address, make_head
+
+
+@dataclass
+class Bench:
+    """An executor with everything it stands on."""
+
+    node: FakeNode = field(default_factory=FakeNode)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    admission: FakeAdmission = field(default_factory=FakeAdmission)
+    events: Events = field(default_factory=Events)
+    clock: FakeClock = field(default_factory=FakeClock)
+    plans: Plans = field(default_factory=Plans)
+    canonical: Callable[[Head], bool] = lambda _: True
+
+    async def start(self, *, live: bool = True) -> Executor:
+        """Return a started executor; a second call is a restart over the same journal."""
+        executor = Executor(
+            "test",
+            31337,
+            self.node,
+            KeySigner(OPERATOR_KEY),
+            self.journal,
+            self.admission,
+            realise,
+            lambda data: f"explained {data.hex()}",
+            self.is_canonical,
+            self.clock,
+            self.events,
+            live=live,
+            sleep=self.sleep,
+        )
+        await executor.start()
+        return executor
+
+    def is_canonical(self, head: Head) -> bool:
+        """Ask what the test set last."""
+        return self.canonical(head)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.now += seconds
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Return a fresh bench."""
+    return Bench()
+
+
+def refuse_once(text: str, code: int = -32000) -> Callable[[bytes], None]:
+    """Refuse the first transaction."""
+    left = [text]
+
+    def refuse(_: bytes) -> None:
+        if left:
+            raise RpcError("eth_sendRawTransaction", code, left.pop())
+
+    return refuse
+
+
+async def test_plans_of_one_head_take_consecutive_nonces(bench: Bench) -> None:
+    bench.node.mined = 7
+    executor = await bench.start()
+    sent, skips = await executor.send([bench.plans.make() for _ in range(3)])
+    assert len(sent) == 3
+    assert not skips
+    assert [nonce_of(raw) for raw in bench.node.sent] == [7, 8, 9]
+
+
+async def test_the_bytes_are_on_record_before_the_node_has_them(bench: Bench) -> None:
+    executor = await bench.start()
+    order: list[str] = []
+    bench.node.refuse = lambda _: order.extend(name for name, _ in bench.journal.rows)
+    await executor.send([bench.plans.make()])
+    assert order == ["planned", "signed"]
+
+
+async def test_an_included_plan_is_valued_by_its_own_prices(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make(address("one"), address("two"))
+    await executor.send([plan])
+    assert executor.in_flight() == {quote.opportunity.key for quote in plan.quotes}
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=400_000))
+    assert isinstance(receipt, Included)
+    # 400,000 gas at 2 gwei and 2,000 USD
+    assert receipt.gas_cost_usd == 1_60000000
+    assert receipt.revenue_usd == 80_80000000
+    assert receipt.net_usd == 79_20000000
+    name, fields = bench.events.seen[-1]
+    assert name == "plan.included"
+    assert fields["estimate_error_bps"] == -100
+    assert executor.in_flight() == frozenset()
+    assert bench.admission.settled == [receipt]
+
+
+async def test_nothing_pending_asks_nothing(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.requests.clear()
+    assert await executor.follow(bench.node.mine()) == []
+    assert not bench.node.requests
+
+
+async def test_a_hot_send_asks_only_for_the_send(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.requests.clear()
+    await executor.send([bench.plans.make()])
+    assert bench.node.requests == {"eth_sendRawTransaction": 1}
+
+
+async def test_a_refused_nonce_goes_to_the_next_plan(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.refuse = refuse_once("transaction underpriced")
+    first, second = bench.plans.make(), bench.plans.make()
+    sent, skips = await executor.send([first, second])
+    assert sent == [second]
+    assert [(skip.reason, skip.borrower) for skip in skips] == [
+        (Reason.GAS_CAP, first.quotes[0].opportunity.position.borrower)
+    ]
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 0]
+    assert list(bench.node.pool) == [0]
+    assert bench.events.names == ["plan.refused", "plan.dropped", "plan.submitted"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nonce too low", Reason.IN_FLIGHT),
+        ("replacement transaction underpriced", Reason.IN_FLIGHT),
+        ("transaction underpriced: tip needed 1", Reason.GAS_CAP),
+        ("max fee per gas less than block base fee", Reason.GAS_CAP),
+        ("insufficient funds for gas * price + value", Reason.CAPITAL),
+        ("Insufficient funds for gas * price + value", Reason.CAPITAL),
+        ("intrinsic gas too high", Reason.SIMULATION_FAILED),
+    ],
+)
+async def test_refusals_are_told_apart(bench: Bench, text: str, reason: Reason) -> None:
+    executor = await bench.start()
+    bench.node.refuse = refuse_once(text)
+    sent, skips = await executor.send([bench.plans.make()])
+    assert not sent
+    assert [skip.reason for skip in skips] == [reason]
+    assert executor.pending == 0
+    assert isinstance(bench.journal.rows[-1][1], Dropped)
+    assert bench.admission.settled
+
+
+async def test_nonce_too_low_starts_the_line_over(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.mined = 4
+    first, second = bench.plans.make(), bench.plans.make()
+    sent, _ = await executor.send([first, second])
+    assert sent == [second]
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 4]
+
+
+async def test_already_known_is_success(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.refuse = refuse_once("transaction already imported")
+    sent, skips = await executor.send([bench.plans.make()])
+    assert len(sent) == 1
+    assert not skips
+
+
+async def test_a_lost_answer_counts_as_sent_and_holds_the_rest_back(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.refuse = no_answer
+    plans = [bench.plans.make() for _ in range(3)]
+    sent, skips = await executor.send(plans)
+    assert sent == plans[:1]
+    assert [skip.reason for skip in skips] == [Reason.TIMEOUT, Reason.TIMEOUT]
+    assert len(bench.node.sent) == 1
+    assert executor.pending == 1
+    bench.node.refuse = None
+    assert await executor.follow(bench.node.head) == []
+    assert bench.node.sent == [bench.node.sent[0]] * 2, "the same bytes, never others"
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+
+
+async def test_same_bytes_again_after_three_blocks_without_receipt(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    bench.node.pool.clear()
+    for _ in range(3):
+        assert len(bench.node.sent) == 1
+        await executor.follow(bench.node.mine())
+    assert bench.node.sent == [bench.node.sent[0]] * 2
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+
+
+async def test_a_gone_transaction_past_its_deadline_frees_nonce_and_position(bench: Bench) -> None:
+    executor = await bench.start()
+    borrower = address("one")
+    head = bench.node.head
+    await executor.send([bench.plans.make(borrower, deadline=head.timestamp + 12)])
+    bench.node.pool.clear()
+    for _ in range(2):
+        await executor.follow(bench.node.mine())
+    assert "plan.abandoned" in bench.events.names
+    assert executor.in_flight() == frozenset()
+    again = bench.plans.make(borrower, head=bench.node.head)
+    sent, _ = await executor.send([again])
+    assert sent == [again]
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 0]
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included, Replaced]
+    assert executor.pending == 0
+
+
+async def test_a_nonce_used_by_a_stranger_is_noticed(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    head = bench.node.foreign()
+    receipts = []
+    for _ in range(3):
+        receipts = await executor.follow(head)
+        head = bench.node.mine()
+    (receipt,) = receipts
+    assert isinstance(receipt, Dropped)
+    assert "not ours" in receipt.reason
+    assert "nonce.foreign" in bench.events.names
+    await executor.send([bench.plans.make()])
+    assert nonce_of(bench.node.sent[-1]) == 1
+
+
+async def test_a_stranger_in_the_pool_is_stepped_over(bench: Bench) -> None:
+    bench.node.pool[0] = b"stranger"
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    assert nonce_of(bench.node.sent[-1]) == 1
+
+
+async def test_a_revert_is_explained_from_the_parent_state(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    bench.node.revert_data = keccak(b"Expired()")[:4]
+    (receipt,) = await executor.follow(bench.node.mine(status=0))
+    assert isinstance(receipt, Reverted)
+    assert receipt.reason == f"explained {keccak(b'Expired()')[:4].hex()}"
+    assert receipt.gas_cost_usd == 1_60000000
+
+
+async def test_a_revert_for_want_of_gas_says_so(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make()
+    await executor.send([plan])
+    (receipt,) = await executor.follow(bench.node.mine(status=0, gas_used=plan.gas_limit))
+    assert isinstance(receipt, Reverted)
+    assert "out of gas" in receipt.reason
+
+
+async def test_restart_follows_what_was_sent(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make()
+    await executor.send([plan])
+    restarted = await bench.start()
+    assert restarted.in_flight() == {plan.quotes[0].opportunity.key}
+    _, skips = await restarted.send(
+        [bench.plans.make(plan.quotes[0].opportunity.position.borrower)]
+    )
+    assert [skip.reason for skip in skips] == [Reason.IN_FLIGHT]
+    await restarted.send([bench.plans.make()])
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 1]
+    receipts = await restarted.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included, Included]
+
+
+async def test_restart_hands_over_what_was_only_signed(bench: Bench) -> None:
+    executor = await bench.start()
+
+    def die(_: bytes) -> None:
+        raise KeyboardInterrupt
+
+    bench.node.refuse = die
+    with pytest.raises(KeyboardInterrupt):
+        await executor.send([bench.plans.make()])
+    bench.node.refuse = None
+    restarted = await bench.start()
+    await restarted.follow(bench.node.head)
+    assert bench.node.sent == [bench.node.sent[0]] * 2
+    (receipt,) = await restarted.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+
+
+async def test_a_plan_on_a_reorged_head_is_not_sent(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.canonical = lambda head: head.hash != make_head(100).hash
+    kept = bench.plans.make(head=make_head(100, "fork"))
+    sent, skips = await executor.send([bench.plans.make(), kept])
+    assert sent == [kept]
+    assert [skip.detail for skip in skips] == ["its head was reorged out"]
+
+
+async def test_a_reorg_while_signing_stops_the_send(bench: Bench) -> None:
+    executor = await bench.start()
+    answers = iter([True, False])
+    bench.canonical = lambda _: next(answers)
+    sent, skips = await executor.send([bench.plans.make()])
+    assert not sent
+    assert not bench.node.sent
+    assert [skip.reason for skip in skips] == [Reason.TIMEOUT]
+    assert not bench.journal.open
+
+
+async def test_gas_of_everything_in_flight_must_be_covered(bench: Bench) -> None:
+    plan = bench.plans.make()
+    bench.node.balance = 5 * plan.gas_limit * plan.fees.max_fee // 2
+    executor = await bench.start()
+    sent, skips = await executor.send([plan, bench.plans.make(), bench.plans.make()])
+    assert len(sent) == 2
+    assert [skip.reason for skip in skips] == [Reason.CAPITAL]
+    bench.node.balance *= 2
+    sent, skips = await executor.send([bench.plans.make()])
+    assert len(sent) == 1, "a top-up is noticed"
+    assert not skips
+
+
+async def test_a_refused_admission_skips_every_position(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.admission.refusal = breaker
+    sent, skips = await executor.send([bench.plans.make(address("one"), address("two"))])
+    assert not sent
+    assert {skip.borrower for skip in skips} == {address("one"), address("two")}
+    assert not bench.journal.rows
+
+
+def breaker(plan: Plan) -> Skip:
+    """Refuse a plan."""
+    return Skip("aave-v3", "aave-v3", address("one"), Reason.BREAKER, "kill_file: exists")
+
+
+async def test_dry_mode_neither_signs_nor_sends_nor_repeats_itself(bench: Bench) -> None:
+    executor = await bench.start(live=False)
+    borrower = address("one")
+    assert await executor.send([bench.plans.make(borrower)]) == ([], [])
+    assert executor.cooling(make_head(101)) == {("aave-v3", borrower)}
+    _, skips = await executor.send([bench.plans.make(borrower, head=make_head(101))])
+    assert [skip.reason for skip in skips] == [Reason.COOLDOWN]
+    both = bench.plans.make(borrower, address("two"), head=make_head(102))
+    _, skips = await executor.send([both])
+    assert [skip.borrower for skip in skips] == [borrower]
+    await executor.send([bench.plans.make(borrower, head=make_head(125))])
+    told = [fields["net_usd"] for name, fields in bench.events.seen if name == "plan.dry"]
+    assert told == [40 * USD] * 3
+    assert not bench.node.sent
+    assert "signed" not in [name for name, _ in bench.journal.rows]
+
+
+async def test_dry_mode_follows_but_never_rebroadcasts(bench: Bench) -> None:
+    await (await bench.start()).send([bench.plans.make()])
+    bench.node.pool.clear()
+    dry = await bench.start(live=False)
+    for _ in range(10):
+        await dry.follow(bench.node.mine())
+    assert len(bench.node.sent) == 1
+
+
+async def test_drain_takes_no_plan_and_ends_in_time(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    before = bench.clock.now
+    assert await executor.drain(3) == []
+    assert bench.clock.now - before == pytest.approx(3)
+    assert len(bench.journal.open) == 1
+    _, skips = await executor.send([bench.plans.make()])
+    assert [skip.reason for skip in skips] == [Reason.BREAKER]
+    bench.node.mine()
+    (receipt,) = await executor.drain(3)
+    assert isinstance(receipt, Included)
+    assert not bench.journal.open
+
+
+async def test_a_failing_journal_stops_the_send(bench: Bench) -> None:
+    executor = await bench.start()
+
+    async def fail(_: object) -> None:
+        raise OSError("disk full")
+
+    bench.journal.signed = fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="disk full"):
+        await executor.send([bench.plans.make()])
+    assert not bench.node.sent
+    assert executor.pending == 0
