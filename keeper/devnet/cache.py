@@ -38,7 +38,9 @@ def cached(name: str, key: str, build: Callable[[Path], None]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_dir():
             return target
-        building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        for abandoned in root.glob(f".{name}-{key}-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{name}-{key}-", dir=root))
         try:
             build(building)
             building.rename(target)

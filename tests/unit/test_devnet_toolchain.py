@@ -56,6 +56,14 @@ def test_a_failed_build_leaves_nothing_behind(cache) -> None:
     assert [path.name for path in cache.iterdir()] == ["thing-key.lock"]
 
 
+def test_what_a_killed_build_left_is_cleared(cache) -> None:
+    (cache / ".thing-key-dead").mkdir(parents=True)
+    (cache / ".thing-other-alive").mkdir()
+    cached("thing", "key", lambda folder: None)
+    names = {path.name for path in cache.iterdir()}
+    assert names == {"thing-key", "thing-key.lock", ".thing-other-alive"}
+
+
 def test_missing_node_is_one_line_with_a_hint(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
