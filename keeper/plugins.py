@@ -251,3 +251,13 @@ def _unknown(kind: str, name: str, known: set[str], where: str) -> ConfigError:
 def _said(error: BaseException) -> str:
     """Return an exception as one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def load_named(plugin: Plugin) -> str | None:
+    """Load a listed plug-in and return what is wrong with it, None when nothing is."""
+    groups = {"strategy": STRATEGIES, "protocol": PROTOCOLS, "venue": VENUES}
+    try:
+        _load(groups[plugin.kind], plugin.kind, plugin.name, plugin.package)
+    except ConfigError as error:
+        return str(error)
+    return None

@@ -167,3 +167,8 @@ def _private_key(where: str) -> ConfigError:
         f"{where}: this looks like a private key, and one is never taken in plain text",
         "`keeper wallet import` makes a keystore; then treat this key as exposed",
     )
+
+
+def expand(text: str, name: str, env: Mapping[str, str]) -> str:
+    """Return a single text with its references replaced, as a file's value would be."""
+    return str(_expanded(text, name, ("value",), Path(), env))

@@ -225,3 +225,8 @@ class Settings(Table):
     def kill_file(self) -> Path:
         """Return the file whose existence stops sending; a bare name stands in the home folder."""
         return self.journal.home / self.limits.kill_file
+
+    @property
+    def journal_file(self) -> Path:
+        """Return the journal's database."""
+        return self.journal.home / "journal.sqlite"

@@ -1,0 +1,5 @@
+"""Let `python -m keeper` be the command line."""
+
+from keeper.cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""The command line: groups of commands, and one place that turns errors into exit codes.
+
+Exit codes: 0 done, 1 a bug, 2 your input, 3 the environment is not ready, 4 nothing found,
+130 interrupted.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from keeper.cli import (
+    config,
+    contract,
+    doctor,
+    explain,
+    health,
+    history,
+    init,
+    plugins,
+    run,
+    scan,
+    status,
+    wallet,
+    watch,
+)
+from keeper.errors import ConfigError, InvariantError, KeeperError
+
+BUG, INPUT, NOT_READY, NOTHING_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
+
+app = typer.Typer(
+    name="keeper",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Follow every borrower, liquidate at a profit or not at all.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"keeper {version('keeper')}")
+        except PackageNotFoundError:
+            print("keeper, from a checkout")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours; so does NO_COLOR.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    if verbose and quiet:
+        raise ConfigError("--verbose and --quiet exclude each other", "give one")
+    if verbose or quiet:
+        os.environ["KEEPER_LOG__LEVEL"] = "debug" if verbose else "warning"
+    if no_color:
+        os.environ["NO_COLOR"] = "1"
+
+
+_START, _LOOK, _RUN, _EXTEND = "Start", "Look", "Run", "Extend and operate"
+app.command("init", rich_help_panel=_START)(init.init)
+app.command("doctor", rich_help_panel=_START)(doctor.doctor)
+app.add_typer(config.app, name="config", rich_help_panel=_START)
+app.add_typer(wallet.app, name="wallet", rich_help_panel=_START)
+app.add_typer(contract.app, name="contract", rich_help_panel=_START)
+app.command("scan", rich_help_panel=_LOOK)(scan.scan)
+app.command("explain", rich_help_panel=_LOOK)(explain.explain)
+app.command("history", rich_help_panel=_LOOK)(history.history)
+app.command("status", rich_help_panel=_LOOK)(status.status)
+app.command("watch", rich_help_panel=_LOOK)(watch.watch)
+app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("plugins", rich_help_panel=_EXTEND)(plugins.plugins)
+app.command("health", rich_help_panel=_EXTEND)(health.health)
+
+
+def main() -> None:
+    """Run the command line and exit with the code the outcome calls for."""
+    try:
+        code = app(standalone_mode=False)
+    except ConfigError as error:
+        sys.exit(_say(str(error), INPUT))
+    except typer.TyperException as error:
+        sys.exit(_say(error.format_message(), INPUT) if error.format_message() else INPUT)
+    except InvariantError:
+        raise
+    except KeeperError as error:
+        sys.exit(_say(str(error), NOT_READY))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int) -> int:
+    from keeper.log import redact_text
+
+    print(f"keeper: {redact_text(' '.join(message.split()))}", file=sys.stderr)
+    return code

@@ -1,0 +1,36 @@
+"""Options that many commands share, and the settings they add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from keeper.config import Loaded
+
+Configs = Annotated[
+    list[Path],
+    typer.Option(
+        "--config", "-c", help="Configuration file; repeatable, later wins.", default_factory=list
+    ),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one value: --set http.port=0.",
+        default_factory=list,
+    ),
+]
+ChainName = Annotated[str | None, typer.Option("--chain", help="One chain by its name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def settings_from(configs: list[Path], overrides: list[str]) -> Loaded:
+    """Load the settings a command line names; raise `ConfigError` for the first fault."""
+    from keeper.config import load
+
+    return load(configs, overrides)

@@ -1,0 +1,51 @@
+"""`keeper run`: follow, decide and, where both the file and the flag say so, send."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keeper.cli.options import Configs, Overrides, settings_from
+
+if TYPE_CHECKING:
+    from keeper.config import Loaded
+
+
+def run(
+    configs: Configs,
+    overrides: Overrides,
+    live: Annotated[
+        bool, typer.Option("--live", help='Send, if the file says mode = "live" too.')
+    ] = False,
+) -> None:
+    """Run the keeper: dry unless the file says `mode = "live"` and the flag `--live` is given."""
+    from keeper import log
+
+    loaded = settings_from(configs, overrides)
+    log.configure(loaded.settings.log.level, loaded.settings.log.format)
+    sends, why = resolve_live(loaded.settings.mode, flag=live)
+    if why:
+        print(why, file=sys.stderr)
+    raise typer.Exit(asyncio.run(_run(loaded, live=sends)))
+
+
+def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:
+    """Return whether to send, and the half that is missing when only one was given."""
+    if mode == "live" and flag:
+        return True, ""
+    if mode == "live":
+        return False, 'dry: the file says mode = "live", and --live is missing'
+    if flag:
+        return False, 'dry: --live is given, and mode = "live" is missing in the file'
+    return False, ""
+
+
+async def _run(loaded: Loaded, *, live: bool) -> int:
+    from keeper.app import run as run_app
+    from keeper.doctor import require
+
+    await require(loaded)
+    return await run_app(loaded.settings, live)

@@ -1,0 +1,6 @@
+"""Named checks of everything that must stand before the keeper runs."""
+
+from keeper.doctor.check import Check, State, refuse, worst
+from keeper.doctor.examination import examine, require
+
+__all__ = ["Check", "State", "examine", "refuse", "require", "worst"]

@@ -1,0 +1,131 @@
+"""Every check in order: the process first, then each chain from its endpoints upwards."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+from eth_utils.address import to_checksum_address
+
+from keeper.chain.endpoint import Endpoint
+from keeper.chain.reader import ChainReader
+from keeper.config import Chain, Loaded, Market, Venue
+from keeper.doctor import contract, node, process, wallet
+from keeper.doctor.check import Check, Finding, State, look, refuse
+from keeper.errors import ConfigError
+from keeper.plugins import load_protocol
+from keeper.types import Head
+
+
+async def examine(loaded: Loaded, *, chain: str | None = None) -> AsyncIterator[Check]:
+    """Yield every finding as it is made; a chain nobody answers for ends with its first failure."""
+    settings = loaded.settings
+    yield await look("", "config", partial(process.check_settings, loaded))
+    yield await look("", "strategies", partial(process.check_strategies, loaded))
+    yield await look("", "journal", partial(process.check_journal, settings))
+    yield await look("", "port", partial(process.check_port, settings.http))
+    for name, table in settings.chains.items():
+        if chain in {None, name}:
+            async for check in _examine_chain(loaded, name, table):
+                yield check
+
+
+async def require(loaded: Loaded, *, chain: str | None = None) -> list[Check]:
+    """Return the findings, or raise `ConfigError` for the first failure among them."""
+    checks = []
+    async for check in examine(loaded, chain=chain):
+        refuse([check])
+        checks.append(check)
+    return checks
+
+
+async def _examine_chain(loaded: Loaded, name: str, chain: Chain) -> AsyncIterator[Check]:
+    async with AsyncExitStack() as stack:
+        endpoints = await node.dial(chain, stack)
+        answers = await node.ask_all(endpoints)
+        found = await look(
+            name, "endpoints", _plain(lambda: node.judge_endpoints(answers, chain.chain_id))
+        )
+        yield found
+        reached = next(
+            (
+                (endpoint, answer.head)
+                for endpoint, answer in zip(endpoints, answers, strict=True)
+                if answer.head is not None
+            ),
+            None,
+        )
+        if found.state is State.FAIL or reached is None:
+            return
+        endpoint, head = reached
+        reader = ChainReader(endpoint, chain.multicall)
+        yield await look(
+            name, "head", _plain(lambda: node.judge_head(head, time.time(), chain.block_time))
+        )
+        yield await look(name, "eth_simulateV1", partial(node.check_simulation, endpoint))
+        multicall = await look(name, "multicall", partial(node.check_multicall, reader, chain))
+        yield multicall
+        if multicall.state is State.OK:
+            for market, entry in chain.markets.items():
+                yield await look(
+                    name, f"market {market}", partial(_check_market, reader, market, entry, head)
+                )
+        for venue, place in chain.venues.items():
+            yield await look(name, f"venue {venue}", partial(_check_venue, reader, place))
+        async for check in _examine_money(loaded, name, chain, endpoint, reader):
+            yield check
+
+
+async def _examine_money(
+    loaded: Loaded, name: str, chain: Chain, endpoint: Endpoint, reader: ChainReader
+) -> AsyncIterator[Check]:
+    live = loaded.settings.mode == "live"
+    needed = State.FAIL if live else State.WARN
+    if chain.contract is None:
+        hint = "`keeper contract deploy`, then set contract"
+        yield Check(name, "contract", needed, "no contract is configured", hint)
+    else:
+        yield await look(
+            name,
+            "contract",
+            partial(contract.check_code, reader, chain.contract, chain.wrapped_native),
+        )
+    if chain.wallet is None:
+        hint = "`keeper wallet new`, then add the wallet table"
+        yield Check(name, "wallet", needed, "no wallet is configured", hint)
+        return
+    try:
+        address = await wallet.open_wallet(chain.wallet)
+    except ConfigError as error:
+        yield Check(name, "wallet", State.FAIL, error.message, error.hint)
+        return
+    yield await look(name, "wallet", partial(wallet.check_keystore, chain.wallet, address))
+    yield await look(name, "account", partial(wallet.check_account, reader, address))
+    yield await look(
+        name, "funds", partial(wallet.check_funds, endpoint, address, loaded.settings.limits)
+    )
+    if chain.contract is not None:
+        yield await look(
+            name, "roles", partial(contract.check_roles, reader, chain.contract, address)
+        )
+
+
+async def _check_market(reader: ChainReader, name: str, market: Market, head: Head) -> Finding:
+    await load_protocol(market.protocol).discover(
+        reader, name, market.pool, head, market.first_block
+    )
+    return State.OK, f"{market.protocol} pool {to_checksum_address(market.pool)}", ""
+
+
+async def _check_venue(reader: ChainReader, venue: Venue) -> Finding:
+    shown = to_checksum_address(venue.factory)
+    if not await reader.code(venue.factory):
+        raise ConfigError(f"{venue.venue} factory {shown} has no code", "check the address")
+    return State.OK, f"{venue.venue} factory {shown}", ""
+
+
+def _plain(judge: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:
+    async def run() -> Finding:
+        return judge()
+
+    return run

@@ -1,0 +1,70 @@
+"""Checks of what stands on this machine: plug-ins, journal, port."""
+
+import errno
+import socket
+import tempfile
+
+from keeper.config import Http, Loaded, Settings
+from keeper.doctor.check import Finding, State
+from keeper.errors import ConfigError
+from keeper.journal.home import open_home
+from keeper.plugins import check_names, load_strategies
+
+
+async def check_settings(loaded: Loaded) -> Finding:
+    """Look at names that must be known and chains that have something to watch."""
+    settings = loaded.settings
+    check_names(settings, loaded.origins.blame)
+    if not settings.chains:
+        raise ConfigError("no chain is configured", "add [chains.NAME] or run `keeper init`")
+    for name, chain in settings.chains.items():
+        if not chain.markets:
+            raise ConfigError(f"chains.{name} has no market", f"add [chains.{name}.markets.NAME]")
+    files = {str(path) for path in loaded.files}
+    overrides = sum(each not in files for each in loaded.origins.names.values())
+    named = ", ".join(str(path) for path in loaded.files)
+    return State.OK, named + (f" and {overrides} overrides" if overrides else ""), ""
+
+
+async def check_strategies(loaded: Loaded) -> Finding:
+    """Load every configured strategy."""
+    strategies = load_strategies(loaded.settings, loaded.origins.blame)
+    return State.OK, ", ".join(each.name for each in strategies), ""
+
+
+async def check_journal(settings: Settings) -> Finding:
+    """Write a file where the journal goes."""
+    home = open_home(settings.journal.home)
+    try:
+        with tempfile.NamedTemporaryFile(dir=home, prefix=".doctor-"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {home}: {error.strerror}", "set journal.home or KEEPER_HOME"
+        ) from None
+    if settings.kill_file.exists():
+        return State.WARN, f"kill file {settings.kill_file} exists", "remove it to allow sending"
+    return State.OK, str(home), ""
+
+
+async def check_port(http: Http) -> Finding:
+    """Take the status server's port for a moment."""
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    with socket.socket(family) as taken:
+        # as the server does: a port in TIME_WAIT is free
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((http.host, http.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"port {http.port} on {http.host} is in use",
+                    "stop the other keeper, or set http.port (0 takes a free one)",
+                ) from None
+            raise ConfigError(
+                f"cannot listen on {http.host}:{http.port}: {error.strerror}", "check http.host"
+            ) from None
+    open_to_all = http.host not in {"127.0.0.1", "::1", "localhost"}
+    if open_to_all:
+        return State.WARN, f"{http.host}:{http.port} can be reached from outside", "is that meant?"
+    return State.OK, f"{http.host}:{http.port} is free", ""
