@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import rlp
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_hash.auto import keccak
+from hexbytes import HexBytes
 
 from keeper.errors import RpcError, TransientError
-from keeper.execution.settlement import Realised
-from keeper.types import Head, ItemOutcome, Log, Plan, Receipt, Signed, Skip
-from keeper.units import Wei, to_hex
-from tests.plans import GWEI, USDC, make_head
+from keeper.types import Head, Log, Plan, Receipt, Signed, Skip
+from keeper.units import Address, to_hex
+from tests.plans import CONTRACT, GWEI, USDC, make_head
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class FakeNode:
         self.refuse: Callable[[bytes], None] | None = None
         self.answering: Callable[[str, Sequence[Any]], Any] | None = None
         self.revert_data: bytes | None = None
+        self.liquidations = 1
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:
         """Serve one request."""
@@ -119,7 +120,7 @@ class FakeNode:
                 "blockHash": to_hex(self.head.hash),
                 "gasUsed": hex(gas_used),
                 "effectiveGasPrice": hex(2 * GWEI),
-                "logs": [],
+                "logs": [log_of(self.head, index) for index in range(self.liquidations)],
             }
         return self.head
 
@@ -133,7 +134,21 @@ class FakeNode:
 
 def nonce_of(raw: bytes) -> int:
     """Return a raw transaction's nonce."""
-    return int.from_bytes(rlp.decode(raw[1:])[1], "big")
+    transaction = TypedTransaction.from_bytes(HexBytes(raw))
+    return int(transaction.as_dict()["nonce"])
+
+
+def log_of(head: Head, index: int) -> dict[str, Any]:
+    """Return a log of the contract as a node sends it."""
+    return {
+        "address": to_hex(CONTRACT),
+        "topics": [],
+        "data": "0x",
+        "blockNumber": hex(head.number),
+        "blockHash": to_hex(head.hash),
+        "logIndex": hex(index),
+        "transactionHash": to_hex(head.hash),
+    }
 
 
 def header(head: Head) -> dict[str, Any]:
@@ -155,12 +170,20 @@ def no_answer(raw: bytes) -> None:
     raise TransientError("timed out")
 
 
-def realise(plan: Plan, logs: Sequence[Log]) -> Realised:
-    """Say that every liquidation brought 40.4 USDC."""
-    items = tuple(
-        ItemOutcome(quote.opportunity.position.borrower, True, 40_400_000) for quote in plan.quotes
-    )
-    return Realised({USDC.address: 40_400_000 * len(items)}, items, Wei(0), Wei(0))
+@dataclass(frozen=True, slots=True)
+class FakeRun:
+    """A run in which every item held."""
+
+    items: tuple[int, ...]
+    gains: dict[Address, int]
+    tip: int = 0
+    refill: int = 0
+
+
+def decode_runs(logs: Sequence[Log], contract: Address) -> list[FakeRun]:
+    """Read each log as one liquidation that brought 40.4 USDC."""
+    count = sum(log.address == contract for log in logs)
+    return [FakeRun(tuple(range(count)), {USDC.address: 40_400_000 * count})]
 
 
 @dataclass

@@ -55,6 +55,7 @@ class PairTerms:
     debt: Token = USDC
     maximum: int = 1_000 * 10**6
     bonus: Bps = Bps(10_500)
+    scaled_debt: int = 1_600 * 10**6
 
     def legal_down(self, repay: int) -> int:
         """Return what may be repaid."""

@@ -9,7 +9,7 @@ from keeper.execution.answer import REASONS, Answer
 from keeper.execution.flight import Flight, Flights, Key
 from keeper.execution.refusal import skips_for
 from keeper.execution.rehearsal import Rehearsal
-from keeper.execution.settlement import Realise
+from keeper.execution.settlement import DecodeRuns
 from keeper.execution.tracker import Observe, Tracker
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Clock, Journal, Rpc, Signer
@@ -38,7 +38,7 @@ class Executor:
         signer: Signer | None,
         journal: Journal,
         admission: Admission,
-        realise: Realise,
+        decode: DecodeRuns,
         explain: Callable[[bytes], str],
         canonical: Callable[[Head], bool],
         clock: Clock,
@@ -68,7 +68,7 @@ class Executor:
             self._flights,
             journal,
             admission,
-            realise,
+            decode,
             explain,
             observe,
             rebroadcast=live,

@@ -52,7 +52,7 @@ Repack = Callable[[Plan, Mapping[Address, str], View], Plan | None]
 class Prover(Generic[R]):
     """Simulate, drop what fails, and simulate again until the bytes that passed are the bytes sent.
 
-    `decode` raises ValueError for return data that is not the contract's.
+    `decode` and `settle` raise ValueError for return data that is not what the plan's run returns.
     """
 
     def __init__(
@@ -108,13 +108,15 @@ class Prover(Generic[R]):
             return None, skips_for([plan], Reason.SIMULATION_FAILED, why), False
         try:
             result = self._decode(simulation.returndata)
+            settled = self._settle(plan, simulation.gas_used, result)
         except ValueError as error:
             return None, skips_for([plan], Reason.SIMULATION_FAILED, str(error)), False
-        settled = self._settle(plan, simulation.gas_used, result)
         if settled.failed:
             skips = [*settled.skips, *_missing(plan, settled)]
             again = self._repack(plan, settled.failed, view)
-            return again and replace(again, prices=plan.prices), skips, False
+            if again is None:
+                return None, [*skips, *_left(plan, settled)], False
+            return replace(again, prices=plan.prices), [*skips, *again.skips], False
         if settled.plan is None:
             return None, list(settled.skips), False
         kept = _roomy(settled.plan, simulation)
@@ -133,6 +135,15 @@ def _same_transaction(before: Plan, after: Plan) -> bool:
         and before.gas_limit == after.gas_limit
         and before.fees == after.fees
     )
+
+
+def _left(plan: Plan, settled: Settled) -> list[Skip]:
+    """Return a skip for each borrower that held and alone is not worth a transaction."""
+    return [
+        skip_for(quote, Reason.UNPROFITABLE, "does not pay without those that failed")
+        for quote in plan.quotes
+        if quote.opportunity.position.borrower not in settled.failed
+    ]
 
 
 def _missing(plan: Plan, settled: Settled) -> list[Skip]:

@@ -1,8 +1,7 @@
 """A transaction's receipt as a noun, valued by the plan's own prices."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import gain_usd_down, native_usd_up
@@ -10,31 +9,74 @@ from keeper.types import Included, ItemOutcome, Log, Plan, Reverted
 from keeper.units import BPS, Address, Hash, Usd, Wei
 
 
-@dataclass(frozen=True, slots=True)
-class Realised:
-    """What a run did, from its event: gains per token after tip and refill, and each borrower."""
+class Ran(Protocol):
+    """The contract's own account of a run: indexes of items that held, gains after tip and refill."""
 
-    gains: Mapping[Address, int]
-    items: tuple[ItemOutcome, ...]
-    tip: Wei
-    refill: Wei
+    @property
+    def items(self) -> Sequence[int]:
+        """Return which items held, numbered as the plan's quotes."""
+        ...
+
+    @property
+    def gains(self) -> Mapping[Address, int]:
+        """Return what each listed token gained."""
+        ...
+
+    @property
+    def tip(self) -> int:
+        """Return the wei paid to the block's builder."""
+        ...
+
+    @property
+    def refill(self) -> int:
+        """Return the wei paid to the operator."""
+        ...
 
 
-Realise = Callable[[Plan, Sequence[Log]], Realised]
-"""Reads the contract's event out of a receipt's logs; raises ValueError when it is not there."""
+DecodeRuns = Callable[[Sequence[Log], Address], Sequence[Ran]]
+"""Reads the runs of a contract out of a receipt's logs."""
+
+
+def item_outcomes(plan: Plan, ran: Ran) -> tuple[ItemOutcome, ...]:
+    """Share each debt token's gain among the items that held, as planned, to the wei."""
+    held = set(ran.items)
+    planned = {
+        index: max(quote.proceeds - quote.repaid - quote.premium, 0)
+        for index, quote in enumerate(plan.quotes)
+        if index in held
+    }
+    shares: dict[int, int] = {}
+    for token in {plan.quotes[index].debt.address for index in planned}:
+        same = [index for index in planned if plan.quotes[index].debt.address == token]
+        gain = ran.gains.get(token, 0)
+        total = max(sum(planned[index] for index in same), 1)
+        shares.update((index, gain * planned[index] // total) for index in same)
+        shares[same[0]] += gain - sum(shares[index] for index in same)
+    return tuple(
+        ItemOutcome(
+            quote.opportunity.position.borrower,
+            index in held,
+            shares.get(index, 0),
+            "" if index in held else "it or its group failed on the chain",
+        )
+        for index, quote in enumerate(plan.quotes)
+    )
 
 
 def included(
-    plan: Plan, receipt: Mapping[str, Any], timestamp: int, realise: Realise
+    plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: DecodeRuns
 ) -> tuple[Included, Wei]:
     """Value a successful receipt, and return the refill; raises ValueError without a run's event.
 
     Tip and refill left the gains as native coin: both are revenue, the tip a cost beside the gas.
     """
-    realised = realise(plan, logs(receipt["logs"]))
-    gained, _ = gain_usd_down(plan, realised.gains)
-    tip = native_usd_up(plan, realised.tip)
-    refill = native_usd_up(plan, realised.refill)
+    runs = decode(logs(receipt["logs"]), plan.contract)
+    if len(runs) != 1:
+        raise ValueError(f"{len(runs)} runs in its logs")
+    ran = runs[0]
+    gained, _ = gain_usd_down(plan, ran.gains)
+    tip = native_usd_up(plan, ran.tip)
+    refill = native_usd_up(plan, ran.refill)
     gas = native_usd_up(plan, gas_paid(receipt))
     revenue = Usd(gained + tip + refill)
     outcome = Included(
@@ -45,14 +87,14 @@ def included(
         timestamp=timestamp,
         gas_used=quantity(receipt["gasUsed"]),
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
-        gains=dict(realised.gains),
-        items=realised.items,
+        gains=dict(ran.gains),
+        items=item_outcomes(plan, ran),
         revenue_usd=revenue,
         gas_cost_usd=gas,
         tip_usd=tip,
         net_usd=Usd(revenue - gas - tip),
     )
-    return outcome, realised.refill
+    return outcome, Wei(ran.refill)
 
 
 def reverted(plan: Plan, receipt: Mapping[str, Any], reason: str) -> Reverted:

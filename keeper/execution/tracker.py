@@ -9,7 +9,7 @@ from keeper.errors import InvariantError, TransientError
 from keeper.execution.answer import Answer
 from keeper.execution.autopsy import revert_reason
 from keeper.execution.flight import Flight, Flights
-from keeper.execution.settlement import Realise, error_bps, gas_paid, included, reverted
+from keeper.execution.settlement import DecodeRuns, error_bps, gas_paid, included, reverted
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Journal, Rpc
 from keeper.types import Dropped, Head, Included, Receipt, Replaced
@@ -35,7 +35,7 @@ class Tracker:
         flights: Flights,
         journal: Journal,
         admission: Admission,
-        realise: Realise,
+        decode: DecodeRuns,
         explain: Callable[[bytes], str],
         observe: Observe,
         *,
@@ -46,7 +46,7 @@ class Tracker:
         self._flights = flights
         self._journal = journal
         self._admission = admission
-        self._realise = realise
+        self._decode = decode
         self._explain = explain
         self._observe = observe
         self._rebroadcast = rebroadcast
@@ -88,7 +88,7 @@ class Tracker:
         refill = Wei(0)
         if quantity(answer["status"]) == 1:
             try:
-                receipt, refill = included(signed.plan, answer, timestamp, self._realise)
+                receipt, refill = included(signed.plan, answer, timestamp, self._decode)
             except ValueError as error:
                 raise InvariantError(
                     signed.plan.chain, f"{to_hex(signed.hash)} left no readable result: {error}"

@@ -29,6 +29,7 @@ class RecordedTerms:
     debt: Token
     maximum: int
     bonus: Bps
+    scaled_debt: int
     repay: int
     seizure: Seizure
 

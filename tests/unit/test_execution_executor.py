@@ -17,9 +17,9 @@ from tests.fake_node import (
     FakeClock,
     FakeJournal,
     FakeNode,
+    decode_runs,
     no_answer,
     nonce_of,
-    realise,
 )
 from tests.plans import OPERATOR_KEY, Plans, address, make_head
 
@@ -45,7 +45,7 @@ class Bench:
             KeySigner(OPERATOR_KEY),
             self.journal,
             self.admission,
-            realise,
+            decode_runs,
             lambda data: f"explained {data.hex()}",
             self.is_canonical,
             self.clock,
@@ -102,6 +102,7 @@ async def test_the_bytes_are_on_record_before_the_node_has_them(bench: Bench) ->
 async def test_an_included_plan_is_valued_by_its_own_prices(bench: Bench) -> None:
     executor = await bench.start()
     plan = bench.plans.make(address("one"), address("two"))
+    bench.node.liquidations = 2
     await executor.send([plan])
     assert executor.in_flight() == {quote.opportunity.key for quote in plan.quotes}
     (receipt,) = await executor.follow(bench.node.mine(gas_used=400_000))
@@ -401,7 +402,7 @@ async def test_a_failing_journal_stops_the_send(bench: Bench) -> None:
     async def fail(_: object) -> None:
         raise OSError("disk full")
 
-    bench.journal.signed = fail  # type: ignore[method-assign]
+    bench.journal.signed = fail  # type: ignore[assignment,method-assign]
     with pytest.raises(OSError, match="disk full"):
         await executor.send([bench.plans.make()])
     assert not bench.node.sent
