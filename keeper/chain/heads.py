@@ -87,7 +87,7 @@ class SocketHeads:
     """`newHeads` on a WebSocket of its own; the reader only appends."""
 
     def __init__(
-        self, url: str, alias: str, *, limit: int = 1024, open_timeout: float = 10.0
+        self, url: str, alias: str, *, limit: int = 1024, open_timeout: float = 5.0
     ) -> None:
         self._url = SecretUrl(url)
         self._alias = alias

@@ -215,7 +215,9 @@ class Listener(Generic[T]):
             await asyncio.gather(prefetching, return_exceptions=True)
 
     async def _offer(self, target: Announced, reading: Awaitable[T | Exception]) -> None:
-        self._tick = Tick(target.head, await reading, target.received_at)
+        prefetched = await reading
+        self._phase = Phase.LIVE
+        self._tick = Tick(target.head, prefetched, target.received_at)
         self._ever_offered = True
         self._offered.set()
 
