@@ -49,7 +49,15 @@ def record_terms(terms: Terms) -> RecordedTerms:
     """Keep what a pair allowed, at its largest legal repay."""
     repay = terms.legal_down(terms.maximum)
     seizure = terms.seize(repay) if repay else Seizure(0, 0, 0)
-    return RecordedTerms(terms.collateral, terms.debt, terms.maximum, terms.bonus, repay, seizure)
+    return RecordedTerms(
+        terms.collateral,
+        terms.debt,
+        terms.maximum,
+        terms.bonus,
+        terms.scaled_debt,
+        repay,
+        seizure,
+    )
 
 
 def dump(value: object) -> Any:
