@@ -10,7 +10,7 @@ from keeper.devnet.calls import calldata, salted_address
 from keeper.devnet.chain import Chain, Transaction
 from keeper.devnet.model import Market, Token
 from keeper.devnet.prices import read_prices, replaced_sources
-from keeper.devnet.reserves import EModeSpec
+from keeper.devnet.reserves import EMODES, SECOND_EMODES, EModeSpec
 
 OPEN = "open(address,(bytes32,uint8,(address,uint256)[],(address,uint256)[])[])"
 GAS_PER_LEG = 110_000
@@ -38,6 +38,36 @@ class CrowdSpec:
     size_usd: tuple[int, int]
     seed: int
     emode: EModeSpec | None = None
+
+
+def crowd_spec(
+    collateral: str | Sequence[str],
+    debt: str | Sequence[str],
+    health: float | tuple[float, float],
+    size_usd: int | tuple[int, int],
+    emode: int,
+    kind: str,
+    seed: int,
+) -> CrowdSpec:
+    """Return the spec of a crowd from the short forms that `Devnet.borrowers` takes."""
+    match kind:
+        case "plain":
+            pass
+        case "five":
+            collateral, debt = ("WETH", "wstETH", "WBTC"), ("USDC", "DAI")
+        case "emode":
+            collateral, debt, emode = "wstETH", "WETH", 1
+        case _:
+            raise ValueError(f"kind is plain, five or emode, was {kind}")
+    modes = {mode.id: mode for mode in (*EMODES, *SECOND_EMODES)}
+    return CrowdSpec(
+        (collateral,) if isinstance(collateral, str) else tuple(collateral),
+        (debt,) if isinstance(debt, str) else tuple(debt),
+        health if isinstance(health, tuple) else (health, health),
+        size_usd if isinstance(size_usd, tuple) else (size_usd, size_usd),
+        seed,
+        modes[emode] if emode else None,
+    )
 
 
 def plan_crowd(market: Market, prices: Mapping[str, int], n: int, spec: CrowdSpec) -> list[Opening]:

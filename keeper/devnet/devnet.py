@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,17 +9,15 @@ from typing import Any, Self
 from keeper.devnet.accounts import Cast, test_account
 from keeper.devnet.anvil import Anvil
 from keeper.devnet.arbitrage import EXACT_INPUT, put_arbitrage
-from keeper.devnet.artifacts import compile_aave, load_own
-from keeper.devnet.borrowers import CrowdSpec, open_crowd
+from keeper.devnet.artifacts import compile_aave
+from keeper.devnet.borrowers import crowd_spec, open_crowd
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import BLOCK_SECONDS, CALL_GAS, MAX_FEE, Chain, Mined, Transaction
-from keeper.devnet.deploy_aave import AaveDeployer
-from keeper.devnet.deploy_tokens import Listing, deploy_listings, fund_traders, mint
-from keeper.devnet.deploy_uniswap import create_pools
+from keeper.devnet.deploy_tokens import mint
+from keeper.devnet.markets import add_market
 from keeper.devnet.model import Account, Market, Pool, Token, Uniswap
-from keeper.devnet.prices import aggregator_code, put_prices, read_price, read_prices
+from keeper.devnet.prices import put_prices, read_price, read_prices, rotate_aggregator
 from keeper.devnet.reserves import (
-    EMODES,
     SECOND_EMODES,
     SECOND_POOLS,
     SECOND_RESERVES,
@@ -285,12 +282,7 @@ class Devnet:
 
     def rotate_aggregator(self, symbol: str, market: Market | None = None) -> bytes:
         """Put a new aggregator behind a reserve's proxy at the same price; return its address."""
-        where = market or self.market
-        token = where.tokens[symbol]
-        price = self.call(token.base, "latestAnswer()", returns=["int256"])
-        aggregator = self.deploy(aggregator_code(load_own(), symbol, price), where.owner)
-        self.send(where.owner, token.base, "setAggregator(address)", [aggregator])
-        return aggregator
+        return rotate_aggregator(self.chain, market or self.market, symbol)
 
     def borrowers(
         self,
@@ -313,21 +305,9 @@ class Devnet:
         wstETH against WETH in category 1.
         """
         where = market or self.market
-        if kind == "five":
-            collateral, debt = ("WETH", "wstETH", "WBTC"), ("USDC", "DAI")
-        elif kind == "emode":
-            collateral, debt, emode = "wstETH", "WETH", 1
-        elif kind != "plain":
-            raise ValueError(f"kind is plain, five or emode, was {kind}")
         self._crowds += 1
-        spec = CrowdSpec(
-            (collateral,) if isinstance(collateral, str) else tuple(collateral),
-            (debt,) if isinstance(debt, str) else tuple(debt),
-            health if isinstance(health, tuple) else (health, health),
-            size_usd if isinstance(size_usd, tuple) else (size_usd, size_usd),
-            seed if seed is not None else self._seed * 1_000_003 + self._crowds,
-            next((mode for mode in (*EMODES, *SECOND_EMODES) if mode.id == emode), None),
-        )
+        drawn = seed if seed is not None else self._seed * 1_000_003 + self._crowds
+        spec = crowd_spec(collateral, debt, health, size_usd, emode, kind, drawn)
         return open_crowd(self.chain, where, n, spec)
 
     def trade(
@@ -377,21 +357,18 @@ class Devnet:
         Symbols of the main market keep their token and price source; others get their own.
         The pools join `uniswap.pools`.
         """
-        own, tokens = load_own(), self.tokens
-        weth = tokens["WETH"].address
         contracts = compile_aave(self._modules, self._progress)
-        builder = AaveDeployer(self.chain, contracts, own, weth)
-        known = {
-            spec.symbol: Listing(spec, token.address, token.feed, token.base)
-            for spec in reserves
-            if (token := tokens.get(spec.symbol))
-        }
-        listings = deploy_listings(self.chain, Cast.DEPLOYER, own, weth, reserves, known)
-        market = builder.deploy(name, Cast.DEPLOYER, listings, emodes, flash_premium)
-        builder.fill(market, Cast.LENDER, Cast.ANCHOR, reserves)
-        added = create_pools(self.chain, self.uniswap, market, Cast.LENDER, weth, pools)
-        self.uniswap = replace(self.uniswap, pools=(*self.uniswap.pools, *added))
-        fund_traders(self.chain, market, self.uniswap)
+        market, self.uniswap = add_market(
+            self.chain,
+            contracts,
+            self.tokens,
+            self.uniswap,
+            name,
+            reserves,
+            emodes,
+            pools,
+            flash_premium,
+        )
         return market
 
     def _put_arbitrage(self, market: Market) -> int:

@@ -43,6 +43,15 @@ def put_prices(chain: Chain, market: Market, prices: Mapping[str, int]) -> None:
         chain.put(_update(chain, market, market.tokens[symbol], prices))
 
 
+def rotate_aggregator(chain: Chain, market: Market, symbol: str) -> bytes:
+    """Put a new aggregator behind a reserve's proxy at the same price; return its address."""
+    proxy = market.tokens[symbol].base
+    price = chain.call(proxy, "latestAnswer()", returns=["int256"])
+    aggregator = chain.deploy(market.owner, aggregator_code(load_own(), symbol, price))
+    chain.send(market.owner, proxy, "setAggregator(address)", [aggregator])
+    return aggregator
+
+
 @contextmanager
 def replaced_sources(chain: Chain, market: Market, prices: Mapping[str, int]) -> Iterator[None]:
     """Let the oracle read these prices from sources of their own while the body runs."""
