@@ -1,8 +1,10 @@
 """Signatures, addresses and crowds of the local chain, without a chain."""
 
+import random
+
 import pytest
 
-from keeper.devnet.borrowers import CrowdSpec, plan_crowd
+from keeper.devnet.borrowers import OPEN, CrowdSpec, opening_calldata, plan_crowd
 from keeper.devnet.calls import argument_types, calldata, contract_address, salted_address
 from keeper.devnet.model import Market, Token
 from keeper.devnet.solidity import Artifact
@@ -96,3 +98,14 @@ def test_planned_health_lies_in_the_range_asked_for() -> None:
         collateral, debt = weth * 2_500 / 1e18, usdc / 1e6
         assert 4_999 < collateral <= 50_000
         assert 1.0499 < collateral * 0.83 / debt < 1.2001
+
+
+def test_openings_packed_by_hand_equal_eth_abi() -> None:
+    rng = random.Random(11)
+
+    def legs() -> list[tuple[bytes, int]]:
+        return [(rng.randbytes(20), rng.getrandbits(200)) for _ in range(rng.randrange(5))]
+
+    for size in range(6):
+        batch = [(rng.randbytes(32), rng.randrange(3), legs(), legs()) for _ in range(size)]
+        assert opening_calldata(b"\x22" * 20, batch) == calldata(OPEN, [b"\x22" * 20, batch])
