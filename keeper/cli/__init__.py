@@ -9,6 +9,9 @@ import sys
 from typing import Annotated
 
 import typer
+from typer._click import Context, HelpFormatter
+from typer._click.exceptions import NoArgsIsHelpError
+from typer.core import TyperGroup
 
 from keeper.cli import (
     config,
@@ -27,13 +30,31 @@ from keeper.cli import (
 )
 from keeper.errors import ConfigError, InvariantError, KeeperError
 
-BUG, INPUT, NOT_READY, NOTHING_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
+INPUT, NOT_READY, INTERRUPTED = 2, 3, 130
+
+
+class Grouped(TyperGroup):
+    """Lists commands by what they are for, in plain text: rich would double the time of help."""
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write one section for each group of commands."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                panel = getattr(command, "rich_help_panel", None) or "Commands"
+                sections.setdefault(panel, []).append((name, command.get_short_help_str(90)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 app = typer.Typer(
     name="keeper",
+    cls=Grouped,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Follow every borrower, liquidate at a profit or not at all.",
 )
@@ -89,21 +110,32 @@ app.command("health", rich_help_panel=_EXTEND)(health.health)
 def main() -> None:
     """Run the command line and exit with the code the outcome calls for."""
     try:
-        code = app(standalone_mode=False)
+        code = _invoke()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of a pipe went away, as `head` does; nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _invoke() -> int:
+    try:
+        code = app(standalone_mode=False, prog_name="keeper")
     except ConfigError as error:
-        sys.exit(_say(str(error), INPUT))
+        return _say(str(error), INPUT)
+    except NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 0
     except typer.TyperException as error:
-        sys.exit(_say(error.format_message(), INPUT) if error.format_message() else INPUT)
+        return _say(error.format_message(), INPUT)
     except InvariantError:
         raise
     except KeeperError as error:
-        sys.exit(_say(str(error), NOT_READY))
+        return _say(str(error), NOT_READY)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
 
 
 def _say(message: str, code: int) -> int:

@@ -6,7 +6,9 @@ import typer
 
 from keeper.cli.options import AsJson, Configs, Overrides, settings_from
 
-app = typer.Typer(no_args_is_help=True, help="Check, show and describe the configuration.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Check, show and describe the configuration."
+)
 
 
 @app.command()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keeper.cli.options import AsJson, ChainName, Configs, Overrides, settings_from
+from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
 from keeper.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def deploy(
     )
     action = Action("deploy the liquidator", None, code)
     key = Owner(keystore, password_file, password_env)
-    asyncio.run(_carry_out(table, key, [action], as_json=as_json))
+    run_async(_carry_out(table, key, [action], as_json=as_json))
 
 
 @app.command()
@@ -67,7 +66,7 @@ def verify(
 ) -> None:
     """Compare the contract's code with the committed bytecode, and look at its roles."""
     table = _chain(configs, overrides, chain)
-    raise typer.Exit(asyncio.run(_verify(table, as_json=as_json)))
+    raise typer.Exit(run_async(_verify(table, as_json=as_json)))
 
 
 @app.command()
@@ -89,7 +88,7 @@ def allow(
     table = _chain(configs, overrides, chain)
     key = Owner(keystore, password_file, password_env)
     named = None if operator is None else _address(operator, "--operator")
-    asyncio.run(_allow(table, key, named, as_json=as_json))
+    run_async(_allow(table, key, named, as_json=as_json))
 
 
 @app.command()
@@ -111,7 +110,7 @@ def withdraw(
     table = _chain(configs, overrides, chain)
     target = ZERO_ADDRESS if token == NATIVE else _address(token, "TOKEN")
     key = Owner(keystore, password_file, password_env)
-    asyncio.run(_withdraw(table, key, target, amount, as_json=as_json))
+    run_async(_withdraw(table, key, target, amount, as_json=as_json))
 
 
 async def _verify(chain: Chain, *, as_json: bool) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import typer
 
-from keeper.cli.options import AsJson, ChainName, Configs, Overrides, settings_from
+from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
     from keeper.config import Loaded
@@ -22,7 +21,7 @@ def doctor(
     loaded = settings_from(configs, overrides)
     if chain is not None:
         chain_named(loaded.settings, chain)
-    raise typer.Exit(asyncio.run(examine_and_show(loaded, chain=chain, as_json=as_json)))
+    raise typer.Exit(run_async(examine_and_show(loaded, chain=chain, as_json=as_json)))
 
 
 async def examine_and_show(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keeper.cli.options import run_async
 from keeper.cli.template import Answers, render
 from keeper.errors import ConfigError
 
@@ -45,7 +45,7 @@ def init(
     )
     answers = Answers(
         chain=_answer(chain, "--chain", "Name of the chain", asks=asks, default="ethereum"),
-        chain_id=chain_id or asyncio.run(_chain_id(url)),
+        chain_id=chain_id or run_async(_chain_id(url)),
         endpoint=url,
         pool=_answer(pool, "--pool", "Pool address of the Aave v3 market", asks=asks),
         factory=_answer(factory, "--factory", "Uniswap V3 factory", asks=asks, default=""),
@@ -71,7 +71,7 @@ def init(
         draft.unlink(missing_ok=True)
     print(f"wrote {file}")
     if check:
-        raise typer.Exit(asyncio.run(examine_and_show(load([file]))))
+        raise typer.Exit(run_async(examine_and_show(load([file]))))
 
 
 def _answer(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from keeper.config import Loaded
+
+Result = TypeVar("Result")
 
 Configs = Annotated[
     list[Path],
     typer.Option(
-        "--config", "-c", help="Configuration file; repeatable, later wins.", default_factory=list
+        "--config",
+        "-c",
+        help="Configuration file; repeatable, later wins.",
+        default_factory=list,
+        show_default=False,
     ),
 ]
 Overrides = Annotated[
@@ -23,6 +31,7 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Override one value: --set http.port=0.",
         default_factory=list,
+        show_default=False,
     ),
 ]
 ChainName = Annotated[str | None, typer.Option("--chain", help="One chain by its name.")]
@@ -34,3 +43,10 @@ def settings_from(configs: list[Path], overrides: list[str]) -> Loaded:
     from keeper.config import load
 
     return load(configs, overrides)
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end."""
+    import asyncio
+
+    return asyncio.run(work)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,12 +26,18 @@ def address_of(url: str | None, configs: list[Path], overrides: list[str]) -> st
     from keeper.cli.options import settings_from
 
     http = settings_from(configs, overrides).settings.http
+    if http.port == 0:
+        raise ConfigError("http.port is 0, so any port may be the keeper's", "give --url")
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104
     return f"http://{host}:{http.port}"
 
 
 def fetch(base: str, page: str) -> tuple[int, Any]:
     """Return status code and JSON of a page; raise `TransientError` when nobody answers."""
+    import json
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(base + page, headers={"Accept": "application/json"})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keeper.cli.options import Configs, Overrides, settings_from
+from keeper.cli.options import Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
     from keeper.config import Loaded
@@ -29,7 +28,7 @@ def run(
     sends, why = resolve_live(loaded.settings.mode, flag=live)
     if why:
         print(why, file=sys.stderr)
-    raise typer.Exit(asyncio.run(_run(loaded, live=sends)))
+    raise typer.Exit(run_async(_run(loaded, live=sends)))
 
 
 def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:

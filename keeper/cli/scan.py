@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keeper.cli.options import AsJson, ChainName, Configs, Overrides, settings_from
+from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
     from keeper.app import ScanRow
@@ -36,7 +35,7 @@ def scan(
         health = Decimal(0)
     if not (health.is_finite() and 0 < health < 1000):
         raise ConfigError("--below must be a health factor", "--below 1.05")
-    rows = asyncio.run(_scan(loaded, name, health, limit))
+    rows = run_async(_scan(loaded, name, health, limit))
     if as_json:
         from dataclasses import asdict
 
@@ -63,5 +62,7 @@ def scan(
 
 async def _scan(loaded: Loaded, chain: str, below: Decimal, limit: int) -> list[ScanRow]:
     from keeper.app import scan as scan_app
+    from keeper.doctor import require_watching
 
+    await require_watching(loaded, chain)
     return await scan_app(loaded.settings, chain, int(below.scaleb(18)), limit)

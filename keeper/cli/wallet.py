@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -10,10 +9,14 @@ from typing import Annotated
 
 import typer
 
-from keeper.cli.options import AsJson, Configs, Overrides, settings_from
+from keeper.cli.options import AsJson, Configs, Overrides, run_async, settings_from
 from keeper.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Make, import and show the operator's keystore.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make, import and show the operator's keystore.",
+)
 
 PasswordFile = Annotated[
     Path | None, typer.Option("--password-file", help="File that holds the keystore's password.")
@@ -32,7 +35,7 @@ def new(file: Target, password_file: PasswordFile = None, password_env: Password
     from keeper.execution.keystore import create_keystore
 
     password = _new_password(password_file, password_env)
-    _show_address(asyncio.run(create_keystore(file, password)))
+    _show_address(run_async(create_keystore(file, password)))
 
 
 @app.command("import")
@@ -56,7 +59,7 @@ def import_(
     else:
         secret = _ask("private key: ") if sys.stdin.isatty() else sys.stdin.readline()
     password = _new_password(password_file, password_env)
-    _show_address(asyncio.run(import_keystore(file, secret, password)))
+    _show_address(run_async(import_keystore(file, secret, password)))
 
 
 @app.command()

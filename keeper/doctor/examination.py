@@ -30,16 +30,29 @@ async def examine(loaded: Loaded, *, chain: str | None = None) -> AsyncIterator[
                 yield check
 
 
-async def require(loaded: Loaded, *, chain: str | None = None) -> list[Check]:
+async def require(loaded: Loaded) -> list[Check]:
     """Return the findings, or raise `ConfigError` for the first failure among them."""
+    return await _all_well(examine(loaded))
+
+
+async def require_watching(loaded: Loaded, chain: str) -> list[Check]:
+    """Do the same for what reading one chain needs: no wallet, contract, journal or port."""
+    await process.check_settings(loaded)
+    table = loaded.settings.chains[chain]
+    return await _all_well(_examine_chain(loaded, chain, table, sends=False))
+
+
+async def _all_well(found: AsyncIterator[Check]) -> list[Check]:
     checks = []
-    async for check in examine(loaded, chain=chain):
+    async for check in found:
         refuse([check])
         checks.append(check)
     return checks
 
 
-async def _examine_chain(loaded: Loaded, name: str, chain: Chain) -> AsyncIterator[Check]:
+async def _examine_chain(
+    loaded: Loaded, name: str, chain: Chain, *, sends: bool = True
+) -> AsyncIterator[Check]:
     async with AsyncExitStack() as stack:
         endpoints = await node.dial(chain, stack)
         answers = await node.ask_all(endpoints)
@@ -72,8 +85,9 @@ async def _examine_chain(loaded: Loaded, name: str, chain: Chain) -> AsyncIterat
                 )
         for venue, place in chain.venues.items():
             yield await look(name, f"venue {venue}", partial(_check_venue, reader, place))
-        async for check in _examine_money(loaded, name, chain, endpoint, reader):
-            yield check
+        if sends:
+            async for check in _examine_money(loaded, name, chain, endpoint, reader):
+                yield check
 
 
 async def _examine_money(
