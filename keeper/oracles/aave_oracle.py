@@ -6,7 +6,7 @@ Events only tell which contracts to ask next.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from eth_hash.auto import keccak
 
@@ -23,8 +23,13 @@ def _topic(signature: str) -> bytes:
     return keccak(signature.encode())
 
 
+@cache
+def _selector(signature: str) -> bytes:
+    return keccak(signature.encode())[:4]
+
+
 def _read(target: Address, signature: str, *words: Address) -> Call:
-    data = keccak(signature.encode())[:4] + b"".join(word.rjust(32, b"\0") for word in words)
+    data = _selector(signature) + b"".join(word.rjust(32, b"\0") for word in words)
     return Call(target, data)
 
 

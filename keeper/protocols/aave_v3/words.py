@@ -1,6 +1,7 @@
 """ABI words by slicing: encode reads, decode answers and events."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from eth_hash.auto import keccak
 
@@ -14,9 +15,15 @@ def topic(signature: str) -> bytes:
     return keccak(signature.encode())
 
 
+@cache
+def selector(signature: str) -> bytes:
+    """Return the selector of a function."""
+    return keccak(signature.encode())[:4]
+
+
 def read(target: Address, signature: str, *words: int | bytes) -> Call:
     """Return a call of `name(types)` with static arguments; bytes are addresses."""
-    data = keccak(signature.encode())[:4] + b"".join(
+    data = selector(signature) + b"".join(
         word.to_bytes(32, "big") if isinstance(word, int) else word.rjust(32, b"\0")
         for word in words
     )
