@@ -248,6 +248,18 @@ async def test_a_lost_socket_is_replaced_and_reads_are_asked_again(clean: bool) 
         assert await endpoint.request("eth_chainId", []) == 2
 
 
+async def test_a_send_whose_socket_is_lost_is_not_repeated() -> None:
+    connections = []
+
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        connections.append(orjson.loads(await socket.receive_str())["method"])
+
+    async with socket_node(talk) as url, connect(url, "main") as endpoint:
+        with pytest.raises(TransientError, match="the socket was closed"):
+            await endpoint.request("eth_sendRawTransaction", ["0x00"])
+    assert connections == ["eth_sendRawTransaction"]
+
+
 async def test_a_socket_over_which_nothing_comes_is_replaced() -> None:
     async def talk(socket: web.WebSocketResponse, opened: int) -> None:
         request = orjson.loads(await socket.receive_str())
