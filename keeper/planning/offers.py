@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from keeper.planning.costs import Rate, Rates
-from keeper.planning.routing import KEPT, Ranked, Router, Sales
+from keeper.planning.routing import KEPT, Ranked, Route, Router, Sales
 from keeper.planning.rules import Choice
 from keeper.ports import Terms
 from keeper.types import Reason, Seizure, Skip
@@ -14,7 +14,7 @@ Lane = tuple[Address, Address, frozenset[str] | None]
 """Collateral, debt and the venues allowed: what decides a ranking of routes."""
 
 _HALVINGS = 20
-_PROBE = 8
+_PROBE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Lanes:
             largest[offer.lane] = max(largest.get(offer.lane, 0), offer.seizure.received)
         for lane, amount in largest.items():
             self._rank(lane, amount)
-        self._spot = {lane: self._spot_price(lane) for lane in largest}
+        self._spots: dict[Route, float] = {}
+        self._turns: dict[Route, dict[str, int]] = {}
 
     def pools(self) -> frozenset[Address]:
         """Return the pools on the best route of every lane."""
@@ -95,8 +96,26 @@ class Lanes:
         return bool(self._ranked[lane])
 
     def spot(self, lane: Lane) -> float:
-        """Return about the most one unit of collateral brings before anything is sold."""
-        return self._spot[lane]
+        """Return about the most one unit of collateral brings now."""
+        amount = max(self._amounts[lane] >> _PROBE, 1)
+        best = 0.0
+        for _, route in self._ranked[lane][:KEPT]:
+            if route not in self._spots:
+                self._spots[route] = self._sales.quote(route, amount) / amount
+            best = max(best, self._spots[route])
+        return best
+
+    def sold(self, route: Route) -> None:
+        """Forget what a sale along a route has changed."""
+        moved = {hop.pool for hop in route}
+        for known in [*self._spots, *self._turns]:
+            if any(hop.pool in moved for hop in known):
+                self._spots.pop(known, None)
+                self._turns.pop(known, None)
+
+    def turns(self, route: Route) -> dict[str, int]:
+        """Return the break-even amounts found on a route since a sale last touched it."""
+        return self._turns.setdefault(route, {})
 
     def close(self, pools: frozenset[Address], router: Router) -> None:
         """Leave out routes through pools that lend, and rank again where none is left."""
@@ -106,6 +125,10 @@ class Lanes:
             self._ranked[lane] = free
             if ranked and not free:
                 self._rank(lane, self._amounts[lane])
+
+    def first(self, lane: Lane) -> Route:
+        """Return the route that was best when last ranked."""
+        return self._ranked[lane][0].route
 
     def best(self, lane: Lane, amount: int) -> Ranked:
         """Return the best route for an amount now; its output is 0 when nothing can fill it."""
@@ -129,21 +152,13 @@ class Lanes:
             ranked = self._router.rank(self._sales, sold, bought, amount, venues)
             if ranked:
                 self._ranked[lane], self._amounts[lane] = ranked, amount
+                self._spots = {}
                 return
             if amount <= 1:
                 break
             amount //= 2
         self._ranked.setdefault(lane, [])
         self._amounts.setdefault(lane, 1)
-
-    def _spot_price(self, lane: Lane) -> float:
-        if not self._ranked[lane]:
-            return 0.0
-        amount = max(self._amounts[lane] >> _PROBE, 1)
-        return max(self._compare(lane, amount).out / amount, self._per_unit(lane))
-
-    def _per_unit(self, lane: Lane) -> float:
-        return self._ranked[lane][0].out / self._amounts[lane]
 
 
 def demands(offers: Iterable[Offer]) -> Mapping[Address, int]:

@@ -1,5 +1,6 @@
 """From chosen opportunities to quotes: best pair, best size, one after another on shared pools."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from keeper.planning.costs import Rates
@@ -10,12 +11,12 @@ from keeper.planning.grouping import cover_up, price_quote
 from keeper.planning.offers import Lanes, Offer, demands, find_offers, refuse
 from keeper.planning.routing import Route, Router, Sales
 from keeper.planning.rules import Choice, PlanRules
-from keeper.planning.sizing import Size, best_size
+from keeper.planning.sizing import Size, best_size, price_size
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import FlashSource, Quote, Reason, Skip, Step, View
 from keeper.units import Address, Usd
 
-_MARGIN = 1.01
+_MARGIN = 1.0005
 """How far a lane's spot price may lie under the truth when pairs are ruled out by it."""
 
 
@@ -44,18 +45,14 @@ class Sizing:
         offers = [offer for choice in choices for offer in self._offers(choice)]
         self._lanes = Lanes(self._router(), self._sales, offers)
         self._choose_sources(offers)
-        rivals: dict[tuple[str, Address], dict[int, list[tuple[float, Offer]]]] = {}
+        claims: dict[tuple[str, Address], dict[int, list[Offer]]] = {}
+        values: dict[tuple[str, Address], float] = {}
         for offer in offers:
-            claims = rivals.setdefault(offer.choice.opportunity.key, {})
-            claims.setdefault(id(offer.choice), []).append((self._bound(offer), offer))
-        for claims in rivals.values():
-            for bounded in claims.values():
-                bounded.sort(key=lambda pair: -pair[0])
-        order = sorted(
-            rivals.values(), key=lambda claims: -max(bounded[0][0] for bounded in claims.values())
-        )
-        for claims in order:
-            self._settle(list(claims.values()))
+            key = offer.choice.opportunity.key
+            claims.setdefault(key, {}).setdefault(id(offer.choice), []).append(offer)
+            values[key] = max(values.get(key, -math.inf), self._bound(offer))
+        for key in sorted(claims, key=lambda key: -values[key]):
+            self._settle(list(claims[key].values()))
 
     def _offers(self, choice: Choice) -> list[Offer]:
         found = find_offers(choice, self._rates)
@@ -86,19 +83,21 @@ class Sizing:
 
     def _bound(self, offer: Offer) -> float:
         """Return about the most dollars a pair can earn, from its lane's best price."""
+        if not self._lanes.is_open(offer.lane):
+            return -math.inf
         best = self._lanes.spot(offer.lane) * _MARGIN * offer.seizure.received
-        profit = best - offer.seizure.repaid
-        return float(offer.rate.usd_down(int(profit)))
+        return float(offer.rate.usd_down(int(best - offer.seizure.repaid)))
 
-    def _settle(self, claims: Sequence[Sequence[tuple[float, Offer]]]) -> None:
+    def _settle(self, claims: Sequence[Sequence[Offer]]) -> None:
         """Quote one position for every strategy that wants it; the best is sold, the others lose."""
-        found = [(bounded[0][1].choice, self._quote(bounded)) for bounded in claims]
+        found = [(offers[0].choice, self._quote(offers)) for offers in claims]
         quotes = [result for _, result in found if isinstance(result, Quote)]
         self.skips.extend(result for _, result in found if isinstance(result, Skip))
         if not quotes:
             return
         best = max(quotes, key=lambda quote: quote.net_usd)
         self._sales.apply(best.route, best.steps[0].seizure.received)
+        self._lanes.sold(best.route)
         self.quotes.append(best)
         name = best.opportunity.strategy
         self.skips.extend(
@@ -107,8 +106,11 @@ class Sizing:
             if isinstance(result, Quote) and result is not best
         )
 
-    def _quote(self, bounded: Sequence[tuple[float, Offer]]) -> Quote | Skip:
-        choice = bounded[0][1].choice
+    def _quote(self, offers: Sequence[Offer]) -> Quote | Skip:
+        choice = offers[0].choice
+        bounded = sorted(
+            ((self._bound(offer), offer) for offer in offers), key=lambda pair: -pair[0]
+        )
         best: Quote | None = None
         reason, detail = Reason.NO_ROUTE, "no pool connects collateral and debt"
         for bound, offer in bounded:
@@ -120,7 +122,7 @@ class Sizing:
             if source is None:
                 reason, detail = Reason.CAPITAL, f"nobody lends {offer.terms.debt.symbol}"
                 continue
-            size, route = self._size(offer, source)
+            size, route = self._size(offer, source, hopeless=bound < choice.limits.minimum_profit)
             if size is None:
                 reason = Reason.CAPITAL
                 detail = f"{source.available} {offer.terms.debt.symbol} can be borrowed"
@@ -134,10 +136,21 @@ class Sizing:
             return refuse(choice, Reason.UNPROFITABLE, explain_loss(best, self._rates.of(best)))
         return best
 
-    def _size(self, offer: Offer, source: FlashSource) -> tuple[Size | None, Route]:
+    def _size(
+        self, offer: Offer, source: FlashSource, *, hopeless: bool
+    ) -> tuple[Size | None, Route]:
         largest = offer.largest
         if largest > source.available:
             largest = source.available - source.available // 50_000
+        if hopeless:
+            # No size pays: the figures of the largest say why, without a search.
+            route = self._lanes.first(offer.lane)
+            legal = offer.terms.legal_down(largest)
+            if legal <= 0:
+                return None, route
+            return price_size(
+                offer.terms, legal, lambda amount: self._sales.quote(route, amount), source.fee_ppm
+            ), route
         first = self._lanes.best(offer.lane, offer.seizure.received)
         size = self._size_on(offer, largest, source, first.route)
         if size is None or size.seizure.received == offer.seizure.received:
@@ -157,7 +170,7 @@ class Sizing:
         def sell(amount: int) -> int:
             return self._sales.quote(route, amount)
 
-        return best_size(offer.terms, largest, sell, source.fee_ppm)
+        return best_size(offer.terms, largest, sell, source.fee_ppm, self._lanes.turns(route))
 
     def _draft(self, offer: Offer, source: FlashSource, size: Size, route: Route) -> Quote:
         step = Step(offer.terms, size.repay, size.seizure)

@@ -6,7 +6,7 @@ is driven to break-even by secant steps on the inverse root, inside a bracket.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
 from keeper.ports import Terms
@@ -41,11 +41,14 @@ def price_size(terms: Terms, repay: int, sell: Sell, fee_ppm: int) -> Size:
     return Size(repay, seizure, proceeds, profit)
 
 
-def best_size(terms: Terms, largest: int, sell: Sell, fee_ppm: int) -> Size | None:
+def best_size(
+    terms: Terms, largest: int, sell: Sell, fee_ppm: int, turns: MutableMapping[str, int]
+) -> Size | None:
     """Return the most profitable legal repay up to `largest`, or None when none is legal.
 
     It compares the break-even size, taken down to a legal one, with the largest legal one: a full
-    close may be legal where everything just below it is not.
+    close may be legal where everything just below it is not. `turns` remembers break-even amounts
+    of this curve by cost, to seven digits: near its top profit is flat.
     """
     upper = terms.legal_down(min(largest, terms.maximum))
     if upper <= 0:
@@ -54,9 +57,13 @@ def best_size(terms: Terms, largest: int, sell: Sell, fee_ppm: int) -> Size | No
     received, cost = best.seizure.received, best.seizure.repaid + premium_up(upper, fee_ppm)
     if received == 0:
         return best
-    sold = _break_even(sell, received, best.proceeds, cost / received)
+    key = f"{cost / received:.7g}"
+    sold = turns.get(key, received)
     if sold >= received:
-        return best
+        sold = _break_even(sell, received, best.proceeds, cost / received)
+        if sold >= received:
+            return best
+        turns[key] = sold
     repay = terms.legal_down(sold * upper // received)
     if repay <= 0:
         return best

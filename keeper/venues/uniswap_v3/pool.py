@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keeper.units import Address
-from keeper.venues.uniswap_v3.swap_math import step_down, step_up
+from keeper.venues.uniswap_v3.swap_math import PIPS, price_down, step_down, step_up
 from keeper.venues.uniswap_v3.tick_math import (
     MAX_SQRT_RATIO,
     MAX_TICK,
@@ -102,8 +102,15 @@ class Pool:
                 number = order[position]
             following = max(number * spacing, MIN_TICK)
             aim = sqrt_ratio_at_tick(following)
+            target = max(aim, limit)
             start = price
-            price, spent, got = step_down(price, max(aim, limit), liquidity, left, fee)
+            if liquidity:
+                reached = price_down(price, liquidity, left * (PIPS - fee) // PIPS)
+                # Input that does not reach the target is less than what reaching it takes.
+                if reached > target:
+                    out += liquidity * (price - reached) >> 96
+                    return Filled(out, 0, reached, tick if reached == price else None, liquidity)
+            price, spent, got = step_down(price, target, liquidity, left, fee)
             left -= spent
             out += got
             if price == aim:
@@ -130,8 +137,14 @@ class Pool:
                 number = order[position]
             following = min(number * spacing, MAX_TICK)
             aim = sqrt_ratio_at_tick(following)
+            target = min(aim, limit)
             start = price
-            price, spent, got = step_up(price, min(aim, limit), liquidity, left, fee)
+            if liquidity:
+                reached = price + ((left * (PIPS - fee) // PIPS) << 96) // liquidity
+                if reached < target:
+                    out += (liquidity << 96) * (reached - price) // reached // price
+                    return Filled(out, 0, reached, tick if reached == price else None, liquidity)
+            price, spent, got = step_up(price, target, liquidity, left, fee)
             left -= spent
             out += got
             if price == aim:

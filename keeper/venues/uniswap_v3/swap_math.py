@@ -2,7 +2,7 @@
 
 from keeper.units import MAX_UINT256, mul_div_up
 
-_PIPS = 1_000_000
+PIPS = 1_000_000
 
 
 def amount0_up(low: int, high: int, liquidity: int) -> int:
@@ -25,14 +25,17 @@ def amount1_down(low: int, high: int, liquidity: int) -> int:
     return liquidity * (high - low) >> 96
 
 
-def _price_after_token0_up(price: int, liquidity: int, amount: int) -> int:
-    # SqrtPriceMath.sol: getNextSqrtPriceFromAmount0RoundingUp, add = true
+def price_down(price: int, liquidity: int, amount: int) -> int:
+    """Return the price after adding token0, rounded up.
+
+    Source: SqrtPriceMath.sol: getNextSqrtPriceFromAmount0RoundingUp, add = true.
+    """
     if amount == 0:
         return price
     shifted = liquidity << 96
     product = amount * price
     if product + shifted <= MAX_UINT256:
-        return mul_div_up(shifted, price, shifted + product)
+        return -(-shifted * price // (shifted + product))
     return -(shifted // -(shifted // price + amount))
 
 
@@ -43,15 +46,15 @@ def step_down(
 
     Source: SwapMath.sol: computeSwapStep, exact input, zero for one.
     """
-    less_fee = remaining * (_PIPS - fee) // _PIPS
+    less_fee = remaining * (PIPS - fee) // PIPS
     amount_in = amount0_up(target, price, liquidity)
     if less_fee >= amount_in:
-        spent = amount_in + mul_div_up(amount_in, fee, _PIPS - fee)
+        spent = amount_in + mul_div_up(amount_in, fee, PIPS - fee)
         return target, spent, amount1_down(target, price, liquidity)
-    reached = _price_after_token0_up(price, liquidity, less_fee)
+    reached = price_down(price, liquidity, less_fee)
     out = amount1_down(reached, price, liquidity)
     if reached == target:
-        return reached, amount_in + mul_div_up(amount_in, fee, _PIPS - fee), out
+        return reached, amount_in + mul_div_up(amount_in, fee, PIPS - fee), out
     return reached, remaining, out
 
 
@@ -62,14 +65,14 @@ def step_up(
 
     Source: SwapMath.sol: computeSwapStep, exact input, one for zero.
     """
-    less_fee = remaining * (_PIPS - fee) // _PIPS
+    less_fee = remaining * (PIPS - fee) // PIPS
     amount_in = amount1_up(price, target, liquidity)
     if less_fee >= amount_in:
-        spent = amount_in + mul_div_up(amount_in, fee, _PIPS - fee)
+        spent = amount_in + mul_div_up(amount_in, fee, PIPS - fee)
         return target, spent, amount0_down(price, target, liquidity)
     # SqrtPriceMath.sol: getNextSqrtPriceFromAmount1RoundingDown, add = true
     reached = price + (less_fee << 96) // liquidity
     out = amount0_down(price, reached, liquidity)
     if reached == target:
-        return reached, amount_in + mul_div_up(amount_in, fee, _PIPS - fee), out
+        return reached, amount_in + mul_div_up(amount_in, fee, PIPS - fee), out
     return reached, remaining, out
