@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keeper.book.market import MarketBook
 from keeper.errors import InvariantError
@@ -82,6 +82,10 @@ class Book:
         self._blocks.clear()
         self._blocks.append(Block(head, ()))
 
+    def holds(self, head: Head) -> bool:
+        """Say whether a head is among the folded blocks, so not reorged out as far as is known."""
+        return any(block.head.hash == head.hash for block in reversed(self._blocks))
+
     def watch(self) -> Watch:
         """Return the union of what all sources watch now."""
         watches = tuple(source.watch() for source in self._sources)
@@ -105,7 +109,8 @@ class Book:
             raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
         self.watch()
         undos: list[Undo] = []
-        for log in logs:
+        for bare in logs:
+            log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
             for source in self._by_address.get(log.address, ()):
                 undo = source.fold(log)
                 if undo is not None:

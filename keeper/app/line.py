@@ -1,0 +1,279 @@
+"""Put one chain together: every object of the line, each with its dependencies."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+from eth_utils.address import to_checksum_address
+
+from keeper.app.clock import SystemClock
+from keeper.app.watched import Watched, watch_chain
+from keeper.book.book import Book
+from keeper.chain.endpoint import Endpoint, connect
+from keeper.chain.heads import head_feed
+from keeper.chain.listener import Count, Listener
+from keeper.chain.parse import quantity
+from keeper.chain.reader import ChainReader
+from keeper.config import Chain, Settings
+from keeper.engine import Engine, Fetched, Prove, read_prices
+from keeper.errors import ConfigError, PluginError
+from keeper.execution.executor import Executor
+from keeper.execution.keystore import open_keystore, read_password
+from keeper.execution.prove import Prover
+from keeper.execution.simulate import Simulator
+from keeper.journal.read import JournalReader
+from keeper.journal.sqlite import DAY, SqliteJournal
+from keeper.metrics import Metrics
+from keeper.observers.lines import tell_log
+from keeper.observers.meter import meter
+from keeper.observers.observation import Event, Observation
+from keeper.observers.record import record
+from keeper.observers.status import ChainStatus
+from keeper.planning.decoding import decode_receipt_logs, decode_run
+from keeper.planning.planner import Planner
+from keeper.planning.reasons import explain_reason
+from keeper.planning.rules import PlanRules
+from keeper.plugins import NamedStrategy
+from keeper.ports import LendingProtocol, Signer
+from keeper.risk import Limits, Risk
+from keeper.strategist import Seat, Strategist
+from keeper.types import Head, Plan, Skip, View
+from keeper.units import ZERO_ADDRESS, Address, Wei
+
+log = structlog.get_logger(__name__)
+
+
+DEADLINE_MS = 200
+"""Milliseconds all strategies together have for one head."""
+LIVENESS_BLOCKS = 3
+"""Block times without a head after which the connection is doubted."""
+
+
+class Unproven:
+    """Pass plans on as estimated: without contract and wallet there is nothing to simulate."""
+
+    async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
+        """Return the plans as they are."""
+        del view
+        return list(plans), []
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the chains of one process share."""
+
+    settings: Settings
+    live: bool
+    journal: SqliteJournal
+    journal_path: Path
+    metrics: Metrics
+    clock: SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One chain, put together and standing at a head."""
+
+    name: str
+    endpoint: Endpoint
+    book: Book
+    listener: Listener[Fetched]
+    strategist: Strategist
+    executor: Executor
+    engine: Engine
+    observation: Observation
+    status: ChainStatus
+
+
+async def open_line(
+    process: Process,
+    name: str,
+    chain: Chain,
+    strategies: Sequence[NamedStrategy],
+    stack: AsyncExitStack,
+) -> Line:
+    """Put one chain together: connect, load the state at one head, recover what was pending."""
+    metrics, clock, live = process.metrics, process.clock, process.live
+    entry = chain.endpoints[0]
+    endpoint = await stack.enter_async_context(
+        connect(entry.url.get_secret_value(), entry.alias, observe=metrics.rpc)
+    )
+    await require_chain_id(endpoint, name, chain.chain_id)
+    reader = ChainReader(endpoint, chain.multicall)
+    watched = await watch_chain(reader, name, chain)
+    book = Book(name, list(watched.markets.values()), list(watched.venues.values()), watched.native)
+    book.stand_at(watched.head)
+    observation = Observation(partial(metrics.reports_dropped, name))
+
+    def tell(event: str, fields: Mapping[str, object]) -> None:
+        observation.tell(Event(name, event, fields))
+
+    signer = await open_signer(chain)
+    risk = Risk(name, _limits(process.settings), clock)
+    pending = [signed.plan for signed in await process.journal.pending()]
+    risk.restore(JournalReader(process.journal_path).spent(clock.time() - DAY), pending)
+    executor = Executor(
+        name,
+        chain.chain_id,
+        endpoint,
+        signer,
+        process.journal,
+        risk,
+        decode_receipt_logs,
+        explain_reason,
+        book.holds,
+        clock,
+        tell,
+        live=live,
+    )
+    await executor.start()
+    planner = make_planner(name, chain, watched)
+    listener = Listener(
+        name,
+        endpoint,
+        head_feed(
+            entry.url.get_secret_value(), entry.alias, endpoint, poll_interval=chain.poll_seconds
+        ),
+        book,
+        partial(read_prices, book, reader),
+        liveness=float(LIVENESS_BLOCKS * chain.block_time),
+        count=partial(_count, metrics, name),
+    )
+
+    def on_fault(error: PluginError) -> None:
+        metrics.plugin_error(error.plugin)
+        log.error("strategy.disabled", chain=name, strategy=error.plugin, error=str(error))
+
+    def on_unread(head: Head, error: Exception) -> None:
+        log.warning("head.undecided", chain=name, head=head.number, error=str(error))
+
+    strategist = Strategist(seats(strategies, name, watched.markets), on_fault)
+    engine = Engine(
+        listener,
+        reader,
+        book,
+        strategist,
+        planner,
+        make_prover(endpoint, planner, signer, chain.contract),
+        executor,
+        clock,
+        chain.block_time,
+        DEADLINE_MS,
+        observation.tell,
+        on_unread,
+    )
+    status = ChainStatus(
+        name,
+        "live" if live else "dry",
+        book,
+        executor,
+        risk,
+        clock,
+        chain.block_time,
+        entry.alias,
+        None if signer is None else to_checksum_address(signer.address),
+    )
+
+    def fuel() -> None:
+        metrics.wallet(name, executor.balance or Wei(0), executor.pending)
+        for breaker, is_open in risk.breakers().items():
+            metrics.breaker(name, breaker, is_open=is_open)
+
+    observation.add(status.observe)
+    observation.add(meter(metrics, name, book.markets, fuel))
+    observation.add(record(process.journal))
+    observation.add(tell_log(name))
+    return Line(name, endpoint, book, listener, strategist, executor, engine, observation, status)
+
+
+async def require_chain_id(endpoint: Endpoint, name: str, chain_id: int) -> None:
+    """Raise `ConfigError` when an endpoint serves another chain than the one configured."""
+    served = quantity(await endpoint.request("eth_chainId", []))
+    if served != chain_id:
+        raise ConfigError(
+            f"endpoint {endpoint.alias} serves chain {served}, not {chain_id}",
+            f"set chains.{name}.chain_id or another endpoint",
+        )
+
+
+async def open_signer(chain: Chain) -> Signer | None:
+    """Decrypt the wallet's keystore; None when no wallet is configured."""
+    if chain.wallet is None:
+        return None
+    wallet = chain.wallet
+    password = read_password(wallet.password_file, wallet.password_env, os.environ)
+    return await open_keystore(wallet.keystore, password)
+
+
+def seats(
+    strategies: Sequence[NamedStrategy], chain: str, markets: Mapping[str, LendingProtocol]
+) -> list[Seat]:
+    """Return the strategies of one chain with the markets each may see."""
+    return [
+        Seat(
+            named.name,
+            named.strategy,
+            None
+            if named.protocols is None
+            else frozenset(
+                m for m, market in markets.items() if market.protocol in named.protocols
+            ),
+        )
+        for named in strategies
+        if named.chains is None or chain in named.chains
+    ]
+
+
+def make_planner(name: str, chain: Chain, watched: Watched) -> Planner:
+    """Return the planner of one chain."""
+    hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
+    rules = PlanRules(
+        chain=name,
+        contract=chain.contract or ZERO_ADDRESS,
+        priority_fee=chain.fees.priority_fee,
+        gas_cap=chain.fees.gas_cap,
+        hubs=hubs or None,
+    )
+    return Planner(rules, watched.venues, watched.markets, new_plan_id)
+
+
+def make_prover(
+    endpoint: Endpoint, planner: Planner, signer: Signer | None, contract: Address | None
+) -> Prove:
+    """Return what simulates plans; without contract and wallet estimates have to do."""
+    if signer is None or contract is None:
+        return Unproven()
+    simulator = Simulator(endpoint, signer.address)
+    return Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
+
+
+def new_plan_id() -> str:
+    """Return a name for a plan that sorts by time: milliseconds, then chance, in hex."""
+    return f"{int(time.time() * 1000):011x}{os.urandom(5).hex()}"
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        gas_per_transaction=limits.gas_wei_per_transaction,
+        gas_per_day=limits.gas_wei_per_day,
+        minimum_profit=limits.minimum_profit,
+        largest_repay=limits.largest_repay,
+        kill_file=settings.kill_file,
+        reverts=limits.stop_after_reverts,
+    )
+
+
+def _count(metrics: Metrics, chain: str, what: Count, number: int) -> None:
+    match what:
+        case Count.REORGS:
+            metrics.reorg(chain, number)
+        case Count.RECONNECTS:
+            metrics.reconnect(chain)
+        case Count.BACKFILLED_BLOCKS:
+            metrics.backfilled(chain, number)

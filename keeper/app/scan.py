@@ -1,0 +1,121 @@
+"""The riskiest positions of one chain right now, and what liquidating them would bring."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from eth_utils.address import to_checksum_address
+
+from keeper.app.line import make_planner, require_chain_id, seats
+from keeper.app.watched import watch_chain
+from keeper.book.book import Book
+from keeper.chain.endpoint import connect
+from keeper.chain.reader import ChainReader
+from keeper.config import Settings
+from keeper.engine import read_prices
+from keeper.errors import PluginError
+from keeper.plugins import load_strategies
+from keeper.strategist import Strategist
+from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Skip
+from keeper.units import BPS, WAD, Address, Usd, Wad
+
+PATIENCE_MS = 10_000
+"""Milliseconds strategies have here: nothing is racing."""
+Key = tuple[str, Address]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRow:
+    """One position; `net_usd` is None when it would not be liquidated, for the reason in `why`."""
+
+    health: Wad
+    market: str
+    protocol: str
+    borrower: str
+    debt: str
+    collateral: str
+    net_usd: Usd | None
+    why: str
+
+
+async def scan(settings: Settings, chain: str, below: int, limit: int) -> list[ScanRow]:
+    """Return positions with health under `below` (wad), worst first, priced but never sent."""
+    table = settings.chains[chain]
+    entry = table.endpoints[0]
+    async with AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(
+            connect(entry.url.get_secret_value(), entry.alias)
+        )
+        await require_chain_id(endpoint, chain, table.chain_id)
+        reader = ChainReader(endpoint, table.multicall)
+        watched = await watch_chain(reader, chain, table)
+        venues, markets = list(watched.venues.values()), list(watched.markets.values())
+        book = Book(chain, markets, venues, watched.native)
+        book.stand_at(watched.head)
+        reads, results = await read_prices(book, reader, watched.head)
+        book.observe(reads, results, watched.head)
+        next_block = watched.head.next_block(table.block_time)
+        view, skips = book.view(next_block, PATIENCE_MS)
+        strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
+        stack.callback(strategist.close)
+        choices, unchosen = await strategist.select(view)
+        quotes, unquoted = make_planner(chain, table, watched).quote(view, choices)
+        nets = {quote.opportunity.key: quote.net_usd for quote in quotes}
+        why = _reasons([*skips, *unchosen, *unquoted])
+        found = book.positions(next_block, below / WAD, limit)
+        return [_row(position, view.prices[position.market], nets, why) for position in found]
+
+
+def _raise(error: PluginError) -> None:
+    raise error
+
+
+def _reasons(skips: Sequence[Skip]) -> dict[Key, str]:
+    return {
+        (skip.market, skip.borrower): f"{skip.reason}: {skip.detail}" for skip in reversed(skips)
+    }
+
+
+def _row(position: Position, prices: Prices, nets: dict[Key, Usd], why: dict[Key, str]) -> ScanRow:
+    net = nets.get(position.key)
+    reason = "" if net is not None else why.get(position.key, "")
+    if position.health >= WAD:
+        reason = _distance(position, prices)
+    return ScanRow(
+        health=position.health,
+        market=position.market,
+        protocol=position.protocol,
+        borrower=to_checksum_address(position.borrower),
+        debt=_largest(position.debt),
+        collateral=_largest(position.collateral),
+        net_usd=net,
+        why=reason,
+    )
+
+
+def _largest(legs: Sequence[CollateralLeg | DebtLeg]) -> str:
+    """Return the largest leg as text, and how many others there are."""
+    if not legs:
+        return "–"
+    leg = max(legs, key=lambda each: each.value)
+    amount = leg.amount / 10**leg.token.decimals
+    more = f" +{len(legs) - 1}" if len(legs) > 1 else ""
+    return (
+        f"{amount:,.4g} {leg.token.symbol}{more}"
+        if amount < 1
+        else (f"{amount:,.2f} {leg.token.symbol}{more}")
+    )
+
+
+def _distance(position: Position, prices: Prices) -> str:
+    """Say at which price of its largest collateral a position falls, the others standing still."""
+    leg = max(position.collateral, key=lambda each: each.value, default=None)
+    price = None if leg is None else prices.get(leg.token.address)
+    if leg is None or price is None:
+        return "healthy"
+    weighted = sum(each.value * each.threshold for each in position.collateral)
+    spare = weighted - position.debt_value * BPS
+    fall = spare / (leg.value * leg.threshold)
+    if fall >= 1:
+        return f"healthy, whatever {leg.token.symbol} does"
+    return f"healthy until {leg.token.symbol} ≤ {price * (1 - fall) / prices.unit:,.2f}"

@@ -1,0 +1,202 @@
+"""The line, run once per head: each statement takes a noun to the next."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from keeper.book.book import Book, Reads
+from keeper.chain.listener import Listener, Tick
+from keeper.errors import TransientError
+from keeper.execution.executor import Executor
+from keeper.planning.planner import Planner
+from keeper.ports import Clock, Reader
+from keeper.strategist import Choice, Strategist
+from keeper.types import Bid, CallResult, Head, Plan, Quote, Reason, Receipt, Skip, View
+from keeper.units import Address
+
+Fetched = tuple[Reads, list[CallResult]]
+"""A head's reads and their answers, fetched beside its logs."""
+
+HELD_BACK = {
+    Reason.IN_FLIGHT: "a transaction on its way liquidates it",
+    Reason.COOLDOWN: "told of a few heads ago; dry mode does not repeat itself",
+}
+
+
+class Prove(Protocol):
+    """Takes plans to proven plans, simulated byte for byte, and skips for what failed."""
+
+    async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
+        """Return the plans that hold and why the rest does not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one head came to, for the observers: journal, metrics, logs, status."""
+
+    view: View
+    choices: Sequence[Choice] = ()
+    quotes: Sequence[Quote] = ()
+    bids: Sequence[tuple[Quote, Bid]] = ()
+    plans: Sequence[Plan] = ()
+    sent: Sequence[Plan] = ()
+    skips: Sequence[Skip] = ()
+    receipts: Sequence[Receipt] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    head_to_send: float | None = None
+
+
+class Engine:
+    """Drive one chain: take the latest folded head, decide, send, and tell the observers."""
+
+    def __init__(
+        self,
+        listener: Listener[Fetched],
+        reader: Reader,
+        book: Book,
+        strategist: Strategist,
+        planner: Planner,
+        prover: Prove,
+        executor: Executor,
+        clock: Clock,
+        block_time: int,
+        deadline_ms: int,
+        tell: Callable[[Report], None],
+        on_unread: Callable[[Head, Exception], None],
+    ) -> None:
+        self._listener = listener
+        self._reader = reader
+        self._book = book
+        self._strategist = strategist
+        self._planner = planner
+        self._prover = prover
+        self._executor = executor
+        self._clock = clock
+        self._block_time = block_time
+        self._deadline_ms = deadline_ms
+        self._tell = tell
+        self._on_unread = on_unread
+
+    async def run(self) -> None:
+        """Decide on every latest head until cancelled; heads may be skipped, folding may not."""
+        while True:
+            tick = await self._listener.next()
+            try:
+                await self.tick(tick)
+            except TransientError as error:
+                self._on_unread(tick.head, error)
+
+    async def tick(self, tick: Tick[Fetched]) -> None:
+        """Take one head from view to receipt."""
+        stages = Stopwatch(self._clock)
+        seen = await self._look(tick)
+        if seen is None:
+            return
+        whole, unjudged = seen
+        receipts = await self._executor.follow(tick.head)
+        view, held = hold_back(
+            whole,
+            {
+                **dict.fromkeys(self._executor.cooling(tick.head), Reason.COOLDOWN),
+                **dict.fromkeys(self._executor.in_flight(), Reason.IN_FLIGHT),
+            },
+        )
+        stages.lap("view")
+        choices, unchosen = await self._strategist.select(view)
+        stages.lap("select")
+        quotes, unquoted = self._planner.quote(view, choices)
+        stages.lap("quote")
+        bids, unbid = await self._strategist.bid(quotes, view)
+        stages.lap("bid")
+        plans, unpacked = self._planner.pack(view, bids)
+        stages.lap("plan")
+        proven, unproven = await self._prover.prove(plans, view)
+        stages.lap("simulate")
+        sent, unsent = await self._executor.send(proven)
+        stages.lap("send")
+        self._tell(
+            Report(
+                view=whole,
+                choices=choices,
+                quotes=quotes,
+                bids=bids,
+                plans=plans,
+                sent=sent,
+                skips=[
+                    *unjudged,
+                    *held,
+                    *unchosen,
+                    *unquoted,
+                    *unbid,
+                    *unpacked,
+                    *unproven,
+                    *unsent,
+                ],
+                receipts=receipts,
+                stages=stages.laps,
+                head_to_send=self._clock.monotonic() - tick.received_at if sent else None,
+            )
+        )
+
+    async def _look(self, tick: Tick[Fetched]) -> tuple[View, list[Skip]] | None:
+        """Judge the book at the tick's head; None when the reads failed or the head was overtaken.
+
+        Nothing is awaited between the tick and the view unless the head's logs changed what to
+        read, so the book still stands at that head.
+        """
+        if isinstance(tick.prefetched, Exception):
+            self._on_unread(tick.head, tick.prefetched)
+            return None
+        reads, results = tick.prefetched
+        wanted = self._book.reads()
+        if wanted != reads:
+            try:
+                results = await self._reader.multicall(wanted.calls, tick.head.hash)
+            except TransientError as error:
+                self._on_unread(tick.head, error)
+                return None
+            if self._book.head != tick.head:
+                return None
+        self._book.observe(wanted, results, tick.head)
+        return self._book.view(tick.head.next_block(self._block_time), self._deadline_ms)
+
+
+async def read_prices(book: Book, reader: Reader, head: Head) -> Fetched:
+    """Read all prices at a head's hash in one multicall; run beside the fetch of its logs."""
+    reads = book.reads()
+    return reads, await reader.multicall(reads.calls, head.hash)
+
+
+def hold_back(view: View, held: Mapping[tuple[str, Address], Reason]) -> tuple[View, list[Skip]]:
+    """Take positions out of the view that are being liquidated, or were told of already."""
+    if not held:
+        return view, []
+    free = tuple(risk for risk in view.at_risk if risk.position.key not in held)
+    skips = [
+        Skip(
+            risk.position.market,
+            risk.position.protocol,
+            risk.position.borrower,
+            held[risk.position.key],
+            HELD_BACK[held[risk.position.key]],
+        )
+        for risk in view.at_risk
+        if risk.position.key in held
+    ]
+    return replace(view, at_risk=free), skips
+
+
+class Stopwatch:
+    """Seconds per stage of one head."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.monotonic()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = self._clock.monotonic()
+        self.laps[stage] = now - self._last
+        self._last = now

@@ -1,0 +1,77 @@
+"""Writes log lines: one per head that matters, one per event."""
+
+from typing import Any
+
+import structlog
+
+from keeper.engine import Report
+from keeper.observers.observation import Event, Observer
+from keeper.types import (
+    Cancelled,
+    Dropped,
+    Included,
+    Plan,
+    Replaced,
+    Reverted,
+)
+from keeper.units import USD, to_hex
+
+log = structlog.get_logger(__name__)
+
+
+def tell_log(chain: str) -> Observer:
+    """Return an observer that writes one line per head that matters and one per event."""
+
+    def observe(subject: Report | Event) -> None:
+        if isinstance(subject, Event):
+            _log_event(subject)
+            return
+        took = sum(subject.stages.values())
+        line = log.info if subject.plans or subject.receipts else log.debug
+        line(
+            "head.processed",
+            chain=chain,
+            head=subject.view.head.number,
+            at_risk=len(subject.view.at_risk),
+            selected=len(subject.choices),
+            quoted=len(subject.quotes),
+            planned=len(subject.plans),
+            sent=len(subject.sent),
+            took=f"{took:.3f}s",
+        )
+
+    return observe
+
+
+def _log_event(event: Event) -> None:
+    fields: dict[str, Any] = {"chain": event.chain}
+    for key, value in event.fields.items():
+        match value:
+            case Plan():
+                fields |= {"plan": value.id, "items": len(value.quotes)}
+                fields["expected_usd"] = round(value.net_usd / USD, 2)
+            case Included():
+                fields |= {
+                    "block": value.block_number,
+                    "tx": to_hex(value.tx_hash),
+                    "gas": value.gas_used,
+                    "net_usd": round(value.net_usd / USD, 2),
+                    "liquidated": sum(item.ok for item in value.items),
+                }
+            case Reverted():
+                fields |= {
+                    "block": value.block_number,
+                    "tx": to_hex(value.tx_hash),
+                    "gas": value.gas_used,
+                    "reason": value.reason,
+                }
+            case Dropped():
+                fields["reason"] = value.reason
+            case Replaced() | Cancelled():
+                fields |= {"tx": to_hex(value.tx_hash), "by": to_hex(value.by)}
+            case bytes():
+                fields[key] = to_hex(value)
+            case _:
+                fields[key] = value
+    loud = event.name in {"plan.reverted", "plan.refused", "plan.dropped", "nonce.foreign"}
+    (log.warning if loud else log.info)(event.name, **fields)

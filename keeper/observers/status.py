@@ -1,0 +1,147 @@
+"""What a running keeper says of itself, as JSON values; the worst part names the whole."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keeper.book.book import Book
+from keeper.engine import Report
+from keeper.execution.executor import Executor
+from keeper.observers.observation import Event
+from keeper.ports import Clock
+from keeper.risk import Risk
+from keeper.types import Included, Plan, Reverted
+from keeper.units import USD, WAD, to_hex
+
+SHOWN = 10
+"""Positions and receipts on the status page."""
+_ORDER = ("ok", "warn", "fail")
+
+
+@dataclass(slots=True)
+class Today:
+    """Counts since the start of the UTC day."""
+
+    day: int = 0
+    net_usd: float = 0.0
+    included: int = 0
+    reverted: int = 0
+    liquidated: int = 0
+
+
+@dataclass(slots=True)
+class ChainStatus:
+    """One chain: observes reports and events, and answers with what they add up to."""
+
+    name: str
+    mode: str
+    book: Book
+    executor: Executor
+    risk: Risk
+    clock: Clock
+    block_time: int
+    endpoint: str
+    wallet: str | None
+    phase: str = "syncing"
+    _report: Report | None = None
+    _receipts: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SHOWN))
+    _last_plan: dict[str, Any] | None = None
+    _today: Today = field(default_factory=Today)
+
+    def observe(self, subject: Report | Event) -> None:
+        """Take one report or event."""
+        if isinstance(subject, Report):
+            self._report = subject
+            return
+        plan, receipt = subject.fields.get("plan"), subject.fields.get("receipt")
+        if isinstance(plan, Plan):
+            self._last_plan = {
+                "plan": plan.id,
+                "event": subject.name,
+                "items": len(plan.quotes),
+                "net_usd": round(plan.net_usd / USD, 2),
+            }
+        if isinstance(receipt, Included | Reverted):
+            self._count(receipt)
+
+    def _count(self, receipt: Included | Reverted) -> None:
+        day = int(self.clock.time() // 86_400)
+        if day != self._today.day:
+            self._today = Today(day)
+        today = self._today
+        entry: dict[str, Any] = {"tx": to_hex(receipt.tx_hash), "block": receipt.block_number}
+        match receipt:
+            case Included():
+                today.included += 1
+                today.liquidated += sum(item.ok for item in receipt.items)
+                today.net_usd += receipt.net_usd / USD
+                entry |= {"outcome": "included", "net_usd": round(receipt.net_usd / USD, 2)}
+            case Reverted():
+                today.reverted += 1
+                today.net_usd -= receipt.gas_cost_usd / USD
+                entry |= {"outcome": "reverted", "reason": receipt.reason}
+        self._receipts.append(entry)
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether the book follows the chain and decisions are being made."""
+        return self.phase == "live" and self._report is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the chain's part of the status."""
+        head = self.book.head
+        breakers = [name for name, is_open in self.risk.breakers().items() if is_open]
+        lag = None if head is None else max(round(self.clock.time() - head.timestamp), 0)
+        balance = self.executor.balance
+        at_risk = () if self._report is None else self._report.view.at_risk
+        return {
+            "state": self._state(breakers),
+            "phase": self.phase,
+            "head": None if head is None else head.number,
+            "lag_seconds": lag,
+            "endpoints": [self.endpoint],
+            "positions": sum(m.protocol.borrowers() for m in self.book.markets.values()),
+            "at_risk": len(at_risk),
+            "riskiest": [
+                {
+                    "borrower": to_hex(risk.position.borrower),
+                    "market": risk.position.market,
+                    "health": round(risk.position.health / WAD, 6),
+                    "cause": str(risk.cause),
+                }
+                for risk in at_risk[:SHOWN]
+            ],
+            "last_plan": self._last_plan,
+            "receipts": list(self._receipts),
+            "wallet": self.wallet,
+            "balance_ether": None if balance is None else balance / WAD,
+            "pending": self.executor.pending,
+            "breakers": breakers,
+            "today": {
+                "net_usd": round(self._today.net_usd, 2),
+                "included": self._today.included,
+                "reverted": self._today.reverted,
+                "liquidated": self._today.liquidated,
+            },
+        }
+
+    def _state(self, breakers: list[str]) -> str:
+        if self.phase == "stopped" or breakers:
+            return "fail"
+        return "ok" if self.is_ready else "warn"
+
+
+def whole(
+    version: str, mode: str, uptime: float, chains: Mapping[str, ChainStatus]
+) -> dict[str, Any]:
+    """Return the status of the process; its state is the worst of its chains'."""
+    parts = {name: chain.as_json() for name, chain in chains.items()}
+    states = [part["state"] for part in parts.values()] or ["warn"]
+    return {
+        "state": max(states, key=_ORDER.index),
+        "version": version,
+        "mode": mode,
+        "uptime": round(uptime, 1),
+        "chains": parts,
+    }
