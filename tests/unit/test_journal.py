@@ -1,0 +1,473 @@
+"""The journal: what is written, when it is on disk, and what it tells afterwards."""
+
+import asyncio
+import csv
+import io
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keeper.errors import ConfigError, InvariantError
+from keeper.journal.history import decimal, history, write_csv
+from keeper.journal.home import HomeLock, home_path, open_home
+from keeper.journal.migration import migrations
+from keeper.journal.read import JournalReader
+from keeper.journal.sqlite import DAY, SqliteJournal
+from keeper.types import (
+    Dropped,
+    Included,
+    ItemOutcome,
+    Plan,
+    Reason,
+    Replaced,
+    Reverted,
+    Signed,
+    Skip,
+)
+from keeper.units import USD, Hash, Usd, Wei, to_hex
+from tests.fake_node import FakeClock
+from tests.plans import GWEI, USDC, Plans, address, make_head, make_opportunity, make_view
+
+SENDER = address("operator")
+
+
+def tx_of(plan: Plan) -> Hash:
+    """Return the hash a plan's transaction has in these tests."""
+    return Hash(plan.id.encode().ljust(32, b"\1"))
+
+
+def signed(plan: Plan, nonce: int = 0) -> Signed:
+    """Return a signed plan."""
+    return Signed(plan, SENDER, nonce, b"\2raw" + plan.id.encode(), tx_of(plan))
+
+
+def included(plan: Plan, *failed: bytes) -> Included:
+    """Return a receipt in which 40.4 USDC came in for each item that held."""
+    items = tuple(
+        ItemOutcome(borrower, borrower not in failed, 0 if borrower in failed else 40_400_000, "")
+        for borrower in (quote.opportunity.position.borrower for quote in plan.quotes)
+    )
+    gain = sum(item.gain for item in items)
+    return Included(
+        plan_id=plan.id,
+        tx_hash=tx_of(plan),
+        block_number=101,
+        block_hash=make_head(101).hash,
+        timestamp=1_800_001_212,
+        gas_used=400_000,
+        gas_price=Wei(2 * GWEI),
+        gains={USDC.address: gain},
+        items=items,
+        revenue_usd=Usd(gain * 100),
+        gas_cost_usd=Usd(1_60000000),
+        tip_usd=Usd(0),
+        net_usd=Usd(gain * 100 - 1_60000000),
+    )
+
+
+class Notebook:
+    """A journal in a folder, with a clock that is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "journal.db"
+        self.clock = FakeClock()
+        self.dropped: list[int] = []
+        self.plans = Plans()
+        self.journal = self.open()
+
+    def open(self, capacity: int = 64) -> SqliteJournal:
+        """Open the file (again)."""
+        journal = SqliteJournal(self.path, self.clock, 30, self.dropped.append, capacity)
+        journal.open()
+        return journal
+
+    def reader(self) -> JournalReader:
+        """Return the read side, once everything queued is written."""
+        self.journal.close()
+        self.journal = self.open()
+        return JournalReader(self.path)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """Return what a query finds."""
+        self.reader()
+        with closing(sqlite3.connect(self.path)) as db:
+            return db.execute(query).fetchall()
+
+
+@pytest.fixture
+async def notebook(tmp_path: Path) -> AsyncIterator[Notebook]:
+    """Return a journal in an empty folder."""
+    book = Notebook(tmp_path)
+    yield book
+    book.journal.close()
+
+
+def test_no_amount_is_an_integer_column() -> None:
+    counts = {"id", "head", "position", "nonce", "gas", "gas_limit", "gas_used"}
+    blocks = {"block_number", "block_time"}
+    with closing(sqlite3.connect(":memory:")) as db:
+        for _, sql in migrations():
+            db.executescript(sql)
+        tables = [
+            name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        assert set(tables) == {
+            "opportunities",
+            "skips",
+            "plans",
+            "items",
+            "transactions",
+            "receipts",
+        }
+        for table in tables:
+            for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):
+                assert kind in {"INTEGER", "TEXT", "REAL", "BLOB"}
+                assert kind != "INTEGER" or name in counts | blocks, f"{table}.{name}"
+                assert kind != "REAL" or name in {"time", "signed", "sent", "settled"}
+
+
+async def test_amounts_beyond_64_bits_come_back_exact(notebook: Notebook) -> None:
+    plan = replace(notebook.plans.make(), gas_cost=Wei(2**200 + 1), net_usd=Usd(-(2**70)))
+    await notebook.journal.planned(plan)
+    record = notebook.reader().explain(plan.id)
+    assert record is not None
+    assert record.plans[0].gas_cost == 2**200 + 1
+    assert record.plans[0].net_usd == -(2**70)
+
+
+async def test_every_commit_is_durable(notebook: Notebook) -> None:
+    def pragmas(db: sqlite3.Connection) -> tuple[object, ...]:
+        return (
+            *db.execute("PRAGMA journal_mode").fetchone(),
+            *db.execute("PRAGMA synchronous").fetchone(),
+        )
+
+    assert await notebook.journal._writer.write(pragmas) == ("wal", 2)
+
+
+async def test_what_waits_together_is_committed_together_and_apart_in_failure(
+    notebook: Notebook,
+) -> None:
+    first, second = notebook.plans.make(), notebook.plans.make()
+    results = await asyncio.gather(
+        notebook.journal.planned(first),
+        notebook.journal.signed(signed(notebook.plans.make())),
+        notebook.journal.planned(second),
+        return_exceptions=True,
+    )
+    assert results[0] is results[2] is None
+    assert isinstance(results[1], InvariantError)
+    assert notebook.rows("SELECT id FROM plans ORDER BY id") == [(first.id,), (second.id,)]
+
+
+async def test_pending_gives_back_the_very_bytes_and_plan(notebook: Notebook) -> None:
+    plans = [notebook.plans.make(address("one"), address("two")), notebook.plans.make()]
+    for nonce, plan in enumerate(plans):
+        await notebook.journal.planned(plan)
+        await notebook.journal.signed(signed(plan, nonce))
+        await notebook.journal.sent(signed(plan, nonce), None)
+    notebook.journal.close()
+    notebook.journal = notebook.open()
+    found = await notebook.journal.pending()
+    assert [(one.nonce, one.raw, one.hash, one.sender) for one in found] == [
+        (nonce, signed(plan, nonce).raw, tx_of(plan), SENDER) for nonce, plan in enumerate(plans)
+    ]
+    again = found[0].plan
+    assert again.calldata == plans[0].calldata
+    assert again.prices == plans[0].prices
+    assert again.head == plans[0].head
+    assert [quote.opportunity.key for quote in again.quotes] == [
+        quote.opportunity.key for quote in plans[0].quotes
+    ]
+    assert again.quotes[0].steps[0].terms.seize(again.quotes[0].steps[0].terms.maximum) == plans[
+        0
+    ].quotes[0].steps[0].terms.seize(1_000 * 10**6)
+    with pytest.raises(InvariantError, match="sized again"):
+        again.quotes[0].steps[0].terms.seize(1)
+    await notebook.journal.settled(included(plans[0]))
+    await notebook.journal.settled(Replaced(plans[1].id, tx_of(plans[1]), Hash(bytes(32))))
+    assert await notebook.journal.pending() == []
+
+
+async def test_a_skip_is_news_when_its_reason_changes(notebook: Notebook) -> None:
+    borrower = address("one")
+    reasons = [
+        Reason.UNPROFITABLE,
+        Reason.UNPROFITABLE,
+        Reason.NO_ROUTE,
+        Reason.NO_ROUTE,
+        Reason.UNPROFITABLE,
+    ]
+    for number, reason in enumerate(reasons):
+        skip = Skip("aave-v3", "aave-v3", borrower, reason, f"at {number}", "profitability")
+        notebook.journal.observe(make_view(make_head(number), (borrower,)), [], [skip])
+    assert notebook.rows("SELECT head, reason, detail FROM skips ORDER BY id") == [
+        (0, "unprofitable", "at 0"),
+        (2, "no_route", "at 2"),
+        (4, "unprofitable", "at 4"),
+    ]
+
+
+async def test_an_opportunity_is_news_once_an_episode(notebook: Notebook) -> None:
+    borrower = address("one")
+    for number, at_risk in enumerate([True, True, False, True]):
+        view = make_view(make_head(number), (borrower,) if at_risk else ())
+        found = [make_opportunity(borrower)] if at_risk else []
+        notebook.journal.observe(view, found, [])
+    rows = notebook.rows("SELECT head, health, debt_value FROM opportunities ORDER BY id")
+    assert rows == [
+        (0, str(98 * 10**16), str(1_694 * USD)),
+        (3, str(98 * 10**16), str(1_694 * USD)),
+    ]
+
+
+async def test_a_full_queue_drops_and_counts_but_never_blocks(tmp_path: Path) -> None:
+    notebook = Notebook(tmp_path)
+    notebook.journal.close()
+    notebook.journal = notebook.open(capacity=2)
+    gate, held = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        held.set()
+        gate.wait(10)
+
+    blocked = asyncio.create_task(notebook.journal._writer.write(hold))
+    await asyncio.to_thread(held.wait, 10)
+    notebook.journal._pruned = notebook.clock.now
+    borrower = address("one")
+    for number in range(5):
+        view = make_view(make_head(number), (borrower,))
+        notebook.journal.observe(view, [make_opportunity(borrower)], [])
+    assert notebook.dropped == [1, 1, 1]
+    gate.set()
+    await blocked
+    notebook.journal.close()
+
+
+async def test_old_observations_are_pruned_and_money_is_kept(notebook: Notebook) -> None:
+    borrower = address("one")
+    sent, unsent = notebook.plans.make(borrower), notebook.plans.make()
+    skip = Skip("aave-v3", "aave-v3", borrower, Reason.DUST)
+    notebook.journal.observe(
+        make_view(make_head(1), (borrower,)), [make_opportunity(borrower)], [skip]
+    )
+    for plan in (sent, unsent):
+        await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(sent))
+    await notebook.journal.settled(included(sent))
+    notebook.reader()
+    notebook.clock.now += 30 * DAY + 1
+    notebook.journal.observe(make_view(make_head(2), (borrower,)), [], [])
+    assert notebook.rows("SELECT count(*) FROM opportunities") == [(0,)]
+    assert notebook.rows("SELECT count(*) FROM skips") == [(0,)]
+    assert notebook.rows("SELECT id FROM plans") == [(sent.id,)]
+    assert notebook.rows("SELECT count(*) FROM receipts") == [(1,)]
+
+
+async def test_explain_tells_by_borrower_opportunity_plan_and_hash(notebook: Notebook) -> None:
+    one, two, three = (address(name) for name in ("one", "two", "three"))
+    view = make_view(make_head(99), (one, two, three))
+    skip = Skip(
+        "aave-v3", "aave-v3", three, Reason.UNPROFITABLE, "gas 11 > bonus 8", "profitability"
+    )
+    notebook.journal.observe(view, [make_opportunity(one), make_opportunity(two)], [skip])
+    plan = notebook.plans.make(one, two)
+    notebook.reader()
+    await notebook.journal.planned(plan)
+    reader = notebook.reader()
+    assert verdict(reader, plan.id) == "planned at head 100, not signed"
+    await notebook.journal.signed(signed(plan))
+    await notebook.journal.sent(signed(plan), None)
+    assert "sent in 0x" in verdict(notebook.reader(), to_hex(one))
+    await notebook.journal.settled(included(plan, two))
+    reader = notebook.reader()
+    tx = to_hex(tx_of(plan))
+    assert verdict(reader, tx) == f"liquidated 1 of 2 in block 101, transaction {tx}"
+    assert verdict(reader, plan.id) == verdict(reader, tx)
+    assert verdict(reader, to_hex(one)) == f"liquidated in block 101, transaction {tx}"
+    assert verdict(reader, to_hex(two)).startswith(f"failed in block 101, transaction {tx}")
+    assert verdict(reader, to_hex(three)) == "skipped since head 99: unprofitable: gas 11 > bonus 8"
+    assert verdict(reader, "1") == verdict(reader, to_hex(one))
+    text = to_hex(one)
+    for short in (text[:10], f"{text[:6]}…{text[-4:]}", f"{text[:6]}..{text[-4:]}", text.upper()):
+        assert verdict(reader, short.replace("0X", "0x")) == verdict(reader, text)
+    record = reader.explain(text)
+    assert record is not None
+    assert record.opportunities[0].health == 98 * 10**16
+    assert record.plans[0].items[0].gain == 40_400_000
+    assert record.plans[0].record["quotes"][0]["route"][0]["venue"] == "uniswap-v3"
+    for unknown in ("0x" + "12" * 20, "0x" + "12" * 32, "77", "nothing", "0x", "%"):
+        assert reader.explain(unknown) is None
+
+
+def verdict(reader: JournalReader, name: str) -> str:
+    """Return an explanation's line."""
+    record = reader.explain(name)
+    assert record is not None
+    return record.verdict
+
+
+async def test_an_ambiguous_name_says_so(notebook: Notebook) -> None:
+    for _ in range(2):
+        await notebook.journal.planned(notebook.plans.make())
+    with pytest.raises(ConfigError, match="not unique"):
+        notebook.reader().explain("plan-")
+
+
+async def test_history_and_csv_add_up(notebook: Notebook) -> None:
+    good, bad = notebook.plans.make(address("one"), address("two")), notebook.plans.make()
+    for plan in (good, bad, notebook.plans.make()):
+        await notebook.journal.planned(plan)
+        await notebook.journal.signed(signed(plan))
+    await notebook.journal.settled(included(good, address("two")))
+    tx, gas = tx_of(bad), Usd(30_000_000)
+    await notebook.journal.settled(Reverted(bad.id, tx, 102, 150_000, Wei(GWEI), "Expired", gas))
+    reader = notebook.reader()
+    entries = list(history(reader.paid(0, 2_000_000_000)))
+    assert [entry.outcome for entry in entries] == ["included", "reverted"]
+    first = entries[0]
+    assert (first.borrowers, first.block, first.time) == (1, 101, 1_800_001_212)
+    (flow,) = first.flows
+    assert flow.paid == 800_400_000
+    assert flow.received - flow.paid == 40_400_000
+    assert flow.price_usd == USD
+    assert first.gas == 400_000 * 2 * GWEI
+    assert sum(entry.net_usd for entry in entries) == 38_80000000 - 30_000_000
+    file = io.StringIO()
+    assert write_csv(entries, file) == 2
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert rows[0]["date"] == "2027-01-15T08:20:12Z"
+    assert (rows[0]["token"], rows[0]["amount_in"], rows[0]["amount_out"]) == (
+        "USDC",
+        "840.8",
+        "800.4",
+    )
+    assert (rows[0]["gas_native"], rows[0]["net_usd"]) == ("0.0008", "38.8")
+    assert rows[0]["price_source"] == "oracle of aave-v3 at block 100"
+    assert (rows[1]["token"], rows[1]["net_usd"]) == ("", "-0.3")
+    assert not list(history(reader.paid(0, 1_000_000_000)))
+    assert [(one.gas, one.reverted) for one in reader.spent(0)] == [
+        (400_000 * 2 * GWEI, False),
+        (150_000 * GWEI, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("amount", "decimals", "text"),
+    [(0, 18, "0"), (1, 18, "0.000000000000000001"), (-15, 1, "-1.5"), (7, 0, "7"), (100, 2, "1")],
+)
+def test_decimals_are_exact(amount: int, decimals: int, text: str) -> None:
+    assert decimal(amount, decimals) == text
+
+
+async def test_files_are_private(notebook: Notebook, tmp_path: Path) -> None:
+    await notebook.journal.planned(notebook.plans.make())
+    assert {mode(path) for path in contents(tmp_path)} == {0o600}
+    assert mode(open_home(tmp_path / "a" / "home")) == 0o700
+
+
+def contents(folder: Path) -> list[Path]:
+    """Return the files of a folder."""
+    return list(folder.iterdir())
+
+
+def mode(path: Path) -> int:
+    """Return who may do what with a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_home_follows_the_environment() -> None:
+    assert home_path({"KEEPER_HOME": "/k", "XDG_DATA_HOME": "/x"}) == Path("/k")
+    assert home_path({"XDG_DATA_HOME": "/x"}) == Path("/x/keeper")
+    assert home_path({}) == Path.home() / ".local/share/keeper"
+
+
+def test_an_unusable_home_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        open_home(tmp_path / "file" / "home")
+
+
+def test_two_keepers_do_not_share_a_home(tmp_path: Path) -> None:
+    with HomeLock(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()}"):
+        HomeLock(tmp_path).acquire()
+    with HomeLock(tmp_path):
+        pass
+
+
+def test_a_journal_of_a_newer_keeper_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(ConfigError, match="version 999"):
+        SqliteJournal(tmp_path / "journal.db", FakeClock(), 30, lambda _: None).open()
+
+
+def test_reading_where_nothing_is_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no journal at"):
+        JournalReader(tmp_path / "journal.db").spent(0)
+
+
+async def test_a_dropped_plan_tells_its_reason(notebook: Notebook) -> None:
+    plan = notebook.plans.make()
+    await notebook.journal.planned(plan)
+    await notebook.journal.settled(Dropped(plan.id, None, "dry"))
+    assert verdict(notebook.reader(), plan.id) == "dropped: dry"
+
+
+CRASH = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.fake_node import FakeClock
+from tests.plans import Plans
+from tests.unit.test_journal import signed, included
+from keeper.journal.sqlite import SqliteJournal
+
+async def main(folder, step):
+    journal = SqliteJournal(Path(folder) / "journal.db", FakeClock(), 30, lambda _: None)
+    journal.open()
+    plan = Plans().make()
+    for number, write in enumerate((
+        lambda: journal.planned(plan),
+        lambda: journal.signed(signed(plan)),
+        lambda: journal.sent(signed(plan), None),
+        lambda: journal.settled(included(plan)),
+    )):
+        if number == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await write()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "pending", "state"),
+    [(0, 0, []), (1, 0, []), (2, 1, ["signed"]), (3, 1, ["sent"]), (4, 0, ["included"])],
+)
+async def test_what_was_written_before_a_kill_is_there_after_it(
+    tmp_path: Path, step: int, pending: int, state: list[str]
+) -> None:
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", CRASH, str(tmp_path), str(step)],
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    notebook = Notebook(tmp_path)
+    assert len(await notebook.journal.pending()) == pending
+    assert [name for (name,) in notebook.rows("SELECT state FROM transactions")] == state
+    with HomeLock(tmp_path):
+        pass
+    notebook.journal.close()
