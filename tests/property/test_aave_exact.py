@@ -133,12 +133,16 @@ class Exact(RuleBasedStateMachine):
         args = [self.asset(symbol), amount, 2, 0, self.users[user]]
         self.act("borrow", user, "borrow(address,uint256,uint256,uint16,address)", args)
 
-    @rule(user=users, turn=turns, share=shares, how=st.sampled_from(["part", "all", "aTokens"]))
-    def repay(self, user: int, turn: int, share: int, how: str) -> None:
-        debts = self.following.position(self.users[user]).debt
+    @rule(turn=turns, share=shares, how=st.sampled_from(["part", "all", "aTokens"]))
+    def repay(self, turn: int, share: int, how: str) -> None:
+        debts = [
+            (user, leg)
+            for user, address in enumerate(self.users)
+            for leg in self.following.position(address).debt
+        ]
         if not debts:
             return
-        leg = debts[turn % len(debts)]
+        user, leg = debts[turn % len(debts)]
         amount = MAX_UINT256 if how == "all" else max(1, leg.amount * share // 100)
         if how == "aTokens":
             args = [leg.token.address, amount, 2]
