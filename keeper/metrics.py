@@ -68,7 +68,7 @@ OUTCOMES: Mapping[type[Receipt], str] = {
     Replaced: "replaced",
     Cancelled: "cancelled",
 }
-BREAKERS = ("gas_per_transaction", "gas_per_day", "reverts", "kill_file")
+BREAKERS = ("gas_day", "gas_transaction", "kill_file", "reverts")
 
 _STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
 _SEND_BUCKETS = (

@@ -1,0 +1,124 @@
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from keeper.metrics import BREAKERS, ChainLabels, Metrics
+from keeper.types import Reason
+
+GRAFANA = Path(__file__).resolve().parents[2] / "grafana"
+BOARD = json.loads((GRAFANA / "dashboards" / "keeper.json").read_text(encoding="utf-8"))
+README = (GRAFANA / "README.md").read_text(encoding="utf-8")
+UNUSED: Mapping[str, str] = {}
+"""Exported metrics that no panel shows, and why."""
+
+
+def panels() -> Iterator[Mapping[str, Any]]:
+    for panel in BOARD["panels"]:
+        yield panel
+        yield from panel.get("panels", ())
+
+
+def queries() -> Iterator[str]:
+    for panel in panels():
+        for target in panel.get("targets", ()):
+            yield target["expr"]
+    for mark in BOARD["annotations"]["list"]:
+        yield mark["expr"]
+    for variable in BOARD["templating"]["list"]:
+        if inside := re.fullmatch(r"label_values\((.+), \w+\)", variable.get("definition", "")):
+            yield inside[1]
+
+
+def selected(query: str) -> Iterator[str]:
+    found: list[str] = []
+
+    def visit(node: promql_parser.Expr) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            assert node.name is not None
+            found.append(node.name)
+        return True
+
+    filled = re.sub(r"\$__\w+", "5m", query).replace("$job", "j").replace("$chain", "c")
+    promql_parser.walk(promql_parser.parse(filled), visit)
+    yield from found
+
+
+def exported() -> set[str]:
+    metrics = Metrics(
+        version="1",
+        commit="c",
+        mode="dry",
+        chains={"x": ChainLabels(12, ["p"], ["e"], "0x1")},
+        strategies=["s"],
+    )
+    names = set()
+    for family in metrics.registry.collect():
+        if family.name.startswith("keeper_"):
+            suffix = {"counter": "_total", "histogram": "_bucket", "info": "_info"}
+            names.add(family.name + suffix.get(family.type, ""))
+    return names
+
+
+def test_board_is_what_build_writes() -> None:
+    build = [sys.executable, str(GRAFANA / "build.py"), "--check"]
+    done = subprocess.run(build, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("query", sorted(set(queries())))
+def test_query_parses_and_asks_for_what_is_exported(query: str) -> None:
+    names = {name for name in selected(query) if name.startswith("keeper_")}
+    assert names <= exported()
+
+
+def test_every_exported_metric_is_shown_or_justified() -> None:
+    shown = {name for query in queries() for name in selected(query)}
+    assert exported() - shown == set(UNUSED)
+
+
+def test_panels_follow_the_conventions() -> None:
+    numbers = [panel["id"] for panel in panels()]
+    assert len(numbers) == len(set(numbers))
+    assert BOARD["uid"] == "keeper-overview"
+    assert BOARD["id"] is None
+    for panel in panels():
+        if panel["type"] != "row":
+            assert panel["description"].endswith(".")
+            assert panel["fieldConfig"]["defaults"]["unit"]
+            assert panel["targets"]
+            assert panel["datasource"]["uid"] == "${datasource}"
+
+
+def test_panels_do_not_overlap_and_fill_at_most_the_width() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_skip_reason_has_its_line(reason: Reason) -> None:
+    assert len(re.findall(rf"^\| `{reason}` \| .+ \| .+ \|$", README, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("breaker", BREAKERS)
+def test_every_breaker_has_its_line(breaker: str) -> None:
+    assert len(re.findall(rf"^\| `{breaker}` \| .+ \| .+ \|$", README, re.MULTILINE)) == 1
+
+
+def test_provisioning_names_what_is_there() -> None:
+    for path in (GRAFANA / "provisioning").rglob("*.yaml"):
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))["apiVersion"] == 1
