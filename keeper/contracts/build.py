@@ -12,7 +12,7 @@ COMPILER = "0.4.3"
 SOURCE = Path(__file__).with_name("liquidator.vy")
 ARTIFACT = SOURCE.with_suffix(".json")
 _BOUND = re.compile(
-    r"^((?:MAX|RUN|ITEM|COINBASE)_[A-Z_]+): constant\(uint256\) = (\d+)$", re.MULTILINE
+    r"^(MAX_[A-Z]+|RUN_RESERVE|ITEM_RESERVE): constant\(uint256\) = (\d+)$", re.MULTILINE
 )
 _EVM_VERSION = re.compile(r"^# pragma evm-version (\w+)$", re.MULTILINE)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
@@ -179,10 +180,7 @@ def packed_call(signature: str, types: list[str], values: list[Any]) -> bytes:
 
 def reverts(stage: Stage, batch: Batch, name: str, **options: Any) -> None:
     """Check that `run` reverts as a whole with one of the contract's own errors."""
-    try:
-        result = stage.simulate(batch, **options)
-    except RpcError as error:
-        assert error.data is not None, f"no revert data: {error}"
-        assert error.data[:4] == selector(f"{name}()"), explain_reason(error.data)
-        return
-    raise AssertionError(f"run went through: {result}")
+    with pytest.raises(RpcError) as caught:
+        stage.simulate(batch, **options)
+    data = caught.value.data or b""
+    assert data[:4] == selector(f"{name}()"), explain_reason(data)

@@ -154,7 +154,8 @@ def test_usdt_is_repaid_and_sold_for(stage, crashed) -> None:
     )
     batch = stage.batch(group, tokens=(stage.token("USDC"),))
     result = stage.simulate(batch)
-    assert all(item.ok for item in result.items) and result.groups[0].ok
+    assert all(item.ok for item in result.items)
+    assert result.groups[0].ok
     stage.run(batch)
     assert stage.held("USDT") > 0
     assert stage.allowance("USDT", stage.market.pool) == 0

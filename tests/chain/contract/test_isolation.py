@@ -27,7 +27,9 @@ def test_a_healthy_borrower_fails_alone(stage, crashed) -> None:
     assert result.items[1].reason == HEALTHY
     assert "HealthFactorNotBelowThreshold" in explain_reason(result.items[1].reason)
     assert result.items[0].gain > 0
-    assert result.groups[0].ok and result.gains[1] > 0 and result.gains[0] == 0
+    assert result.groups[0].ok
+    assert result.gains[1] > 0
+    assert result.gains[0] == 0
     owed = stage.debt("USDC", one)
     stage.run(batch)
     assert stage.debt("USDC", one) < owed
@@ -88,7 +90,8 @@ def test_minimums_of_dead_items_do_not_count(stage, crashed) -> None:
     half = stage.debt("USDC", borrower) // 2
     items = [stage.item(borrower, "USDC", half, 10**6), stage.item(healthy, "USDC", half, 10**12)]
     result = stage.simulate(stage.batch(stage.group(items)))
-    assert result.groups[0].ok and result.groups[0].gain >= 10**6
+    assert result.groups[0].ok
+    assert result.groups[0].gain >= 10**6
 
 
 def test_no_sale_is_tried_when_no_item_survived(stage) -> None:
@@ -111,7 +114,8 @@ def test_a_failing_sale_undoes_its_group_only(stage, crashed) -> None:
     result = stage.simulate(stage.batch(*groups))
     assert [group.ok for group in result.groups] == [False, True]
     assert result.groups[0].reason == selector("ReceivedTooLittle()")
-    assert result.items[0].undone and result.items[1].ok
+    assert result.items[0].undone
+    assert result.items[1].ok
 
 
 def test_a_starved_batch_reverts_instead_of_losing_groups(stage, crashed) -> None:
@@ -127,7 +131,8 @@ def test_a_starved_batch_reverts_instead_of_losing_groups(stage, crashed) -> Non
             outcomes.append(stage.simulate(batch, gas=gas) == whole)
         except RpcError:
             outcomes.append(None)
-    assert outcomes.count(None) > 5 and outcomes.count(True) > 5
+    assert outcomes.count(None) > 5
+    assert outcomes.count(True) > 5
     assert False not in outcomes
 
 
