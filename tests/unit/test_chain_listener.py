@@ -29,6 +29,8 @@ class Setup:
         self.counts = dict.fromkeys(Count, 0)
         self.prefetched: list[Head] = []
         self.prefetch_error: Exception | None = None
+        self.prefetching = asyncio.Event()
+        self.prefetching.set()
         self.listener = self.listener_for(self.chain, self.follower, liveness)
 
     def listener_for(
@@ -48,6 +50,7 @@ class Setup:
 
     async def prefetch(self, head: Head) -> str:
         self.prefetched.append(head)
+        await self.prefetching.wait()
         if self.prefetch_error is not None:
             raise self.prefetch_error
         return f"prices at {head.number}"
@@ -152,11 +155,16 @@ async def test_decisions_skip_heads_and_folding_does_not() -> None:
 async def test_a_tick_is_withdrawn_when_the_next_block_is_folded() -> None:
     setup = Setup()
     async with running(setup):
-        setup.announce_new(address(1))
-        await setup.follower.reach(setup.chain.head)
+        first = setup.announce_new(address(1))
+        await until(lambda: setup.listener._tick is not None)
+        setup.prefetching.clear()
         second = setup.announce_new(address(1))
         await setup.follower.reach(second)
-        assert (await setup.listener.next()).head == second
+        waiting = asyncio.create_task(setup.listener.next())
+        await asyncio.sleep(0)
+        assert not waiting.done(), f"block {first.number} was offered after block {second.number}"
+        setup.prefetching.set()
+        assert (await waiting).head == second
 
 
 async def test_blocks_nobody_announced_are_filled_in() -> None:
@@ -182,11 +190,14 @@ async def test_a_gap_longer_than_the_window_is_filled_in_order(cap: int | None) 
     setup.assert_exact()
 
 
-async def test_a_range_answer_that_misses_blocks_is_not_believed() -> None:
+@pytest.mark.parametrize("known", [0, 15])
+async def test_a_range_answer_that_misses_blocks_is_not_believed(known: int) -> None:
     setup = Setup()
 
     def lagging(method: str, params: Sequence[Any]) -> object:
-        return [] if method == "eth_getLogs" and "fromBlock" in params[0] else None
+        if method != "eth_getLogs" or "fromBlock" not in params[0]:
+            return None
+        return setup.chain._get_logs({**params[0], "toBlock": hex(known)})
 
     setup.chain.answering = lagging
     async with running(setup):
@@ -257,6 +268,7 @@ async def test_a_head_announced_before_its_parent_is_reached() -> None:
         parent, child = setup.chain.mine(address(1)), setup.chain.mine(address(2))
         setup.feed.announce(child, parent)
         await setup.follower.reach(child)
+        assert setup.counts[Count.RECONNECTS] == 0
     setup.assert_exact()
 
 
