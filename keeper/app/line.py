@@ -81,6 +81,7 @@ class Line:
 
     name: str
     endpoint: Endpoint
+    reader: ChainReader
     book: Book
     listener: Listener[Fetched]
     strategist: Strategist
@@ -188,7 +189,9 @@ async def open_line(
     observation.add(meter(metrics, name, book.markets, fuel))
     observation.add(record(process.journal))
     observation.add(tell_log(name))
-    return Line(name, endpoint, book, listener, strategist, executor, engine, observation, status)
+    return Line(
+        name, endpoint, reader, book, listener, strategist, executor, engine, observation, status
+    )
 
 
 async def require_chain_id(endpoint: Endpoint, name: str, chain_id: int) -> None:

@@ -1,0 +1,34 @@
+"""`keeper demo`: the main job, live, on a local chain with the real contracts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    borrowers: Annotated[
+        int, typer.Option("--borrowers", min=1, max=2000, help="How many borrowers to open.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same story.")] = 1,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Keep chain and keeper running afterwards.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Save a picture of the terminal to a file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end.")
+    ] = False,
+) -> None:
+    """Watch the keeper liquidate a crowd of borrowers through a price crash."""
+    import asyncio
+
+    from keeper.cli.demo.play import play
+    from keeper.cli.screen import show_json
+
+    summary = asyncio.run(play(borrowers=borrowers, seed=seed, hold=hold, svg=svg, quiet=as_json))
+    if as_json:
+        show_json(summary.as_json())
+    if summary.rejected_sends or summary.reverted:
+        raise typer.Exit(1)

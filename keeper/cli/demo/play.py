@@ -1,0 +1,128 @@
+"""The demo's course: build, open borrowers, start the keeper, crash, add up."""
+
+import asyncio
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from keeper import log
+from keeper.cli.demo.screen import Screen
+from keeper.cli.demo.stage import Stage, staged
+from keeper.cli.demo.tally import Summary, Tally
+from keeper.cli.screen import console
+from keeper.config import load
+from keeper.devnet import Devnet
+from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.devnet.scenario import Crowd, crash, gather, underwater
+from keeper.errors import TransientError
+
+QUIET_HEADS = 5
+"""Heads without anything to do on which requests are counted."""
+
+
+async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool) -> Summary:
+    """Play the story to its end and return its figures."""
+    started = time.monotonic()
+    terminal = console()
+    terminal.record = svg is not None
+    screen = Screen(terminal, quiet=quiet)
+    screen.title()
+    log.configure("error", "auto")
+    build: Callable[[], Devnet] = partial(Devnet.start, seed=seed, progress=screen.progress)
+    with await asyncio.to_thread(build) as net, tempfile.TemporaryDirectory() as home:
+        screen.done(
+            "chain", f"{net.ws_url}, {len(net.tokens)} reserves, {len(net.uniswap.pools)} pools"
+        )
+        operator = await asyncio.to_thread(deploy_operator, net)
+        screen.done(
+            "contract", f"liquidator at 0x{operator.contract.hex()}, owner and operator apart"
+        )
+        crowd = await asyncio.to_thread(gather, net, borrowers, seed)
+        screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")
+        path = write_settings(net, operator, Path(home))
+        async with staged(net, load([path]).settings, live=True) as stage:
+            screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
+            tally = Tally()
+            liquidatable = await _crash(stage, crowd, tally, screen)
+            requests = await _quiet(stage)
+            summary = tally.summary(
+                len(crowd.all), liquidatable, requests, time.monotonic() - started
+            )
+            screen.summary(summary, await _audit(stage))
+            if svg is not None:
+                terminal.save_svg(str(svg), title="keeper demo")
+            if hold:
+                screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address)
+                await _hold(stage)
+    return summary
+
+
+async def _crash(stage: Stage, crowd: Crowd, tally: Tally, screen: Screen) -> int:
+    """Step through the crash; return how many borrowers the protocol called liquidatable."""
+    screen.heading()
+    steps = crash(stage.net)
+    liquidatable: set[bytes] = set()
+    _take(stage, tally)
+    while True:
+        before = copy.copy(tally)
+        prices = await stage.step(partial(next, steps, None))
+        if prices is None:
+            break
+        liquidatable |= await asyncio.to_thread(underwater, stage.net, crowd.all)
+        _show(stage, tally, screen, prices, before)
+        before = copy.copy(tally)
+        await stage.mine()
+        _show(stage, tally, screen, None, before)
+    await stage.mine()
+    _take(stage, tally)
+    return len(liquidatable)
+
+
+def _show(
+    stage: Stage, tally: Tally, screen: Screen, prices: dict[str, int] | None, before: Tally
+) -> None:
+    report = stage.reports[-1]
+    _take(stage, tally)
+    screen.head(report, prices, tally, before)
+
+
+def _take(stage: Stage, tally: Tally) -> None:
+    for heap in (stage.events, stage.reports):
+        while heap:
+            tally.take(heap.popleft())
+
+
+async def _quiet(stage: Stage) -> float:
+    """Return the requests one head costs when there is nothing to do."""
+    before = _requests(stage)
+    await stage.mine(QUIET_HEADS)
+    return (_requests(stage) - before) / QUIET_HEADS
+
+
+def _requests(stage: Stage) -> float:
+    return sum(
+        sample.value
+        for metric in stage.keeper.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "keeper_rpc_requests_total"
+    )
+
+
+async def _audit(stage: Stage) -> str:
+    """Compare the whole book with the chain."""
+    drifts = await stage.line.book.audit(stage.line.reader, sample=10_000, seed=1)
+    if drifts:
+        first = drifts[0]
+        raise TransientError(
+            f"the book drifted: {first.subject} held {first.held}, chain {first.actual}"
+        )
+    return "book equals the chain to the wei"
+
+
+async def _hold(stage: Stage) -> None:
+    while True:
+        await asyncio.sleep(2)
+        await stage.mine()

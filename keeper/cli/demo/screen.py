@@ -1,0 +1,112 @@
+"""How the demo looks in a terminal: a line per step, a table of the crash, a summary."""
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+
+from keeper.cli.demo.tally import Summary, Tally
+from keeper.cli.screen import short
+from keeper.engine import Report
+from keeper.types import Skip
+from keeper.units import USD, to_hex
+
+SKIPS_SHOWN = 2
+"""Refusals printed per block; all of them are in the journal."""
+
+
+class Screen:
+    """Prints the demo as it goes; `quiet` for JSON."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._told: set[tuple[bytes, str]] = set()
+
+    def title(self) -> None:
+        """Say what this is."""
+        self._print(
+            "[bold]keeper demo[/]  a local chain with the real Aave v3.6 and Uniswap V3 contracts"
+        )
+        self._print()
+
+    def progress(self, text: str) -> None:
+        """Tell of a slow step of the build."""
+        self._print(f"  [dim]… {escape(text)}[/]")
+
+    def done(self, what: str, detail: str) -> None:
+        """Tell what is ready."""
+        self._print(f"  [green]✓[/] {what:<12} {escape(detail)}")
+
+    def heading(self) -> None:
+        """Open the table of the crash."""
+        self._print()
+        self._print(
+            f"[dim]{'block':>7}  {'WETH':>9}  {'WBTC':>10}  {'at risk':>7}  {'sent':>16}"
+            f"  {'liquidated':>10}  {'net profit':>13}[/]"
+        )
+
+    def head(
+        self, report: Report, prices: Mapping[str, int] | None, tally: Tally, before: Tally
+    ) -> None:
+        """Print one block: what the keeper saw, what it sent, what came of the last block's sends."""
+        shown = {symbol: f"{price / USD:,.2f}" for symbol, price in (prices or {}).items()}
+        items = sum(len(plan.quotes) for plan in report.sent)
+        sent = f"{len(report.sent)} tx, {items} items" if report.sent else "–"
+        won = tally.liquidations - before.liquidations
+        net = (tally.net_usd - before.net_usd) / USD
+        earned = f"[green]{net:>+10,.2f} USD[/]" if won else f"{'–':>14}"
+        self._print(
+            f"{report.view.head.number:>7}  {shown.get('WETH', ''):>9}  {shown.get('WBTC', ''):>10}"
+            f"  {len(report.view.at_risk):>7}  {sent:>16}  {won or '–':>10}  {earned}"
+        )
+        self._skips(report)
+
+    def _skips(self, report: Report) -> None:
+        fresh: list[Skip] = []
+        for skip in report.skips:
+            key = (skip.borrower, str(skip.reason))
+            if key not in self._told and str(skip.reason) != "in_flight":
+                self._told.add(key)
+                fresh.append(skip)
+        for skip in fresh[:SKIPS_SHOWN]:
+            self._print(
+                f"         [yellow]skip[/] {short(to_hex(skip.borrower))}"
+                f" {skip.reason}: {escape(skip.detail)}"
+            )
+        if len(fresh) > SKIPS_SHOWN:
+            self._print(f"         [dim]and {len(fresh) - SKIPS_SHOWN} more skipped[/]")
+
+    def summary(self, summary: Summary, audit: str) -> None:
+        """Print what it came to."""
+        self._print()
+        self._print(
+            f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable borrowers "
+            f"liquidated[/] in {summary.transactions} transactions, {summary.skipped} skipped, "
+            f"{summary.rejected_sends} sends rejected, {summary.reverted} reverted"
+        )
+        self._print(
+            f"net profit [bold green]{summary.net_profit_usd:+,.2f} USD[/] after gas, "
+            f"{summary.estimate_error_bps} bps off the estimate; "
+            f"{summary.gas_per_liquidation:,} gas per liquidation"
+        )
+        self._print(
+            f"head to send p50 {summary.head_to_send_ms_p50:.0f} ms, "
+            f"p95 {summary.head_to_send_ms_p95:.0f} ms; "
+            f"{summary.rpc_requests_per_quiet_head:g} requests per quiet head; {audit}"
+        )
+        self._print(f"[dim]{summary.seconds:.1f} s in all[/]")
+
+    def hold(self, rpc: str, ws: str, status: str) -> None:
+        """Print the endpoints that stay up."""
+        self._print()
+        for name, url in (("rpc", rpc), ("ws", ws), ("status", status), ("metrics", status)):
+            page = {"status": "/status", "metrics": "/metrics"}.get(name, "")
+            self._print(f"  {name:<8} {url}{page}")
+        self._print("[dim]chain and keeper stay up; Ctrl-C ends them[/]")
+
+    def _print(self, text: str = "") -> None:
+        if not self._quiet:
+            self._console.print(text)
