@@ -48,8 +48,9 @@ _NOISY = ("web3", "aiohttp", "aiohttp.access", "websockets", "urllib3", "asyncio
 Event = MutableMapping[str, Any]
 
 
-def configure(level: str, form: str, stream: TextIO = sys.stderr) -> None:
-    """Send every log of the process to one stream; `form` is auto, console or json."""
+def configure(level: str, form: str, stream: TextIO | None = None) -> None:
+    """Send every log of the process to one stream, stderr unless named; `form` as in `[log]`."""
+    stream = sys.stderr if stream is None else stream
     console = form == "console" or (form == "auto" and stream.isatty())
     shared: list[Callable[..., Any]] = [
         structlog.contextvars.merge_contextvars,

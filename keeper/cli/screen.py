@@ -19,7 +19,8 @@ def console() -> Console:
     """Return where people read; NO_COLOR, which `--no-color` sets, turns colours off."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 160
+    # what another program reads is never folded
+    width = None if sys.stdout.isatty() else 4096
     return Console(highlight=False, no_color="NO_COLOR" in os.environ, width=width)
 
 
