@@ -14,6 +14,8 @@ from keeper.types import (
     FlashSource,
     Head,
     Hop,
+    Included,
+    ItemOutcome,
     NextBlock,
     Opportunity,
     Plan,
@@ -21,6 +23,7 @@ from keeper.types import (
     Prices,
     Quote,
     Seizure,
+    Signed,
     Step,
     Token,
     View,
@@ -172,3 +175,40 @@ class Plans:
             repaid_usd=Usd(800 * USD * len(quotes)),
             prices={ZERO_ADDRESS: Usd(2_000 * USD), USDC.address: Usd(USD)},
         )
+
+
+SENDER = address("operator")
+
+
+def tx_of(plan: Plan) -> Hash:
+    """Return the hash a plan's transaction has in these tests."""
+    return Hash(plan.id.encode().ljust(32, b"\1"))
+
+
+def signed(plan: Plan, nonce: int = 0) -> Signed:
+    """Return a signed plan."""
+    return Signed(plan, SENDER, nonce, b"\2raw" + plan.id.encode(), tx_of(plan))
+
+
+def included(plan: Plan, *failed: bytes) -> Included:
+    """Return a receipt in which 40.4 USDC came in for each item that held."""
+    items = tuple(
+        ItemOutcome(borrower, borrower not in failed, 0 if borrower in failed else 40_400_000, "")
+        for borrower in (quote.opportunity.position.borrower for quote in plan.quotes)
+    )
+    gain = sum(item.gain for item in items)
+    return Included(
+        plan_id=plan.id,
+        tx_hash=tx_of(plan),
+        block_number=101,
+        block_hash=make_head(101).hash,
+        timestamp=1_800_001_212,
+        gas_used=400_000,
+        gas_price=Wei(2 * GWEI),
+        gains={USDC.address: gain},
+        items=items,
+        revenue_usd=Usd(gain * 100),
+        gas_cost_usd=Usd(1_60000000),
+        tip_usd=Usd(0),
+        net_usd=Usd(gain * 100 - 1_60000000),
+    )

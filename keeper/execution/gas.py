@@ -18,13 +18,15 @@ def fees(
 ) -> Fees | None:
     """Return fees that outlive `full_blocks` full blocks, or None when the cap is below the next.
 
-    A full block raises the base fee by an eighth (EIP-1559). The cap bounds the maximum fee and,
+    A full block raises the base fee by an eighth, at least by 1 wei (EIP-1559). The cap bounds the maximum fee and,
     when there is little room left under it, the priority fee.
     """
     if next_base_fee > cap:
         return None
-    ceiling = mul_div_up(next_base_fee, 9**full_blocks, 8**full_blocks) + priority
-    maximum = Wei(min(ceiling, cap))
+    highest = int(next_base_fee)
+    for _ in range(full_blocks):
+        highest += max(highest // 8, 1)
+    maximum = Wei(min(highest + priority, cap))
     return Fees(maximum, Wei(min(priority, maximum - next_base_fee)))
 
 

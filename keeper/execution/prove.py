@@ -15,7 +15,6 @@ ROUNDS = 4
 """Simulations of one head: plans still changing after that are left for the next head."""
 
 R = TypeVar("R")
-R_contra = TypeVar("R_contra", contravariant=True)
 
 
 class Settled(Protocol):
@@ -37,13 +36,8 @@ class Settled(Protocol):
         ...
 
 
-class Settle(Protocol[R_contra]):
-    """Judges a simulated result."""
-
-    def __call__(self, plan: Plan, gas_used: int, result: R_contra) -> Settled:
-        """Return what the result means for the plan."""
-        ...
-
+Settle = Callable[[Plan, int, R], Settled]
+"""Judges a plan by the gas and the decoded result of its simulation."""
 
 Repack = Callable[[Plan, Mapping[Address, str], View], Plan | None]
 """Packs a plan again without the failed borrowers; None when nothing worth sending is left."""

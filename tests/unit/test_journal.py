@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from keeper.errors import ConfigError, InvariantError
+from keeper.execution.executor import Executor
+from keeper.execution.signer import KeySigner
 from keeper.journal.history import decimal, history, write_csv
 from keeper.journal.home import HomeLock, home_path, open_home
 from keeper.journal.migration import migrations
@@ -25,54 +27,26 @@ from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.types import (
     Dropped,
-    Included,
-    ItemOutcome,
-    Plan,
     Reason,
     Replaced,
     Reverted,
-    Signed,
     Skip,
 )
 from keeper.units import USD, Hash, Usd, Wei, to_hex
-from tests.fake_node import FakeClock
-from tests.plans import GWEI, USDC, Plans, address, make_head, make_opportunity, make_view
-
-SENDER = address("operator")
-
-
-def tx_of(plan: Plan) -> Hash:
-    """Return the hash a plan's transaction has in these tests."""
-    return Hash(plan.id.encode().ljust(32, b"\1"))
-
-
-def signed(plan: Plan, nonce: int = 0) -> Signed:
-    """Return a signed plan."""
-    return Signed(plan, SENDER, nonce, b"\2raw" + plan.id.encode(), tx_of(plan))
-
-
-def included(plan: Plan, *failed: bytes) -> Included:
-    """Return a receipt in which 40.4 USDC came in for each item that held."""
-    items = tuple(
-        ItemOutcome(borrower, borrower not in failed, 0 if borrower in failed else 40_400_000, "")
-        for borrower in (quote.opportunity.position.borrower for quote in plan.quotes)
-    )
-    gain = sum(item.gain for item in items)
-    return Included(
-        plan_id=plan.id,
-        tx_hash=tx_of(plan),
-        block_number=101,
-        block_hash=make_head(101).hash,
-        timestamp=1_800_001_212,
-        gas_used=400_000,
-        gas_price=Wei(2 * GWEI),
-        gains={USDC.address: gain},
-        items=items,
-        revenue_usd=Usd(gain * 100),
-        gas_cost_usd=Usd(1_60000000),
-        tip_usd=Usd(0),
-        net_usd=Usd(gain * 100 - 1_60000000),
-    )
+from tests.fake_node import Events, FakeAdmission, FakeClock, FakeNode, decode_runs
+from tests.plans import (
+    GWEI,
+    OPERATOR_KEY,
+    SENDER,
+    Plans,
+    address,
+    included,
+    make_head,
+    make_opportunity,
+    make_view,
+    signed,
+    tx_of,
+)
 
 
 class Notebook:
@@ -427,13 +401,12 @@ async def test_a_dropped_plan_tells_its_reason(notebook: Notebook) -> None:
 CRASH = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from tests.fake_node import FakeClock
-from tests.plans import Plans
-from tests.unit.test_journal import signed, included
+from types import SimpleNamespace
+from tests.plans import Plans, included, signed
 from keeper.journal.sqlite import SqliteJournal
 
 async def main(folder, step):
-    journal = SqliteJournal(Path(folder) / "journal.db", FakeClock(), 30, lambda _: None)
+    journal = SqliteJournal(Path(folder) / "journal.db", SimpleNamespace(time=lambda: 1.0), 30, lambda _: None)
     journal.open()
     plan = Plans().make()
     for number, write in enumerate((
@@ -468,6 +441,29 @@ async def test_what_was_written_before_a_kill_is_there_after_it(
     notebook = Notebook(tmp_path)
     assert len(await notebook.journal.pending()) == pending
     assert [name for (name,) in notebook.rows("SELECT state FROM transactions")] == state
+    restarted = await restart(notebook)
+    assert restarted.pending == pending
+    assert len(restarted.in_flight()) == pending
     with HomeLock(tmp_path):
         pass
     notebook.journal.close()
+
+
+async def restart(notebook: Notebook) -> Executor:
+    """Return an executor started over what a journal holds."""
+    executor = Executor(
+        "test",
+        31337,
+        FakeNode(),
+        KeySigner(OPERATOR_KEY),
+        notebook.journal,
+        FakeAdmission(),
+        decode_runs,
+        bytes.hex,
+        lambda _: True,
+        notebook.clock,
+        Events(),
+        live=True,
+    )
+    await executor.start()
+    return executor

@@ -1,0 +1,264 @@
+"""Simulating and proving: what is sent is what passed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from keeper.errors import RpcError, TransientError
+from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
+from keeper.execution.prove import Prover
+from keeper.execution.simulate import NOTES, Simulator, Way
+from keeper.types import Plan, Reason, Skip, View
+from keeper.units import USD, ZERO_ADDRESS, Address, to_hex
+from tests.plans import OPERATOR_KEY, USDC, WETH, Plans, address, make_head, make_view
+
+assert OPERATOR_KEY
+OPERATOR = address("operator")
+HEAD = make_head()
+VIEW = make_view(HEAD)
+
+
+@dataclass
+class Node:
+    """Simulate: each call succeeds, using `gas`, unless its borrower count or calldata says no."""
+
+    gas: int = 300_000
+    missing: frozenset[str] = frozenset()
+    refuse_overrides: bool = False
+    failing: set[str] = field(default_factory=set)
+    requests: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
+
+    async def request(self, method: str, params: Sequence[Any]) -> Any:
+        """Answer a simulation."""
+        self.requests.append((method, params))
+        if method in self.missing:
+            raise RpcError(method, -32601, "the method does not exist")
+        if method == "eth_simulateV1":
+            return [
+                {
+                    "calls": [
+                        self.simulated(call) for call in params[0]["blockStateCalls"][0]["calls"]
+                    ]
+                }
+            ]
+        if self.refuse_overrides and len(params) > 2:
+            raise RpcError(method, -32602, "too many arguments, want at most 3")
+        if params[0]["input"] in self.failing:
+            raise RpcError(method, 3, "execution reverted", b"\1\2\3\4")
+        return params[0]["input"]
+
+    def simulated(self, call: Mapping[str, str]) -> dict[str, Any]:
+        """Return one call's result; its return data is its input."""
+        if call["input"] in self.failing:
+            error = {"code": 3, "message": "execution reverted", "data": "0x01020304"}
+            return {"status": "0x0", "gasUsed": "0x5208", "returnData": "0x", "error": error}
+        return {"status": "0x1", "gasUsed": hex(self.gas), "returnData": call["input"]}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What settling says."""
+
+    plan: Plan | None
+    failed: Mapping[Address, str] = field(default_factory=dict)
+    skips: Sequence[Skip] = ()
+
+
+def keep(plan: Plan, gas_used: int, result: bytes) -> Verdict:
+    """Accept whatever came back for these very bytes."""
+    assert result == plan.calldata
+    return Verdict(replace(plan, gas=gas_used))
+
+
+def never(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+    """Find nothing worth packing again."""
+    return None
+
+
+def prover(
+    node: Node,
+    settle: Callable[[Plan, int, bytes], Verdict] = keep,
+    repack: Callable[[Plan, Mapping[Address, str], View], Plan | None] = never,
+) -> Prover[bytes]:
+    """Return a prover whose decoding is the identity."""
+    return Prover(Simulator(node, OPERATOR), bytes, settle, repack, lambda data: data.hex())
+
+
+async def test_the_next_block_is_simulated_with_the_transactions_own_fields() -> None:
+    node, plan = Node(), Plans().make()
+    (result,) = await Simulator(node, OPERATOR).simulate([plan], HEAD, VIEW.next_block)
+    assert (result.ok, result.gas_used, result.measured) == (True, 300_000, True)
+    ((method, (request, block)),) = node.requests
+    assert (method, block) == ("eth_simulateV1", hex(HEAD.number))
+    (state,) = request["blockStateCalls"]
+    assert state["blockOverrides"] == {
+        "number": hex(HEAD.number + 1),
+        "time": hex(HEAD.timestamp + 12),
+        "baseFeePerGas": hex(VIEW.next_block.base_fee),
+    }
+    assert state["calls"] == [
+        {
+            "from": to_hex(OPERATOR),
+            "to": to_hex(plan.contract),
+            "input": to_hex(plan.calldata),
+            "gas": hex(plan.gas_limit),
+            "maxFeePerGas": hex(plan.fees.max_fee),
+            "maxPriorityFeePerGas": hex(plan.fees.priority_fee),
+            "value": "0x0",
+        }
+    ]
+
+
+async def test_all_plans_of_a_head_go_in_one_request() -> None:
+    node, plans = Node(), Plans()
+    many = [plans.make() for _ in range(4)]
+    results = await Simulator(node, OPERATOR).simulate(many, HEAD, VIEW.next_block)
+    assert [result.returndata for result in results] == [plan.calldata for plan in many]
+    assert len(node.requests) == 1
+
+
+async def test_a_node_without_the_method_is_asked_for_it_once() -> None:
+    node, plan = Node(missing=frozenset({"eth_simulateV1"})), Plans().make()
+    simulator = Simulator(node, OPERATOR)
+    for _ in range(2):
+        (result,) = await simulator.simulate([plan], HEAD, VIEW.next_block)
+        assert (result.ok, result.gas_used, result.measured) == (True, plan.gas, False)
+    assert [method for method, _ in node.requests] == ["eth_simulateV1", "eth_call", "eth_call"]
+    assert node.requests[1][1][3]["baseFee"] == hex(VIEW.next_block.base_fee)
+    assert simulator.way is Way.OVERRIDE
+    assert "eth_simulateV1" in NOTES[simulator.way]
+
+
+async def test_a_node_without_overrides_is_asked_plainly() -> None:
+    node = Node(missing=frozenset({"eth_simulateV1"}), refuse_overrides=True)
+    simulator = Simulator(node, OPERATOR)
+    for _ in range(2):
+        (result,) = await simulator.simulate([Plans().make()], HEAD, VIEW.next_block)
+        assert result.ok
+    assert [len(params) for _, params in node.requests] == [2, 4, 2, 2]
+    assert simulator.way is Way.PLAIN
+
+
+@pytest.mark.parametrize("missing", [frozenset[str](), frozenset({"eth_simulateV1"})])
+async def test_a_revert_is_a_result_with_its_data(missing: frozenset[str]) -> None:
+    plan = Plans().make()
+    node = Node(missing=missing, failing={to_hex(plan.calldata)})
+    (result,) = await Simulator(node, OPERATOR).simulate([plan], HEAD, VIEW.next_block)
+    assert not result.ok
+    assert result.error == b"\1\2\3\4"
+
+
+async def test_another_error_is_not_taken_for_a_result() -> None:
+    class Limited(Node):
+        async def request(self, method: str, params: Sequence[Any]) -> Any:
+            raise RpcError(method, -32000, "header not found")
+
+    with pytest.raises(TransientError, match="header not found"):
+        await Simulator(Limited(), OPERATOR).simulate([Plans().make()], HEAD, VIEW.next_block)
+
+
+async def test_a_plan_that_holds_is_proven_with_one_request() -> None:
+    node, plan = Node(), Plans().make()
+    proven, skips = await prover(node).prove([plan], VIEW)
+    assert [one.calldata for one in proven] == [plan.calldata]
+    assert proven[0].gas == 300_000
+    assert not skips
+    assert len(node.requests) == 1
+
+
+async def test_a_proven_plan_carries_the_prices_of_its_head() -> None:
+    (plan,), _ = await prover(Node()).prove([replace(Plans().make(), prices={})], VIEW)
+    assert plan.prices == {
+        ZERO_ADDRESS: 2_000 * USD,
+        WETH.address: 2_000 * USD,
+        USDC.address: USD,
+    }
+
+
+async def test_too_little_gas_is_raised_and_proven_again() -> None:
+    node = Node(gas=590_000)
+    (plan,), _ = await prover(node).prove([Plans().make()], VIEW)
+    assert plan.gas_limit == gas_limit_up(590_000) > 600_000
+    gas = [params[0]["blockStateCalls"][0]["calls"][0]["gas"] for _, params in node.requests]
+    assert gas == [hex(600_000), hex(plan.gas_limit)]
+
+
+async def test_a_failed_item_is_packed_out_and_the_new_bytes_are_proven() -> None:
+    plans = Plans()
+    good, bad = address("good"), address("bad")
+    plan, without = plans.make(good, bad), plans.make(good)
+
+    def settle(one: Plan, gas_used: int, result: bytes) -> Verdict:
+        return (
+            Verdict(None, {bad: "paused"})
+            if result == plan.calldata
+            else keep(one, gas_used, result)
+        )
+
+    def repack(one: Plan, failed: Mapping[Address, str], view: View) -> Plan:
+        assert set(failed) == {bad}
+        return without
+
+    node = Node()
+    proven, skips = await prover(node, settle, repack).prove([plan], VIEW)
+    assert [one.calldata for one in proven] == [without.calldata]
+    assert [(skip.borrower, skip.reason, skip.detail) for skip in skips] == [
+        (bad, Reason.SIMULATION_FAILED, "paused")
+    ]
+    assert len(node.requests) == 2
+
+
+async def test_a_change_in_one_plan_proves_those_behind_it_again() -> None:
+    plans = Plans()
+    first, second = plans.make(), plans.make()
+    node = Node(failing={to_hex(first.calldata)})
+    proven, skips = await prover(node).prove([first, second], VIEW)
+    assert [one.id for one in proven] == [second.id]
+    assert [skip.detail for skip in skips] == ["01020304"]
+    calls = [params[0]["blockStateCalls"][0]["calls"] for _, params in node.requests]
+    assert [len(one) for one in calls] == [2, 1]
+
+
+async def test_nothing_worth_packing_again_skips_everyone() -> None:
+    good, bad = address("good"), address("bad")
+    verdict = Verdict(None, {bad: "paused"})
+    proven, skips = await prover(Node(), lambda *_: verdict).prove([Plans().make(good, bad)], VIEW)
+    assert not proven
+    assert {(skip.borrower, skip.reason) for skip in skips} == {
+        (good, Reason.UNPROFITABLE),
+        (bad, Reason.SIMULATION_FAILED),
+    }
+
+
+async def test_a_plan_that_never_stops_changing_is_left_for_the_next_head() -> None:
+    plans = Plans()
+    steady, restless = plans.make(address("steady")), plans.make(address("restless"))
+
+    def settle(one: Plan, gas_used: int, result: bytes) -> Verdict:
+        if one.id == steady.id:
+            return keep(one, gas_used, result)
+        return Verdict(replace(one, calldata=one.calldata + b"!"))
+
+    node = Node()
+    proven, skips = await prover(node, settle).prove([steady, restless], VIEW)
+    assert [one.id for one in proven] == [steady.id]
+    assert [(skip.borrower, skip.reason) for skip in skips] == [
+        (address("restless"), Reason.TIMEOUT)
+    ]
+    assert len(node.requests) == 4
+
+
+async def test_return_data_of_something_else_is_a_skip() -> None:
+    def garbage(_: bytes) -> bytes:
+        raise ValueError("not an answer of the liquidator")
+
+    shaky = Prover(Simulator(Node(), OPERATOR), garbage, keep, never, lambda data: data.hex())
+    proven, skips = await shaky.prove([Plans().make()], VIEW)
+    assert not proven
+    assert [skip.detail for skip in skips] == ["not an answer of the liquidator"]
+
+
+def test_no_gas_limit_exceeds_the_protocols() -> None:
+    assert gas_limit_up(16_000_000) == GAS_LIMIT_CAP == 16_777_216
