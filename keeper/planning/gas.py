@@ -1,67 +1,69 @@
-"""What a batch costs in gas, before a simulation says so exactly.
+"""How much gas a batch takes: a model for planning, and the limit to send it with.
 
-Measured on the liquidator contract against Aave v3.6 and rounded up; simulation replaces them.
+The model sizes a batch before it is simulated; the simulation decides. Its figures come from
+`python -m tests.bench.gas` (Aave v3.6, Uniswap V3) and are held to 10 % by a test.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from keeper.types import FlashKind, Position, Step
+from keeper.contracts import liquidator
+from keeper.planning.batch import Batch, FundKind, Swap
 
-RUN_GAS = 90_000
-"""The transaction itself, the guard and the event."""
-GROUP_GAS = 110_000
-"""The self-call and what the first liquidation of a pair finds cold."""
-SWAP_GAS = 115_000
-"""One sale through a pool, a few ticks crossed."""
-ITEM_GAS = 125_000
-"""A liquidation of a borrower with one collateral and one debt, its calldata included."""
-LEG_GAS = 15_000
-"""Each further asset the borrower holds or owes."""
-DEFICIT_GAS = 75_000
-"""Each debt burned when the last collateral goes (LiquidationLogic.sol: _burnBadDebt)."""
-FUND_GAS = {
-    FlashKind.INVENTORY: 5_000,
-    FlashKind.AAVE: 120_000,
-    FlashKind.UNISWAP_V3: 80_000,
-    FlashKind.MORPHO: 70_000,
-    FlashKind.BALANCER: 80_000,
+BASE = 267_000
+"""A transaction with its first, cold touches of pool, tokens and oracle."""
+ITEM = 105_000
+"""A liquidation, its debt check included, before the reserves its borrower uses."""
+RESERVE = 9_000
+"""Each reserve a borrower uses, as collateral or debt; Aave prices them all."""
+COLD_RESERVE = 25_000
+"""The first borrower's touch of a reserve besides the group's two."""
+GROUP = 13_000
+"""A group's own call, approvals and balance readings."""
+SWAP = 33_000
+"""A swap in a pool the batch has used; a pool's first swap adds `COLD_POOL`."""
+COLD_POOL = 31_000
+SKIPPED_ITEM = 9_000
+"""An item whose debt is gone, in a batch that rivals have emptied."""
+ACTION = 150_000
+"""A call, redemption or wrapping of unknown depth."""
+FUND = {
+    FundKind.INVENTORY: 3_000,
+    FundKind.AAVE: 95_000,
+    FundKind.UNISWAP: 85_000,
+    FundKind.MORPHO: 50_000,
+    FundKind.BALANCER: 60_000,
 }
-
-RUN_RESERVE = 120_000
-"""What the contract insists on keeping for the time after the last group."""
-_ITEM_ROOM = 200_000
+"""Each fund, by kind."""
 
 
-def item_gas(position: Position, step: Step) -> int:
-    """Return the gas one more liquidation in a group adds."""
-    legs = len(position.collateral) + len(position.debt)
-    gas = ITEM_GAS + LEG_GAS * max(legs - 2, 0)
-    taken = step.seizure.received + step.seizure.protocol_fee
-    if len(position.collateral) == 1 and taken >= position.collateral[0].amount:
-        gas += DEFICIT_GAS * len(position.debt)
-    return gas
+def estimate(batch: Batch, reserves: int | Sequence[int] = 2) -> int:
+    """Return the gas a batch is expected to use.
+
+    `reserves` is how many reserves a borrower uses, for all or for each item in the batch's order.
+    """
+    items = sum(len(group.items) for group in batch.groups)
+    used = [reserves] * items if isinstance(reserves, int) else reserves
+    total = BASE + ITEM * items + RESERVE * sum(used) + COLD_RESERVE * max(0, max(used) - 2)
+    total += sum(FUND[fund.kind] for fund in batch.funds)
+    pools: set[tuple[bytes, ...]] = set()
+    for group in batch.groups:
+        total += GROUP
+        for action in group.actions:
+            if isinstance(action, Swap):
+                total += SWAP
+                pools.add((*sorted((action.spend, action.receive)), action.fee.to_bytes(3, "big")))
+            else:
+                total += ACTION
+    # The base holds the first pool.
+    return total + COLD_POOL * max(0, len(pools) - 1)
 
 
-def group_gas(hops: int) -> int:
-    """Return the gas a group adds apart from its items."""
-    return GROUP_GAS + SWAP_GAS * hops
+def sufficient_limit(batch: Batch, used: int) -> int:
+    """Return a gas limit under which no group starves, from what a simulation used.
 
-
-def item_gas_limit(items: Iterable[int]) -> int:
-    """Return the most one liquidation of a group may use; the contract demands it before each."""
-    return max(items) * 2 + _ITEM_ROOM
-
-
-def group_gas_limit(items: Iterable[int], hops: int) -> int:
-    """Return the gas handed to a group: a quarter more than expected, and room for its last item."""
-    costs = list(items)
-    return (sum(costs) + group_gas(hops)) * 5 // 4 + item_gas_limit(costs)
-
-
-def run_gas_limit(groups: Iterable[int], funds: Iterable[FlashKind]) -> int:
-    """Return a transaction's gas limit: every call keeps a 64th of its gas from the one inside it."""
-    kinds = list(funds)
-    limit = sum(-(-gas * 64 // 63) for gas in groups) + RUN_RESERVE
-    for kind in kinds:
-        limit = -(-limit * 64 * 64 // (63 * 63)) + FUND_GAS[kind]
-    return limit + RUN_GAS
+    The contract wants 64/63 of a group's gas and a reserve before it; a group never uses more than
+    its own. A refund lowers `used` by at most a fifth.
+    """
+    largest = max(group.group_gas for group in batch.groups)
+    reserve = liquidator().bounds["run_reserve"]
+    return used + used // 4 + largest * 64 // 63 + reserve

@@ -1,0 +1,45 @@
+"""Gas, which is deterministic, stays under its targets, and planning's model near it."""
+
+import pytest
+
+from keeper.planning.encoding import FundKind
+from keeper.planning.gas import SKIPPED_ITEM, estimate, sufficient_limit
+from tests.bench.gas import crash, figures, one_sale, sale_each
+
+pytestmark = pytest.mark.chain
+
+
+def test_the_targets_hold(net) -> None:
+    found = figures(net)
+    assert found["gas_per_liquidation_20"] <= 160_000
+    assert found["gas_per_item_all_taken_20"] <= 25_000
+    assert found["gas_per_item_all_taken_20"] <= SKIPPED_ITEM
+    assert found["gas_per_liquidation_20"] < found["gas_bare_liquidation_call"]
+
+
+@pytest.mark.parametrize(("kind", "reserves"), [("plain", 2), ("five", 5)])
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_the_model_is_near_the_chain(stage, kind, reserves, n) -> None:
+    batch = one_sale(stage, crash(stage, n, kind))
+    used = stage.run(batch).gas_used
+    assert abs(estimate(batch, reserves) - used) <= used // 10
+    assert estimate(batch, [reserves] * n) == estimate(batch, reserves)
+
+
+@pytest.mark.parametrize("fund", [FundKind.UNISWAP, FundKind.INVENTORY])
+def test_the_model_knows_funds(stage, fund) -> None:
+    batch = one_sale(stage, crash(stage, 5), fund)
+    used = stage.run(batch).gas_used
+    assert abs(estimate(batch) - used) <= used // 10
+
+
+def test_a_sufficient_limit_starves_no_group(stage) -> None:
+    batch = sale_each(stage, crash(stage, 5))
+    free = stage.simulate(batch)
+    limit = sufficient_limit(batch, estimate(batch))
+    assert limit < 16_000_000
+    assert stage.simulate(batch, gas=limit) == free
+    assert all(group.ok for group in free.groups)
+    mined = stage.run(batch, gas=limit)
+    assert abs(estimate(batch) - mined.gas_used) <= mined.gas_used // 10
+    assert stage.held("USDC") > 0
