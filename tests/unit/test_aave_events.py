@@ -13,6 +13,7 @@ from keeper.oracles.aave_oracle import (
     AaveOracle,
     Feed,
 )
+from keeper.ports import LendingProtocol, Oracle
 from keeper.protocols.aave_v3 import AaveV3, events
 from keeper.protocols.aave_v3.bootstrap import Deployment
 from keeper.protocols.aave_v3.ledger import Ledger
@@ -49,6 +50,13 @@ def market() -> AaveV3:
     reserve.token = Token(ASSET, "TOK", 18)
     market._ledger.list_reserve(reserve)
     return market
+
+
+def test_it_is_what_the_book_asks_for(market: AaveV3) -> None:
+    protocol: LendingProtocol = market
+    oracle: Oracle = market.oracle
+    assert (protocol.protocol, protocol.market) == ("aave_v3", "main")
+    assert oracle is protocol.oracle
 
 
 def ledger(market: AaveV3) -> Ledger:
