@@ -103,9 +103,7 @@ def pool(number: int, a: Token, b: Token, fee: int, depth_usd: int) -> Pool:
     price = isqrt((amounts[1] << 192) // amounts[0])
     spacing = SPACINGS[fee]
     edge = 887_272 // spacing * spacing
-    made = Pool(
-        Address(bytes([0xB0, number]) * 10), first.address, second.address, fee, spacing
-    )
+    made = Pool(Address(bytes([0xB0, number]) * 10), first.address, second.address, fee, spacing)
     liquidity = isqrt(amounts[0] * amounts[1])
     made.add_liquidity(-edge, liquidity, liquidity)
     made.add_liquidity(edge, liquidity, -liquidity)
@@ -123,7 +121,7 @@ def venue(*pools: Pool) -> UniswapV3:
 
 def borrower(number: int) -> Address:
     """Return a borrower's address."""
-    return Address(number.to_bytes(20, "big"))
+    return Address(b"\xbb" * 18 + number.to_bytes(2, "big"))
 
 
 def position(number: int, *pairs: FakeTerms, market: str = MARKET) -> Position:

@@ -159,7 +159,7 @@ class Traders:
     def _some(self, token: bytes) -> int:
         usd = 10 ** self.rng.uniform(1, 6.5)
         price = self.net.prices()[self._symbols[token]]
-        return max(int(usd * 10**8) * 10 ** self._decimals[token] // price, 1)
+        return int(max(int(usd * 10**8) * 10 ** self._decimals[token] // price, 1))
 
     def create(self, a: str, b: str, fee: int) -> list[Log]:
         """Create and initialise a pool at an even price and give it a first position."""

@@ -14,7 +14,7 @@ from keeper.planning.batch import (
     Swap,
 )
 from keeper.planning.fitting import sum_loans, tokens_of
-from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
+from keeper.planning.gas_estimate import group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import Group, PositionKey, cover_up
 from keeper.planning.routing import Route
 from keeper.ports import LendingProtocol, Venue

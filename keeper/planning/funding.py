@@ -23,10 +23,15 @@ def choose_source(
     ]
     enough = [source for source in open_sources if source.available >= wanted]
     if enough:
-        return min(enough, key=lambda source: (source.fee_ppm, -source.available))
+        return min(enough, key=_price)
     return max(open_sources, key=lambda source: (source.available, -source.fee_ppm), default=None)
 
 
 def funding_pools(sources: Iterable[FlashSource]) -> frozenset[Address]:
     """Return the pools that no route of the batch may pass through."""
     return frozenset(source.source for source in sources if source.kind in POOL_KINDS)
+
+
+def _price(source: FlashSource) -> tuple[int, bool, int]:
+    """Order by fee; of equal ones a pool comes last, since borrowing from it shuts a route."""
+    return source.fee_ppm, source.kind in POOL_KINDS, -source.available

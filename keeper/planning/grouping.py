@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.costs import Rates
-from keeper.planning.gas import FUND_GAS, RUN_GAS, group_gas, item_gas
+from keeper.planning.gas_estimate import FUND_GAS, RUN_GAS, group_gas, item_gas
 from keeper.planning.routing import Route, Sales
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up

@@ -19,6 +19,7 @@ from keeper import (
     Skip,
     Token,
     Usd,
+    Wei,
 )
 from strategies.profitability import Profitability
 from tests.fake_market import (
@@ -126,7 +127,7 @@ def test_a_bid_pays_the_configured_fees() -> None:
     seen = view()
     made = strategy(priority_fee_gwei=2, deadline_seconds=36).bid(make_quote(5 * 10**6), seen)
     base = seen.next_block.base_fee
-    assert made == Bid(2 * GWEI, base * 5 // 4 + 2 * GWEI, seen.next_block.timestamp + 36)
+    assert made == Bid(Wei(2 * GWEI), Wei(base * 5 // 4 + 2 * GWEI), seen.next_block.timestamp + 36)
     capped = strategy(max_fee_gwei=11).bid(make_quote(5 * 10**6), seen)
     assert isinstance(capped, Bid)
     assert capped.max_fee == 11 * GWEI

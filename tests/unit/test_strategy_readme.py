@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from keeper import BPS, USD, AtRisk, Cause, Opportunity, Reason, Skip
-from tests.fake_market import GWEI, USDC, WETH, FakeTerms, position, token, view
+from tests.fake_market import GWEI, USDC, WETH, FakeTerms, borrower, position, token, view
 
 TEXT = (Path(__file__).parents[2] / "strategies" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -34,7 +34,7 @@ def test_the_example_chooses_and_bids() -> None:
     table = settings["strategies"]["patient"]
     assert table.pop("use") == "./patient.py:Patient"
     strategy = patient(patient.Config(**table))
-    refusal = Skip("market", "aave-v3", b"\x02" * 20, Reason.PAUSED)
+    refusal = Skip("market", "aave-v3", borrower(2), Reason.PAUSED)
     seen = view(
         AtRisk(position(1, PAIR), (PAIR,), (), Cause.PRICE),
         AtRisk(position(2), (), (refusal,), Cause.PRICE),

@@ -16,6 +16,7 @@ from keeper.venues.uniswap_v3.tick_math import (
 )
 
 _MAX_INPUT = 2**255 - 1
+_ANY = 2**63 - 1
 
 
 class Point(NamedTuple):
@@ -79,18 +80,23 @@ class Pool:
         high = bisect_left(self.order, first + 256)
         return sum(1 << (number - first) for number in self.order[low:high])
 
-    def sell(self, at: Point, amount: int, *, token0: bool) -> Filled:
-        """Swap exact input from a point (UniswapV3Pool.sol: swap, no price limit)."""
+    def sell(self, at: Point, amount: int, *, token0: bool, steps: int = _ANY) -> Filled:
+        """Swap exact input from a point (UniswapV3Pool.sol: swap, no price limit).
+
+        It stops after `steps` ticks and bitmap words, as if the pool had no more to give.
+        """
         if at.price == 0 or not 0 < amount <= _MAX_INPUT:
             return Filled(0, amount, *at)
-        return self._sell_token0(at, amount) if token0 else self._sell_token1(at, amount)
+        sell = self._sell_token0 if token0 else self._sell_token1
+        return sell(at, amount, steps)
 
-    def _sell_token0(self, at: Point, left: int) -> Filled:
+    def _sell_token0(self, at: Point, left: int, steps: int) -> Filled:
         price, tick, liquidity = at
         spacing, order, fee = self.spacing, self.order, self.fee
         out = 0
         limit = MIN_SQRT_RATIO + 1
-        while left and price != limit:
+        while left and price != limit and steps:
+            steps -= 1
             here = tick // spacing
             position = bisect_right(order, here) - 1
             if liquidity == 0 and position < 0:
@@ -121,12 +127,13 @@ class Pool:
                 return Filled(out, left, price, None, liquidity)
         return Filled(out, left, price, tick, liquidity)
 
-    def _sell_token1(self, at: Point, left: int) -> Filled:
+    def _sell_token1(self, at: Point, left: int, steps: int) -> Filled:
         price, tick, liquidity = at
         spacing, order, fee = self.spacing, self.order, self.fee
         out = 0
         limit = MAX_SQRT_RATIO - 1
-        while left and price != limit:
+        while left and price != limit and steps:
+            steps -= 1
             here = tick // spacing + 1
             position = bisect_left(order, here)
             if liquidity == 0 and position == len(order):

@@ -1,0 +1,281 @@
+"""From bid quotes to transactions: packing, limits, fees, and what a simulation changes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from eth_abi.abi import decode
+
+from keeper.planning.batching import minimum_gain
+from keeper.planning.decoding import GroupResult, ItemResult, RunResult
+from keeper.planning.planner import Planner
+from keeper.planning.reasons import UNDONE
+from keeper.planning.rules import TRANSACTION_GAS, PlanRules
+from keeper.types import Bid, Plan, Quote, Reason, Skip
+from keeper.units import USD, ZERO_ADDRESS, Usd, Wei
+from keeper.venues.uniswap_v3.pool import Pool
+from tests.fake_market import (
+    AAVE,
+    CONTRACT,
+    DAI,
+    GWEI,
+    MARKET,
+    USDC,
+    WBTC,
+    WETH,
+    FakeLender,
+    FakeTerms,
+    borrower,
+    choice,
+    pool,
+    venue,
+    view,
+)
+
+RULES = PlanRules("test", CONTRACT, Wei(GWEI))
+POOLS = (
+    pool(1, WETH, USDC, 500, 90_000_000),
+    pool(2, WETH, DAI, 500, 90_000_000),
+    pool(3, WBTC, WETH, 500, 90_000_000),
+)
+PAIR = FakeTerms(WETH, USDC, 5_000 * 10**6)
+BID = Bid(Wei(GWEI), Wei(100 * GWEI), 2_000)
+
+
+def make_planner(rules: PlanRules = RULES, pools: Sequence[Pool] = POOLS) -> Planner:
+    ids = count(1)
+    return Planner(
+        rules,
+        {"uniswap": venue(*pools)},
+        {MARKET: FakeLender()},  # type: ignore[dict-item]
+        lambda: f"plan-{next(ids)}",
+    )
+
+
+def plan_all(
+    *pairs: FakeTerms, rules: PlanRules = RULES, bid: Bid = BID, pools: Sequence[Pool] = POOLS
+) -> tuple[list[Plan], list[Skip]]:
+    planner = make_planner(rules, pools)
+    quotes, skips = planner.quote(view(), [choice(n, pair) for n, pair in enumerate(pairs, 1)])
+    plans, unpacked = planner.pack(view(), [(quote, bid) for quote in quotes])
+    return plans, [*skips, *unpacked]
+
+
+def one_plan(*pairs: FakeTerms, bid: Bid = BID) -> Plan:
+    (plan,), skips = plan_all(*pairs, bid=bid)
+    assert skips == []
+    return plan
+
+
+def batch_bytes(plan: Plan) -> bytes:
+    (packed,) = decode(["bytes"], plan.calldata[4:])
+    return bytes(packed)
+
+
+def result_of(plan: Plan, *, tip: int = 0) -> RunResult:
+    """Return what a run gives when everything goes as estimated; one group."""
+    gain = sum(quote.proceeds - quote.repaid for quote in plan.quotes)
+    items = tuple(ItemResult(True, quote.steps[0].seizure.received, b"") for quote in plan.quotes)
+    return RunResult(items, (GroupResult(True, gain, b""),), (), tip, 0)
+
+
+def test_many_liquidations_share_one_transaction() -> None:
+    plan = one_plan(*[PAIR] * 20)
+    assert len(plan.quotes) == 20
+    assert plan.contract == CONTRACT
+    assert plan.gas == sum(quote.gas for quote in plan.quotes)
+    assert plan.gas_cost == plan.gas * 11 * GWEI
+    assert plan.net_usd == sum(quote.net_usd for quote in plan.quotes)
+    assert plan.repaid_usd == 20 * 5_000 * USD
+    assert plan.gas < plan.gas_limit <= RULES.gas_cap
+    packed = batch_bytes(plan)
+    assert all(packed.count(borrower(n)) == 1 for n in range(1, 21))
+    assert packed.count(AAVE) == 1
+    assert int.from_bytes(packed[:8], "big") == 2_000
+
+
+def test_each_item_must_bring_its_costs_and_minimum() -> None:
+    plan = one_plan(PAIR)
+    (quote,) = plan.quotes
+    least = minimum_gain(quote, 0)
+    assert least == quote.gas_cost + quote.premium + quote.minimum_profit
+    assert quote.proceeds - quote.repaid >= least
+    packed = batch_bytes(plan)
+    at = packed.index(borrower(1)) + 20
+    assert int.from_bytes(packed[at : at + 12], "big") == least
+    # A full close is sent with a little to spare, for the interest of a later block.
+    assert int.from_bytes(packed[at + 12 : at + 28], "big") == 5_000 * 10**6 + 5 * 10**4 + 1
+    assert int.from_bytes(packed[at + 28 : at + 44], "big") == PAIR.scaled_debt * 99 // 100
+
+
+def test_several_debts_are_funded_in_one_transaction() -> None:
+    plan = one_plan(PAIR, FakeTerms(WETH, DAI, 5_000 * 10**18), FakeTerms(WBTC, USDC, 10**10))
+    assert {quote.debt for quote in plan.quotes} == {USDC, DAI}
+    packed = batch_bytes(plan)
+    tokens, _, funds, minimums, groups, items = packed[8:14]
+    assert (tokens, funds, minimums, groups, items) == (4, 2, 2, 3, 3)
+
+
+@pytest.mark.parametrize("rules", [replace(RULES, max_items=8), replace(RULES, gas_cap=3_300_000)])
+def test_what_does_not_fit_goes_into_the_next_transaction(rules: PlanRules) -> None:
+    plans, skips = plan_all(*[PAIR] * 20, rules=rules)
+    assert skips == []
+    assert len(plans) >= 2
+    assert [plan.id for plan in plans] == [f"plan-{n}" for n in range(1, len(plans) + 1)]
+    assert all(len(plan.quotes) <= rules.max_items for plan in plans)
+    assert all(plan.gas_limit <= rules.gas_cap for plan in plans)
+    sold = [quote for plan in plans for quote in plan.quotes]
+    assert len({quote.opportunity.key for quote in sold}) == 20
+    # Later plans are priced on the pools the earlier ones leave.
+    sales = venue(*POOLS).begin()
+    for plan in plans:
+        total = sum(quote.steps[0].seizure.received for quote in plan.quotes)
+        assert sales.apply(plan.quotes[0].route[0], total) == sum(
+            quote.proceeds for quote in plan.quotes
+        )
+
+
+def test_a_hundred_fit_the_contract_and_the_transaction_limit() -> None:
+    plans, skips = plan_all(*[PAIR] * 100, rules=replace(RULES, gas_cap=TRANSACTION_GAS))
+    assert skips == []
+    assert len(plans) <= 2
+    assert sum(len(plan.quotes) for plan in plans) == 100
+
+
+def test_a_liquidation_no_transaction_can_hold_is_skipped() -> None:
+    plans, (skip,) = plan_all(PAIR, rules=replace(RULES, gas_cap=500_000))
+    assert plans == []
+    assert skip.reason is Reason.GAS_CAP
+
+
+def test_bids_are_joined_within_everyones_limits() -> None:
+    planner = make_planner()
+    quotes, _ = planner.quote(view(), [choice(n, PAIR) for n in (1, 2, 3)])
+    bids = [
+        Bid(Wei(GWEI), Wei(90 * GWEI), 3_000),
+        Bid(Wei(3 * GWEI), Wei(80 * GWEI), 2_500),
+        Bid(Wei(GWEI), Wei(9 * GWEI), 2_000),
+    ]
+    (plan,), (skip,) = planner.pack(view(), list(zip(quotes, bids, strict=True)))
+    assert skip.reason is Reason.GAS_CAP
+    assert plan.bid == Bid(Wei(3 * GWEI), Wei(80 * GWEI), 2_500)
+    assert plan.gas_cost == plan.gas * 13 * GWEI
+
+
+def test_a_bid_that_spends_the_profit_is_dropped() -> None:
+    small = FakeTerms(WETH, USDC, 500 * 10**6)
+    plans, skips = plan_all(small, bid=replace(BID, priority_fee=Wei(40 * GWEI)))
+    assert plans == []
+    assert [skip.reason for skip in skips] == [Reason.UNPROFITABLE]
+
+
+def test_a_tip_is_paid_from_native_profit_and_counts_as_a_cost() -> None:
+    pair = FakeTerms(USDC, WETH, 5 * 10**18)
+    tip = Wei(10**16)
+    free, tipped = one_plan(pair), one_plan(pair, bid=replace(BID, tip=tip))
+    assert tipped.bid.tip == tip
+    assert free.net_usd - tipped.net_usd == 20 * USD
+    packed = batch_bytes(tipped)
+    share = int.from_bytes(packed[14:16], "big")
+    (quote,) = tipped.quotes
+    gain = quote.proceeds - quote.repaid - quote.premium
+    assert gain * share // 10_000 >= tip > gain * (share - 1) // 10_000
+    assert int.from_bytes(packed[16:32], "big") == tip
+
+
+def test_a_plan_is_packed_again_without_what_failed() -> None:
+    planner = make_planner()
+    plan = one_plan(*[PAIR] * 5)
+    again = planner.repack(plan, {borrower(2): "debt is gone"}, view())
+    assert again is not None
+    assert [q.opportunity.position.borrower for q in again.quotes] == [
+        borrower(n) for n in (1, 3, 4, 5)
+    ]
+    assert borrower(2) not in batch_bytes(again)
+    everyone = {borrower(n): "gone" for n in range(1, 6)}
+    assert planner.repack(plan, everyone, view()) is None
+
+
+def test_a_simulation_replaces_estimates() -> None:
+    planner = make_planner()
+    plan = replace(one_plan(*[PAIR] * 4), prices={ZERO_ADDRESS: Usd(2_000 * USD)})
+    estimated = result_of(plan)
+    lower = RunResult(
+        estimated.items,
+        (GroupResult(True, estimated.groups[0].gain - 1_003, b""),),
+        (),
+        10**15,
+        0,
+    )
+    used = plan.gas * 3 // 4
+    settled = planner.settle(plan, used, lower)
+    assert settled.plan is not None
+    assert not settled.failed
+    assert settled.plan.calldata == plan.calldata
+    assert settled.plan.gas == used
+    assert settled.plan.gas_cost == -(-plan.gas_cost * used // plan.gas)
+    gained = sum(quote.proceeds - quote.repaid for quote in settled.plan.quotes)
+    assert gained == lower.groups[0].gain
+    assert settled.plan.net_usd == sum(quote.net_usd for quote in settled.plan.quotes) - 2 * USD
+    assert sum(quote.gas for quote in settled.plan.quotes) - used in range(4)
+
+
+def test_items_that_fail_in_simulation_are_named() -> None:
+    plan = one_plan(*[PAIR] * 3)
+    good = result_of(plan)
+    items = (good.items[0], ItemResult(False, 0, b"\x1a\x2b\x3c\x4d"), good.items[2])
+    settled = make_planner().settle(plan, plan.gas, replace(good, items=items))
+    assert settled.plan is None
+    assert settled.failed == {borrower(2): "unknown error 0x1a2b3c4d"}
+    (skip,) = settled.skips
+    assert (skip.borrower, skip.reason) == (borrower(2), Reason.SIMULATION_FAILED)
+
+
+def test_a_group_that_is_undone_takes_its_items_with_it() -> None:
+    plan = one_plan(*[PAIR] * 2)
+    result = RunResult(
+        (ItemResult(False, 1, UNDONE),) * 2, (GroupResult(False, 0, b"\x01\x02\x03\x04"),), (), 0, 0
+    )
+    settled = make_planner().settle(plan, plan.gas, result)
+    assert set(settled.failed) == {borrower(1), borrower(2)}
+    assert set(settled.failed.values()) == {"unknown error 0x01020304"}
+
+
+def test_a_gain_that_shrinks_below_the_minimum_is_dropped() -> None:
+    plan = one_plan(PAIR)
+    (quote,) = plan.quotes
+    margin = quote.net - quote.minimum_profit
+    result = result_of(plan)
+    (group,) = result.groups
+
+    def settle(loss: int) -> tuple[Plan | None, list[Reason]]:
+        shrunk = replace(result, groups=(replace(group, gain=group.gain - loss),))
+        settled = make_planner().settle(plan, plan.gas, shrunk)
+        return settled.plan, [skip.reason for skip in settled.skips]
+
+    kept, skips = settle(margin)
+    assert kept is not None
+    assert skips == []
+    assert settle(margin + 1) == (None, [Reason.UNPROFITABLE])
+
+
+def test_a_result_of_another_shape_is_refused() -> None:
+    plan = one_plan(*[PAIR] * 2)
+    with pytest.raises(ValueError, match="0 items"):
+        make_planner().settle(plan, plan.gas, RunResult((), (), (), 0, 0))
+
+
+def test_every_quote_in_every_plan_meets_its_minimum() -> None:
+    shallow = [pool(1, WETH, USDC, 500, 900_000), pool(2, WETH, DAI, 3_000, 400_000)]
+    pairs = [
+        FakeTerms(WETH, (USDC, DAI)[n % 2], (n + 1) * 700 * 10 ** (6, 18)[n % 2]) for n in range(40)
+    ]
+    plans, skips = plan_all(*pairs, pools=shallow)
+    kept: list[Quote] = [quote for plan in plans for quote in plan.quotes]
+    assert kept
+    assert all(quote.net >= quote.minimum_profit for quote in kept)
+    taken = {quote.opportunity.position.borrower for quote in kept}
+    skipped = {skip.borrower for skip in skips}
+    assert taken | skipped == {borrower(n) for n in range(1, 41)}
+    assert not taken & skipped
