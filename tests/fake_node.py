@@ -198,7 +198,8 @@ class FakeJournal:
         self.rows.append(("planned", plan.id))
 
     async def signed(self, signed: Signed) -> None:
-        """Keep the bytes."""
+        """Keep the bytes of a plan on record."""
+        assert ("planned", signed.plan.id) in self.rows
         self.rows.append(("signed", signed.plan.id))
         self.open[signed.hash] = signed
 
@@ -207,7 +208,8 @@ class FakeJournal:
         self.rows.append(("sent", error))
 
     async def settled(self, receipt: Receipt) -> None:
-        """Keep the end."""
+        """Keep the end of a plan on record."""
+        assert ("planned", receipt.plan_id) in self.rows
         self.rows.append(("settled", receipt))
         if receipt.tx_hash is not None:
             del self.open[receipt.tx_hash]

@@ -23,8 +23,8 @@ DRAIN_POLL = 0.5
 class Executor:
     """Turn proven plans into receipts; without `live` nothing is ever signed or sent.
 
-    Order of a send: admit, journal the plan, sign, journal the bytes, hand them over once. A hand-over
-    without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
+    Order of a send: admit, journal the plan and sign it, journal the bytes, hand them over once; plan
+    and bytes are on disk before the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
     plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
@@ -56,6 +56,7 @@ class Executor:
         self._observe = observe
         self._sleep = sleep
         self._draining = False
+        self._records: list[asyncio.Future[None]] = []
         self._timestamp = 0
         self._turn = asyncio.Lock()
         self._flights = Flights()
@@ -100,6 +101,7 @@ class Executor:
         """Return how transactions ended by this head; asks nothing when none is in flight."""
         self._timestamp = max(self._timestamp, head.timestamp)
         async with self._turn:
+            await self._flush()
             return await self._tracker.follow(head)
 
     def in_flight(self) -> frozenset[Key]:
@@ -123,6 +125,7 @@ class Executor:
     async def drain(self, seconds: float) -> list[Receipt]:
         """Take no more plans and follow what is pending for a bounded time; the journal keeps the rest."""
         self._draining = True
+        await self._flush()
         ended: list[Receipt] = []
         until = self._clock.monotonic() + seconds
         while self._flights:
@@ -144,6 +147,11 @@ class Executor:
         kept = [plan for plan in plans if plan not in gone]
         return kept, skips_for(gone, Reason.TIMEOUT, "its head was reorged out")
 
+    async def _flush(self) -> None:
+        """Wait for the records of sends; raise when one could not be written."""
+        records, self._records = self._records, []
+        await asyncio.gather(*records)
+
     async def _send(self, plans: Sequence[Plan], wallet: Wallet) -> tuple[list[Plan], list[Skip]]:
         waiting, skips = self._current(plans)
         admitted: list[Plan] = []
@@ -152,7 +160,6 @@ class Executor:
             skips.extend(refusals)
             if not refusals:
                 admitted.append(plan)
-        await asyncio.gather(*(self._journal.planned(plan) for plan in admitted))
         sent: list[Plan] = []
         for index, plan in enumerate(admitted):
             answer, refusals = await self._launch(plan, wallet)
@@ -161,7 +168,7 @@ class Executor:
                 sent.append(plan)
             if answer is Answer.UNKNOWN:
                 # it may not have arrived: what stands behind its nonce could be stuck
-                skips.extend(await self._release(admitted[index + 1 :]))
+                skips.extend(self._release(admitted[index + 1 :]))
                 break
         return sent, skips
 
@@ -184,11 +191,13 @@ class Executor:
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
+        record = asyncio.ensure_future(self._journal.planned(plan))
+        await asyncio.sleep(0)  # the plan is queued for the disk while it is signed
         signed = await wallet.sign(plan)
         flight = Flight(signed)
         self._flights.add(flight)
         try:
-            await self._journal.signed(signed)
+            await asyncio.gather(record, self._journal.signed(signed))
         except BaseException:
             self._forget(flight, wallet)
             raise
@@ -205,7 +214,7 @@ class Executor:
             return answer, skips
         if answer is Answer.ACCEPTED:
             flight.broadcast = plan.head.number
-        await self._journal.sent(signed, words or None)
+        self._records.append(asyncio.ensure_future(self._journal.sent(signed, words or None)))
         fields = {"plan": plan, "tx": signed.hash, "nonce": signed.nonce, "result": str(answer)}
         self._observe("plan.submitted", fields)
         return answer, []
@@ -231,14 +240,14 @@ class Executor:
         self._flights.remove(flight)
         wallet.nonces.give_back(flight.signed.nonce)
 
-    async def _release(self, plans: Sequence[Plan]) -> list[Skip]:
-        """Take admitted plans back that were not signed."""
+    def _release(self, plans: Sequence[Plan]) -> list[Skip]:
+        """Take admitted plans back that were not even journalled."""
         reason = "not sent behind a transaction the node did not answer for"
         for plan in plans:
-            await self._drop(plan, None, reason)
+            self._admission.settle(Dropped(plan.id, None, reason))
         return skips_for(plans, Reason.TIMEOUT, reason)
 
-    async def _drop(self, plan: Plan, tx_hash: Hash | None, reason: str) -> None:
+    async def _drop(self, plan: Plan, tx_hash: Hash, reason: str) -> None:
         dropped = Dropped(plan.id, tx_hash, reason)
         self._admission.settle(dropped)
         await self._journal.settled(dropped)

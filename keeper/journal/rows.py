@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import orjson
 
@@ -97,7 +98,7 @@ def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
         "gross_usd": str(plan.gross_usd),
         "net_usd": str(plan.net_usd),
         "repaid_usd": str(plan.repaid_usd),
-        "record": text(plan),
+        "record": text(_without_pairs(plan)),
     }
     names = ", ".join(row)
     marks = ", ".join("?" * len(row))
@@ -124,6 +125,14 @@ def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
             "net_usd": str(quote.net_usd),
         }
         _insert(connection, "items", item)
+
+
+def _without_pairs(plan: Plan) -> Plan:
+    """Leave out the pairs not taken: they stand with the opportunity, and a send waits for this."""
+    quotes = tuple(
+        replace(quote, opportunity=replace(quote.opportunity, pairs=())) for quote in plan.quotes
+    )
+    return replace(plan, quotes=quotes)
 
 
 def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) -> None:
