@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.costs import Rates
-from keeper.planning.gas_estimate import FUND_GAS, RUN_GAS, group_gas, item_gas
+from keeper.planning.gas_estimate import fund_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Route, Sales
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
@@ -54,6 +54,7 @@ def price_groups(
     Within a group a quote's proceeds are what its collateral adds to the sale of those before it.
     """
     everyone = [quote for group in groups for quote in group]
+    overhead = run_gas(everyone) if everyone else 0
     borrowers: dict[Address, int] = {}
     for quote in everyone:
         borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
@@ -70,8 +71,8 @@ def price_groups(
             gas = (
                 item_gas(quote.opportunity.position, step)
                 + mul_div_up(group_gas(len(route)), 1, len(group))
-                + mul_div_up(FUND_GAS[quote.flash.kind], 1, borrowers[quote.debt.address])
-                + mul_div_up(RUN_GAS, 1, len(everyone))
+                + mul_div_up(fund_gas(quote.flash.kind), 1, borrowers[quote.debt.address])
+                + mul_div_up(overhead, 1, len(everyone))
             )
             done.append(price_quote(quote, proceeds, gas, rates, gas_price))
         if sold:

@@ -192,7 +192,7 @@ def test_a_plan_is_packed_again_without_what_failed() -> None:
     assert [q.opportunity.position.borrower for q in again.quotes] == [
         borrower(n) for n in (1, 3, 4, 5)
     ]
-    assert borrower(2) not in batch_bytes(again)
+    assert batch_bytes(again).count(borrower(2)) == 0
     everyone = {borrower(n): "gone" for n in range(1, 6)}
     assert planner.repack(plan, everyone, view()) is None
 
