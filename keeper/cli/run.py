@@ -26,9 +26,7 @@ def run(
     loaded = settings_from(configs, overrides)
     log.configure(loaded.settings.log.level, loaded.settings.log.format)
     sends, why = resolve_live(loaded.settings.mode, flag=live)
-    if why:
-        print(why, file=sys.stderr)
-    raise typer.Exit(run_async(_run(loaded, live=sends)))
+    raise typer.Exit(run_async(_run(loaded, sends, why)))
 
 
 def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:
@@ -42,9 +40,11 @@ def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:
     return False, ""
 
 
-async def _run(loaded: Loaded, *, live: bool) -> int:
+async def _run(loaded: Loaded, live: bool, why: str) -> int:
     from keeper.app import run as run_app
     from keeper.doctor import require
 
     await require(loaded)
+    if why:
+        print(why, file=sys.stderr)
     return await run_app(loaded.settings, live)
