@@ -324,7 +324,7 @@ class Journal(Protocol):
     """The durable record of decisions; methods that precede money moving return when on disk."""
 
     async def planned(self, plan: Plan) -> None:
-        """Record a plan before it is signed."""
+        """Record a plan before its bytes."""
         ...
 
     async def signed(self, signed: Signed) -> None:

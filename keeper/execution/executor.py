@@ -23,8 +23,8 @@ DRAIN_POLL = 0.5
 class Executor:
     """Turn proven plans into receipts; without `live` nothing is ever signed or sent.
 
-    Order of a send: admit, journal the plan and sign it, journal the bytes, hand them over once; plan
-    and bytes are on disk before the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
+    Order of a send: admit, sign, journal plan and bytes, hand them over once: both are on disk before
+    the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
     plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
@@ -191,13 +191,12 @@ class Executor:
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
-        record = asyncio.ensure_future(self._journal.planned(plan))
-        await asyncio.sleep(0)  # the plan is queued for the disk while it is signed
         signed = await wallet.sign(plan)
         flight = Flight(signed)
         self._flights.add(flight)
         try:
-            await asyncio.gather(record, self._journal.signed(signed))
+            # queued together they cost one wait for the disk
+            await asyncio.gather(self._journal.planned(plan), self._journal.signed(signed))
         except BaseException:
             self._forget(flight, wallet)
             raise

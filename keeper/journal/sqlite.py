@@ -56,7 +56,7 @@ class SqliteJournal:
         return self._writer.failure
 
     async def planned(self, plan: Plan) -> None:
-        """Record a plan before it is signed."""
+        """Record a plan before its bytes."""
         now = self._clock.time()
         await self._writer.write(lambda db: rows.write_plan(db, now, plan))
 
