@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from keeper.errors import InvariantError
@@ -78,12 +77,23 @@ def _make_dumper(kind: Any) -> Callable[[Any], Any]:
     if issubclass(kind, Mapping):
         return lambda value: {_key(key): dump(item) for key, item in value.items()}
     if kind is RecordedTerms or kind.__module__ == Token.__module__:
-        names = tuple(item.name for item in fields(kind))
-        read = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
-        return lambda value: {
-            name: _dumper(type(item))(item) for name, item in zip(names, read(value), strict=True)
-        }
+        return _noun_dumper(kind)
     return lambda value: dump(record_terms(value))
+
+
+def _noun_dumper(kind: Any) -> Callable[[Any], Any]:
+    """Return what writes one noun; a field declared an integer or text is not looked at twice."""
+    hints = typing.get_type_hints(kind, localns={"Terms": RecordedTerms})
+    names = tuple(item.name for item in fields(kind))
+    writers = tuple(str if _plain(hints[name]) in {int, str} else dump for name in names)
+    pairs = tuple(zip(names, writers, strict=True))
+    return lambda value: {name: write(getattr(value, name)) for name, write in pairs}
+
+
+def _plain(hint: Any) -> Any:
+    while hasattr(hint, "__supertype__"):
+        hint = hint.__supertype__
+    return hint
 
 
 _dumper = cast("Callable[[object], Callable[[Any], Any]]", cache(_make_dumper))
@@ -113,8 +123,7 @@ _SCALARS: dict[object, Callable[[Any], Any]] = {
 
 @cache
 def _loader(kind: Any) -> Callable[[Any], Any]:
-    while hasattr(kind, "__supertype__"):
-        kind = kind.__supertype__
+    kind = _plain(kind)
     if kind in _SCALARS:
         return _SCALARS[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
