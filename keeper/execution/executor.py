@@ -24,7 +24,8 @@ class Executor:
     """Turn proven plans into receipts; without `live` nothing is ever signed or sent.
 
     Order of a send: admit, sign, journal plan and bytes, hand them over once: both are on disk before
-    the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction is refused goes to the next plan.
+    the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction
+    is refused goes to the next plan.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
     plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
