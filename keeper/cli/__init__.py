@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from keeper.cli import (
     config,
     contract,
+    demo,
     doctor,
     explain,
     health,
@@ -92,6 +93,7 @@ def _root(
 
 
 _START, _LOOK, _RUN, _EXTEND = "Start", "Look", "Run", "Extend and operate"
+app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("init", rich_help_panel=_START)(init.init)
 app.command("doctor", rich_help_panel=_START)(doctor.doctor)
 app.add_typer(config.app, name="config", rich_help_panel=_START)
