@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from eth_abi.abi import decode
 from eth_hash.auto import keccak
@@ -9,7 +11,9 @@ from eth_hash.auto import keccak
 from keeper.contracts import build, liquidator
 from keeper.planning import owner_calls, reasons
 from keeper.planning.encoding import RUN
+from keeper.units import Address
 
+ONE, TWO, THREE = (Address(bytes([n]) * 20) for n in (1, 2, 3))
 EIP_170 = 24_576
 EIP_3860 = 49_152
 
@@ -29,8 +33,8 @@ def test_the_artifact_names_its_source_and_compiler() -> None:
 
 def test_it_fits_the_chain() -> None:
     artifact = liquidator()
-    assert len(artifact.runtime_code(b"\1" * 20)) <= EIP_170
-    assert len(artifact.creation_code(b"\1" * 20, b"\2" * 20, b"\3" * 20)) <= EIP_3860
+    assert len(artifact.runtime_code(ONE)) <= EIP_170
+    assert len(artifact.creation_code(ONE, TWO, THREE)) <= EIP_3860
 
 
 def test_the_bounds_hold_a_hundred_items_and_groups() -> None:
@@ -60,14 +64,14 @@ def test_the_bounds_hold_a_hundred_items_and_groups() -> None:
 
 def test_creation_code_ends_with_its_arguments() -> None:
     artifact = liquidator()
-    code = artifact.creation_code(b"\1" * 20, b"\2" * 20, b"\3" * 20)
+    code = artifact.creation_code(ONE, TWO, THREE)
     assert code.startswith(artifact.bytecode)
     given = decode(["address"] * 3, code[len(artifact.bytecode) :])
     assert given == tuple("0x" + f"{i:02d}" * 20 for i in (1, 2, 3))
 
 
-def _signature(entry) -> str:
-    return entry["name"] + "(" + ",".join(i["type"] for i in entry["inputs"]) + ")"
+def _signature(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]) + "(" + ",".join(i["type"] for i in entry["inputs"]) + ")"
 
 
 def test_every_owner_call_is_in_the_interface() -> None:
@@ -78,7 +82,7 @@ def test_every_owner_call_is_in_the_interface() -> None:
     }
     assert RUN in functions
     a, h = b"\1" * 20, b"\2" * 32
-    encoders = {
+    encoders: dict[Callable[..., bytes], tuple[Any, ...]] = {
         owner_calls.encode_allow: (a, b"\1\2\3\4"),
         owner_calls.encode_disallow: (a, b"\1\2\3\4"),
         owner_calls.encode_set_factory: (a, h),

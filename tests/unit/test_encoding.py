@@ -56,14 +56,14 @@ def items(most: int) -> st.SearchStrategy[tuple[Item, ...]]:
 
 
 CALLS = st.builds(
-    lambda data, at, *rest: Call(rest[0], data, *rest[1:], patch_at=at),
-    st.binary(min_size=40, max_size=200),
-    st.one_of(st.none(), st.integers(4, 8)),
+    Call,
     OTHER,
+    st.binary(min_size=40, max_size=200),
     st.sampled_from((*TOKENS, NATIVE)),
     TOKEN,
     AMOUNT,
     UINT128,
+    st.one_of(st.none(), st.integers(4, 8)),
 )
 ACTIONS = st.one_of(
     st.builds(Swap, OTHER, st.integers(0, 2**24 - 1), TOKEN, TOKEN, AMOUNT, UINT128),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vyper
+import vyper  # type: ignore[import-untyped]
 
 from keeper.devnet import Devnet
 from tests.chain.contract.stage import Stage, deploy

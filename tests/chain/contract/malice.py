@@ -335,7 +335,7 @@ def _call(world: World, who: Address, amount: int) -> Callable[..., list[Call]]:
         stage = world.stage
         pool, router = Address(stage.market.pool), Address(stage.net.uniswap.router)
         asset = spend if spend != NATIVE else stage.token("WETH")
-        shapes = [
+        shapes: list[tuple[bytes, str, list[str], list[Any], int]] = [
             (
                 pool,
                 SUPPLY,

@@ -146,11 +146,11 @@ def test_usdt_is_repaid_and_sold_for(stage, crashed) -> None:
     if {stage.token("WETH"), stage.token("USDT")} in [
         {p.token0, p.token1} for p in stage.net.uniswap.pools
     ]:
-        actions = (stage.swap("WETH", "USDT"),)
+        actions = [stage.swap("WETH", "USDT")]
     else:
-        actions = (stage.swap("WETH", "USDC"), stage.swap("USDC", "USDT"))
+        actions = [stage.swap("WETH", "USDC"), stage.swap("USDC", "USDT")]
     group = stage.group(
-        [stage.item(b, "USDT", half) for b in borrowers], debt="USDT", actions=actions
+        [stage.item(b, "USDT", half) for b in borrowers], debt="USDT", actions=tuple(actions)
     )
     batch = stage.batch(group, tokens=(stage.token("USDC"),))
     result = stage.simulate(batch)
