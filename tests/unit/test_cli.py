@@ -27,6 +27,7 @@ POOL = "0x" + "11" * 20
 HEAVY = ("web3", "numpy", "pydantic", "aiohttp", "eth_abi", "eth_account", "structlog", "asyncio")
 COMMANDS = (
     *(
+        "demo",
         "init",
         "run",
         "scan",
