@@ -87,8 +87,9 @@ class AaveTerms:
         `LEFTOVER_BASE` of both, within the liquidity that can be withdrawn.
         """
         repay = min(repay, self.maximum)
-        if repay > 0 and not self._is_legal(repay):
-            repay = min(repay, self._partial_down())
+        if repay > 0 and self._is_legal(repay):
+            return repay
+        repay = min(repay, self._partial_down())
         return repay if repay > 0 and self._is_legal(repay) else 0
 
     def _outcome(self, cover: int) -> tuple[int, int, int]:
