@@ -39,14 +39,16 @@ def convert_down(
     amount: int, price: int, decimals: int, to_price: int, to_decimals: int
 ) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded down."""
-    return amount * price * 10**to_decimals // (to_price * 10**decimals)
+    unit, to_unit = int(10**decimals), int(10**to_decimals)
+    return amount * price * to_unit // (to_price * unit)
 
 
 def convert_up(
     amount: int, price: int, decimals: int, to_price: int, to_decimals: int
 ) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded up."""
-    return -(-amount * price * 10**to_decimals // (to_price * 10**decimals))
+    unit, to_unit = int(10**decimals), int(10**to_decimals)
+    return -(-amount * price * to_unit // (to_price * unit))
 
 
 def to_hex(value: bytes) -> str:

@@ -133,7 +133,7 @@ async def open_line(
         live=live,
     )
     await executor.start()
-    planner = make_planner(name, chain, watched)
+    planner = make_planner(name, chain, watched, process.settings)
     listener = Listener(
         name,
         endpoint,
@@ -232,7 +232,7 @@ def seats(
     ]
 
 
-def make_planner(name: str, chain: Chain, watched: Watched) -> Planner:
+def make_planner(name: str, chain: Chain, watched: Watched, settings: Settings) -> Planner:
     """Return the planner of one chain."""
     hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
     rules = PlanRules(
@@ -241,6 +241,8 @@ def make_planner(name: str, chain: Chain, watched: Watched) -> Planner:
         priority_fee=chain.fees.priority_fee,
         gas_cap=chain.fees.gas_cap,
         hubs=hubs or None,
+        largest_repay=settings.limits.largest_repay,
+        gas_budget=settings.limits.gas_wei_per_transaction,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id)
 

@@ -59,7 +59,7 @@ async def scan(settings: Settings, chain: str, below: int, limit: int) -> list[S
         strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)
-        quotes, unquoted = make_planner(chain, table, watched).quote(view, choices)
+        quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)
         nets = {quote.opportunity.key: quote.net_usd for quote in quotes}
         why = _reasons([*skips, *unchosen, *unquoted])
         found = book.positions(next_block, below / WAD, limit)

@@ -30,10 +30,13 @@ UNDO_DEPTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The reads of one head for all markets, in one multicall."""
+    """The reads of one head for all markets, in one multicall.
+
+    `spans` says, by market, which answers are its prices and which its protocol's own.
+    """
 
     calls: tuple[Call, ...]
-    spans: tuple[tuple[str, int, int], ...]
+    spans: tuple[tuple[str, slice, slice], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +112,41 @@ class Book:
             raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
         self.watch()
         undos: list[Undo] = []
-        for bare in logs:
-            log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
-            for source in self._by_address.get(log.address, ()):
-                undo = source.fold(log)
-                if undo is not None:
-                    undos.append(undo)
+        try:
+            for bare in logs:
+                log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
+                if log.address not in self._by_address:
+                    self.watch()  # an earlier log of this block made it known
+                for source in self._by_address.get(log.address, ()):
+                    undo = source.fold(log)
+                    if undo is not None:
+                        undos.append(undo)
+        except BaseException:
+            _take_back(undos)
+            raise
         self._blocks.append(Block(head, tuple(undos)))
 
     def undo(self) -> None:
         """Take the last folded block back; raise `InvariantError` when none before it is held."""
         if len(self._blocks) < 2:
             raise InvariantError(self._chain, "the reorg is deeper than the blocks held")
-        for undo in reversed(self._blocks.pop().undos):
-            undo()
+        _take_back(self._blocks.pop().undos)
 
     def reads(self) -> Reads:
         """Return the reads every head needs: prices and what protocols add."""
         calls: list[Call] = []
         spans = []
         for name, market in self._markets.items():
-            start = len(calls)
-            calls.extend(market.calls())
-            spans.append((name, start, len(calls)))
+            prices, others = market.protocol.oracle.calls(), market.protocol.calls()
+            start, middle = len(calls), len(calls) + len(prices)
+            calls += [*prices, *others]
+            spans.append((name, slice(start, middle), slice(middle, len(calls))))
         return Reads(tuple(calls), tuple(spans))
 
     def observe(self, reads: Reads, results: Sequence[CallResult], head: Head) -> None:
         """Take the answers to `reads`, all of them at this head."""
-        for name, start, end in reads.spans:
-            self._markets[name].observe(results[start:end], head)
+        for name, prices, others in reads.spans:
+            self._markets[name].observe(results[prices], results[others], head)
 
     def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]]:
         """Return the positions at risk at the next block, and those that could not be judged."""
@@ -186,3 +195,8 @@ class Book:
             for source in self._sources
             for drift in await source.audit(reader, head, sample, seed)
         ]
+
+
+def _take_back(undos: Sequence[Undo]) -> None:
+    for undo in reversed(undos):
+        undo()

@@ -9,7 +9,6 @@ from keeper.book.columns import Columns
 from keeper.ports import LendingProtocol
 from keeper.types import (
     AtRisk,
-    Call,
     CallResult,
     Cause,
     Head,
@@ -21,8 +20,12 @@ from keeper.types import (
 )
 from keeper.units import WAD, Address
 
-SCREEN_MARGIN = 1e-6
-"""Float health under 1 + this is recomputed exactly; the screen's error is about 1e-12."""
+SCREEN_MARGIN = 1e-5
+"""Float health under 1 + this is recomputed exactly.
+
+The screen's own error is about 1e-12; contracts round to whole token units, which for WBTC is
+0.0006 USD at 60,000 USD, so the margin is right for debts of 60 USD and more.
+"""
 
 
 class MarketBook:
@@ -38,16 +41,13 @@ class MarketBook:
         self._causes: dict[Address, Cause] = {}
         self._touched: set[Address] = set()
 
-    def calls(self) -> list[Call]:
-        """Return the reads of one head: prices first, then the protocol's own."""
-        return [*self.protocol.oracle.calls(), *self.protocol.calls()]
-
-    def observe(self, results: Sequence[CallResult], head: Head) -> None:
-        """Take the answers to `calls` at a head."""
-        split = len(self.protocol.oracle.calls())
+    def observe(
+        self, prices: Sequence[CallResult], others: Sequence[CallResult], head: Head
+    ) -> None:
+        """Take a head's answers: the oracle's reads, and the protocol's own."""
         self._before = self.prices
-        self.prices = self.protocol.oracle.prices(results[:split], head)
-        self.protocol.observe(results[split:], head)
+        self.prices = self.protocol.oracle.prices(prices, head)
+        self.protocol.observe(others, head)
 
     def at_risk(self, next_block: NextBlock) -> tuple[list[AtRisk], list[Skip]]:
         """Return liquidatable positions, worst first, and a `Skip` for each that has no price."""

@@ -20,11 +20,13 @@ class Standing:
         self._reasons: dict[Key, frozenset[Reason]] = {}
 
     def news(
-        self, view: View, opportunities: Sequence[Opportunity], skips: Iterable[Skip]
+        self, view: View, opportunities: Sequence[Opportunity], skips: Sequence[Skip]
     ) -> tuple[list[Opportunity], list[Skip]]:
         """Return what has to be written, and remember it."""
         at_risk = {entry.position.key for entry in view.at_risk}
         at_risk.update(found.key for found in opportunities)
+        # A position without a price is judged by nobody, and stays on record all the same.
+        at_risk.update((skip.market, skip.borrower) for skip in skips)
         self._chosen = {key for key in self._chosen if key[:2] in at_risk}
         self._reasons = {key: last for key, last in self._reasons.items() if key[:2] in at_risk}
         return [found for found in opportunities if self._is_new(found)], self._changed(skips)

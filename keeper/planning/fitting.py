@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 from keeper.contracts import liquidator
+from keeper.planning.costs import Rates
 from keeper.planning.gas_estimate import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
-from keeper.planning.rules import TRANSACTION_GAS, PlanRules
+from keeper.planning.rules import PlanRules
 from keeper.types import FlashSource, Quote
-from keeper.units import Address
+from keeper.units import Address, Usd
 
 _HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
 _EXTRA_ADDRESSES = 3
@@ -17,16 +18,20 @@ _EXTRA_ADDRESSES = 3
 class Load:
     """What one transaction holds so far."""
 
-    def __init__(self, rules: PlanRules) -> None:
-        self._cap = min(rules.gas_cap, TRANSACTION_GAS)
+    def __init__(self, rules: PlanRules, max_fee: int) -> None:
+        self._cap = rules.gas_cap_at(max_fee)
+        self._largest_repay = rules.largest_repay
+        self._repaid = 0
         self._max_items = rules.max_items
         self._groups: dict[GroupKey, list[int]] = {}
         self._loans: dict[FlashSource, int] = {}
         self._tokens: set[Address] = set()
         self._items = 0
 
-    def add(self, quote: Quote) -> bool:
+    def add(self, quote: Quote, repaid: Usd) -> bool:
         """Take a quote and return True, or change nothing when it does not fit."""
+        if self._largest_repay is not None and self._repaid + repaid > self._largest_repay:
+            return False
         key, step = group_key(quote), quote.steps[0]
         costs = self._groups.get(key, [])
         groups = self._groups | {key: [*costs, item_gas(quote.opportunity.position, step)]}
@@ -37,6 +42,7 @@ class Load:
             return False
         self._groups, self._loans, self._tokens = groups, loans, tokens
         self._items += 1
+        self._repaid += repaid
         return True
 
     def _fits(
@@ -68,18 +74,21 @@ class Load:
         )
 
 
-def split(quotes: Sequence[Quote], rules: PlanRules) -> tuple[list[list[Quote]], list[Quote]]:
+def split(
+    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
+) -> tuple[list[list[Quote]], list[Quote]]:
     """Put quotes, best first, into as few transactions as fit; return those that fit in none."""
     loads: list[tuple[Load, list[Quote]]] = []
     misfits = []
     for quote in quotes:
+        repaid = rates.of(quote).usd_down(quote.repaid)
         for load, held in loads:
-            if load.add(quote):
+            if load.add(quote, repaid):
                 held.append(quote)
                 break
         else:
-            load = Load(rules)
-            if load.add(quote):
+            load = Load(rules, max_fee)
+            if load.add(quote, repaid):
                 loads.append((load, [quote]))
             else:
                 misfits.append(quote)

@@ -8,7 +8,7 @@ from keeper.planning.routing import KEPT, Ranked, Route, Router, Sales
 from keeper.planning.rules import Choice
 from keeper.ports import Terms
 from keeper.types import Reason, Seizure, Skip
-from keeper.units import Address
+from keeper.units import Address, Usd
 
 Lane = tuple[Address, Address, frozenset[str] | None]
 """Collateral, debt and the venues allowed: what decides a ranking of routes."""
@@ -48,8 +48,11 @@ def refuse(choice: Choice, reason: Reason, detail: str) -> Skip:
     )
 
 
-def find_offers(choice: Choice, rates: Rates) -> list[Offer] | Skip:
-    """Return the pairs of a choice that can be priced and repaid, or why there is none."""
+def find_offers(choice: Choice, rates: Rates, largest_repay: Usd | None) -> list[Offer] | Skip:
+    """Return the pairs of a choice that can be priced and repaid, or why there is none.
+
+    `largest_repay` is the operator's bound, beside the strategy's own.
+    """
     offers, unpriced = [], 0
     for terms in choice.opportunity.pairs:
         rate = rates.find(choice.opportunity.position.market, terms.debt)
@@ -57,8 +60,9 @@ def find_offers(choice: Choice, rates: Rates) -> list[Offer] | Skip:
             unpriced += 1
             continue
         most = terms.maximum
-        if choice.limits.largest_repay is not None:
-            most = min(most, rate.from_usd_down(choice.limits.largest_repay))
+        for bound in (choice.limits.largest_repay, largest_repay):
+            if bound is not None:
+                most = min(most, rate.from_usd_down(bound))
         largest = terms.legal_down(most)
         if largest > 0:
             offers.append(Offer(choice, terms, rate, largest, terms.seize(largest)))

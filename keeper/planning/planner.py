@@ -53,7 +53,9 @@ class Planner:
         skips = list(sizing.skips)
         quotes: list[Quote] = []
         sold: Sold = []
-        batches, misfits = split(sizing.quotes, self._rules)
+        # No bid is known yet; a strategy offers about a quarter more than the next base fee.
+        max_fee = view.next_block.base_fee * 5 // 4 + self._rules.priority_fee
+        batches, misfits = split(sizing.quotes, self._rules, rates, max_fee)
         skips += [_misfit(quote) for quote in misfits]
         for batch in batches:
             groups, dropped = self._prune(batch, rates, gas_price, {}, sold)
@@ -74,7 +76,8 @@ class Planner:
         taken = {quote.opportunity.key: bid for quote, bid in bids if bid.max_fee >= base_fee}
         quotes = [quote for quote, _ in bids if quote.opportunity.key in taken]
         quotes.sort(key=lambda quote: -quote.net_usd)
-        batches, misfits = split(quotes, self._rules)
+        max_fee = max((bid.max_fee for bid in taken.values()), default=Wei(0))
+        batches, misfits = split(quotes, self._rules, Rates(view), max_fee)
         skips += [_misfit(quote) for quote in misfits]
         plans = []
         sold: Sold = []

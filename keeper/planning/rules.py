@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keeper.types import Limits, Opportunity
-from keeper.units import Address, Wei
+from keeper.units import Address, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
 """The protocol's limit on one transaction's gas (EIP-7825)."""
@@ -15,6 +15,7 @@ class PlanRules:
     """Settings of planning on one chain; `priority_fee` prices gas until a strategy has bid.
 
     `hubs` are the tokens a route may pass through; None means every token a venue knows.
+    `largest_repay` and `gas_budget` bound one transaction, gas at its worst: limit times maximum fee.
     """
 
     chain: str
@@ -24,6 +25,13 @@ class PlanRules:
     max_items: int = 100
     max_hops: int = 2
     hubs: frozenset[Address] | None = None
+    largest_repay: Usd | None = None
+    gas_budget: Wei | None = None
+
+    def gas_cap_at(self, max_fee: int) -> int:
+        """Return the most gas one transaction may ask for when it pays up to `max_fee` for it."""
+        cap = min(self.gas_cap, TRANSACTION_GAS)
+        return cap if self.gas_budget is None else min(cap, self.gas_budget // max(max_fee, 1))
 
 
 class Choice(Protocol):

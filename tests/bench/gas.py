@@ -110,10 +110,10 @@ def rows(net: Devnet) -> list[Row]:
         for n in (5, 20):
             with put_back(net):
                 found.append(measured(stage, "one sale each", sale_each(stage, crash(stage, n))))
-        for kind in (FundKind.UNISWAP, FundKind.INVENTORY):
+        for fund in (FundKind.UNISWAP, FundKind.INVENTORY):
             with put_back(net):
-                batch = one_sale(stage, crash(stage, 20), kind)
-                found.append(measured(stage, f"one sale, funded by {kind.name.lower()}", batch))
+                batch = one_sale(stage, crash(stage, 20), fund)
+                found.append(measured(stage, f"one sale, funded by {fund.name.lower()}", batch))
         with put_back(net):
             borrowers = crash(stage, 20)
             batch = one_sale(stage, borrowers)

@@ -55,7 +55,7 @@ def market() -> AaveV3:
 def test_it_is_what_the_book_asks_for(market: AaveV3) -> None:
     protocol: LendingProtocol = market
     oracle: Oracle = market.oracle
-    assert (protocol.protocol, protocol.market) == ("aave_v3", "main")
+    assert (protocol.protocol, protocol.market) == ("aave-v3", "main")
     assert oracle is protocol.oracle
 
 
@@ -185,7 +185,7 @@ def test_what_cannot_have_happened_stops_the_market(market: AaveV3, log: Log) ->
 def test_replaced_code_stops_the_market_until_it_is_read_again(market: AaveV3, log: Log) -> None:
     undo = market.fold(log)
     assert "replaced in block 7" in market.stopped
-    position = Position("main", "aave_v3", ALICE, (), (), 0, 1, Wad(0))
+    position = Position("main", "aave-v3", ALICE, (), (), 0, 1, Wad(0))
     at = NextBlock(8, NOW + 12, Wei(0))
     pairs, (skip,) = market.pairs(position, Prices("main", 1, {}), at)
     assert (pairs, skip.reason) == ([], Reason.DENIED)

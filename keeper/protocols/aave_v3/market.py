@@ -46,7 +46,7 @@ Take = Callable[[Sequence[CallResult]], None]
 class AaveV3:
     """Follow one Aave v3 market; `bootstrap` loads it before anything else is asked."""
 
-    protocol: str = "aave_v3"
+    protocol: str = "aave-v3"
 
     def __init__(
         self, market: str, deployment: Deployment, oracle: Oracle, first_block: int = 0

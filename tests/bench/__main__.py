@@ -1,0 +1,47 @@
+"""Print every figure beside what it is compared with, and write `build/bench.json`."""
+
+import json
+import sys
+from pathlib import Path
+
+from keeper import log
+from keeper.devnet import Devnet
+from tests.bench import gas, latency, ratios
+
+OUT = Path("build") / "bench.json"
+TARGETS = {
+    "gas_per_liquidation_20": 160_000,
+    "gas_per_item_all_taken_20": 25_000,
+    "head_to_send_ms_p95_20": 60,
+    "rpc_requests_per_quiet_head": 2,
+    "storm_rejected_sends": 0,
+    "storm_reverted": 0,
+    "storm_estimate_error_bps": 1,
+}
+
+
+def main() -> None:
+    """Measure everything in one run."""
+    log.configure("error", "console")
+    with Devnet.start() as net:
+        found: dict[str, float] = dict(gas.figures(net))
+    with Devnet.start() as net:
+        more, lines = latency.figures(net)
+    found |= more
+    found |= ratios.figures()
+    for name, value in found.items():
+        note = f"   target ≤ {TARGETS[name]:,}" if name in TARGETS else ""
+        text = (
+            f"{value:,.2f}"
+            if isinstance(value, float) and not value.is_integer()
+            else f"{int(value):,}"
+        )
+        print(f"{name:<46} {text:>14}{note}")
+    print(*lines, sep="\n")
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {OUT}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
