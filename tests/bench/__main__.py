@@ -9,7 +9,7 @@ from keeper.devnet import Devnet
 from tests.bench import gas, latency, ratios
 
 OUT = Path("build") / "bench.json"
-TARGETS = {
+TARGETS: dict[str, int] = {
     "gas_per_liquidation_20": 160_000,
     "gas_per_item_all_taken_20": 25_000,
     "head_to_send_ms_p95_20": 60,
@@ -30,7 +30,8 @@ def main() -> None:
     found |= more
     found |= ratios.figures()
     for name, value in found.items():
-        note = f"   target ≤ {TARGETS[name]:,}" if name in TARGETS else ""
+        target = TARGETS.get(name)
+        note = "" if target is None else f"   target ≤ {target:,}"
         text = (
             f"{value:,.2f}"
             if isinstance(value, float) and not value.is_integer()

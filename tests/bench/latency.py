@@ -22,7 +22,7 @@ async def _rounds(play: Play, count: int, rounds: int) -> tuple[list[float], dic
     stages: dict[str, float] = {}
     net, stage = play.net, play.stage
     for number in range(rounds):
-        opening = partial(net.borrowers, count, health=(1.01, 1.04), seed=1000 * count + number)
+        opening = partial(net.borrowers, count, health=(1.01, 1.04))
         crowd = await stage.step(opening)
         play.count()
         await stage.step(partial(net.set_price, "WETH", FALLEN))
