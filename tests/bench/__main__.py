@@ -32,11 +32,7 @@ def main() -> None:
     for name, value in found.items():
         target = TARGETS.get(name)
         note = "" if target is None else f"   target ≤ {target:,}"
-        text = (
-            f"{value:,.2f}"
-            if isinstance(value, float) and not value.is_integer()
-            else f"{int(value):,}"
-        )
+        text = f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
         print(f"{name:<46} {text:>14}{note}")
     print(*lines, sep="\n")
     OUT.parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from keeper import log
-from keeper.cli.demo.screen import Screen
+from keeper.cli.demo.screen import Screen, picture
 from keeper.cli.demo.stage import Stage, staged
 from keeper.cli.demo.tally import Summary, Tally
 from keeper.cli.screen import console
@@ -19,6 +19,7 @@ from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.scenario import Crowd, crash, gather, underwater
 from keeper.errors import TransientError
 
+PICTURE_WIDTH = 104
 QUIET_HEADS = 5
 """Heads without anything to do on which requests are counted."""
 
@@ -27,7 +28,8 @@ async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet
     """Play the story to its end and return its figures."""
     started = time.monotonic()
     terminal = console()
-    terminal.record = svg is not None
+    if svg is not None:
+        terminal.record, terminal.width = True, PICTURE_WIDTH
     screen = Screen(terminal, quiet=quiet)
     screen.title()
     log.configure("error", "auto")
@@ -53,7 +55,7 @@ async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet
             )
             screen.summary(summary, await _audit(stage))
             if svg is not None:
-                terminal.save_svg(str(svg), title="keeper demo")
+                svg.write_text(picture(terminal), encoding="utf-8")
             if hold:
                 screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address)
                 await _hold(stage)

@@ -1,5 +1,6 @@
 """How the demo looks in a terminal: a line per step, a table of the crash, a summary."""
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -14,6 +15,12 @@ from keeper.units import USD, to_hex
 
 SKIPS_SHOWN = 2
 """Refusals printed per block; all of them are in the journal."""
+
+
+def picture(console: Console) -> str:
+    """Return what a recording console printed as SVG that loads nothing from elsewhere."""
+    drawn = console.export_svg(title="keeper demo")
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
 
 class Screen:
