@@ -1,8 +1,12 @@
-"""The lock files agree with each other and with pyproject.toml, and name no machine."""
+"""What is imported is declared, what is declared is locked, and the locks name no machine."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,45 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DEVELOPMENT = {"keeper/contracts/build.py", "keeper/devnet/compile_contracts.py"}
+"""What developers run to write the committed bytecode."""
+
+
+def distributions(*folders: str) -> Iterator[tuple[str, str]]:
+    """Yield each source file below the folders with each distribution it imports from."""
+    packages = packages_distributions()
+    for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in {name.partition(".")[0] for name in names}:
+                if name not in {*sys.stdlib_module_names, "keeper", "strategies", "tests"}:
+                    found = packages.get(name, [name])
+                    yield path.relative_to(ROOT).as_posix(), canonicalize_name(found[0])
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(each).name) for each in requirements}
+
+
+RUN = declared(PROJECT["project"]["dependencies"])
+
+
+def test_the_keeper_declares_what_it_imports_and_no_more() -> None:
+    imported = [
+        (file, name)
+        for file, name in distributions("keeper", "strategies")
+        if file not in DEVELOPMENT
+    ]
+    assert [each for each in imported if each[1] not in RUN] == []
+    assert RUN - {name for _, name in imported} == set()
+
+
+def test_tests_and_tools_declare_what_they_import() -> None:
+    known = RUN | declared(PROJECT["dependency-groups"]["dev"])
+    imported = distributions("keeper", "strategies", "tests", "grafana")
+    assert [each for each in imported if each[1] not in known] == []
 
 
 def stanzas(lock: str) -> dict[str, str]:
