@@ -85,8 +85,10 @@ def find_anvil(modules: Path) -> Path:
 def run_tool(command: Sequence[str], folder: Path, failure: str, hint: str) -> None:
     """Run a build tool in `folder`. Raises ConfigError with its first line when it fails."""
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", os.defpath)])
+    # Node trusts its own list of authorities; behind a company's proxy only the system's will do
+    environment = {"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path}
     with tempfile.TemporaryFile() as output:
-        tool = Guarded(command, output, folder, {**os.environ, "PATH": path})
+        tool = Guarded(command, output, folder, environment)
         try:
             status = tool.wait()
         finally:
