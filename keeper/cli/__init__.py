@@ -9,9 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from typer._click import Context, HelpFormatter
 from typer._click.exceptions import NoArgsIsHelpError
-from typer.core import TyperGroup
 
 from keeper.cli import (
     config,
@@ -29,25 +27,10 @@ from keeper.cli import (
     wallet,
     watch,
 )
+from keeper.cli.grouped import Grouped
 from keeper.errors import ConfigError, InvariantError, KeeperError
 
 INPUT, NOT_READY, INTERRUPTED = 2, 3, 130
-
-
-class Grouped(TyperGroup):
-    """Lists commands by what they are for, in plain text: rich would double the time of help."""
-
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write one section for each group of commands."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                panel = getattr(command, "rich_help_panel", None) or "Commands"
-                sections.setdefault(panel, []).append((name, command.get_short_help_str(90)))
-        for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
 
 
 app = typer.Typer(

@@ -4,10 +4,14 @@ from typing import Annotated
 
 import typer
 
+from keeper.cli.grouped import Grouped
 from keeper.cli.options import AsJson, Configs, Overrides, settings_from
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Check, show and describe the configuration."
+    cls=Grouped,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Check, show and describe the configuration.",
 )
 
 

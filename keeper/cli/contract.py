@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keeper.cli.grouped import Grouped
 from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
 from keeper.errors import ConfigError
 
@@ -20,25 +21,40 @@ if TYPE_CHECKING:
     from keeper.units import Address
 
 app = typer.Typer(
-    no_args_is_help=True, help="Deploy, verify and administer the liquidator contract."
+    cls=Grouped,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Deploy, verify and administer the liquidator contract.",
 )
 
 NATIVE = "native"
 
 Keystore = Annotated[
     Path | None,
-    typer.Option("--keystore", help="The owner's keystore; without it nothing is sent."),
+    typer.Option(
+        "--keystore", metavar="FILE", help="The owner's keystore; without it nothing is sent."
+    ),
 ]
-PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="Its password.")]
-PasswordEnv = Annotated[str | None, typer.Option("--password-env", help="Its password's variable.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="File that holds its password."),
+]
+PasswordEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--password-env", metavar="NAME", help="Environment variable that holds its password."
+    ),
+]
 
 
 @app.command()
 def deploy(
     configs: Configs,
     overrides: Overrides,
-    owner: Annotated[str, typer.Option(help="Cold wallet that will own the contract.")],
-    treasury: Annotated[str, typer.Option(help="Where profit may be swept to.")],
+    owner: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Cold wallet that will own the contract.")
+    ],
+    treasury: Annotated[str, typer.Option(metavar="ADDRESS", help="Where profit may be swept to.")],
     chain: ChainName = None,
     keystore: Keystore = None,
     password_file: PasswordFile = None,
@@ -75,7 +91,8 @@ def allow(
     overrides: Overrides,
     chain: ChainName = None,
     operator: Annotated[
-        str | None, typer.Option(help="Operator to list; default the configured wallet.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Operator to list; default the configured wallet."),
     ] = None,
     keystore: Keystore = None,
     password_file: PasswordFile = None,
@@ -93,8 +110,10 @@ def allow(
 
 @app.command()
 def withdraw(
-    token: Annotated[str, typer.Argument(help="Token address, or `native`.")],
-    amount: Annotated[str, typer.Argument(help="Amount in whole tokens, or `all`.")],
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="Token address, or `native`.")],
+    amount: Annotated[
+        str, typer.Argument(metavar="AMOUNT", help="Amount in whole tokens, or `all`.")
+    ],
     configs: Configs,
     overrides: Overrides,
     chain: ChainName = None,

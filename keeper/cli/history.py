@@ -15,9 +15,14 @@ _FIRST, _LAST = "0001-01-01", "9999-12-31"
 def history(
     configs: Configs,
     overrides: Overrides,
-    since: Annotated[str, typer.Option(metavar="DATE", help="From this day (UTC) on.")] = _FIRST,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="DATE", help="From this day (UTC) on, as 2026-01-31.", show_default=False
+        ),
+    ] = _FIRST,
     until: Annotated[
-        str, typer.Option(metavar="DATE", help="Up to before this day (UTC).")
+        str, typer.Option(metavar="DATE", help="Up to before this day (UTC).", show_default=False)
     ] = _LAST,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV for accounting.")] = False,
     as_json: AsJson = False,

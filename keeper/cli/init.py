@@ -15,19 +15,39 @@ from keeper.errors import ConfigError
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("keeper.toml"),
-    chain: Annotated[str | None, typer.Option(help="Short name of the chain.")] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="JSON-RPC URL, or ${NAME} to take it from the environment.")
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path(
+        "keeper.toml"
+    ),
+    chain: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Short name of the chain.")
     ] = None,
-    chain_id: Annotated[int | None, typer.Option(help="Default: asked from the endpoint.")] = None,
-    pool: Annotated[str | None, typer.Option(help="Pool of the Aave v3 market.")] = None,
-    factory: Annotated[str | None, typer.Option(help="Uniswap V3 factory; empty for none.")] = None,
-    wrapped_native: Annotated[str | None, typer.Option(help="WETH or its like.")] = None,
-    contract: Annotated[str | None, typer.Option(help="Deployed liquidator, if any.")] = None,
-    keystore: Annotated[str | None, typer.Option(help="Operator's keystore, if any.")] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="JSON-RPC URL, or ${NAME} to take it from the environment."
+        ),
+    ] = None,
+    chain_id: Annotated[
+        int | None, typer.Option(metavar="ID", help="Default: asked from the endpoint.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Pool of the Aave v3 market.")
+    ] = None,
+    factory: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Uniswap V3 factory; empty for none.")
+    ] = None,
+    wrapped_native: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="WETH or its like.")
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Deployed liquidator, if any.")
+    ] = None,
+    keystore: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Operator's keystore, if any.")
+    ] = None,
     password_env: Annotated[
-        str | None, typer.Option(help="Variable that holds its password [KEEPER_PASSWORD].")
+        str | None,
+        typer.Option(metavar="NAME", help="Variable that holds its password [KEEPER_PASSWORD]."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,

@@ -19,6 +19,7 @@ Configs = Annotated[
     typer.Option(
         "--config",
         "-c",
+        metavar="FILE",
         help="Configuration file; repeatable, later wins.",
         default_factory=list,
         show_default=False,
@@ -34,7 +35,9 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-ChainName = Annotated[str | None, typer.Option("--chain", help="One chain by its name.")]
+ChainName = Annotated[
+    str | None, typer.Option("--chain", metavar="NAME", help="One chain by its name.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Where the keeper serves; default from the configuration."),
+    typer.Option(
+        "--url", metavar="URL", help="Where the keeper serves; default from the configuration."
+    ),
 ]
 
 

@@ -18,8 +18,10 @@ def scan(
     configs: Configs,
     overrides: Overrides,
     chain: ChainName = None,
-    below: Annotated[str, typer.Option(help="Show positions with health below this.")] = "1.05",
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 20,
+    below: Annotated[
+        str, typer.Option(metavar="HEALTH", help="Show positions with health below this.")
+    ] = "1.05",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Show at most so many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List positions by health, the riskiest first."""

@@ -9,20 +9,26 @@ from typing import Annotated
 
 import typer
 
+from keeper.cli.grouped import Grouped
 from keeper.cli.options import AsJson, Configs, Overrides, run_async, settings_from
 from keeper.errors import ConfigError
 
 app = typer.Typer(
+    cls=Grouped,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Make, import and show the operator's keystore.",
 )
 
 PasswordFile = Annotated[
-    Path | None, typer.Option("--password-file", help="File that holds the keystore's password.")
+    Path | None,
+    typer.Option(
+        "--password-file", metavar="FILE", help="File that holds the keystore's password."
+    ),
 ]
 PasswordEnv = Annotated[
-    str | None, typer.Option("--password-env", help="Environment variable that holds it.")
+    str | None,
+    typer.Option("--password-env", metavar="NAME", help="Environment variable that holds it."),
 ]
 Target = Annotated[
     Path, typer.Argument(metavar="FILE", help="Keystore to write; never overwritten.")
@@ -44,7 +50,8 @@ def import_(
     password_file: PasswordFile = None,
     password_env: PasswordEnv = None,
     key_env: Annotated[
-        str | None, typer.Option("--key-env", help="Environment variable that holds the key.")
+        str | None,
+        typer.Option("--key-env", metavar="NAME", help="Environment variable that holds the key."),
     ] = None,
 ) -> None:
     """Encrypt a private key, asked for, piped in or named by --key-env, and print its address."""

@@ -13,8 +13,12 @@ def watch(
     configs: Configs,
     overrides: Overrides,
     url: Url = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    times: Annotated[int, typer.Option(min=0, help="End after so many looks; 0 is never.")] = 0,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Seconds between two looks.")
+    ] = 1.0,
+    times: Annotated[
+        int, typer.Option(metavar="N", min=0, help="End after so many looks; 0 is never.")
+    ] = 0,
 ) -> None:
     """Watch a running keeper until interrupted."""
     from rich.live import Live

@@ -8,14 +8,20 @@ import typer
 
 def demo(
     borrowers: Annotated[
-        int, typer.Option("--borrowers", min=1, max=2000, help="How many borrowers to open.")
+        int,
+        typer.Option(
+            "--borrowers", metavar="N", min=1, max=2000, help="How many borrowers to open."
+        ),
     ] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same story.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", help="The same seed tells the same story.")
+    ] = 1,
     hold: Annotated[
         bool, typer.Option("--hold", help="Keep chain and keeper running afterwards.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", help="Save a picture of the terminal to a file.")
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Save a picture of the terminal to a file."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")

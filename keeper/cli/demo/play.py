@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from eth_utils.address import to_checksum_address
+
 from keeper import log
 from keeper.cli.demo.screen import Screen, picture
 from keeper.cli.demo.stage import Stage, staged
@@ -40,7 +42,8 @@ async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet
         )
         operator = await asyncio.to_thread(deploy_operator, net)
         screen.done(
-            "contract", f"liquidator at 0x{operator.contract.hex()}, owner and operator apart"
+            "contract",
+            f"liquidator {to_checksum_address(operator.contract)}, owner and operator apart",
         )
         crowd = await asyncio.to_thread(gather, net, borrowers, seed)
         screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")
@@ -53,9 +56,9 @@ async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet
             summary = tally.summary(
                 len(crowd.all), liquidatable, requests, time.monotonic() - started
             )
-            screen.summary(summary, await _audit(stage))
+            screen.summary(summary, tally.reasons(), await _audit(stage))
             if svg is not None:
-                svg.write_text(picture(terminal), encoding="utf-8")
+                await asyncio.to_thread(svg.write_text, picture(terminal), encoding="utf-8")
             if hold:
                 screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address)
                 await _hold(stage)

@@ -86,12 +86,17 @@ class Screen:
         if len(fresh) > SKIPS_SHOWN:
             self._print(f"         [dim]and {len(fresh) - SKIPS_SHOWN} more skipped[/]")
 
-    def summary(self, summary: Summary, audit: str) -> None:
-        """Print what it came to."""
+    def summary(self, summary: Summary, reasons: Mapping[str, int], audit: str) -> None:
+        """Print what it came to, with the reasons of those that were skipped."""
+        why = ", ".join(
+            reason if len(reasons) == 1 else f"{count} {reason}"
+            for reason, count in reasons.items()
+        )
         self._print()
         self._print(
             f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable borrowers "
-            f"liquidated[/] in {summary.transactions} transactions, {summary.skipped} skipped, "
+            f"liquidated[/] in {summary.transactions} transactions, "
+            f"{summary.skipped} skipped{f' ({why})' if why else ''}, "
             f"{summary.rejected_sends} sends rejected, {summary.reverted} reverted"
         )
         self._print(

@@ -1,6 +1,7 @@
 """The demo's figures, counted from what the keeper reported and what the chain shows."""
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -88,6 +89,11 @@ class Tally:
                 self.net_usd -= receipt.gas_cost_usd
             case _:
                 pass
+
+    def reasons(self) -> Counter[str]:
+        """Return how many borrowers nobody liquidated, by why."""
+        left = self.refused.keys() - self.liquidated
+        return Counter(str(self.refused[who].reason) for who in left)
 
     def summary(
         self, borrowers: int, liquidatable: int, quiet_requests: float, seconds: float
