@@ -37,7 +37,7 @@ async def examine_and_show(
     screen = console()
     checks = []
     shown = None
-    async for check in examine(loaded, chain=chain):
+    async for check in examine(loaded, chain=chain, beside=True):
         checks.append(check)
         if as_json:
             continue

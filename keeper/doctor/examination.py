@@ -17,13 +17,18 @@ from keeper.plugins import load_protocol
 from keeper.types import Head
 
 
-async def examine(loaded: Loaded, *, chain: str | None = None) -> AsyncIterator[Check]:
-    """Yield every finding as it is made; a chain nobody answers for ends with its first failure."""
+async def examine(
+    loaded: Loaded, *, chain: str | None = None, beside: bool = False
+) -> AsyncIterator[Check]:
+    """Yield every finding as it is made; a chain nobody answers for ends with its first failure.
+
+    `beside` a running keeper its port may be taken.
+    """
     settings = loaded.settings
     yield await look("", "config", partial(process.check_settings, loaded))
     yield await look("", "strategies", partial(process.check_strategies, loaded))
     yield await look("", "journal", partial(process.check_journal, settings))
-    yield await look("", "port", partial(process.check_port, settings.http))
+    yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
     for name, table in settings.chains.items():
         if chain in {None, name}:
             async for check in _examine_chain(loaded, name, table):

@@ -4,6 +4,8 @@ import errno
 import socket
 import tempfile
 
+import aiohttp
+
 from keeper.config import Http, Loaded, Settings
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
@@ -47,8 +49,8 @@ async def check_journal(settings: Settings) -> Finding:
     return State.OK, str(home), ""
 
 
-async def check_port(http: Http) -> Finding:
-    """Take the status server's port for a moment."""
+async def check_port(http: Http, *, beside: bool = False) -> Finding:
+    """Take the status server's port for a moment; a keeper there is well when looked at `beside`."""
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     with socket.socket(family) as taken:
         # as the server does: a port in TIME_WAIT is free
@@ -57,6 +59,8 @@ async def check_port(http: Http) -> Finding:
             taken.bind((http.host, http.port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
+                if beside and (found := await _keeper_at(http)) is not None:
+                    return found
                 raise ConfigError(
                     f"port {http.port} on {http.host} is in use",
                     "stop the other keeper, or set http.port (0 takes a free one)",
@@ -68,3 +72,22 @@ async def check_port(http: Http) -> Finding:
     if open_to_all:
         return State.WARN, f"{http.host}:{http.port} can be reached from outside", "is that meant?"
     return State.OK, f"{http.host}:{http.port} is free", ""
+
+
+async def _keeper_at(http: Http) -> Finding | None:
+    """Judge the keeper that answers on the port; None when it is no keeper that does."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/healthz"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(3)) as session,
+            session.get(url) as answer,
+        ):
+            health = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    if not isinstance(health, dict) or "alive" not in health:
+        return None
+    if health["alive"]:
+        return State.OK, f"a keeper is running on {http.host}:{http.port}", ""
+    return State.WARN, f"the keeper on {http.host}:{http.port} is stuck", "look at its log"

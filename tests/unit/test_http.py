@@ -7,6 +7,9 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from keeper.config import Http
+from keeper.doctor import State
+from keeper.doctor.process import check_port
 from keeper.errors import ConfigError
 from keeper.http import Lag, StatusServer
 
@@ -114,3 +117,25 @@ async def test_lag_is_measured_and_grows_while_the_loop_is_stuck() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert lag.seconds > 0.0
+
+
+async def test_doctor_lets_a_running_keeper_have_its_port() -> None:
+    async with server() as running:
+        taken = Http(port=running.port)
+        assert (await check_port(taken, beside=True))[0] is State.OK
+        with pytest.raises(ConfigError, match="is in use"):
+            await check_port(taken)
+    async with server(lag=11.0) as stuck:
+        assert (await check_port(Http(port=stuck.port), beside=True))[0] is State.WARN
+
+
+async def test_doctor_does_not_take_another_server_for_a_keeper() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{}")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        port = int(other.sockets[0].getsockname()[1])
+        with pytest.raises(ConfigError, match="is in use"):
+            await check_port(Http(port=port), beside=True)
