@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from keeper.types import Reason
+
+ABOUT_A_PLAN = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN})
+"""Reasons that hold a position back because a plan has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -129,11 +134,15 @@ def verdict(
     plans: tuple[Planned, ...],
     borrower: str | None,
 ) -> str:
-    """Say in one line how it stands: the newest word on record wins."""
-    if plans and (not skips or plans[-1].time >= skips[-1].time or _closed(plans[-1])):
+    """Say in one line how it stands: the newest word on record wins.
+
+    A skip that only says that a plan holds the position is no newer word than the plan's own.
+    """
+    own = [skip for skip in skips if skip.reason not in ABOUT_A_PLAN]
+    if plans and (not own or _is_newer(plans[-1], own[-1])):
         return _of_plan(plans[-1], borrower)
     if skips:
-        last = skips[-1]
+        last = (own or skips)[-1]
         detail = f": {last.detail}" if last.detail else ""
         return f"skipped since head {last.head}: {last.reason}{detail}"
     if seen:
@@ -141,8 +150,10 @@ def verdict(
     return "nothing on record"
 
 
-def _closed(plan: Planned) -> bool:
-    return any(receipt.outcome == "included" for receipt in plan.receipts)
+def _is_newer(plan: Planned, skip: Skipped) -> bool:
+    """Whether a plan spoke last; a skip of its own head is about a pair it did not take."""
+    last = max([plan.time, *(receipt.time for receipt in plan.receipts)])
+    return last >= skip.time or plan.head >= skip.head
 
 
 def _of_plan(plan: Planned, borrower: str | None) -> str:

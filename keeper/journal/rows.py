@@ -36,10 +36,18 @@ def text(value: object) -> str:
     return orjson.dumps(dump(value)).decode()
 
 
-def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+_SIGNED_AGAIN = (
+    "ON CONFLICT (hash) DO UPDATE SET plan = excluded.plan, state = excluded.state, "
+    "signed = excluded.signed, error = '', sent = NULL, settled = NULL"
+)
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, row: Mapping[str, object], conflict: str = ""
+) -> None:
     names = ", ".join(row)
     marks = ", ".join("?" * len(row))
-    sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608  # the names are our own
+    sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608  # our own names
     connection.execute(sql, tuple(row.values()))
 
 
@@ -136,7 +144,7 @@ def _without_pairs(plan: Plan) -> Plan:
 
 
 def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) -> None:
-    """Record the bytes that may be sent."""
+    """Record the bytes that may be sent; bytes refused once and made again are open again."""
     row = {
         "hash": to_hex(signed.hash),
         "plan": signed.plan.id,
@@ -147,7 +155,7 @@ def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) ->
         "state": "signed",
         "signed": time,
     }
-    _insert(connection, "transactions", row)
+    _insert(connection, "transactions", row, _SIGNED_AGAIN)
 
 
 def write_sent(
@@ -162,7 +170,7 @@ def write_sent(
 
 
 def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt) -> None:
-    """Record how a plan ended, and how each of its items did."""
+    """Record how a plan ended, and how each of its items did; told again it counts once."""
     state = STATES[type(receipt)]
     row: dict[str, object] = {
         "time": time,
@@ -199,8 +207,12 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
             row |= {"reason": receipt.reason}
             _close_items(connection, receipt.plan_id, "dropped", receipt.reason)
         case Replaced() | Cancelled():
-            row |= {"replaced_by": to_hex(receipt.by)}
-            _close_items(connection, receipt.plan_id, state, "")
+            reason = f"by {to_hex(receipt.by)}"
+            row |= {"replaced_by": to_hex(receipt.by), "reason": reason}
+            _close_items(connection, receipt.plan_id, state, reason)
+    connection.execute(
+        "DELETE FROM receipts WHERE plan = ? AND hash IS ?", (receipt.plan_id, row["hash"])
+    )
     _insert(connection, "receipts", row)
     if row["hash"] is not None:
         connection.execute(
@@ -210,17 +222,18 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
 
 
 def _settle_items(connection: sqlite3.Connection, receipt: Included) -> None:
+    # by place: one borrower may stand in a plan twice, once in each of two markets
     connection.executemany(
-        "UPDATE items SET outcome = ?, gain = ?, reason = ? WHERE plan = ? AND borrower = ?",
+        "UPDATE items SET outcome = ?, gain = ?, reason = ? WHERE plan = ? AND position = ?",
         [
             (
                 "liquidated" if item.ok else "failed",
                 str(item.gain),
                 item.reason,
                 receipt.plan_id,
-                to_hex(item.borrower),
+                position,
             )
-            for item in receipt.items
+            for position, item in enumerate(receipt.items)
         ],
     )
 

@@ -87,23 +87,36 @@ class Writer:
                 pass
         finally:
             connection.close()
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Let nobody wait for a thread that has ended."""
+        with self._wake:
+            self._closing = True
+            urgent = list(self._urgent)
+            self._urgent.clear()
+        for _, future in urgent:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(InvariantError("journal", "its thread has ended"))
 
     def _step(self, connection: sqlite3.Connection) -> bool:
         with self._wake:
             while not (self._urgent or self._observed or self._closing):
                 self._wake.wait()
-            urgent = list(self._urgent)
+            waiting = list(self._urgent)
             self._urgent.clear()
             observed: list[Write[object]] = []
-            if not urgent:
+            if not waiting:
                 observed = [
                     self._observed.popleft() for _ in range(min(BATCH, len(self._observed)))
                 ]
-            if not (urgent or observed):
+            if not (waiting or observed):
                 return False
+        # From here on nobody can cancel them: a result set on a cancelled future would raise.
+        urgent = [each for each in waiting if each[1].set_running_or_notify_cancel()]
         if urgent:
             self._commit_urgent(connection, urgent)
-        else:
+        elif observed:
             self._commit_observed(connection, observed)
         return True
 
@@ -132,8 +145,7 @@ class Writer:
                     future.set_exception(error)
             return
         for future, result in done:
-            if not future.cancelled():
-                future.set_result(result)
+            future.set_result(result)
 
     def _commit_observed(
         self, connection: sqlite3.Connection, observed: list[Write[object]]

@@ -398,6 +398,81 @@ async def test_a_dropped_plan_tells_its_reason(notebook: Notebook) -> None:
     assert verdict(notebook.reader(), plan.id) == "dropped: dry"
 
 
+async def test_a_newer_skip_is_the_newer_word_unless_it_is_about_the_plan(
+    notebook: Notebook,
+) -> None:
+    one = address("one")
+    plan = notebook.plans.make(one)
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+
+    def skip_at(number: int, reason: Reason) -> None:
+        notebook.clock.now += 12
+        skip = Skip("aave-v3", "aave-v3", one, reason, "told", "profitability")
+        notebook.journal.observe(make_view(make_head(number), (one,)), [], [skip])
+
+    skip_at(100, Reason.NO_ROUTE)
+    skip_at(101, Reason.IN_FLIGHT)
+    assert "signed in 0x" in verdict(notebook.reader(), to_hex(one))
+    await notebook.journal.settled(included(plan))
+    assert "liquidated in block 101" in verdict(notebook.reader(), to_hex(one))
+    skip_at(9_000, Reason.UNPROFITABLE)
+    assert verdict(notebook.reader(), to_hex(one)) == "skipped since head 9000: unprofitable: told"
+
+
+async def test_a_receipt_told_twice_counts_once(notebook: Notebook) -> None:
+    plan = notebook.plans.make()
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+    for _ in range(2):
+        await notebook.journal.settled(included(plan))
+    assert len(notebook.reader().spent(0)) == 1
+
+
+async def test_the_same_bytes_may_be_signed_again_after_a_refusal(notebook: Notebook) -> None:
+    first = notebook.plans.make()
+    again = replace(notebook.plans.make(), id="again")
+    await notebook.journal.planned(first)
+    await notebook.journal.signed(signed(first))
+    await notebook.journal.settled(Dropped(first.id, tx_of(first), "refused: underpriced"))
+    await notebook.journal.planned(again)
+    await notebook.journal.signed(replace(signed(first), plan=again))
+    (open_again,) = await notebook.journal.pending()
+    assert open_again.plan.id == "again"
+
+
+async def test_one_borrower_in_two_markets_of_a_plan_ends_twice(notebook: Notebook) -> None:
+    one = address("one")
+    plan = notebook.plans.make(one, one)
+    receipt = included(plan)
+    failed = replace(receipt.items[1], ok=False, gain=0, reason="undone")
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+    await notebook.journal.settled(replace(receipt, items=(receipt.items[0], failed)))
+    assert notebook.rows("SELECT outcome FROM items ORDER BY position") == [
+        ("liquidated",),
+        ("failed",),
+    ]
+
+
+async def test_a_write_that_fails_after_its_caller_gave_up_does_not_end_the_journal(
+    notebook: Notebook,
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(db: sqlite3.Connection) -> None:
+        began.set()
+        go_on.wait(10)
+        raise sqlite3.OperationalError("disk full")
+
+    writing = asyncio.ensure_future(notebook.journal._writer.write(slow))
+    await asyncio.to_thread(began.wait, 10)
+    writing.cancel()
+    go_on.set()
+    async with asyncio.timeout(10):
+        await notebook.journal.planned(notebook.plans.make())
+
+
 CRASH = """
 import asyncio, os, signal, sys
 from pathlib import Path
