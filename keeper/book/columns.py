@@ -9,76 +9,78 @@ from keeper.ports import CollateralRow, DebtRow
 from keeper.units import BPS, Address
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int32]
+Integers = NDArray[np.intp]
+
+BLOCK = 16_384
+"""Rows summed at a time, so that what lies between stays in the processor's cache."""
+COLLATERAL_WIDTH = 3
+DEBT_WIDTH = 2
+"""Legs most borrowers stay within."""
 
 
 class LegTable:
-    """Legs of all borrowers: row, asset and weight, in segments that are appended or reused."""
+    """Legs of all borrowers, `width` of them side by side in a row; the few with more go on below.
 
-    def __init__(self) -> None:
-        self._rows: Integers = np.zeros(1024, np.int32)
-        self._assets: Integers = np.zeros(1024, np.int32)
-        self._weights: Floats = np.zeros(1024, np.float64)
-        self._size = 0
-        self._live = 0
-        self._segments: dict[int, tuple[int, int, int]] = {}
+    Asset 0 of the table is none: its factor is zero, whatever could not be read.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._assets: Integers = np.zeros((width, 1024), np.intp)
+        self._weights: Floats = np.zeros((width, 1024), np.float64)
+        self._used = np.zeros(1024, np.int8)
+        self._below: LegTable | None = None
+        self._below_of: dict[int, int] = {}
+        self._above: Integers = np.zeros(0, np.intp)
 
     def replace(self, row: int, legs: Sequence[tuple[int, float]]) -> None:
         """Set the (asset, weight) legs of a row."""
-        start, room, used = self._segments.get(row, (0, 0, 0))
-        if len(legs) > room:
-            self._weights[start : start + used] = 0.0
-            room = len(legs)
-            start = self._append(room)
-        else:
-            self._weights[start : start + room] = 0.0
-        self._live += len(legs) - used
-        if room:
-            self._segments[row] = (start, room, len(legs))
-        for position, (asset, weight) in enumerate(legs, start):
-            self._rows[position] = row
-            self._assets[position] = asset
-            self._weights[position] = weight
-        if self._size > 4096 and self._size > 2 * self._live:
-            self._compact()
+        width = len(self._assets)
+        while row >= self._used.size:
+            self._assets = np.concatenate([self._assets, np.zeros_like(self._assets)], axis=1)
+            self._weights = np.concatenate([self._weights, np.zeros_like(self._weights)], axis=1)
+            self._used = np.concatenate([self._used, np.zeros_like(self._used)])
+        here = legs[:width]
+        for slot in range(max(len(here), int(self._used[row]))):
+            asset, weight = here[slot] if slot < len(here) else (-1, 0.0)
+            self._assets[slot, row] = asset + 1
+            self._weights[slot, row] = weight
+        self._used[row] = len(here)
+        if len(legs) > width or row in self._below_of:
+            self._go_on(row, legs[width:])
 
     def sums(self, factors: Floats, rows: int) -> Floats:
-        """Return Σ weight · factor[asset] by row; a NaN factor makes its holders NaN."""
-        end = self._size
-        values = factors.take(self._assets[:end])
-        weights = self._weights[:end]
-        # A freed leg has weight zero; 0 · NaN would spread an unread price to rows that gave it up.
-        np.multiply(values, weights, out=values, where=weights != 0.0)
-        values[weights == 0.0] = 0.0
-        return np.bincount(self._rows[:end], weights=values, minlength=rows).astype(
-            np.float64, copy=False
-        )
+        """Return Σ weight · factor[asset] by row; a NaN or absent factor makes its holders NaN."""
+        return self.sums_padded(np.concatenate([[0.0], factors, [np.nan]]), rows)
 
-    def _append(self, count: int) -> int:
-        start = self._size
-        while start + count > self._rows.size:
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-            self._assets = np.concatenate([self._assets, np.zeros_like(self._assets)])
-            self._weights = np.concatenate([self._weights, np.zeros_like(self._weights)])
-        self._size += count
-        return start
+    def sums_padded(self, factors: Floats, rows: int) -> Floats:
+        """Return `sums` for factors that stand between zero and NaN already."""
+        totals = np.empty(rows)
+        values = np.empty(min(rows, BLOCK))
+        for start in range(0, rows, BLOCK):
+            end = min(start + BLOCK, rows)
+            total, value = totals[start:end], values[: end - start]
+            for slot, (assets, weights) in enumerate(zip(self._assets, self._weights, strict=True)):
+                into = value if slot else total
+                # Clipping sends an asset beyond the factors to the last, which is NaN.
+                factors.take(assets[start:end], out=into, mode="clip")
+                into *= weights[start:end]
+                if slot:
+                    total += value
+        if self._below is not None:
+            count = len(self._below_of)
+            totals[self._above[:count]] += self._below.sums_padded(factors, count)
+        return totals
 
-    def _compact(self) -> None:
-        keep = np.flatnonzero(self._weights[: self._size])
-        order = keep[np.argsort(self._rows[keep], kind="stable")]
-        rows = self._rows[order]
-        capacity = max(1024, 2 * rows.size)
-        for name in ("_rows", "_assets", "_weights"):
-            column = getattr(self, name)
-            packed = np.zeros(capacity, column.dtype)
-            packed[: rows.size] = column[order]
-            setattr(self, name, packed)
-        self._size = self._live = rows.size
-        distinct, starts, counts = np.unique(rows, return_index=True, return_counts=True)
-        self._segments = {
-            int(row): (int(start), int(count), int(count))
-            for row, start, count in zip(distinct, starts, counts, strict=True)
-        }
+    def _go_on(self, row: int, legs: Sequence[tuple[int, float]]) -> None:
+        if self._below is None:
+            self._below = LegTable(len(self._assets))
+        below = self._below_of.get(row)
+        if below is None:
+            below = self._below_of[row] = len(self._below_of)
+            if below >= self._above.size:
+                self._above = np.concatenate([self._above, np.zeros(1024, np.intp)])
+            self._above[below] = row
+        self._below.replace(below, legs)
 
 
 class Columns:
@@ -87,8 +89,8 @@ class Columns:
     def __init__(self) -> None:
         self._row_of: dict[Address, int] = {}
         self._borrowers: list[Address] = []
-        self._collateral = LegTable()
-        self._debt = LegTable()
+        self._collateral = LegTable(COLLATERAL_WIDTH)
+        self._debt = LegTable(DEBT_WIDTH)
 
     def __len__(self) -> int:
         return len(self._borrowers)
@@ -96,7 +98,12 @@ class Columns:
     def replace(
         self, borrower: Address, collateral: Sequence[CollateralRow], debt: Sequence[DebtRow]
     ) -> None:
-        """Take a borrower's rows as they are now; none at all when the debt is gone."""
+        """Take a borrower's rows as they are now; none at all when the debt is gone.
+
+        Debt that nothing stands behind is not held either: there is nothing to seize for it.
+        """
+        if not debt or not collateral:
+            collateral = debt = ()
         row = self._row_of.get(borrower)
         if row is None:
             if not debt:

@@ -36,7 +36,7 @@ def seconds(work: Callable[[], object], rounds: int = 9) -> float:
 
 
 def screen() -> dict[str, float]:
-    """Screen 10,000 borrowers of five legs: against reading the bytes, and against a loop."""
+    """Screen 10,000 borrowers of five legs, 1 % under: against reading the bytes, and a loop."""
     draw = np.random.default_rng(1)
     columns = Columns()
     book = []
@@ -59,8 +59,9 @@ def screen() -> dict[str, float]:
         return under
 
     tables = (columns._collateral, columns._debt)
-    arrays = [array for t in tables for array in (t._rows, t._assets, t._weights)]
-    ours = seconds(lambda: columns.below(columns.health(factors, factors), 1.0))
+    arrays = [array[:, :BORROWERS] for t in tables for array in (t._assets, t._weights)]
+    threshold = float(np.quantile(columns.health(factors, factors), 0.01))
+    ours = seconds(lambda: columns.below(columns.health(factors, factors), threshold))
     floor = seconds(lambda: [array.sum() for array in arrays])
     common = seconds(loop)
     return {

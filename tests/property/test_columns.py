@@ -11,9 +11,9 @@ from keeper.units import Address
 ASSETS = 4
 amounts = st.integers(min_value=1, max_value=10**24)
 collateral_rows = st.lists(
-    st.tuples(st.integers(0, ASSETS - 1), amounts, st.integers(1, 9_900)), max_size=4
+    st.tuples(st.integers(0, ASSETS - 1), amounts, st.integers(1, 9_900)), max_size=9
 )
-debt_rows = st.lists(st.tuples(st.integers(0, ASSETS - 1), amounts), max_size=4)
+debt_rows = st.lists(st.tuples(st.integers(0, ASSETS - 1), amounts), max_size=9)
 changes = st.lists(st.tuples(st.integers(0, 30), collateral_rows, debt_rows), max_size=60)
 factors = st.lists(
     st.one_of(st.floats(1e-6, 1e6), st.just(math.nan)), min_size=ASSETS, max_size=ASSETS
@@ -25,7 +25,7 @@ def address(number: int) -> Address:
 
 
 def naive(collateral, debt, collateral_factors, debt_factors) -> float:
-    if not debt:
+    if not debt or not collateral:
         return math.inf
     have = sum(float(a) * t / 10_000 * collateral_factors[i] for i, a, t in collateral)
     owe = sum(float(a) * debt_factors[i] for i, a in debt)
@@ -38,7 +38,7 @@ def test_screen_equals_a_plain_loop(history, collateral_factors, debt_factors) -
     held: dict[Address, tuple[list, list]] = {}
     for number, collateral, debt in history:
         columns.replace(address(number), collateral, debt)
-        if debt or address(number) in held:
+        if (debt and collateral) or address(number) in held:
             held[address(number)] = (collateral, debt)
     health = columns.health(np.array(collateral_factors), np.array(debt_factors))
     assert len(health) == len(columns) == len(held)
@@ -62,9 +62,33 @@ def test_no_row_under_the_threshold_is_left_out(history, collateral, debt, thres
 def test_many_changes_keep_the_table_small() -> None:
     columns = Columns()
     for step in range(40_000):
-        legs = [(asset, 1 + step, 8_000) for asset in range(1 + step % 3)]
+        legs = [(step % ASSETS, 1 + step, 8_000)] * (1 + step % 9)
         columns.replace(address(step % 50), legs, [(0, 7)])
     assert len(columns) == 50
-    assert columns._collateral._rows.size <= 16_384
+    table = columns._collateral
+    while table is not None:
+        assert table._weights.shape == (3, 1024)
+        table = table._below
     health = columns.health(np.ones(ASSETS), np.ones(ASSETS))
     assert health[0] > 0
+
+
+def test_legs_of_a_reserve_that_is_gone_do_not_stop_the_screen() -> None:
+    columns = Columns()
+    columns.replace(address(1), [(3, 100, 8_000)], [(2, 50)])
+    columns.replace(address(2), [(0, 100, 8_000)], [(1, 50)])
+    columns.replace(address(1), [], [])
+    health = columns.health(np.ones(2), np.ones(2))
+    assert list(health) == [math.inf, 1.6]
+    columns.replace(address(1), [(3, 100, 8_000)], [(1, 50)])
+    assert math.isnan(columns.health(np.ones(2), np.ones(2))[0])
+
+
+def test_debt_without_collateral_is_not_screened() -> None:
+    columns = Columns()
+    columns.replace(address(1), [], [(0, 50)])
+    assert len(columns) == 0
+    columns.replace(address(1), [(0, 10, 8_000)], [(0, 50)])
+    assert columns.below(columns.health(np.ones(1), np.ones(1)), 1.0) == [address(1)]
+    columns.replace(address(1), [], [(0, 50)])
+    assert columns.below(columns.health(np.ones(1), np.ones(1)), 1.0) == []
