@@ -468,6 +468,8 @@ async def test_a_write_that_fails_after_its_caller_gave_up_does_not_end_the_jour
     writing = asyncio.ensure_future(notebook.journal._writer.write(slow))
     await asyncio.to_thread(began.wait, 10)
     writing.cancel()
+    await asyncio.wait({writing})
+    await asyncio.sleep(0)
     go_on.set()
     async with asyncio.timeout(10):
         await notebook.journal.planned(notebook.plans.make())
