@@ -5,6 +5,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from eth_utils.address import to_checksum_address
+
 from keeper.devnet.devnet import Devnet
 from keeper.errors import ConfigError
 
@@ -25,11 +27,15 @@ def main() -> int:
                 "http": net.rpc_url,
                 "ws": net.ws_url,
                 "chain id": net.chain_id,
-                "pool": "0x" + net.market.pool.hex(),
+                "pool": to_checksum_address(net.market.pool),
+                "factory": to_checksum_address(net.uniswap.factory),
+                "wrapped native": to_checksum_address(net.tokens["WETH"].address),
+                "test account": to_checksum_address(net.users[0].address),
+                "its known key": "0x" + net.users[0].key.hex(),
                 "borrowers": len(opened),
             }
             for name, value in lines.items():
-                sys.stdout.write(f"{name:<10} {value}\n")
+                sys.stdout.write(f"{name:<15} {value}\n")
             sys.stdout.flush()
             with suppress(KeyboardInterrupt):
                 signal.pause()
