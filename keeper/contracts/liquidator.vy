@@ -493,7 +493,8 @@ def _advance(batch: Bytes[MAX_BATCH]):
                 told = reason == GROUP_LOSS and len(answer) >= 100 + 32 * count
             self.group_results[i] = reason << 128
             if told:
-                self.group_results[i] = extract32(answer, 68, output_type=uint256)
+                # A call of the group may have reverted with these bytes: whatever they say, nothing held.
+                self.group_results[i] |= extract32(answer, 68, output_type=uint256) & MAX_UINT128
             for k: uint256 in range(count, bound=MAX_ITEMS):
                 result: uint256 = GROUP_UNDONE << 128
                 if told:
@@ -501,7 +502,7 @@ def _advance(batch: Bytes[MAX_BATCH]):
                     if told_word >> 255 == 1:
                         result |= told_word & MAX_UINT128
                     else:
-                        result = told_word
+                        result = told_word & MAX_UINT160
                 self.item_results[first + k] = result
         first += count
     if first != (head >> 144) & 255:

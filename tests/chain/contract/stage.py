@@ -20,13 +20,16 @@ from keeper.planning.encoding import (
     FundKind,
     Group,
     Item,
+    RunEvent,
     RunResult,
     Swap,
+    decode_receipt_logs,
     decode_run,
     encode_run,
     explain_reason,
 )
-from keeper.units import Address
+from keeper.types import Log
+from keeper.units import Address, Hash
 
 POOL_CODE_HASH = bytes.fromhex("e34f199b19b2b4f47f68442619d555527d244f78a3297ea89325f843f87b8b54")
 TX_GAS = 16_000_000
@@ -86,6 +89,21 @@ class Stage:
             "gas": hex(gas),
         }
         return bytes.fromhex(self.rpc("eth_call", request, "latest")[2:])
+
+    def events(self, mined: Mined) -> tuple[RunEvent, ...]:
+        """Return the runs a receipt tells of."""
+        logs = [
+            Log(
+                address=Address(bytes.fromhex(raw["address"][2:])),
+                topics=tuple(bytes.fromhex(topic[2:]) for topic in raw["topics"]),
+                data=bytes.fromhex(raw["data"][2:]),
+                block_number=0,
+                block_hash=Hash(bytes(32)),
+                index=i,
+            )
+            for i, raw in enumerate(mined.logs)
+        ]
+        return decode_receipt_logs(logs, self.address)
 
     def held(self, symbol: str) -> int:
         return self.net.balance(self.token(symbol), self.address)

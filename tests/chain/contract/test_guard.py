@@ -13,11 +13,9 @@ from keeper.planning.encoding import (
     Check,
     Item,
     Minimum,
-    decode_receipt_logs,
     share_of_gain,
 )
-from keeper.types import Log
-from keeper.units import WAD, ZERO_ADDRESS, Address, Hash
+from keeper.units import WAD, ZERO_ADDRESS, Address
 from tests.chain.contract.stage import reverts, selector
 
 pytestmark = pytest.mark.chain
@@ -210,18 +208,7 @@ def test_the_event_tells_what_was_gained(stage, crashed) -> None:
     healthy = stage.net.borrowers(1, health=2.0, size_usd=20_000)[0]
     items = [stage.item(b, "USDC", half) for b in (borrowers[0], healthy, borrowers[1])]
     mined = stage.run(stage.batch(stage.group(items)))
-    logs = [
-        Log(
-            address=Address(bytes.fromhex(raw["address"][2:])),
-            topics=tuple(bytes.fromhex(topic[2:]) for topic in raw["topics"]),
-            data=bytes.fromhex(raw["data"][2:]),
-            block_number=mined.block,
-            block_hash=Hash(bytes(32)),
-            index=i,
-        )
-        for i, raw in enumerate(mined.logs)
-    ]
-    (event,) = decode_receipt_logs(logs, stage.address)
+    (event,) = stage.events(mined)
     assert event.operator == stage.operator
     assert (event.items, event.groups) == ((0, 2), (0,))
     assert event.gains == {stage.token("WETH"): 0, stage.token("USDC"): stage.held("USDC")}

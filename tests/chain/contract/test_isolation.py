@@ -3,10 +3,18 @@
 from dataclasses import replace
 
 import pytest
+from eth_abi.abi import encode
 
 from keeper.errors import RpcError
 from keeper.planning import owner_calls
-from keeper.planning.encoding import GAINED, Check, Item, explain_reason
+from keeper.planning.encoding import (
+    GAINED,
+    Call,
+    Check,
+    Item,
+    exactly,
+    explain_reason,
+)
 from keeper.units import Address
 from tests.chain.contract.stage import ITEM_GAS, selector
 
@@ -169,3 +177,31 @@ def test_a_poisoned_item_costs_its_own_gas_only(stage, crashed, mock) -> None:
         result = stage.simulate(stage.batch(poison, good))
         assert [group.ok for group in result.groups] == [False, True], result
         assert result.items[0].reason == (selector("NoReason()") if mode == 9 else b"\xab" * 4)
+
+
+def test_a_target_cannot_pass_its_undone_group_off_as_held(stage, crashed, mock) -> None:
+    """A call of the sale reverts with what looks like the group's own loss, its words marked ok."""
+    venue = Address(mock("venue"))
+    exchange = selector("exchange(address,address,uint256)")
+    stage.by_owner(owner_calls.encode_allow(venue, exchange))
+    stage.net.give("USDC", stage.address, 10**11)
+    borrowers = crashed(2)
+    half = stage.debt("USDC", borrowers[0]) // 2
+    weth, usdc = stage.token("WETH"), stage.token("USDC")
+    call = Call(venue, exchange + bytes(96), weth, usdc, exactly(1))
+    items = [stage.item(borrower, "USDC", half) for borrower in borrowers]
+    batch = replace(stage.batch(stage.group(items, actions=(call,))), funds=())
+    held, dirty = 1 << 255 | 10**12, (1 << 255) - 1
+    lie = selector("GroupLoss(uint256[])") + encode(["uint256[]"], [[held, held, dirty]])
+    stage.net.send(
+        venue, venue, "arm(address,bytes)", [venue, lie.ljust(8192, b"\0")], gas=16_000_000
+    )
+    stage.net.send(venue, venue, "set_mode(uint256)", [10])
+    result = stage.simulate(batch)
+    assert not result.groups[0].ok
+    assert result.groups[0].reason == selector("GroupLoss(uint256[])")
+    assert result.items[0].undone
+    assert not result.items[1].ok
+    mined = stage.run(batch)
+    (event,) = stage.events(mined)
+    assert (event.groups, event.items) == ((), ())

@@ -138,6 +138,8 @@ def liquidationCall(collateral: address, debt: address, user: address, amount: u
 @external
 @payable
 def exchange(spend: address, receive: address, amount: uint256) -> uint256:
+    if self.mode == LONG_ANSWER:
+        raw_revert(slice(self.hook_data, 0, 8192))
     if self.mode != SILENT and self.mode != PULLS_LESS and spend != empty(address):
         assert extcall IERC20(spend).transferFrom(msg.sender, self, amount, default_return_value=True)
     self._hook()
