@@ -86,7 +86,7 @@ class Profitability:
         if view.next_block.base_fee + self._priority > self._max_fee:
             detail = f"base fee {view.next_block.base_fee} wei leaves no room under max_fee_gwei"
             for risk in view.at_risk:
-                yield _skip(risk.position, Reason.UNPROFITABLE, detail)
+                yield _skip(risk.position, Reason.GAS_CAP, detail)
             return
         for risk in view.at_risk:
             yield from self._judge(risk, view)

@@ -21,7 +21,7 @@ from keeper.protocols.aave_v3.pairs import refusal
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.words import read, selector, text, topic
-from keeper.types import CallResult, Head, Log, NextBlock, Position, Prices, Reason, Token
+from keeper.types import CallResult, DebtLeg, Head, Log, NextBlock, Position, Prices, Reason, Token
 from keeper.units import RAY, ZERO_ADDRESS, Address, Hash, Wad, Wei
 
 POOL, PROVIDER, CONFIGURATOR, ORACLE = (Address(bytes([n]) * 20) for n in range(1, 5))
@@ -29,6 +29,7 @@ ASSET, SUPPLY, DEBT, ALICE, BOB = (Address(bytes([n]) * 20) for n in range(10, 1
 NOW = 1_700_000_000
 HEAD = Head(7, Hash(b"\7" * 32), Hash(b"\6" * 32), NOW, Wei(0), 0, 0)
 ACTIVE = 1 << 56 | 18 << 48
+AT = NextBlock(8, NOW + 12, Wei(0))
 
 
 def event(address: Address, signature: str, *values: bytes | int, timestamp: int = NOW) -> Log:
@@ -374,3 +375,11 @@ def test_a_price_that_moved_in_silence_makes_its_proxy_asked_again(oracle: AaveO
     assert ask(101) == 2
     assert ask(101) == 3
     assert ask(101) == 2
+
+
+def test_a_debt_that_nothing_stands_behind_is_refused_with_a_reason(market: AaveV3) -> None:
+    debt = (DebtLeg(Token(ASSET, "TOK", 18), 10**18, 10**8),)
+    bare = Position("main", "aave-v3", ALICE, (), debt, 0, 10**8, Wad(0))
+    pairs, (skip,) = market.pairs(bare, Prices("main", 10**8, {ASSET: 10**8}), AT)
+    assert pairs == []
+    assert (skip.reason, skip.detail) == (Reason.DUST, "no collateral is left to seize")

@@ -111,6 +111,7 @@ def test_a_debt_without_a_price_is_no_price() -> None:
 def test_nothing_is_chosen_while_the_base_fee_is_over_the_cap() -> None:
     skips = list(strategy(max_fee_gwei=10).select(view(risk(1, PAIR), base_fee=11 * GWEI)))
     assert "max_fee_gwei" in only_skip(skips).detail
+    assert only_skip(skips).reason is Reason.GAS_CAP
 
 
 def test_limits_are_the_configured_ones() -> None:

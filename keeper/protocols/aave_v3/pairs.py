@@ -63,6 +63,8 @@ def pairs(
             else:
                 pair = f"{owed.token.symbol} against {seized.token.symbol}"
                 skips.append(skip((Reason.DUST, f"no repay of {pair} is legal")))
+    if not found and not skips:
+        skips.append(skip((Reason.DUST, "no collateral is left to seize")))
     return found, skips
 
 
