@@ -10,7 +10,7 @@ from functools import cache, partial
 
 from eth_hash.auto import keccak
 
-from keeper.errors import TransientError
+from keeper.errors import ConfigError, TransientError
 from keeper.ports import Reader
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import ZERO_ADDRESS, Address, Hash
@@ -130,7 +130,10 @@ class AaveOracle:
         return Watch(frozenset(contracts | aggregators - {ZERO_ADDRESS}), TOPICS)
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
-        """Load the oracle, the reserves and their sources as of this head."""
+        """Load the oracle, the reserves and their sources as of this head.
+
+        Raises `ConfigError` when it does not price in dollars.
+        """
         oracle, reserves = await reader.multicall(
             [_read(self._provider, "getPriceOracle()"), _read(self._pool, "getReservesList()")],
             head.hash,
@@ -140,6 +143,11 @@ class AaveOracle:
             raise TransientError(f"the oracle of market {self._market} was not read")
         words = [reserves.data[at : at + 32] for at in range(64, len(reserves.data), 32)]
         self._oracle = found
+        (base,) = await reader.multicall([_read(found, "BASE_CURRENCY()")], head.hash)
+        if _word(base) != 0:
+            raise ConfigError(
+                f"market {self._market} is not priced in dollars", "leave it out of the markets"
+            )
         self._feeds = {Address(word[12:]): Feed() for word in words}
         for _ in ("sources and prices", "aggregators"):
             self.prices(await reader.multicall(self.calls(), head.hash), head)
@@ -178,7 +186,7 @@ class AaveOracle:
         ]
 
     def calls(self) -> Sequence[Call]:
-        """Return the base unit, every price, and the sources and aggregators to be learnt."""
+        """Return base currency, unit, every price, and the sources and aggregators to be learnt."""
         routine = self._heads % PROBE_EVERY == 0
         question = Question(
             self._oracle,
@@ -192,6 +200,7 @@ class AaveOracle:
         )
         self._question = question
         return [
+            _read(self._oracle, "BASE_CURRENCY()"),
             _read(self._oracle, "BASE_CURRENCY_UNIT()"),
             *(_read(self._oracle, "getAssetPrice(address)", asset) for asset in question.assets),
             *(
@@ -202,12 +211,17 @@ class AaveOracle:
         ]
 
     def prices(self, results: Sequence[CallResult], head: Head) -> Prices:
-        """Turn the answers to the last `calls` into prices; what failed or is zero is left out."""
+        """Turn the answers to the last `calls` into prices; what failed or is zero is left out.
+
+        Limits are in dollars, which Aave names by the zero address: prices in anything else are
+        left out as well.
+        """
         asked = self._question
         count = len(asked.assets)
-        unit = _word(results[0]) if results else None
-        if asked.oracle != self._oracle or not unit:
+        base, unit = (_word(result) for result in results[:2]) if results else (None, None)
+        if asked.oracle != self._oracle or base != 0 or not unit:
             return Prices(self._market, 1, {}, head.hash)
+        results = results[1:]
         values: dict[Address, int] = {}
         for asset, result in zip(asked.assets, results[1 : 1 + count], strict=True):
             price = _word(result)

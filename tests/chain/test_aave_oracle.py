@@ -1,10 +1,12 @@
 """Prices equal what the market's oracle says at every head, whatever moved them."""
 
 import pytest
+from eth_abi.abi import encode
 
 from keeper.devnet import Devnet
 from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
+from keeper.errors import ConfigError
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.types import Prices
 from keeper.units import WAD, ZERO_ADDRESS, Address
@@ -108,28 +110,40 @@ def test_a_new_source_is_followed_and_taken_back(following: Following) -> None:
     assert oracle(following).feeds[dai] == before
 
 
-def test_another_oracle_takes_over_with_its_own_unit(following: Following) -> None:
+def deploy_oracle(following: Following, base: Address) -> Address:
+    """Deploy a second oracle of the same sources, with another base currency or unit."""
     net, market = following.net, following.net.market
     contracts = compile_aave(net._modules, net._progress)
-    sources = [
-        [token.address for token in net.tokens.values()],
-        [t.feed for t in net.tokens.values()],
-    ]
-    from eth_abi.abi import encode
-
+    tokens, feeds = (
+        [getattr(t, name) for t in net.tokens.values()] for name in ("address", "feed")
+    )
     types = ["address", "address[]", "address[]", "address", "address", "uint256"]
     code = contracts["AaveOracle"].linked({}) + encode(
-        types, [market.provider, *sources, ZERO_ADDRESS, ZERO_ADDRESS, 10**18]
+        types, [market.provider, tokens, feeds, ZERO_ADDRESS, base, 10**18]
     )
-    second = net.deploy(code, market.owner)
+    second = Address(net.deploy(code, market.owner))
     net.send(market.owner, market.provider, "setPriceOracle(address)", [second])
+    return second
+
+
+def test_another_oracle_takes_over_with_its_own_unit(following: Following) -> None:
+    second = deploy_oracle(following, ZERO_ADDRESS)
     following.follow()
     assert oracle(following).address == second
     assert following.prices.unit == 10**18
-    assert len(following.prices.values) == len(net.tokens)
+    assert len(following.prices.values) == len(following.net.tokens)
     assert all(feed.source for feed in oracle(following).feeds.values())
     following.take_back(following.blocks[-1].undos)
-    assert oracle(following).address == market.oracle
+    assert oracle(following).address == following.net.market.oracle
+
+
+def test_prices_in_another_currency_are_not_taken_for_dollars(following: Following) -> None:
+    second = deploy_oracle(following, asset(following, "WETH"))
+    following.follow()
+    assert oracle(following).address == second
+    assert following.prices.values == {}
+    with pytest.raises(ConfigError, match="not priced in dollars"):
+        following.run(oracle(following).bootstrap(following.reader, following.head))
 
 
 def test_an_oracle_named_by_id_takes_over(following: Following) -> None:

@@ -332,17 +332,21 @@ def raw(address: Address, kind: bytes, *topics: bytes) -> Log:
 def test_answers_to_another_oracle_are_not_prices(oracle: AaveOracle) -> None:
     asked = len(oracle.calls())
     undo = oracle.fold(raw(PROVIDER, PRICE_ORACLE_UPDATED, ORACLE, BOB))
-    assert oracle.prices([words(10**8)] * asked, HEAD).values == {}
+    assert oracle.prices([words(0), *[words(10**8)] * (asked - 1)], HEAD).values == {}
     assert undo is not None
     undo()
     oracle.calls()
-    assert oracle.prices([words(10**8)] * asked, HEAD).values == {ASSET: 10**8}
+    priced = [words(10**8)] * (asked - 1)
+    assert oracle.prices([words(0), *priced], HEAD).values == {ASSET: 10**8}
+    for base in (words(number(BOB)), CallResult(False, b"")):
+        oracle.calls()
+        assert oracle.prices([base, *priced], HEAD).values == {}
 
 
 def test_a_price_of_zero_or_none_is_left_out(oracle: AaveOracle) -> None:
     for answer in (words(0), CallResult(False, b""), CallResult(True, b"")):
         count = len(oracle.calls())
-        results = [words(10**8), answer, *[words(0)] * (count - 2)]
+        results = [words(0), words(10**8), answer, *[words(0)] * (count - 3)]
         assert oracle.prices(results, HEAD).values == {}
     count = len(oracle.calls())
     assert oracle.prices([CallResult(False, b"")] * count, HEAD).values == {}
@@ -364,17 +368,17 @@ def test_listings_and_sources_are_followed(oracle: AaveOracle) -> None:
 def test_a_price_that_moved_in_silence_makes_its_proxy_asked_again(oracle: AaveOracle) -> None:
     def ask(price: int) -> int:
         count = len(oracle.calls())
-        answers = [words(10**8), words(price), *[words(number(ALICE))] * (count - 2)]
+        answers = [words(0), words(10**8), words(price), *[words(number(ALICE))] * (count - 3)]
         oracle.prices(
             answers, Head(8, Hash(price.to_bytes(32, "big")), HEAD.hash, NOW, Wei(0), 0, 0)
         )
         return count
 
+    assert ask(100) == 4
     assert ask(100) == 3
-    assert ask(100) == 2
-    assert ask(101) == 2
     assert ask(101) == 3
-    assert ask(101) == 2
+    assert ask(101) == 4
+    assert ask(101) == 3
 
 
 def test_a_debt_that_nothing_stands_behind_is_refused_with_a_reason(market: AaveV3) -> None:
