@@ -14,8 +14,8 @@ class Flight:
     """One signed transaction on its way.
 
     `broadcast` is the block at whose head it was last handed over, None when that is not known to
-    have happened. An abandoned one gave its nonce back and is only watched. `passed` counts heads
-    on which its nonce was used and no receipt was to be found.
+    have happened. An abandoned one gave its nonce back and is only watched; until its deadline it
+    may still be mined. `passed` counts heads on which its nonce was used and no receipt was found.
     """
 
     signed: Signed
@@ -57,11 +57,15 @@ class Flights:
         return {other.signed.nonce for other in self._of(sender) if not other.abandoned}
 
     def keys(self, timestamp: int) -> frozenset[Key]:
-        """Return the positions being liquidated; an expired transaction liquidates nothing."""
+        """Return the positions being liquidated; an expired transaction liquidates nothing.
+
+        An abandoned one may lie in another node's pool: a second nonce for its positions would be
+        a second liquidation.
+        """
         return frozenset(
             quote.opportunity.key
             for flight in self
-            if not flight.abandoned and not flight.is_expired(timestamp)
+            if not flight.is_expired(timestamp)
             for quote in flight.signed.plan.quotes
         )
 

@@ -46,6 +46,10 @@ class NonceLine:
         self._held = {nonce for nonce in ours if nonce >= self._confirmed}
         self._foreign = set(range(self._confirmed, pending)) - self._held
 
+    def rewind(self, confirmed: int) -> None:
+        """Go back to a lower count: a reorg undid what was mined, and its nonces are free again."""
+        self._confirmed = min(self._confirmed, confirmed)
+
     def confirm(self, confirmed: int) -> None:
         """Take a newer count of mined transactions."""
         self._confirmed = max(self._confirmed, confirmed)

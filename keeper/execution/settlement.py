@@ -1,6 +1,7 @@
 """A transaction's receipt as a noun, valued by the plan's own prices."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from keeper.chain.parse import blob, logs, quantity
@@ -63,10 +64,20 @@ def item_outcomes(plan: Plan, ran: Ran) -> tuple[ItemOutcome, ...]:
     )
 
 
-def included(
-    plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: DecodeRuns
-) -> tuple[Included, Wei]:
-    """Value a successful receipt, and return the refill; raises ValueError without a run's event.
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """A valued receipt, the wei refilled, and the gained tokens that no price was known for.
+
+    Revenue does not hold the unpriced ones: it is what is known to have come in at least.
+    """
+
+    receipt: Included
+    refill: Wei
+    unpriced: frozenset[Address]
+
+
+def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: DecodeRuns) -> Booked:
+    """Value a successful receipt; raises ValueError without a run's event.
 
     Tip and refill left the gains as native coin: both are revenue, the tip a cost beside the gas.
     """
@@ -74,7 +85,7 @@ def included(
     if len(runs) != 1:
         raise ValueError(f"{len(runs)} runs in its logs")
     ran = runs[0]
-    gained, _ = gain_usd_down(plan, ran.gains)
+    gained, unpriced = gain_usd_down(plan, ran.gains)
     tip = native_usd_up(plan, ran.tip)
     refill = native_usd_up(plan, ran.refill)
     gas = native_usd_up(plan, gas_paid(receipt))
@@ -94,7 +105,27 @@ def included(
         tip_usd=tip,
         net_usd=Usd(revenue - gas - tip),
     )
-    return outcome, Wei(ran.refill)
+    return Booked(outcome, Wei(ran.refill), unpriced)
+
+
+def unreadable(plan: Plan, receipt: Mapping[str, Any], timestamp: int, why: str) -> Booked:
+    """Book a successful receipt that tells nothing: its gas was paid, nothing is known to be won."""
+    gas = native_usd_up(plan, gas_paid(receipt))
+    outcome = Included(
+        plan_id=plan.id,
+        tx_hash=Hash(blob(receipt["transactionHash"])),
+        block_number=quantity(receipt["blockNumber"]),
+        block_hash=Hash(blob(receipt["blockHash"])),
+        timestamp=timestamp,
+        gas_used=quantity(receipt["gasUsed"]),
+        gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
+        items=tuple(
+            ItemOutcome(quote.opportunity.position.borrower, False, 0, why) for quote in plan.quotes
+        ),
+        gas_cost_usd=gas,
+        net_usd=Usd(-gas),
+    )
+    return Booked(outcome, Wei(0), frozenset())
 
 
 def reverted(plan: Plan, receipt: Mapping[str, Any], reason: str) -> Reverted:

@@ -9,10 +9,19 @@ from keeper.errors import InvariantError, TransientError
 from keeper.execution.answer import Answer
 from keeper.execution.autopsy import revert_reason
 from keeper.execution.flight import Flight, Flights
-from keeper.execution.settlement import DecodeRuns, error_bps, gas_paid, included, reverted
+from keeper.execution.hurry import Hurried
+from keeper.execution.settlement import (
+    Booked,
+    DecodeRuns,
+    error_bps,
+    gas_paid,
+    included,
+    reverted,
+    unreadable,
+)
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Journal, Rpc
-from keeper.types import Dropped, Head, Included, Receipt, Replaced
+from keeper.types import Dropped, Head, Included, Plan, Receipt, Replaced
 from keeper.units import Address, Hash, Wei, to_hex
 
 Observe = Callable[[str, Mapping[str, object]], None]
@@ -20,6 +29,9 @@ Observe = Callable[[str, Mapping[str, object]], None]
 
 REBROADCAST_AFTER = 3
 """Blocks without a receipt before the same bytes are handed over again."""
+
+FOLLOW_SECONDS = 2.0
+"""How long a head's decisions wait for what is in flight; what was not told is asked again."""
 
 PATIENCE = 2
 """Heads on which a used nonce may lack its receipt: nodes index receipts after the state."""
@@ -40,8 +52,9 @@ class Tracker:
         observe: Observe,
         *,
         rebroadcast: bool,
+        seconds: float = FOLLOW_SECONDS,
     ) -> None:
-        self._rpc = rpc
+        self._rpc = Hurried(rpc, seconds)
         self._wallet = wallet
         self._flights = flights
         self._journal = journal
@@ -55,6 +68,7 @@ class Tracker:
     async def follow(self, head: Head) -> list[Receipt]:
         """Settle what ended since the last head; asks nothing when nothing is in flight."""
         flights = list(self._flights)
+        self._rpc.begin()
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
         ended: list[Receipt] = []
         waiting: list[Flight] = []
@@ -85,14 +99,10 @@ class Tracker:
     async def _mined(self, flight: Flight, answer: Mapping[str, Any], timestamp: int) -> Receipt:
         signed = flight.signed
         receipt: Receipt
-        refill = Wei(0)
+        refill, unpriced, fault = Wei(0), frozenset[Address](), ""
         if quantity(answer["status"]) == 1:
-            try:
-                receipt, refill = included(signed.plan, answer, timestamp, self._decode)
-            except ValueError as error:
-                raise InvariantError(
-                    signed.plan.chain, f"{to_hex(signed.hash)} left no readable result: {error}"
-                ) from error
+            booked, fault = self._book(signed.plan, answer, timestamp)
+            receipt, refill, unpriced = booked.receipt, booked.refill, booked.unpriced
         else:
             why = await revert_reason(self._rpc, signed, answer, timestamp, self._explain)
             receipt = reverted(signed.plan, answer, why)
@@ -101,8 +111,19 @@ class Tracker:
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
             wallet.pay(gas_paid(answer), refill)
-        await self._settle(flight, receipt)
+        await self._settle(flight, receipt, unpriced)
+        if fault:
+            # Booked first: a restart must not find it open and stop over it again.
+            raise InvariantError(signed.plan.chain, f"{to_hex(signed.hash)} {fault}")
         return receipt
+
+    def _book(self, plan: Plan, answer: Mapping[str, Any], timestamp: int) -> tuple[Booked, str]:
+        """Value a successful receipt; return what is wrong with it when it tells no result."""
+        try:
+            return included(plan, answer, timestamp, self._decode), ""
+        except ValueError as error:
+            fault = f"left no readable result: {error}"
+            return unreadable(plan, answer, timestamp, fault), fault
 
     async def _chase(self, flights: Sequence[Flight], head: Head) -> list[Receipt]:
         """Look after flights without a receipt."""
@@ -128,7 +149,7 @@ class Tracker:
 
     async def _count(self, sender: Address) -> int:
         if self._wallet is not None and self._wallet.address == sender:
-            return await self._wallet.confirm(self._flights)
+            return await self._rpc.hurry(self._wallet.confirm(self._flights))
         params = [to_hex(sender), "latest"]
         return quantity(await self._rpc.request("eth_getTransactionCount", params))
 
@@ -156,7 +177,12 @@ class Tracker:
             return
         if flight.broadcast is not None and head.number - flight.broadcast < REBROADCAST_AFTER:
             return
-        answer, words = await wallet.hand_over(flight.signed)
+        if self._admission.admit(flight.signed.plan) is not None:
+            return  # a switch was thrown after it was sent: the bytes are not offered again
+        try:
+            answer, words = await self._rpc.hurry(wallet.hand_over(flight.signed))
+        except TransientError:
+            return
         if answer is Answer.UNKNOWN:
             return
         flight.broadcast = head.number
@@ -178,7 +204,9 @@ class Tracker:
         fields = {"plan": flight.signed.plan, "tx": flight.signed.hash, "reason": reason}
         self._observe("plan.abandoned", fields)
 
-    async def _settle(self, flight: Flight, receipt: Receipt) -> None:
+    async def _settle(
+        self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
+    ) -> None:
         await self._journal.settled(receipt)
         self._admission.settle(receipt)
         self._flights.remove(flight)
@@ -186,6 +214,8 @@ class Tracker:
         fields: dict[str, object] = {"plan": plan, "receipt": receipt}
         if isinstance(receipt, Included):
             fields["estimate_error_bps"] = error_bps(receipt.net_usd, plan.net_usd)
+        if unpriced:
+            fields["unpriced"] = sorted(to_hex(token) for token in unpriced)
         self._observe(f"plan.{type(receipt).__name__.lower()}", fields)
 
     def _wallet_of(self, flight: Flight) -> Wallet | None:

@@ -12,6 +12,9 @@ from keeper.ports import Rpc, Signer
 from keeper.types import Plan, Signed
 from keeper.units import Address, Wei, to_hex
 
+PATIENCE = 2
+"""Times a node may tell fewer mined transactions than seen before: it may lag behind another."""
+
 
 class Wallet:
     """Sign plans on one nonce line and hand the bytes to a node, each hand-over exactly once.
@@ -24,6 +27,7 @@ class Wallet:
         self._signer = signer
         self._chain_id = chain_id
         self._balance = 0
+        self._behind = 0
         self.nonces = NonceLine()
 
     @property
@@ -45,10 +49,18 @@ class Wallet:
         self._balance = balance
 
     async def confirm(self, flights: Flights) -> int:
-        """Read how many transactions are mined, and return it; strangers in the pool are recounted."""
+        """Read how many transactions are mined, and return it; strangers in the pool are recounted.
+
+        A count that stays below what was seen is a reorg that undid a transaction: unless the line
+        goes back, everything after the gap waits for ever.
+        """
         mined = await self._count("latest")
+        self._behind = self._behind + 1 if mined < self.nonces.confirmed else 0
+        rewound = self._behind > PATIENCE
+        if rewound:
+            self.nonces.rewind(mined)
         self.nonces.confirm(mined)
-        if self.nonces.foreign:
+        if rewound or self.nonces.foreign:
             pooled = await self._count("pending")
             self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
         return mined
