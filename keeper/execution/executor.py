@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from keeper.chain.parse import head as parse_head
 from keeper.errors import TransientError
@@ -14,8 +15,9 @@ from keeper.execution.tracker import Observe, Tracker
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Clock, Journal, Rpc, Signer
 from keeper.types import Dropped, Head, Plan, Reason, Receipt, Skip
-from keeper.units import Hash, Wei
+from keeper.units import ZERO_ADDRESS, Hash, Wei, to_hex
 
+BEHIND = "proven behind a plan that was not sent"
 DRAIN_POLL = 0.5
 """Seconds between two looks at the chain while draining."""
 
@@ -23,9 +25,10 @@ DRAIN_POLL = 0.5
 class Executor:
     """Turn proven plans into receipts; without `live` nothing is ever signed or sent.
 
-    Order of a send: admit, sign, journal plan and bytes, hand them over once: both are on disk before
-    the node has them. A hand-over without a clear answer counts as sent. A nonce whose transaction
-    is refused goes to the next plan.
+    Order of a send: admit, sign, journal plan and bytes, admit again, hand them over once: both are
+    on disk before the node has them. A hand-over without a clear answer counts as sent. A nonce
+    whose transaction is refused goes to the next plan. Plans of one head are proven one behind the
+    other: where one is not sent, those behind it are not either, and the next head proves them anew.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
     plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
@@ -90,6 +93,25 @@ class Executor:
         if recovered:
             self._observe("executor.recovered", {"transactions": len(recovered)})
 
+    async def screen(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Return the plans that limits, funds and flights let pass as they stand, nothing reserved.
+
+        Asked before they are proven: a plan refused after its proof takes those behind it along.
+        """
+        async with self._turn:
+            current, skips = self._current(plans)
+            passed: list[Plan] = []
+            try:
+                for plan in current:
+                    refusals = await self._refusals(plan, passed)
+                    skips.extend(refusals)
+                    if not refusals:
+                        passed.append(plan)
+            finally:
+                for plan in passed:
+                    self._admission.settle(Dropped(plan.id, None, "only looked at"))
+            return passed, skips
+
     async def send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
         """Send plans in order; return those handed over, and a skip for every other opportunity."""
         async with self._turn:
@@ -131,10 +153,11 @@ class Executor:
         until = self._clock.monotonic() + seconds
         while self._flights:
             try:
-                header = await self._rpc.request("eth_getBlockByNumber", ["latest", False])
+                async with asyncio.timeout(seconds):
+                    header = await self._rpc.request("eth_getBlockByNumber", ["latest", False])
                 ended.extend(await self.follow(parse_head(header)))
-            except TransientError as error:
-                self._observe("executor.drain_failed", {"error": str(error)})
+            except (TransientError, TimeoutError) as error:
+                self._observe("executor.drain_failed", {"error": str(error) or "no answer"})
             if not self._flights or self._clock.monotonic() >= until:
                 break
             await self._sleep(DRAIN_POLL)
@@ -157,38 +180,47 @@ class Executor:
         waiting, skips = self._current(plans)
         admitted: list[Plan] = []
         for plan in waiting:
-            refusals = await self._refusals(plan, admitted, wallet)
+            refusals = _unpriced(plan) or await self._refusals(plan, admitted)
             skips.extend(refusals)
-            if not refusals:
-                admitted.append(plan)
+            if refusals:
+                skips.extend(skips_for(waiting[len(admitted) + 1 :], Reason.TIMEOUT, BEHIND))
+                break
+            admitted.append(plan)
         sent: list[Plan] = []
         for index, plan in enumerate(admitted):
             answer, refusals = await self._launch(plan, wallet)
             skips.extend(refusals)
             if not refusals:
                 sent.append(plan)
-            if answer is Answer.UNKNOWN:
-                # it may not have arrived: what stands behind its nonce could be stuck
+            if answer is not Answer.ACCEPTED:
+                # one without an answer may not have arrived: those behind it would be stuck
                 skips.extend(self._release(admitted[index + 1 :]))
                 break
         return sent, skips
 
-    async def _refusals(self, plan: Plan, before: Sequence[Plan], wallet: Wallet) -> list[Skip]:
+    async def _refusals(self, plan: Plan, before: Sequence[Plan]) -> list[Skip]:
         keys = {quote.opportunity.key for quote in plan.quotes}
         taken = {quote.opportunity.key for other in before for quote in other.quotes}
         if keys & (taken | self.in_flight()):
             return skips_for([plan], Reason.IN_FLIGHT, "a transaction on its way liquidates it")
-        try:
-            affordable = await wallet.affords(plan, before, self._flights)
-        except TransientError as error:
-            return skips_for([plan], Reason.TIMEOUT, f"the balance was not read: {error}")
-        if not affordable:
-            detail = f"the wallet's {wallet.balance} wei do not cover its gas at the maximum fee"
-            return skips_for([plan], Reason.CAPITAL, detail)
+        if self._sender is not None:
+            refusals = await self._unaffordable(plan, before, self._sender)
+            if refusals:
+                return refusals
         refusal = self._admission.admit(plan)
         if refusal is not None:
             return skips_for([plan], refusal.reason, refusal.detail)
         return []
+
+    async def _unaffordable(self, plan: Plan, before: Sequence[Plan], wallet: Wallet) -> list[Skip]:
+        try:
+            affordable = await wallet.affords(plan, before, self._flights)
+        except TransientError as error:
+            return skips_for([plan], Reason.TIMEOUT, f"the balance was not read: {error}")
+        if affordable:
+            return []
+        detail = f"the wallet's {wallet.balance} wei do not cover its gas at the maximum fee"
+        return skips_for([plan], Reason.CAPITAL, detail)
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
@@ -204,13 +236,19 @@ class Executor:
         if not self._canonical(plan.head):
             reason = "its head was reorged out"
             return Answer.INVALID, await self._refused(flight, wallet, Reason.TIMEOUT, reason)
+        refusal = self._admission.admit(plan)
+        if refusal is not None:  # a switch was thrown since
+            skips = await self._refused(flight, wallet, refusal.reason, refusal.detail)
+            return Answer.INVALID, skips
         answer, words = await wallet.hand_over(signed)
+        if answer is Answer.NONCE:
+            answer = await self._look_up(flight)
         if answer in REASONS:
             fields = {"plan": plan, "tx": signed.hash, "result": str(answer), "error": words}
             self._observe("plan.refused", fields)
             skips = await self._refused(flight, wallet, REASONS[answer], words)
             if answer is Answer.NONCE:
-                answer = await self._resynchronise(wallet)
+                await self._resynchronise(wallet)
             return answer, skips
         if answer is Answer.ACCEPTED:
             flight.broadcast = plan.head.number
@@ -219,13 +257,19 @@ class Executor:
         self._observe("plan.submitted", fields)
         return answer, []
 
-    async def _resynchronise(self, wallet: Wallet) -> Answer:
-        """Start the nonce line over; `UNKNOWN` when the chain cannot be asked."""
+    async def _look_up(self, flight: Flight) -> Answer:
+        """Say what a refused nonce means: a provider that repeats requests may have ours already."""
         try:
-            await wallet.synchronise(self._flights)
+            params = [to_hex(flight.signed.hash)]
+            known = await self._rpc.request("eth_getTransactionByHash", params)
         except TransientError:
             return Answer.UNKNOWN
-        return Answer.NONCE
+        return Answer.NONCE if known is None else Answer.ACCEPTED
+
+    async def _resynchronise(self, wallet: Wallet) -> None:
+        """Start the nonce line over, as far as the chain can be asked."""
+        with suppress(TransientError):
+            await wallet.synchronise(self._flights)
 
     async def _refused(
         self, flight: Flight, wallet: Wallet, reason: Reason, words: str
@@ -242,13 +286,19 @@ class Executor:
 
     def _release(self, plans: Sequence[Plan]) -> list[Skip]:
         """Take admitted plans back that were not even journalled."""
-        reason = "not sent behind a transaction the node did not answer for"
         for plan in plans:
-            self._admission.settle(Dropped(plan.id, None, reason))
-        return skips_for(plans, Reason.TIMEOUT, reason)
+            self._admission.settle(Dropped(plan.id, None, BEHIND))
+        return skips_for(plans, Reason.TIMEOUT, BEHIND)
 
     async def _drop(self, plan: Plan, tx_hash: Hash, reason: str) -> None:
         dropped = Dropped(plan.id, tx_hash, reason)
         self._admission.settle(dropped)
         await self._journal.settled(dropped)
         self._observe("plan.dropped", {"plan": plan, "receipt": dropped})
+
+
+def _unpriced(plan: Plan) -> list[Skip]:
+    """Refuse what could not be booked: its gas has to have a price before it is paid."""
+    if plan.prices.get(ZERO_ADDRESS):
+        return []
+    return skips_for([plan], Reason.NO_PRICE, "its gas has no price in dollars")

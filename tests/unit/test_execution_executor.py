@@ -1,27 +1,30 @@
 """The executor against a node in memory: nonces, refusals, lost answers, restarts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from eth_hash.auto import keccak
 
-from keeper.errors import RpcError
+from keeper.errors import InvariantError, RpcError
 from keeper.execution.executor import Executor
 from keeper.execution.signer import KeySigner
 from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Skip
-from keeper.units import USD
+from keeper.units import USD, to_hex
 from tests.fake_node import (
     Events,
     FakeAdmission,
     FakeClock,
     FakeJournal,
     FakeNode,
+    FakeRun,
     decode_runs,
     no_answer,
     nonce_of,
 )
-from tests.plans import OPERATOR_KEY, Plans, address, make_head
+from tests.plans import OPERATOR_KEY, USDC, Plans, address, make_head
 
 
 @dataclass
@@ -137,10 +140,12 @@ async def test_a_refused_nonce_goes_to_the_next_plan(bench: Bench) -> None:
     bench.node.refuse = refuse_once("transaction underpriced")
     first, second = bench.plans.make(), bench.plans.make()
     sent, skips = await executor.send([first, second])
-    assert sent == [second]
+    assert not sent, "the second was proven behind the first"
     assert [(skip.reason, skip.borrower) for skip in skips] == [
-        (Reason.GAS_CAP, first.quotes[0].opportunity.position.borrower)
+        (Reason.GAS_CAP, first.quotes[0].opportunity.position.borrower),
+        (Reason.TIMEOUT, second.quotes[0].opportunity.position.borrower),
     ]
+    assert await executor.send([second]) == ([second], [])
     assert [nonce_of(raw) for raw in bench.node.sent] == [0, 0]
     assert list(bench.node.pool) == [0]
     assert bench.events.names == ["plan.refused", "plan.dropped", "plan.submitted"]
@@ -173,8 +178,8 @@ async def test_nonce_too_low_starts_the_line_over(bench: Bench) -> None:
     executor = await bench.start()
     bench.node.mined = 4
     first, second = bench.plans.make(), bench.plans.make()
-    sent, _ = await executor.send([first, second])
-    assert sent == [second]
+    assert (await executor.send([first]))[0] == []
+    assert (await executor.send([second]))[0] == [second]
     assert [nonce_of(raw) for raw in bench.node.sent] == [0, 4]
 
 
@@ -394,6 +399,159 @@ async def test_drain_takes_no_plan_and_ends_in_time(bench: Bench) -> None:
     (receipt,) = await executor.drain(3)
     assert isinstance(receipt, Included)
     assert not bench.journal.open
+
+
+async def test_a_refused_nonce_of_bytes_the_node_has_is_no_refusal(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make()
+
+    def repeated_by_the_provider(raw: bytes) -> None:
+        bench.node.pool[0] = raw
+        bench.node.mine()
+        raise RpcError("eth_sendRawTransaction", -32000, "nonce too low")
+
+    bench.node.refuse = repeated_by_the_provider
+    assert await executor.send([plan]) == ([plan], [])
+    bench.node.refuse = None
+    (receipt,) = await executor.follow(bench.node.head)
+    assert isinstance(receipt, Included)
+    assert len(bench.node.sent) == 1
+
+
+async def test_a_plan_refused_before_its_proof_leaves_those_behind_it(bench: Bench) -> None:
+    executor = await bench.start()
+    first, second = bench.plans.make(), bench.plans.make()
+    bench.admission.refusal = lambda plan: breaker(plan) if plan == first else None
+    passed, skips = await executor.screen([first, second])
+    assert passed == [second]
+    assert [skip.reason for skip in skips] == [Reason.BREAKER]
+    assert [receipt.plan_id for receipt in bench.admission.settled] == [second.id], "given back"
+    assert not bench.journal.rows
+    assert not bench.node.sent
+
+
+async def test_a_plan_refused_after_its_proof_takes_those_behind_it_along(bench: Bench) -> None:
+    executor = await bench.start()
+    plans = [bench.plans.make() for _ in range(3)]
+    bench.admission.refusal = lambda plan: breaker(plan) if plan == plans[1] else None
+    sent, skips = await executor.send(plans)
+    assert sent == plans[:1]
+    assert [skip.reason for skip in skips] == [Reason.BREAKER, Reason.TIMEOUT]
+
+
+async def test_a_switch_thrown_between_two_hand_overs_stops_the_second(bench: Bench) -> None:
+    executor = await bench.start()
+    plans = [bench.plans.make() for _ in range(3)]
+
+    def throw(_: bytes) -> None:
+        bench.admission.refusal = breaker
+
+    bench.node.refuse = throw
+    sent, skips = await executor.send(plans)
+    assert sent == plans[:1]
+    assert [skip.reason for skip in skips] == [Reason.BREAKER, Reason.TIMEOUT]
+    assert len(bench.node.sent) == 1
+    assert len(bench.journal.open) == 1
+
+
+async def test_a_thrown_switch_stops_rebroadcasts_too(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=2_000_000_000)])
+    bench.node.pool.clear()
+    bench.admission.refusal = breaker
+    for _ in range(4):
+        await executor.follow(bench.node.mine())
+    assert len(bench.node.sent) == 1
+    bench.admission.refusal = None
+    await executor.follow(bench.node.mine())
+    assert bench.node.sent == [bench.node.sent[0]] * 2
+
+
+async def test_what_may_still_be_mined_gets_no_second_nonce(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make(address("one"))
+    await executor.send([plan])
+    bench.node.pool.clear()
+    bench.node.refuse = refuse_once("max fee per gas less than block base fee")
+    for _ in range(3):
+        await executor.follow(bench.node.mine())
+    assert "plan.abandoned" in bench.events.names
+    other = bench.plans.make()
+    assert await executor.send([other]) == ([other], [])
+    assert nonce_of(bench.node.sent[-1]) == 0, "its nonce is free"
+    _, skips = await executor.send([bench.plans.make(address("one"))])
+    assert [skip.reason for skip in skips] == [Reason.IN_FLIGHT], "its position is not"
+
+
+async def test_a_reorg_that_undoes_a_transaction_leaves_no_gap(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    await executor.follow(bench.node.mine())
+    bench.node.mined, bench.node.pool = 0, {}
+    second = bench.plans.make(deadline=2_000_000_000)
+    await executor.send([second])
+    assert nonce_of(bench.node.sent[-1]) == 1
+    for _ in range(3):
+        assert await executor.follow(bench.node.mine()) == []
+    await executor.send([bench.plans.make()])
+    assert nonce_of(bench.node.sent[-1]) == 0
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included, Included]
+
+
+async def test_a_plan_whose_gas_has_no_price_is_not_sent(bench: Bench) -> None:
+    executor = await bench.start()
+    sent, skips = await executor.send([replace(bench.plans.make(), prices={})])
+    assert not sent
+    assert [skip.reason for skip in skips] == [Reason.NO_PRICE]
+    assert not bench.node.sent
+    assert not bench.admission.admitted
+
+
+async def test_a_gain_without_a_price_is_told(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make()
+    prices = {token: price for token, price in plan.prices.items() if token != USDC.address}
+    await executor.send([replace(plan, prices=prices)])
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert receipt.revenue_usd == 0
+    assert bench.events.seen[-1][1]["unpriced"] == [to_hex(USDC.address)]
+
+
+async def test_a_receipt_without_a_run_is_booked_and_stops_the_chain_once(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+
+    def no_run(logs: object, contract: object) -> list[FakeRun]:
+        raise ValueError("no runs in its logs")
+
+    executor._tracker._decode = no_run
+    with pytest.raises(InvariantError, match="no readable result"):
+        await executor.follow(bench.node.mine())
+    assert bench.admission.settled[-1].net_usd == -1_60000000
+    assert not bench.journal.open
+    assert (await bench.start()).pending == 0
+
+
+@pytest.mark.parametrize("silent", ["eth_getTransactionReceipt", "eth_getTransactionCount"])
+async def test_a_silent_node_does_not_hold_a_head_up(bench: Bench, silent: str) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    executor._tracker._rpc._seconds = 0.05
+    asked = bench.node.request
+
+    async def hang(method: str, params: Sequence[Any]) -> Any:
+        if method == silent:
+            await asyncio.Event().wait()
+        return await asked(method, params)
+
+    bench.node.request = hang  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        assert await executor.follow(make_head(101)) == []
+    bench.node.request = asked  # type: ignore[method-assign]
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
 
 
 async def test_a_failing_journal_stops_the_send(bench: Bench) -> None:
