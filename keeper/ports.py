@@ -237,8 +237,20 @@ class LendingProtocol(Source, Protocol):
         """Return the pairs that may be liquidated now and the refusals for those that may not."""
         ...
 
+    @property
+    def stopped(self) -> str:
+        """Return why the market is only watched, empty when it may be liquidated on."""
+        ...
+
+    def withdrawable(self, token: Address) -> int | None:
+        """Return what all liquidations of one block together can take out; None when not known."""
+        ...
+
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
-        """Return this protocol's own flash loans of a token, empty when disabled."""
+        """Return this protocol's own flash loans of a token, empty when disabled.
+
+        A loan whose source is the contract to call for a liquidation comes out of `withdrawable`.
+        """
         ...
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:

@@ -85,6 +85,12 @@ class FakeLender:
         default_factory=lambda: {t.address: 10**7 * 10**t.decimals for t in TOKENS}
     )
 
+    liquidity: Mapping[Address, int] = field(default_factory=dict)
+    stopped: str = ""
+
+    def withdrawable(self, asset: Address) -> int | None:
+        return self.liquidity.get(asset)
+
     def flash_sources(self, asset: Address) -> Sequence[FlashSource]:
         held = self.available.get(asset, 0)
         return (FlashSource(FlashKind.AAVE, AAVE, asset, held, self.fee_ppm),) if held else ()

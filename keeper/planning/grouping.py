@@ -6,6 +6,7 @@ from dataclasses import replace
 from keeper.planning.costs import Rates
 from keeper.planning.gas_estimate import fund_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Route, Sales
+from keeper.ports import Terms
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
 
@@ -36,14 +37,19 @@ def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
 
 
 def cover_up(step: Step) -> int:
-    """Return the amount to send for a step: a little more for the largest legal repay.
+    """Return the amount to send for a step (`cover_up_repay`)."""
+    return cover_up_repay(step.terms, step.repay)
+
+
+def cover_up_repay(terms: Terms, repay: int) -> int:
+    """Return the amount to send for a repay: a little more for the largest legal one.
 
     The protocol pulls no more than is owed; a block later that has grown, and a close that falls
     short of it by a wei would leave dust and revert.
     """
-    if step.repay < step.terms.maximum:
-        return step.repay
-    return step.repay + step.repay // _LATE_SHARE + 1
+    if repay < terms.maximum:
+        return repay
+    return repay + repay // _LATE_SHARE + 1
 
 
 def price_groups(

@@ -28,6 +28,11 @@ class Offer:
     seizure: Seizure
 
     @property
+    def pot(self) -> tuple[str, Address]:
+        """Return the market and token whose reserve the collateral is withdrawn from."""
+        return self.choice.opportunity.position.market, self.terms.collateral.address
+
+    @property
     def lane(self) -> Lane:
         """Return the key of its routes."""
         venues = self.choice.limits.venues
@@ -105,7 +110,8 @@ class Lanes:
         best = 0.0
         for _, route in self._ranked[lane][:KEPT]:
             if route not in self._spots:
-                self._spots[route] = self._sales.quote(route, amount) / amount
+                # A sale rounds down, by most of its worth where the token bought is coarse.
+                self._spots[route] = (self._sales.quote(route, amount) + 1) / amount
             best = max(best, self._spots[route])
         return best
 

@@ -7,7 +7,8 @@ from keeper.planning.costs import Rates
 from keeper.planning.explain import explain_loss
 from keeper.planning.funding import choose_source, funding_pools
 from keeper.planning.gas_estimate import item_gas
-from keeper.planning.grouping import cover_up, price_quote
+from keeper.planning.grouping import cover_up, cover_up_repay, price_quote
+from keeper.planning.liquidity import Liquidity
 from keeper.planning.offers import Lanes, Offer, demands, find_offers, refuse
 from keeper.planning.routing import Route, Router, Sales
 from keeper.planning.rules import Choice, PlanRules
@@ -45,6 +46,7 @@ class Sizing:
         offers = [offer for choice in choices for offer in self._offers(choice)]
         self._lanes = Lanes(self._router(), self._sales, offers)
         self._choose_sources(offers)
+        self._liquidity = Liquidity(self._markets, offers, self._sources)
         claims: dict[tuple[str, Address], dict[int, list[Offer]]] = {}
         values: dict[tuple[str, Address], float] = {}
         for offer in offers:
@@ -98,6 +100,7 @@ class Sizing:
         best = max(quotes, key=lambda quote: quote.net_usd)
         self._sales.apply(best.route, best.steps[0].seizure.received)
         self._lanes.sold(best.route)
+        self._liquidity.take(best)
         self.quotes.append(best)
         name = best.opportunity.strategy
         self.skips.extend(
@@ -108,13 +111,18 @@ class Sizing:
 
     def _quote(self, offers: Sequence[Offer]) -> Quote | Skip:
         choice = offers[0].choice
+        drawn = [found for offer in offers if (found := self._liquidity.within(offer))]
+        if not drawn:
+            symbol = offers[0].terms.collateral.symbol
+            return refuse(choice, Reason.NO_LIQUIDITY, f"others of this head take all {symbol}")
         bounded = sorted(
-            ((self._bound(offer), offer) for offer in offers), key=lambda pair: -pair[0]
+            ((self._bound(offer), offer) for offer in drawn), key=lambda pair: -pair[0]
         )
         best: Quote | None = None
         reason, detail = Reason.NO_ROUTE, "no pool connects collateral and debt"
         for bound, offer in bounded:
-            if best is not None and bound <= best.gross_usd:
+            # Gross leaves the premium out of account, and debts differ in that: compare with net.
+            if best is not None and bound <= best.net_usd:
                 break
             if not self._lanes.is_open(offer.lane):
                 continue
@@ -140,8 +148,10 @@ class Sizing:
         self, offer: Offer, source: FlashSource, *, hopeless: bool
     ) -> tuple[Size | None, Route]:
         largest = offer.largest
-        if largest > source.available:
-            largest = source.available - source.available // 50_000
+        lent = self._liquidity.lends_down(offer)
+        available = source.available if lent is None else min(source.available, lent)
+        if cover_up_repay(offer.terms, largest) > available:
+            largest = available - available // 50_000
         if hopeless:
             # No size pays: the figures of the largest say why, without a search.
             route = self._lanes.first(offer.lane)

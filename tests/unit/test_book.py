@@ -153,6 +153,13 @@ class LoanLedger:
     ) -> tuple[Sequence[Terms], Sequence[Skip]]:
         return (), ()
 
+    @property
+    def stopped(self) -> str:
+        return ""
+
+    def withdrawable(self, token: Address) -> int | None:
+        return None
+
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         return ()
 

@@ -7,7 +7,7 @@ import pytest
 from keeper.planning.gas_estimate import fund_gas, group_gas, item_gas, run_gas
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
-from keeper.types import FlashKind, Quote, Reason, Skip
+from keeper.types import FlashKind, Quote, Reason, Seizure, Skip
 from keeper.units import USD, Address, Bps, Wei
 from keeper.venues.uniswap_v3 import UniswapV3
 from keeper.venues.uniswap_v3.pool import Pool
@@ -25,6 +25,7 @@ from tests.fake_market import (
     FakeTerms,
     choice,
     pool,
+    token,
     venue,
     view,
 )
@@ -235,3 +236,69 @@ def test_quoting_leaves_the_pools_alone() -> None:
     before = pools.pools[Address(DEEP.address)].at
     made.quote(view(), [choice(1, TEN_THOUSAND)])
     assert pools.pools[Address(DEEP.address)].at == before
+
+
+def test_two_positions_do_not_drain_one_reserve_twice() -> None:
+    seized = TEN_THOUSAND.seize(TEN_THOUSAND.maximum).received
+    lender = FakeLender(liquidity={WETH.address: seized * 3 // 2})
+    quotes, skips = quote_all(*(choice(n, TEN_THOUSAND) for n in (1, 2, 3)), lender=lender)
+    taken = [quote.steps[0].seizure.received for quote in quotes]
+    assert max(taken) == seized
+    assert len(taken) == 2
+    assert seized * 3 // 2 - 10**12 < sum(taken) <= seized * 3 // 2
+    assert [skip.reason for skip in skips] == [Reason.NO_LIQUIDITY]
+
+
+def test_a_reserve_lends_and_pays_out_only_what_it_holds() -> None:
+    # The USDC lent for the first is missing when the second's USDC is seized.
+    other = FakeTerms(USDC, WETH, 5 * 10**18)
+    held = 15_000 * 10**6
+    lender = FakeLender(
+        available={USDC.address: held, WETH.address: 10**24}, liquidity={USDC.address: held}
+    )
+    quotes, skips = quote_all(choice(1, TEN_THOUSAND), choice(2, other), lender=lender)
+    assert skips == []
+    assert len(quotes) == 2
+    first = sum(q.steps[0].repay for q in quotes if q.debt is USDC)
+    second = sum(q.steps[0].seizure.received for q in quotes if q.debt is WETH)
+    assert held * 99 // 100 < first + second <= held
+
+
+def test_one_reserve_lends_and_pays_the_same_liquidation() -> None:
+    pair = FakeTerms(USDC, USDC, 10_000 * 10**6)
+    held = 12_000 * 10**6
+    lender = FakeLender(available={USDC.address: held}, liquidity={USDC.address: held})
+    step = only(quote_all(choice(1, pair), lender=lender)).steps[0]
+    assert held * 99 // 100 < step.repay + step.seizure.received <= held
+
+
+@pytest.mark.parametrize("spare", [0, 1, 10**5, 10**5 + 1, 10**6])
+def test_a_lender_that_barely_covers_the_debt_still_funds_most_of_it(spare: int) -> None:
+    lender = FakeLender(available={USDC.address: 10_000 * 10**6 + spare})
+    quote = only(quote_all(choice(1, TEN_THOUSAND), lender=lender))
+    assert quote.steps[0].repay >= 9_999 * 10**6
+    assert (quote.steps[0].repay == TEN_THOUSAND.maximum) == (spare > 10**5)
+
+
+def test_a_token_no_venue_knows_is_no_route() -> None:
+    listed = token(9, "NEW", 18)
+    values = {**VALUES, listed: USD}
+    made, _ = planner(DEEP)
+
+    class Unsold(FakeTerms):
+        def seize(self, repay: int) -> Seizure:
+            return Seizure(repay, repay * 10**12, 0)
+
+    quotes, (skip,) = made.quote(view(values=values), [choice(1, Unsold(listed, USDC, 10**10))])
+    assert quotes == []
+    assert skip.reason is Reason.NO_ROUTE
+
+
+def test_the_pair_with_the_cheaper_loan_wins_when_gross_is_nearly_the_same() -> None:
+    # A pool lends DAI at a basis point, USDC costs three percent; its bonus is one percent more.
+    dear = FakeTerms(WETH, USDC, 10_000 * 10**6, bonus=Bps(10_600))
+    free = FakeTerms(WETH, DAI, 10_000 * 10**18)
+    pools = (DEEP, pool(2, WETH, DAI, 500, 50_000_000), pool(3, DAI, WBTC, 100, 50_000_000))
+    lender = FakeLender(fee_ppm=30_000, available={USDC.address: 10**15})
+    quote = only(quote_all(choice(1, dear, free), pools=pools, lender=lender))
+    assert quote.debt is DAI

@@ -182,6 +182,11 @@ class AaveV3:
             return [], [Skip(self.market, self.protocol, position.borrower, denied, why)]
         return pairs(self._ledger, position, prices, at.timestamp, self._current_sentinel())
 
+    def withdrawable(self, token: Address) -> int | None:
+        """Return the underlying that a reserve holds, None when it was not read."""
+        reserve = self._ledger.by_asset.get(token)
+        return None if reserve is None else reserve.available
+
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return the pool's own flash loan (ValidationLogic.validateFlashloanSimple)."""
         reserve = self._ledger.by_asset.get(token)
