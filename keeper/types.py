@@ -297,6 +297,14 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Sale:
+    """An amount of collateral sold along a route."""
+
+    route: tuple[Hop, ...]
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSwap:
     """How a hop is executed: in the pool of its two tokens and this fee under a Uniswap V3 factory."""
 
@@ -391,7 +399,9 @@ class Plan:
 
     `calldata` is what is simulated and what is sent, byte for byte. `net` is per debt token, after
     premium, before gas; `net_usd` is after gas. `prices` are dollars per whole token at the head the
-    plan was made on, the native coin under `ZERO_ADDRESS`; receipts are valued by them.
+    plan was made on, the native coin under `ZERO_ADDRESS`; receipts are valued by them. `tips` say
+    what each quote pays of the bid's tip, in the order of `quotes`, none when there is no tip;
+    `behind` are the sales of the plans before it at the same head.
     """
 
     id: str
@@ -410,6 +420,8 @@ class Plan:
     repaid_usd: Usd
     skips: tuple[Skip, ...] = ()
     prices: Mapping[Address, Usd] = field(default_factory=dict)
+    tips: tuple[Wei, ...] = ()
+    behind: tuple[Sale, ...] = ()
 
     @property
     def fees(self) -> Fees:

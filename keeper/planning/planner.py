@@ -12,15 +12,15 @@ from keeper.planning.fitting import split, sum_loans
 from keeper.planning.gas_estimate import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, PositionKey, prune_groups
 from keeper.planning.quoting import Sizing
-from keeper.planning.routing import Route, Sales
+from keeper.planning.routing import Sales
 from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
 from keeper.planning.settle import Settled, settle_plan
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import Bid, Fees, Plan, Quote, Reason, Skip, View
+from keeper.types import Bid, Fees, Plan, Quote, Reason, Sale, Skip, View
 from keeper.units import Address, Usd, Wei
 
 Bidden = tuple[Quote, Bid]
-Sold = list[tuple[Route, int]]
+Sold = tuple[Sale, ...]
 """Sales of earlier plans of the same head, to be made again on a fresh scratch state."""
 
 
@@ -52,7 +52,7 @@ class Planner:
         gas_price = view.next_block.base_fee + self._rules.priority_fee
         skips = list(sizing.skips)
         quotes: list[Quote] = []
-        sold: Sold = []
+        sold: Sold = ()
         # No bid is known yet; a strategy offers about a quarter more than the next base fee.
         max_fee = view.next_block.base_fee * 5 // 4 + self._rules.priority_fee
         batches, misfits = split(sizing.quotes, self._rules, rates, max_fee)
@@ -80,7 +80,7 @@ class Planner:
         batches, misfits = split(quotes, self._rules, Rates(view), max_fee)
         skips += [_misfit(quote) for quote in misfits]
         plans = []
-        sold: Sold = []
+        sold: Sold = ()
         for batch in batches:
             bid = _join([taken[quote.opportunity.key] for quote in batch])
             tips = {quote.opportunity.key: taken[quote.opportunity.key].tip for quote in batch}
@@ -94,21 +94,17 @@ class Planner:
     def repack(self, plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
         """Return the plan without the failed borrowers, None when nothing that pays is left.
 
-        What its remainder loses on the way stands in the new plan's `skips`.
+        Every quote keeps its own tip, and is priced behind the same plans as before. What the
+        remainder loses on the way stands in the new plan's `skips`.
         """
         quotes = [
             quote for quote in plan.quotes if quote.opportunity.position.borrower not in failed
         ]
         if not quotes:
             return None
-        # The bids are merged by now: each quote bears the tip in proportion to its net.
-        total = sum(q.net for q in plan.quotes if q.debt.address == view.native.address)
-        tips = {
-            quote.opportunity.key: Wei(plan.bid.tip * quote.net // total)
-            for quote in quotes
-            if total > 0 and quote.debt.address == view.native.address and quote.net > 0
-        }
-        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, [])
+        keys = [quote.opportunity.key for quote in plan.quotes]
+        tips = dict(zip(keys, plan.tips, strict=False))
+        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind)
         if remade is None:
             return None
         return replace(remade, skips=(*plan.skips, *skips))
@@ -127,8 +123,8 @@ class Planner:
     ) -> tuple[list[Group], list[Quote]]:
         def begin() -> Sales:
             sales = Sales(self._venues)
-            for route, amount in sold:
-                sales.apply(route, amount)
+            for sale in sold:
+                sales.apply(sale.route, sale.amount)
             return sales
 
         return prune_groups(quotes, begin, rates, gas_price, tips)
@@ -153,7 +149,8 @@ class Planner:
         if not groups:
             return None, groups, skips
         kept = tuple(quote for group in groups for quote in group)
-        tip = Wei(sum(tips.get(quote.opportunity.key, 0) for quote in kept))
+        shares = tuple(tips.get(quote.opportunity.key, Wei(0)) for quote in kept)
+        tip = Wei(sum(shares))
         batch = build_batch(
             groups, self._venues, self._markets, costs, tip, view.native.address, bid.deadline
         )
@@ -176,6 +173,8 @@ class Planner:
             gross_usd=Usd(sum(quote.gross_usd for quote in kept)),
             net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd),
             repaid_usd=Usd(sum(rates.of(quote).usd_down(quote.repaid) for quote in kept)),
+            tips=shares if tip else (),
+            behind=sold,
         )
         return plan, groups, skips
 
@@ -204,10 +203,10 @@ def _gas_limit(groups: Sequence[Group]) -> int:
 
 
 def _sales_of(groups: Sequence[Group]) -> Sold:
-    return [
-        (group[0].route, sum(quote.steps[0].seizure.received for quote in group))
+    return tuple(
+        Sale(group[0].route, sum(quote.steps[0].seizure.received for quote in group))
         for group in groups
-    ]
+    )
 
 
 def _skip(quote: Quote, reason: Reason, detail: str) -> Skip:

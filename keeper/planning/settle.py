@@ -26,7 +26,7 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     """Judge a plan by its simulation: every item held, and every quote still meets its minimum.
 
     Quotes stand in the batch's order, groups one after another. Raises ValueError when the result
-    has another shape.
+    has another shape or its tip cannot be valued.
     """
     groups = [list(group) for _, group in groupby(plan.quotes, group_key)]
     if len(result.items) != len(plan.quotes) or len(result.groups) != len(groups):
@@ -43,15 +43,20 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
         for group, outcome in zip(groups, result.groups, strict=True)
         for quote, proceeds in zip(group, _proceeds(group, outcome), strict=True)
     ]
+    # A tip is native coin, out of profit in its wrapped token: units of the debt token.
+    tips = plan.tips or (0,) * len(quotes)
     short = {
-        quote.opportunity.position.borrower: f"net {quote.net} < minimum {quote.minimum_profit} "
-        f"{quote.debt.symbol} wei when simulated"
-        for quote in quotes
-        if quote.net < quote.minimum_profit
+        quote.opportunity.position.borrower: f"net {quote.net - tip} < minimum "
+        f"{quote.minimum_profit} {quote.debt.symbol} wei when simulated"
+        for quote, tip in zip(quotes, tips, strict=True)
+        if quote.net - tip < quote.minimum_profit
     }
     if short:
         return Settled(None, short, _skips(plan, short, Reason.UNPROFITABLE))
-    tip_usd = mul_div_up(result.tip, plan.prices.get(ZERO_ADDRESS, 0), _NATIVE_UNIT)
+    price = plan.prices.get(ZERO_ADDRESS)
+    if result.tip and price is None:
+        raise ValueError("the plan pays a tip and knows no price of the native coin")
+    tip_usd = mul_div_up(result.tip, price or 0, _NATIVE_UNIT)
     return Settled(
         replace(
             plan,

@@ -197,6 +197,54 @@ def test_a_plan_is_packed_again_without_what_failed() -> None:
     assert planner.repack(plan, everyone, view()) is None
 
 
+def test_a_later_plan_is_packed_again_behind_the_earlier_one() -> None:
+    shallow = [pool(1, WETH, USDC, 500, 2_000_000)]
+    plans, _ = plan_all(*[PAIR] * 6, rules=replace(RULES, max_items=3), pools=shallow)
+    first, second = plans
+    gone = second.quotes[-1].opportunity.position.borrower
+    again = make_planner(replace(RULES, max_items=3), shallow).repack(
+        second, {gone: "gone"}, view()
+    )
+    assert again is not None
+    assert again.behind == second.behind
+    sales = venue(*shallow).begin()
+    for plan in (first, again):
+        total = sum(quote.steps[0].seizure.received for quote in plan.quotes)
+        assert sales.apply(plan.quotes[0].route[0], total) == sum(q.proceeds for q in plan.quotes)
+
+
+def test_every_quote_keeps_its_own_tip_when_packed_again() -> None:
+    planner = make_planner()
+    pair = FakeTerms(USDC, WETH, 5 * 10**18)
+    quotes, _ = planner.quote(view(), [choice(n, pair) for n in (1, 2, 3)])
+    tips = {q.opportunity.position.borrower: Wei(n * 10**16) for n, q in enumerate(quotes)}
+    (plan,), _ = planner.pack(
+        view(),
+        [(q, replace(BID, tip=tips[q.opportunity.position.borrower])) for q in quotes],
+    )
+    assert plan.bid.tip == sum(plan.tips) == 3 * 10**16
+    gone = plan.quotes[0].opportunity.position.borrower
+    again = planner.repack(plan, {gone: "gone"}, view())
+    assert again is not None
+    assert list(again.tips) == [tips[q.opportunity.position.borrower] for q in again.quotes]
+
+
+def test_a_simulated_net_has_to_cover_the_tip_as_well() -> None:
+    pair = FakeTerms(USDC, WETH, 5 * 10**18)
+    (quote,) = one_plan(pair).quotes
+    tip = Wei(quote.net - quote.minimum_profit)
+    plan = replace(
+        one_plan(pair, bid=replace(BID, tip=tip)), prices={ZERO_ADDRESS: Usd(2_000 * USD)}
+    )
+    kept = make_planner().settle(plan, plan.gas, result_of(plan, tip=tip))
+    assert kept.plan is not None
+    dearer = make_planner().settle(plan, plan.gas + 1_000, result_of(plan, tip=tip))
+    assert dearer.plan is None
+    assert [skip.reason for skip in dearer.skips] == [Reason.UNPROFITABLE]
+    with pytest.raises(ValueError, match="no price"):
+        make_planner().settle(replace(plan, prices={}), plan.gas, result_of(plan, tip=tip))
+
+
 def test_a_simulation_replaces_estimates() -> None:
     planner = make_planner()
     plan = replace(one_plan(*[PAIR] * 4), prices={ZERO_ADDRESS: Usd(2_000 * USD)})
