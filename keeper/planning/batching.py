@@ -14,7 +14,7 @@ from keeper.planning.batch import (
     Swap,
 )
 from keeper.planning.fitting import sum_loans, tokens_of
-from keeper.planning.gas_estimate import FUND_KINDS, group_gas_limit, item_gas, item_gas_limit
+from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import Group, PositionKey, cover_up
 from keeper.planning.routing import Route
 from keeper.ports import LendingProtocol, Venue
@@ -23,6 +23,13 @@ from keeper.units import BPS, Address, mul_div_up
 
 # A wei repaid in a borrower's name must not turn our item away; a rival's call takes far more.
 _DEBT_KEPT_BPS = 9_900
+_FUND_KINDS = {
+    FlashKind.INVENTORY: FundKind.INVENTORY,
+    FlashKind.AAVE: FundKind.AAVE,
+    FlashKind.UNISWAP_V3: FundKind.UNISWAP,
+    FlashKind.MORPHO: FundKind.MORPHO,
+    FlashKind.BALANCER: FundKind.BALANCER,
+}
 
 
 def build_batch(
@@ -103,7 +110,7 @@ def _swap(hop: Hop, swap: PoolSwap) -> Swap:
 
 def _fund(source: FlashSource, amount: int, venues: Mapping[str, Venue]) -> Fund:
     if source.kind is not FlashKind.UNISWAP_V3:
-        return Fund(FUND_KINDS[source.kind], source.token, amount, source.source)
+        return Fund(_FUND_KINDS[source.kind], source.token, amount, source.source)
     hop, swap = next(
         (hop, venue.swap(hop))
         for venue in venues.values()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from keeper.contracts import liquidator
 from keeper.planning.costs import Rates
-from keeper.planning.gas_estimate import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
 from keeper.types import FlashSource, Quote

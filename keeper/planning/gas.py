@@ -1,13 +1,14 @@
-"""How much gas a batch takes: a model for planning, and the limit to send it with.
+"""How much gas a batch takes: a model for planning, and the limits to send it with.
 
 The model sizes a batch before it is simulated; the simulation decides. Its figures come from
 `python -m tests.bench.gas` (Aave v3.6, Uniswap V3) and are held to 10 % by a test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keeper.contracts import liquidator
-from keeper.planning.batch import Batch, FundKind, Swap
+from keeper.types import FlashKind, Position, Quote, Step
+from keeper.units import Address
 
 BASE = 267_000
 """A transaction with its first, cold touches of pool, tokens and oracle."""
@@ -17,53 +18,81 @@ RESERVE = 9_000
 """Each reserve a borrower uses, as collateral or debt; Aave prices them all."""
 COLD_RESERVE = 25_000
 """The first borrower's touch of a reserve besides the group's two."""
+DEFICIT = 75_000
+"""Each debt burned when the last collateral goes (LiquidationLogic.sol: _burnBadDebt)."""
 GROUP = 13_000
 """A group's own call, approvals and balance readings."""
 SWAP = 33_000
 """A swap in a pool the batch has used; a pool's first swap adds `COLD_POOL`."""
 COLD_POOL = 31_000
-SKIPPED_ITEM = 9_000
-"""An item whose debt is gone, in a batch that rivals have emptied."""
-ACTION = 150_000
-"""A call, redemption or wrapping of unknown depth."""
 FUND = {
-    FundKind.INVENTORY: 3_000,
-    FundKind.AAVE: 95_000,
-    FundKind.UNISWAP: 85_000,
-    FundKind.MORPHO: 50_000,
-    FundKind.BALANCER: 60_000,
+    FlashKind.INVENTORY: 3_000,
+    FlashKind.AAVE: 95_000,
+    FlashKind.UNISWAP_V3: 85_000,
+    FlashKind.MORPHO: 50_000,
+    FlashKind.BALANCER: 60_000,
 }
-"""Each fund, by kind."""
+"""Each loan, by who lends."""
+_COLD_GROUP = 150_000
+_ITEM_ROOM = 200_000
+_FEE_ROUNDING = 2
+"""Wei by which a protocol's fee can fall short of what is taken."""
 
 
-def estimate(batch: Batch, reserves: int | Sequence[int] = 2) -> int:
-    """Return the gas a batch is expected to use.
+def liquidation_gas(reserves: int) -> int:
+    """Return the gas of one liquidation of a borrower who uses so many reserves."""
+    return ITEM + RESERVE * reserves
 
-    `reserves` is how many reserves a borrower uses, for all or for each item in the batch's order.
+
+def item_gas(position: Position, step: Step) -> int:
+    """Return the gas one more liquidation in a group adds."""
+    gas = liquidation_gas(count_reserves(position))
+    taken = step.seizure.received + step.seizure.protocol_fee + _FEE_ROUNDING
+    if len(position.collateral) == 1 and taken >= position.collateral[0].amount:
+        gas += DEFICIT * len(position.debt)
+    return gas
+
+
+def group_gas(hops: int) -> int:
+    """Return the gas a group adds apart from its items."""
+    return GROUP + SWAP * hops
+
+
+def run_gas(quotes: Sequence[Quote]) -> int:
+    """Return the gas a transaction takes whatever it holds, with what it touches first."""
+    most = max(count_reserves(quote.opportunity.position) for quote in quotes)
+    pools: set[Address] = {hop.pool for quote in quotes for hop in quote.route}
+    return overhead_gas(most, len(pools))
+
+
+def overhead_gas(reserves: int, pools: int) -> int:
+    """Return the gas of a transaction before its loans, groups and items.
+
+    `reserves` is the most a borrower uses, `pools` how many the sales go through.
     """
-    items = sum(len(group.items) for group in batch.groups)
-    used = [reserves] * items if isinstance(reserves, int) else reserves
-    total = BASE + ITEM * items + RESERVE * sum(used) + COLD_RESERVE * max(0, max(used) - 2)
-    total += sum(FUND[fund.kind] for fund in batch.funds)
-    pools: set[tuple[bytes, ...]] = set()
-    for group in batch.groups:
-        total += GROUP
-        for action in group.actions:
-            if isinstance(action, Swap):
-                total += SWAP
-                pools.add((*sorted((action.spend, action.receive)), action.fee.to_bytes(3, "big")))
-            else:
-                total += ACTION
-    # The base holds the first pool.
-    return total + COLD_POOL * max(0, len(pools) - 1)
+    return BASE + COLD_RESERVE * max(reserves - 2, 0) + COLD_POOL * max(pools - 1, 0)
 
 
-def sufficient_limit(batch: Batch, used: int) -> int:
-    """Return a gas limit under which no group starves, from what a simulation used.
+def count_reserves(position: Position) -> int:
+    """Return how many reserves a borrower uses."""
+    held = {leg.token.address for leg in position.collateral}
+    return len(held | {leg.token.address for leg in position.debt})
 
-    The contract wants 64/63 of a group's gas and a reserve before it; a group never uses more than
-    its own. A refund lowers `used` by at most a fifth.
-    """
-    largest = max(group.group_gas for group in batch.groups)
-    reserve = liquidator().bounds["run_reserve"]
-    return used + used // 4 + largest * 64 // 63 + reserve
+
+def item_gas_limit(items: Iterable[int]) -> int:
+    """Return the most one liquidation of a group may use; the contract demands it before each."""
+    return max(items) * 2 + _ITEM_ROOM
+
+
+def group_gas_limit(items: Iterable[int], hops: int) -> int:
+    """Return the gas handed to a group: a quarter more than expected, and room for its last item."""
+    costs = list(items)
+    return (sum(costs) + group_gas(hops) + _COLD_GROUP) * 5 // 4 + item_gas_limit(costs)
+
+
+def run_gas_limit(groups: Iterable[int], funds: Iterable[FlashKind]) -> int:
+    """Return a transaction's gas limit: every call keeps a 64th of its gas from the one inside it."""
+    limit = sum(-(-gas * 64 // 63) for gas in groups) + liquidator().bounds["run_reserve"]
+    for kind in funds:
+        limit = -(-limit * 64 * 64 // (63 * 63)) + FUND[kind]
+    return limit + BASE

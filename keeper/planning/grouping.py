@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.costs import Rates
-from keeper.planning.gas_estimate import fund_gas, group_gas, item_gas, run_gas
+from keeper.planning.gas import FUND, group_gas, item_gas, run_gas
 from keeper.planning.routing import Route, Sales
 from keeper.ports import Terms
 from keeper.types import Quote, Step
@@ -77,7 +77,7 @@ def price_groups(
             gas = (
                 item_gas(quote.opportunity.position, step)
                 + mul_div_up(group_gas(len(route)), 1, len(group))
-                + mul_div_up(fund_gas(quote.flash.kind), 1, borrowers[quote.debt.address])
+                + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
                 + mul_div_up(overhead, 1, len(everyone))
             )
             done.append(price_quote(quote, proceeds, gas, rates, gas_price))

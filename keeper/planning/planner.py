@@ -9,7 +9,7 @@ from keeper.planning.decoding import RunResult
 from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import split, sum_loans
-from keeper.planning.gas_estimate import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, PositionKey, prune_groups
 from keeper.planning.quoting import Sizing
 from keeper.planning.routing import Sales

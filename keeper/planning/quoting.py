@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from keeper.planning.costs import Rates
 from keeper.planning.explain import explain_loss
 from keeper.planning.funding import choose_source, funding_pools
-from keeper.planning.gas_estimate import item_gas
+from keeper.planning.gas import item_gas
 from keeper.planning.grouping import cover_up, cover_up_repay, price_quote
 from keeper.planning.liquidity import Liquidity
 from keeper.planning.offers import Lanes, Offer, demands, find_offers, refuse

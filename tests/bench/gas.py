@@ -7,9 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from keeper.devnet import Cast, Devnet
-from keeper.planning.encoding import Batch, Fund, FundKind
+from keeper.planning.encoding import Batch, Fund, FundKind, Swap
+from keeper.planning.gas import FUND, group_gas, liquidation_gas, overhead_gas
+from keeper.types import FlashKind
 from keeper.units import Address
 from tests.chain.contract.stage import Stage, deploy
+
+LENDERS = {
+    FundKind.INVENTORY: FlashKind.INVENTORY,
+    FundKind.AAVE: FlashKind.AAVE,
+    FundKind.UNISWAP: FlashKind.UNISWAP_V3,
+    FundKind.MORPHO: FlashKind.MORPHO,
+    FundKind.BALANCER: FlashKind.BALANCER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,27 @@ def figures(net: Devnet) -> dict[str, int]:
         "gas_per_liquidation_uniswap_flash_20": by["one sale, funded by uniswap", 20],
         "gas_per_liquidation_inventory_20": by["one sale, funded by inventory", 20],
     }
+
+
+def estimate(batch: Batch, reserves: int | Sequence[int] = 2) -> int:
+    """Return what planning's model gives for a batch of swaps.
+
+    `reserves` is how many reserves a borrower uses, for all or for each item in the batch's order.
+    """
+    items = sum(len(group.items) for group in batch.groups)
+    used = [reserves] * items if isinstance(reserves, int) else reserves
+    pools = {
+        (*sorted((action.spend, action.receive)), action.fee)
+        for group in batch.groups
+        for action in group.actions
+        if isinstance(action, Swap)
+    }
+    return (
+        overhead_gas(max(used), len(pools))
+        + sum(map(liquidation_gas, used))
+        + sum(group_gas(len(group.actions)) for group in batch.groups)
+        + sum(FUND[LENDERS[fund.kind]] for fund in batch.funds)
+    )
 
 
 def main() -> None:

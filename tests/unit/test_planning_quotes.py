@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from keeper.planning.gas_estimate import fund_gas, group_gas, item_gas, run_gas
+from keeper.planning.gas import FUND, group_gas, item_gas, run_gas
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
 from keeper.types import FlashKind, Quote, Reason, Seizure, Skip
@@ -73,7 +73,7 @@ def test_a_quote_adds_up() -> None:
     assert quote.gas == (
         item_gas(quote.opportunity.position, step)
         + group_gas(1)
-        + fund_gas(FlashKind.AAVE)
+        + FUND[FlashKind.AAVE]
         + run_gas([quote])
     )
     # At 11 gwei and 2,000 dollars one gas is 22 millionths of a dollar.

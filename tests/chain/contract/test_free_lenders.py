@@ -7,9 +7,8 @@ import pytest
 from keeper.devnet import RevertedError
 from keeper.planning import owner_calls
 from keeper.planning.encoding import Fund, FundKind, pack
-from keeper.planning.gas import estimate
 from keeper.units import Address
-from tests.bench.gas import crash, one_sale
+from tests.bench.gas import crash, estimate, one_sale
 from tests.chain.contract.stage import reverts
 from tests.chain.flash_sources import deploy_balancer, deploy_morpho
 

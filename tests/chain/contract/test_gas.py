@@ -3,8 +3,9 @@
 import pytest
 
 from keeper.planning.encoding import FundKind
-from keeper.planning.gas import SKIPPED_ITEM, estimate, sufficient_limit
-from tests.bench.gas import crash, figures, one_sale, sale_each
+from keeper.planning.gas import run_gas_limit
+from keeper.types import FlashKind
+from tests.bench.gas import crash, estimate, figures, one_sale, sale_each
 
 pytestmark = pytest.mark.chain
 
@@ -13,7 +14,6 @@ def test_the_targets_hold(net) -> None:
     found = figures(net)
     assert found["gas_per_liquidation_20"] <= 160_000
     assert found["gas_per_item_all_taken_20"] <= 25_000
-    assert found["gas_per_item_all_taken_20"] <= SKIPPED_ITEM
     assert found["gas_per_liquidation_20"] < found["gas_bare_liquidation_call"]
 
 
@@ -33,10 +33,10 @@ def test_the_model_knows_funds(stage, fund) -> None:
     assert abs(estimate(batch) - used) <= used // 10
 
 
-def test_a_sufficient_limit_starves_no_group(stage) -> None:
+def test_the_limit_planned_with_starves_no_group(stage) -> None:
     batch = sale_each(stage, crash(stage, 5))
     free = stage.simulate(batch)
-    limit = sufficient_limit(batch, estimate(batch))
+    limit = run_gas_limit([group.group_gas for group in batch.groups], [FlashKind.AAVE])
     assert limit < 16_000_000
     assert stage.simulate(batch, gas=limit) == free
     assert all(group.ok for group in free.groups)
