@@ -295,6 +295,10 @@ class Hop:
     token_in: Address
     token_out: Address
 
+    def __hash__(self) -> int:
+        """Hash what nearly always differs: routes are keys all over planning."""
+        return hash(self.pool)
+
 
 @dataclass(frozen=True, slots=True)
 class Sale:

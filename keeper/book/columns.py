@@ -95,6 +95,10 @@ class Columns:
     def __len__(self) -> int:
         return len(self._borrowers)
 
+    def row(self, borrower: Address) -> int:
+        """Return a borrower's row; raise KeyError for one that never had one."""
+        return self._row_of[borrower]
+
     def replace(
         self, borrower: Address, collateral: Sequence[CollateralRow], debt: Sequence[DebtRow]
     ) -> None:

@@ -55,6 +55,7 @@ class MarketBook:
         skips: list[Skip] = []
         causes: dict[Address, Cause] = {}
         self.debt_at_risk = 0
+        before: NDArray[np.float64] | None = None
         for borrower in self._columns.below(self._health(next_block), 1.0 + SCREEN_MARGIN):
             position = self.protocol.position(borrower, self.prices, next_block)
             if position is None:
@@ -62,7 +63,10 @@ class MarketBook:
                 continue
             if position.health >= WAD:
                 continue
-            cause = self._causes.get(borrower) or self._cause(borrower, next_block)
+            cause = self._causes.get(borrower)
+            if cause is None:
+                before = self._health_before(next_block) if before is None else before
+                cause = self._cause(borrower, before)
             causes[borrower] = cause
             pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
             found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
@@ -88,14 +92,18 @@ class MarketBook:
         self._touched |= changed
         return self._columns.health(*self.protocol.factors(self.prices, next_block))
 
-    def _cause(self, borrower: Address, next_block: NextBlock) -> Cause:
-        """Say what brought a position under: its own change, interest at old prices, or a price."""
+    def _health_before(self, next_block: NextBlock) -> NDArray[np.float64]:
+        """Return health at the next block as it would be at the prices of the head before."""
+        return self._columns.health(*self.protocol.factors(self._before, next_block))
+
+    def _cause(self, borrower: Address, before: NDArray[np.float64]) -> Cause:
+        """Say what brought a position under: its own change, interest at old prices, or a price.
+
+        The screen is exact enough to name it.
+        """
         if borrower in self._touched:
             return Cause.POSITION
-        before = self.protocol.position(borrower, self._before, next_block)
-        if before is not None and before.health < WAD:
-            return Cause.INTEREST
-        return Cause.PRICE
+        return Cause.INTEREST if before[self._columns.row(borrower)] < 1.0 else Cause.PRICE
 
     def _unpriced(self, borrower: Address) -> Skip:
         return Skip(

@@ -1,7 +1,6 @@
 """Which liquidations share a sale, and how a batch of them is priced in the order it runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from keeper.planning.costs import Rates
 from keeper.planning.gas import FUND, group_gas, item_gas, run_gas
@@ -92,13 +91,20 @@ def price_quote(quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: 
     rate = rates.of(quote)
     gas_cost = rate.gas_up(gas, gas_price)
     net = proceeds - quote.repaid - quote.premium - gas_cost
-    return replace(
-        quote,
-        proceeds=proceeds,
+    return Quote(
+        opportunity=quote.opportunity,
+        steps=quote.steps,
+        route=quote.route,
+        flash=quote.flash,
+        debt=quote.debt,
         gas=gas,
+        proceeds=proceeds,
+        repaid=quote.repaid,
+        premium=quote.premium,
         gas_cost=gas_cost,
         net=net,
         net_usd=rate.usd_down(net),
+        minimum_profit=quote.minimum_profit,
         gross_usd=rate.usd_down(proceeds - quote.repaid),
     )
 

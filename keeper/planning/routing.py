@@ -26,19 +26,26 @@ class Sales:
 
     def __init__(self, venues: Mapping[str, Venue]) -> None:
         self._swaps: dict[str, Swaps] = {name: venue.begin() for name, venue in venues.items()}
+        self._known: dict[tuple[Route, int], int] = {}
 
     def quote(self, route: Route, amount: int) -> int:
         """Return what a sale along a route brings; 0 when a pool cannot fill it."""
+        key = (route, amount)
+        known = self._known.get(key)
+        if known is not None:
+            return known
         for hop in route:
             amount = self._swaps[hop.venue].quote(hop, amount)
             if amount == 0:
-                return 0
+                break
+        self._known[key] = amount
         return amount
 
     def apply(self, route: Route, amount: int) -> int:
         """Sell along a route and return what it brings; a route that cannot fill moves nothing."""
-        if self.quote(route, amount) == 0:
+        if len(route) > 1 and self.quote(route, amount) == 0:
             return 0
+        self._known.clear()
         for hop in route:
             amount = self._swaps[hop.venue].apply(hop, amount)
         return amount

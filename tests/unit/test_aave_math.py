@@ -37,7 +37,7 @@ def weth_usdc(
         debt_index=RAY,
         available=available,
         cap=owed if cap is None else cap,
-    ).capped()
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_collateral_that_does_not_cover_the_debt_is_taken_whole() -> None:
 
 def test_a_thin_reserve_makes_the_size_smaller() -> None:
     full = weth_usdc(10 * WAD, 17_000 * 10**6, 2000 * 10**8)
-    terms = replace(full, available=2 * WAD).capped()
+    terms = replace(full, available=2 * WAD)
     size = terms.legal_down(terms.maximum)
     assert 0 < size < terms.maximum
     assert terms.seize(size).received <= 2 * WAD < terms.seize(size + 10).received
-    assert replace(full, available=0).capped().legal_down(full.maximum) == 0
+    assert replace(full, available=0).legal_down(full.maximum) == 0
 
 
 def reverts(terms: AaveTerms, cover: int) -> bool:
@@ -194,7 +194,7 @@ def pairs(draw: st.DrawFn) -> AaveTerms:
         debt_index=draw(indexes),
         available=balance * draw(st.integers(0, 12)) // 10,
         cap=owed // 2 if half else owed,
-    ).capped()
+    )
 
 
 @given(terms=pairs(), share=st.integers(0, 1_000))

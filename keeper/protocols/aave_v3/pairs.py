@@ -122,4 +122,4 @@ def _terms(
         debt_index=debt.borrow_index_at(timestamp),
         available=collateral.available or 0,
         cap=cap,
-    ).capped()
+    )

@@ -3,8 +3,7 @@
 Source: LiquidationLogic.executeLiquidationCall and _calculateAvailableCollateralToLiquidate.
 """
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field
 
 from keeper.protocols.aave_v3.fixed import (
     HALF_BPS,
@@ -45,10 +44,10 @@ class AaveTerms:
     debt_index: int
     available: int
     cap: int
-    maximum: int = 0
+    maximum: int = field(init=False)
 
-    def capped(self) -> Self:
-        """Return the same terms with `maximum` set from the cap and the balance."""
+    def __post_init__(self) -> None:
+        """Set `maximum` from the cap and the balance."""
         base = -(-(self.balance * BPS - HALF_BPS) // self.bonus)
         enough = -(
             -base
@@ -61,7 +60,7 @@ class AaveTerms:
             maximum = min(max(enough, repaid), self.cap)
         else:
             maximum = self.cap
-        return replace(self, maximum=maximum)
+        object.__setattr__(self, "maximum", maximum)
 
     @property
     def scaled_debt(self) -> int:
