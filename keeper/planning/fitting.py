@@ -1,10 +1,10 @@
 """How much goes into one transaction: gas, capital, and the contract's bounds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from keeper.contracts import liquidator
 from keeper.planning.costs import Rates
-from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.gas import group_gas_limit_of, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
 from keeper.types import FlashSource, Quote
@@ -19,58 +19,69 @@ class Load:
     """What one transaction holds so far."""
 
     def __init__(self, rules: PlanRules, max_fee: int) -> None:
+        self._bounds = liquidator().bounds
         self._cap = rules.gas_cap_at(max_fee)
         self._largest_repay = rules.largest_repay
         self._repaid = 0
-        self._max_items = rules.max_items
-        self._groups: dict[GroupKey, list[int]] = {}
+        self._most_items = min(rules.max_items, self._bounds["max_items"])
+        self._gas: dict[GroupKey, tuple[int, int]] = {}
+        self._limits: dict[GroupKey, int] = {}
         self._loans: dict[FlashSource, int] = {}
         self._tokens: set[Address] = set()
+        self._hops = 0
         self._items = 0
 
     def add(self, quote: Quote, repaid: Usd) -> bool:
         """Take a quote and return True, or change nothing when it does not fit."""
+        if self._items >= self._most_items:
+            return False
         if self._largest_repay is not None and self._repaid + repaid > self._largest_repay:
             return False
         key, step = group_key(quote), quote.steps[0]
-        costs = self._groups.get(key, [])
-        groups = self._groups | {key: [*costs, item_gas(quote.opportunity.position, step)]}
         loan = self._loans.get(quote.flash, 0) + cover_up(step)
-        loans = self._loans | {quote.flash: loan}
-        tokens = self._tokens | tokens_of([quote])
-        if loan > quote.flash.available or not self._fits(groups, loans, tokens):
+        if loan > quote.flash.available:
             return False
-        self._groups, self._loans, self._tokens = groups, loans, tokens
+        total, largest = self._gas.get(key, (0, 0))
+        gas = item_gas(quote.opportunity.position, step)
+        total, largest = total + gas, max(largest, gas)
+        limits = self._limits | {key: group_gas_limit_of(total, largest, len(quote.route))}
+        loans = self._loans | {quote.flash: loan}
+        is_new = key not in self._gas
+        tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
+        hops = self._hops + len(quote.route) if is_new else self._hops
+        if not self._fits(limits, loans, tokens, hops):
+            return False
+        self._gas[key] = total, largest
+        self._limits, self._loans, self._tokens, self._hops = limits, loans, tokens, hops
         self._items += 1
         self._repaid += repaid
         return True
 
     def _fits(
         self,
-        groups: dict[GroupKey, list[int]],
-        loans: dict[FlashSource, int],
+        limits: Mapping[GroupKey, int],
+        loans: Mapping[FlashSource, int],
         tokens: set[Address],
+        hops: int,
     ) -> bool:
-        bounds = liquidator().bounds
-        items = self._items + 1
-        addresses = len(tokens) + _EXTRA_ADDRESSES * len(groups)
+        bounds = self._bounds
+        addresses = len(tokens) + _EXTRA_ADDRESSES * len(limits)
         # Whoever lends may want a second token listed.
         listed = len(tokens) + len(loans) + 1
         size = (
             _HEADER
             + _ADDRESS * min(addresses, bounds["max_addresses"])
             + (_FUND + _MINIMUM + _ADDRESS) * len(loans)
-            + sum(_GROUP + _ACTION * len(key[3]) for key in groups)
-            + _ITEM * items
+            + _GROUP * len(limits)
+            + _ACTION * hops
+            + _ITEM * (self._items + 1)
         )
-        group_limits = (group_gas_limit(costs, len(key[3])) for key, costs in groups.items())
         return (
-            items <= min(self._max_items, bounds["max_items"])
-            and len(groups) <= bounds["max_groups"]
+            len(limits) <= bounds["max_groups"]
             and len(loans) <= bounds["max_funds"]
             and listed <= bounds["max_tokens"]
             and size <= bounds["max_batch"]
-            and run_gas_limit(group_limits, (source.kind for source in loans)) <= self._cap
+            and run_gas_limit(limits.values(), (source.kind for source in loans)) <= self._cap
         )
 
 

@@ -87,7 +87,12 @@ def item_gas_limit(items: Iterable[int]) -> int:
 def group_gas_limit(items: Iterable[int], hops: int) -> int:
     """Return the gas handed to a group: a quarter more than expected, and room for its last item."""
     costs = list(items)
-    return (sum(costs) + group_gas(hops) + _COLD_GROUP) * 5 // 4 + item_gas_limit(costs)
+    return group_gas_limit_of(sum(costs), max(costs), hops)
+
+
+def group_gas_limit_of(total: int, largest: int, hops: int) -> int:
+    """Return `group_gas_limit` from the sum of a group's items and the largest of them."""
+    return (total + group_gas(hops) + _COLD_GROUP) * 5 // 4 + item_gas_limit([largest])
 
 
 def run_gas_limit(groups: Iterable[int], funds: Iterable[FlashKind]) -> int:

@@ -15,6 +15,8 @@ Lane = tuple[Address, Address, frozenset[str] | None]
 
 _HALVINGS = 20
 _PROBE = 12
+_MARGIN = 1.0005
+"""How far the price of a lane's probe may lie under that of its first unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +107,30 @@ class Lanes:
         return bool(self._ranked[lane])
 
     def spot(self, lane: Lane) -> float:
-        """Return about the most one unit of collateral brings now."""
-        amount = max(self._amounts[lane] >> _PROBE, 1)
-        best = 0.0
-        for _, route in self._ranked[lane][:KEPT]:
-            if route not in self._spots:
-                # A sale rounds down, by most of its worth where the token bought is coarse.
-                self._spots[route] = (self._sales.quote(route, amount) + 1) / amount
-            best = max(best, self._spots[route])
-        return best
+        """Return at least what one unit of collateral can bring now."""
+        return max(self._spot(lane, entry.route) for entry in self._ranked[lane][:KEPT])
+
+    def _spot(self, lane: Lane, route: Route) -> float:
+        known = self._spots.get(route)
+        if known is None:
+            amount = max(self._amounts[lane] >> _PROBE, 1)
+            # A sale rounds down, by most of its worth where the token bought is coarse.
+            out = (self._sales.quote(route, amount) + 1) / amount
+            known = self._spots[route] = out * _MARGIN
+        return known
 
     def sold(self, route: Route) -> None:
-        """Forget what a sale along a route has changed."""
-        moved = {hop.pool for hop in route}
-        for known in [*self._spots, *self._turns]:
+        """Forget what a sale along a route has changed.
+
+        A price only falls by selling the same way, so as a bound it stands.
+        """
+        moved = {hop.pool: hop.token_out for hop in route}
+        for known in [*self._turns]:
             if any(hop.pool in moved for hop in known):
-                self._spots.pop(known, None)
-                self._turns.pop(known, None)
+                del self._turns[known]
+        for known in [*self._spots]:
+            if any(moved.get(hop.pool) == hop.token_in for hop in known):
+                del self._spots[known]
 
     def turns(self, route: Route) -> dict[str, int]:
         """Return the break-even amounts found on a route since a sale last touched it."""
@@ -150,11 +159,13 @@ class Lanes:
         return found
 
     def _compare(self, lane: Lane, amount: int) -> Ranked:
-        routes = [entry.route for entry in self._ranked[lane][:KEPT]]
-        if len(routes) == 1:
-            return Ranked(self._sales.quote(routes[0], amount), routes[0])
-        quotes = [Ranked(self._sales.quote(route, amount), route) for route in routes]
-        return max(quotes, key=lambda quote: quote.out)
+        first = self._ranked[lane][0].route
+        best = Ranked(self._sales.quote(first, amount), first)
+        for _, route in self._ranked[lane][1:KEPT]:
+            if self._spot(lane, route) * amount > best.out:
+                out = self._sales.quote(route, amount)
+                best = max(best, Ranked(out, route), key=lambda quote: quote.out)
+        return best
 
     def _rank(self, lane: Lane, amount: int) -> None:
         sold, bought, venues = lane

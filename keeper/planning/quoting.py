@@ -17,9 +17,6 @@ from keeper.ports import LendingProtocol, Venue
 from keeper.types import FlashSource, Quote, Reason, Skip, Step, View
 from keeper.units import Address, Usd
 
-_MARGIN = 1.0005
-"""How far a lane's spot price may lie under the truth when pairs are ruled out by it."""
-
 
 class Sizing:
     """One view's sizing: each position on the state that those of higher value left."""
@@ -84,10 +81,10 @@ class Sizing:
             self._lanes.close(lending, self._router(lending))
 
     def _bound(self, offer: Offer) -> float:
-        """Return about the most dollars a pair can earn, from its lane's best price."""
+        """Return at least the dollars a pair can earn before costs, from its lane's best price."""
         if not self._lanes.is_open(offer.lane):
             return -math.inf
-        best = self._lanes.spot(offer.lane) * _MARGIN * offer.seizure.received
+        best = self._lanes.spot(offer.lane) * offer.seizure.received
         return float(offer.rate.usd_down(int(best - offer.seizure.repaid)))
 
     def _settle(self, claims: Sequence[Sequence[Offer]]) -> None:
