@@ -127,10 +127,14 @@ class Sizing:
             if source is None:
                 reason, detail = Reason.CAPITAL, f"nobody lends {offer.terms.debt.symbol}"
                 continue
-            size, route = self._size(offer, source, hopeless=bound < choice.limits.minimum_profit)
+            lent = self._liquidity.lends_down(offer)
+            available = source.available if lent is None else min(source.available, lent)
+            size, route = self._size(
+                offer, source, available, hopeless=bound < choice.limits.minimum_profit
+            )
             if size is None:
                 reason = Reason.CAPITAL
-                detail = f"{source.available} {offer.terms.debt.symbol} can be borrowed"
+                detail = f"{available} {offer.terms.debt.symbol} can be borrowed"
                 continue
             quote = self._draft(offer, source, size, route)
             if best is None or quote.net_usd > best.net_usd:
@@ -142,11 +146,9 @@ class Sizing:
         return best
 
     def _size(
-        self, offer: Offer, source: FlashSource, *, hopeless: bool
+        self, offer: Offer, source: FlashSource, available: int, *, hopeless: bool
     ) -> tuple[Size | None, Route]:
         largest = offer.largest
-        lent = self._liquidity.lends_down(offer)
-        available = source.available if lent is None else min(source.available, lent)
         if cover_up_repay(offer.terms, largest) > available:
             largest = available - available // 50_000
         if hopeless:

@@ -264,6 +264,17 @@ def test_a_reserve_lends_and_pays_out_only_what_it_holds() -> None:
     assert held * 99 // 100 < first + second <= held
 
 
+def test_what_a_reserve_paid_out_cannot_be_borrowed() -> None:
+    richer = FakeTerms(USDC, WETH, 5 * 10**18, bonus=Bps(10_600))
+    held = richer.seize(richer.maximum).received
+    lender = FakeLender(
+        available={USDC.address: held, WETH.address: 10**24}, liquidity={USDC.address: held}
+    )
+    quotes, (skip,) = quote_all(choice(1, TEN_THOUSAND), choice(2, richer), lender=lender)
+    assert [quote.debt for quote in quotes] == [WETH]
+    assert (skip.reason, skip.detail) == (Reason.CAPITAL, "0 USDC can be borrowed")
+
+
 def test_one_reserve_lends_and_pays_the_same_liquidation() -> None:
     pair = FakeTerms(USDC, USDC, 10_000 * 10**6)
     held = 12_000 * 10**6
