@@ -86,6 +86,8 @@ class Lanes:
     def __init__(self, router: Router, sales: Sales, offers: Iterable[Offer]) -> None:
         self._router = router
         self._sales = sales
+        self._spots: dict[Route, float] = {}
+        self._best_spots: dict[Lane, float] = {}
         self._ranked: dict[Lane, list[Ranked]] = {}
         self._amounts: dict[Lane, int] = {}
         largest: dict[Lane, int] = {}
@@ -93,7 +95,6 @@ class Lanes:
             largest[offer.lane] = max(largest.get(offer.lane, 0), offer.seizure.received)
         for lane, amount in largest.items():
             self._rank(lane, amount)
-        self._spots: dict[Route, float] = {}
         self._turns: dict[Route, dict[str, int]] = {}
 
     def pools(self) -> frozenset[Address]:
@@ -108,7 +109,11 @@ class Lanes:
 
     def spot(self, lane: Lane) -> float:
         """Return at least what one unit of collateral can bring now."""
-        return max(self._spot(lane, entry.route) for entry in self._ranked[lane][:KEPT])
+        known = self._best_spots.get(lane)
+        if known is None:
+            known = max(self._spot(lane, entry.route) for entry in self._ranked[lane][:KEPT])
+            self._best_spots[lane] = known
+        return known
 
     def _spot(self, lane: Lane, route: Route) -> float:
         known = self._spots.get(route)
@@ -131,6 +136,7 @@ class Lanes:
         for known in [*self._spots]:
             if any(moved.get(hop.pool) == hop.token_in for hop in known):
                 del self._spots[known]
+                self._best_spots = {}
 
     def turns(self, route: Route) -> dict[str, int]:
         """Return the break-even amounts found on a route since a sale last touched it."""
@@ -139,6 +145,7 @@ class Lanes:
     def close(self, pools: frozenset[Address], router: Router) -> None:
         """Leave out routes through pools that lend, and rank again where none is left."""
         self._router = router
+        self._best_spots = {}
         for lane, ranked in self._ranked.items():
             free = [entry for entry in ranked if all(hop.pool not in pools for hop in entry.route)]
             self._ranked[lane] = free
@@ -174,6 +181,7 @@ class Lanes:
             if ranked:
                 self._ranked[lane], self._amounts[lane] = ranked, amount
                 self._spots = {}
+                self._best_spots = {}
                 return
             if amount <= 1:
                 break

@@ -26,26 +26,27 @@ class Sales:
 
     def __init__(self, venues: Mapping[str, Venue]) -> None:
         self._swaps: dict[str, Swaps] = {name: venue.begin() for name, venue in venues.items()}
-        self._known: dict[tuple[Route, int], int] = {}
+        # Who asked for a route's best amount usually asks for it once more.
+        self._last: tuple[Route | None, int, int] = (None, 0, 0)
 
     def quote(self, route: Route, amount: int) -> int:
         """Return what a sale along a route brings; 0 when a pool cannot fill it."""
-        key = (route, amount)
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        tried, sold, brought = self._last
+        if tried is route and sold == amount:
+            return brought
+        out = amount
         for hop in route:
-            amount = self._swaps[hop.venue].quote(hop, amount)
-            if amount == 0:
+            out = self._swaps[hop.venue].quote(hop, out)
+            if out == 0:
                 break
-        self._known[key] = amount
-        return amount
+        self._last = route, amount, out
+        return out
 
     def apply(self, route: Route, amount: int) -> int:
         """Sell along a route and return what it brings; a route that cannot fill moves nothing."""
         if len(route) > 1 and self.quote(route, amount) == 0:
             return 0
-        self._known.clear()
+        self._last = None, 0, 0
         for hop in route:
             amount = self._swaps[hop.venue].apply(hop, amount)
         return amount
