@@ -430,7 +430,10 @@ def _pay(before: uint256, tip_asked: uint256, tip_share: uint256, refill_asked: 
     if tip + refill != 0:
         extcall IWrappedNative(WRAPPED_NATIVE).withdraw(tip + refill)
     if tip != 0:
-        raw_call(block.coinbase, b"", value=tip, gas=COINBASE_GAS)
+        # A producer that cannot be paid must not undo the batch.
+        if not raw_call(block.coinbase, b"", value=tip, gas=COINBASE_GAS, revert_on_failure=False):
+            extcall IWrappedNative(WRAPPED_NATIVE).deposit(value=tip)
+            tip = 0
     if refill != 0:
         raw_call(msg.sender, b"", value=refill, gas=COINBASE_GAS)
     return tip, refill

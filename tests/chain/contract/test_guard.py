@@ -102,6 +102,30 @@ def test_the_tip_is_capped_and_comes_from_the_wrapped_gain_only(stage, crashed) 
     assert stage.held("WETH") >= 5 * WAD + kept // 2 - 1
 
 
+@pytest.mark.parametrize("code", ["5f5ffd", "5b5f56", "621000005ffd", "61c0005ffd"])
+def test_a_producer_that_cannot_be_paid_undoes_nothing(stage, crashed, code) -> None:
+    """It reverts, burns all gas it gets, or answers with a bomb: the tip stays as gain."""
+    (borrower,) = crashed(1)
+    half = stage.debt("USDC", borrower) // 2
+    sell_most = stage.swap("WETH", "USDC", amount=share_of_gain(WAD * 97 // 100))
+    group = stage.group([stage.item(borrower, "USDC", half)], actions=(sell_most,))
+    batch = replace(stage.batch(group), tip=WAD)
+    stage.by_owner(owner_calls.encode_set_tip_cap(10**15))
+    paid = stage.simulate(batch)
+    assert paid.tip == 10**15
+    miner = b"\x12" * 20
+    stage.rpc("anvil_setCoinbase", "0x" + miner.hex())
+    stage.rpc("anvil_setCode", "0x" + miner.hex(), "0x" + code)
+    refused = stage.simulate(batch)
+    assert refused.tip == 0
+    assert refused.gains[0] == paid.gains[0] + paid.tip
+    assert refused.groups[0].ok
+    mined = stage.run(batch)
+    (event,) = stage.events(mined)
+    assert event.tip == 0
+    assert native(stage, stage.address) == 0
+
+
 def test_the_tip_needs_the_wrapped_token_listed(stage, crashed) -> None:
     (borrower,) = crashed(1, collateral="WBTC")
     half = stage.debt("USDC", borrower) // 2
