@@ -1,12 +1,17 @@
 """The whole line on the real contracts: from a price, a block or a second to a receipt."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from keeper.cli import main
+from keeper.cli.demo.stage import staged
+from keeper.config import load
 from keeper.devnet import Devnet
+from keeper.devnet.operator import allow_market, deploy_operator, write_settings
 from keeper.types import Cause, Reason
-from tests.line import assert_clean, playing
+from tests.line import Play, assert_clean, playing
 
 CENT = 10**6
 
@@ -96,20 +101,29 @@ async def test_a_rotated_aggregator_is_followed(net: Devnet, tmp_path: Path) -> 
         assert_clean(play.tally)
 
 
-async def test_a_market_deployed_at_run_time_is_known_by_its_pool_alone(
-    net: Devnet, tmp_path: Path
+async def test_a_market_deployed_at_run_time_needs_four_facts(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keeper.cli.demo.stage import staged
-    from keeper.config import load
-    from keeper.devnet.operator import allow_market, deploy_operator, write_settings
-    from tests.line import Play
-
+    """Endpoint, pool, keystore and contract: the rest is read from the chain."""
     market = net.deploy_market()
     who = net.borrowers(5, collateral="LINK", debt="USDC", health=1.04, seed=13, market=market)
     operator = deploy_operator(net)
     allow_market(net, operator.contract, operator.owner, market)
-    path = write_settings(net, operator, tmp_path, markets={"second": market})
-    async with staged(net, load([path]).settings, live=True) as stage:
+    write_settings(net, operator, tmp_path)
+    monkeypatch.setenv("KEEPER_PASSWORD", (tmp_path / "password").read_text())
+    path = tmp_path / "four.toml"
+    command = [
+        *("keeper", "init", str(path), "--yes", "--no-check", "--chain", "devnet"),
+        *("--endpoint", net.ws_url, "--pool", "0x" + market.pool.hex()),
+        *("--keystore", str(tmp_path / "operator.json")),
+        *("--contract", "0x" + operator.contract.hex()),
+    ]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as ended:
+        await asyncio.to_thread(main)
+    assert not ended.value.code
+    overrides = ["mode=live", "http.port=0", f"journal.home={tmp_path}"]
+    async with staged(net, load([path], overrides).settings, live=True) as stage:
         play = Play(stage)
         fallen = net.price("LINK", market) * 93 // 100
         await stage.step(lambda: net.set_prices({"LINK": fallen}, market=market))
