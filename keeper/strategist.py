@@ -120,7 +120,6 @@ class Strategist:
             if error is None:
                 answers[name] = future.result()
             else:
-                del answers[name]
                 self._disable(name, f"{type(error).__name__}: {error}")
         return answers
 
@@ -165,7 +164,10 @@ def _selection(seat: Seat, view: View) -> Callable[[], tuple[list[Choice], list[
                 skips.append(replace(found, strategy=seat.name))
             else:
                 opportunity = replace(found, strategy=seat.name)
-                choices.append(Choice(opportunity, seat.strategy.limits(opportunity, view)))
+                limits = seat.strategy.limits(opportunity, view)
+                if not isinstance(limits, Limits):
+                    raise TypeError(f"limits() returned {type(limits).__name__}, not Limits")
+                choices.append(Choice(opportunity, limits))
         return choices, skips
 
     return select
@@ -181,8 +183,10 @@ def _bidding(
             answer = seat.strategy.bid(quote, view)
             if isinstance(answer, Skip):
                 skips.append(replace(answer, strategy=seat.name))
-            else:
+            elif isinstance(answer, Bid):
                 bids.append((quote, answer))
+            else:
+                raise TypeError(f"bid() returned {type(answer).__name__}, neither Bid nor Skip")
         return bids, skips
 
     return bid
@@ -210,7 +214,7 @@ def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
 
 
 def _late(name: str, position: Position) -> Skip:
-    return _skip(name, position, Reason.TIMEOUT, "the strategy did not answer in time")
+    return _skip(name, position, Reason.TIMEOUT, "the strategy gave no answer")
 
 
 def _skip(strategy: str, position: Position, reason: Reason, detail: str) -> Skip:
