@@ -1,6 +1,7 @@
 """Moves the metrics from reports and events."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from keeper.book.market import MarketBook
 from keeper.engine import Report
@@ -14,7 +15,7 @@ from keeper.types import (
     Receipt,
     Stage,
 )
-from keeper.units import Address
+from keeper.units import Address, Usd
 
 
 def meter(
@@ -70,12 +71,12 @@ def _meter_event(metrics: Metrics, event: Event) -> None:
         metrics.planned(event.chain, plan)
         metrics.reached(event.chain, Stage.SUBMITTED, [q.opportunity for q in plan.quotes])
     elif event.name == "plan.dry":
-        metrics.dry(event.chain, plan)
+        fresh = event.fields.get("net_usd")
+        told = replace(plan, net_usd=Usd(fresh)) if isinstance(fresh, int) else plan
+        metrics.dry(event.chain, told)
     elif isinstance(receipt, Receipt):
         metrics.receipt(event.chain, receipt, plan.quotes)
         if isinstance(receipt, Included):
-            won = {item.borrower for item in receipt.items if item.ok}
-            taken = [q.opportunity for q in plan.quotes]
-            metrics.reached(
-                event.chain, Stage.INCLUDED, [o for o in taken if o.position.borrower in won]
-            )
+            ended = zip(plan.quotes, receipt.items, strict=True)
+            won = [quote.opportunity for quote, item in ended if item.ok]
+            metrics.reached(event.chain, Stage.INCLUDED, won)
