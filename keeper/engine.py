@@ -6,7 +6,7 @@ from typing import Protocol
 
 from keeper.book.book import Book, Reads
 from keeper.chain.listener import Listener, Tick
-from keeper.errors import TransientError
+from keeper.errors import InvariantError, TransientError
 from keeper.execution.executor import Executor
 from keeper.planning.planner import Planner
 from keeper.ports import Clock, Reader
@@ -63,7 +63,7 @@ class Engine:
         block_time: int,
         deadline_ms: int,
         tell: Callable[[Report], None],
-        on_unread: Callable[[Head, Exception], None],
+        on_undecided: Callable[[Head, Exception], None],
     ) -> None:
         self._listener = listener
         self._reader = reader
@@ -76,7 +76,7 @@ class Engine:
         self._block_time = block_time
         self._deadline_ms = deadline_ms
         self._tell = tell
-        self._on_unread = on_unread
+        self._on_undecided = on_undecided
 
     async def run(self) -> None:
         """Decide on every latest head until cancelled; heads may be skipped, folding may not."""
@@ -84,17 +84,25 @@ class Engine:
             tick = await self._listener.next()
             try:
                 await self.tick(tick)
-            except TransientError as error:
-                self._on_unread(tick.head, error)
+            except InvariantError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug costs one head, what is sent is followed
+                self._on_undecided(tick.head, error)
 
     async def tick(self, tick: Tick[Fetched]) -> None:
-        """Take one head from view to receipt."""
+        """Take one head from view to receipt; what was sent is followed even when it is not judged."""
         stages = Stopwatch(self._clock)
-        seen = await self._look(tick)
+        seen: tuple[View, list[Skip]] | Exception | None
+        try:
+            seen = await self._look(tick)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            seen = error
+        receipts = await self._executor.follow(tick.head)
+        if isinstance(seen, Exception):
+            raise seen
         if seen is None:
             return
         whole, unjudged = seen
-        receipts = await self._executor.follow(tick.head)
         view, held = hold_back(
             whole,
             {
@@ -111,7 +119,8 @@ class Engine:
         stages.lap("bid")
         plans, unpacked = self._planner.pack(view, bids)
         stages.lap("plan")
-        proven, unproven = await self._prover.prove(plans, view)
+        passed, refused = await self._executor.screen(plans)
+        proven, unproven = await self._prover.prove(passed, view)
         stages.lap("simulate")
         sent, unsent = await self._executor.send(proven)
         stages.lap("send")
@@ -130,6 +139,7 @@ class Engine:
                     *unquoted,
                     *unbid,
                     *unpacked,
+                    *refused,
                     *unproven,
                     *unsent,
                 ],
@@ -146,7 +156,7 @@ class Engine:
         read, so the book still stands at that head.
         """
         if isinstance(tick.prefetched, Exception):
-            self._on_unread(tick.head, tick.prefetched)
+            self._on_undecided(tick.head, tick.prefetched)
             return None
         reads, results = tick.prefetched
         wanted = self._book.reads()
@@ -154,7 +164,7 @@ class Engine:
             try:
                 results = await self._reader.multicall(wanted.calls, tick.head.hash)
             except TransientError as error:
-                self._on_unread(tick.head, error)
+                self._on_undecided(tick.head, error)
                 return None
             if self._book.head != tick.head:
                 return None

@@ -226,7 +226,7 @@ class FakeJournal:
 class FakeAdmission:
     """Admit everything, or refuse with one skip."""
 
-    refusal: Callable[[Plan], Skip] | None = None
+    refusal: Callable[[Plan], Skip | None] | None = None
     admitted: list[str] = field(default_factory=list)
     settled: list[Receipt] = field(default_factory=list)
 

@@ -21,7 +21,7 @@ from keeper.chain.parse import quantity
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
-from keeper.errors import ConfigError, PluginError
+from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.execution.executor import Executor
 from keeper.execution.keystore import open_keystore, read_password
 from keeper.execution.prove import Prover
@@ -109,12 +109,22 @@ async def open_line(
     watched = await watch_chain(reader, name, chain)
     book = Book(name, list(watched.markets.values()), list(watched.venues.values()), watched.native)
     book.stand_at(watched.head)
-    observation = Observation(partial(metrics.reports_dropped, name))
+
+    def on_observer_fault(error: Exception) -> None:
+        status.observer_faults += 1
+        log.error("observer.failed", chain=name, exc_info=error)
+
+    observation = Observation(partial(metrics.reports_dropped, name), on_observer_fault)
 
     def tell(event: str, fields: Mapping[str, object]) -> None:
         observation.tell(Event(name, event, fields))
 
     signer = await open_signer(chain)
+    if live and (signer is None or chain.contract is None):
+        raise ConfigError(
+            f"chains.{name} has no {'wallet' if signer is None else 'contract'} to send with",
+            "set it, or run dry",
+        )
     risk = Risk(name, _limits(process.settings), clock)
     pending = [signed.plan for signed in await process.journal.pending()]
     risk.restore(JournalReader(process.journal_path).spent(clock.time() - DAY), pending)
@@ -150,8 +160,13 @@ async def open_line(
         metrics.plugin_error(error.plugin)
         log.error("strategy.disabled", chain=name, strategy=error.plugin, error=str(error))
 
-    def on_unread(head: Head, error: Exception) -> None:
-        log.warning("head.undecided", chain=name, head=head.number, error=str(error))
+    def on_undecided(head: Head, error: Exception) -> None:
+        status.undecided += 1
+        fields = {"chain": name, "head": head.number, "error": str(error)}
+        if isinstance(error, TransientError):
+            log.warning("head.undecided", **fields)
+        else:
+            log.error("head.undecided", **fields, exc_info=error)
 
     strategist = Strategist(seats(strategies, name, watched.markets), on_fault)
     engine = Engine(
@@ -166,7 +181,7 @@ async def open_line(
         chain.block_time,
         DEADLINE_MS,
         observation.tell,
-        on_unread,
+        on_undecided,
     )
     status = ChainStatus(
         name,

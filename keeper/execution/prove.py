@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
+from keeper.errors import TransientError
 from keeper.execution.gas import gas_limit_up
 from keeper.execution.pricing import plan_prices
 from keeper.execution.refusal import skip_for, skips_for
@@ -75,7 +76,10 @@ class Prover(Generic[R]):
         skips: list[Skip] = []
         proven: list[Plan] = []
         for _ in range(self._rounds):
-            results = await self._simulator.simulate(waiting, view.head, view.next_block)
+            try:
+                results = await self._simulator.simulate(waiting, view.head, view.next_block)
+            except TransientError as error:
+                return [], [*skips, *skips_for(waiting, Reason.TIMEOUT, f"not simulated: {error}")]
             proven, following = [], []
             unchanged = True
             for plan, simulation in zip(waiting, results, strict=True):

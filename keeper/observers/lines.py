@@ -18,6 +18,9 @@ from keeper.units import USD, to_hex
 
 log = structlog.get_logger(__name__)
 
+LOUD = {"plan.reverted", "plan.refused", "plan.dropped", "nonce.foreign", "executor.drain_failed"}
+"""Events an operator should look at."""
+
 
 def tell_log(chain: str) -> Observer:
     """Return an observer that writes one line per head that matters and one per event."""
@@ -73,5 +76,5 @@ def _log_event(event: Event) -> None:
                 fields[key] = to_hex(value)
             case _:
                 fields[key] = value
-    loud = event.name in {"plan.reverted", "plan.refused", "plan.dropped", "nonce.foreign"}
+    loud = event.name in LOUD or "unpriced" in event.fields
     (log.warning if loud else log.info)(event.name, **fields)

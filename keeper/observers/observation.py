@@ -22,11 +22,20 @@ Observer = Callable[[Report | Event], None]
 
 
 class Observation:
-    """Queue reports and events of one chain; a full queue drops and counts."""
+    """Queue reports and events of one chain; a full queue drops and counts.
 
-    def __init__(self, on_drop: Callable[[int], None], capacity: int = CAPACITY) -> None:
+    An observer that fails is told of and asked again: what it shows may be wrong, sending is not.
+    """
+
+    def __init__(
+        self,
+        on_drop: Callable[[int], None],
+        on_fault: Callable[[Exception], None],
+        capacity: int = CAPACITY,
+    ) -> None:
         self._queue: asyncio.Queue[Report | Event] = asyncio.Queue(capacity)
         self._on_drop = on_drop
+        self._on_fault = on_fault
         self._observers: list[Observer] = []
 
     def add(self, observer: Observer) -> None:
@@ -52,4 +61,7 @@ class Observation:
 
     def _hand_over(self, subject: Report | Event) -> None:
         for observer in self._observers:
-            observer(subject)
+            try:
+                observer(subject)
+            except Exception as error:  # noqa: BLE001
+                self._on_fault(error)

@@ -44,6 +44,8 @@ class ChainStatus:
     endpoint: str
     wallet: str | None
     phase: str = "syncing"
+    undecided: int = 0
+    observer_faults: int = 0
     _report: Report | None = None
     _receipts: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SHOWN))
     _last_plan: dict[str, Any] | None = None
@@ -118,6 +120,8 @@ class ChainStatus:
             "balance_ether": None if balance is None else balance / WAD,
             "pending": self.executor.pending,
             "breakers": breakers,
+            "undecided_heads": self.undecided,
+            "observer_faults": self.observer_faults,
             "today": {
                 "net_usd": round(self._today.net_usd, 2),
                 "included": self._today.included,

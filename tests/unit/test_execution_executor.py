@@ -529,7 +529,9 @@ async def test_a_receipt_without_a_run_is_booked_and_stops_the_chain_once(bench:
     executor._tracker._decode = no_run
     with pytest.raises(InvariantError, match="no readable result"):
         await executor.follow(bench.node.mine())
-    assert bench.admission.settled[-1].net_usd == -1_60000000
+    booked = bench.admission.settled[-1]
+    assert isinstance(booked, Included)
+    assert booked.net_usd == -1_60000000
     assert not bench.journal.open
     assert (await bench.start()).pending == 0
 
