@@ -35,12 +35,14 @@ async def supervise(
         working.cancel()
         (outcome,) = await asyncio.gather(working, return_exceptions=True)
         stop.set()
-        await _until(drain(), hurry)
+        undrained = await _until(drain(), hurry)
     finally:
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise _only(outcome)
+    if undrained is not None:
+        raise undrained
     return 0
 
 
@@ -51,12 +53,12 @@ def _only(error: BaseException) -> BaseException:
     return error
 
 
-async def _until(work: Awaitable[None], event: asyncio.Event) -> None:
+async def _until(work: Awaitable[None], event: asyncio.Event) -> Exception | None:
+    """Wait for work or an event, whichever is first; return what the work failed with."""
     draining = asyncio.ensure_future(work)
     waiting = asyncio.ensure_future(event.wait())
     await asyncio.wait({draining, waiting}, return_when=asyncio.FIRST_COMPLETED)
     for task in (draining, waiting):
         task.cancel()
     done, _ = await asyncio.gather(draining, waiting, return_exceptions=True)
-    if isinstance(done, Exception):
-        raise done
+    return done if isinstance(done, Exception) else None

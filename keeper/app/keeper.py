@@ -13,6 +13,7 @@ from eth_utils.address import to_checksum_address
 from keeper.app.clock import SystemClock
 from keeper.app.line import Line, Process, open_line
 from keeper.config import Settings
+from keeper.errors import InvariantError
 from keeper.execution.keystore import keystore_address
 from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
@@ -24,8 +25,9 @@ from keeper.supervisor import supervise
 
 log = structlog.get_logger(__name__)
 
-DRAIN_SECONDS = 30.0
-"""How long a stopping keeper follows what it has sent; the journal keeps the rest."""
+DRAIN_SECONDS = 25.0
+"""How long a stopping keeper follows what it has sent: two blocks, and less than the half minute
+after which orchestrators kill. The journal keeps the rest."""
 
 
 class Keeper:
@@ -38,6 +40,7 @@ class Keeper:
         self._started = self._clock.monotonic()
         self._stack = AsyncExitStack()
         self.lines: dict[str, Line] = {}
+        self._stopped: set[str] = set()
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
@@ -84,7 +87,7 @@ class Keeper:
             settings.http.port,
             self.metrics.registry,
             self.status,
-            lambda: all(line.status.is_ready for line in self.lines.values()),
+            self.is_ready,
             lambda: self._lag.seconds,
         )
         await self._stack.enter_async_context(self.server)
@@ -102,26 +105,62 @@ class Keeper:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="lag")
                 for name, line in self.lines.items():
-                    for part, work in (
-                        ("listener", line.listener.run()),
-                        ("engine", line.engine.run()),
-                        ("observers", line.observation.run()),
-                    ):
-                        tasks.create_task(work, name=f"{name}-{part}")
+                    tasks.create_task(self._work(line), name=name)
         finally:
             for line in self.lines.values():
                 line.observation.flush()
 
+    async def _work(self, line: Line) -> None:
+        """Keep one chain going; when it fails the others go on, and the last one ends the process."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part, work in (
+                    ("listener", line.listener.run()),
+                    ("engine", line.engine.run()),
+                    ("observers", line.observation.run()),
+                ):
+                    tasks.create_task(work, name=f"{line.name}-{part}")
+        except ExceptionGroup as group:
+            error = group.exceptions[0]
+            self._stopped.add(line.name)
+            log.exception("chain.stopped", chain=line.name, error=str(error))
+            if _is_shared(error) or self._stopped >= self.lines.keys():
+                raise
+            await self._finish(line)
+
+    async def _finish(self, line: Line) -> None:
+        """Follow what a stopped chain has sent, whatever comes of it."""
+        try:
+            await line.executor.drain(DRAIN_SECONDS)
+        except Exception as error:
+            log.exception("chain.not_followed", chain=line.name, error=str(error))
+        line.observation.flush()
+
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Follow pending transactions for a bounded time; no new plan is made."""
-        for line in self.lines.values():
-            await line.executor.drain(seconds)
+        lines = self.lines.values()
+        drains = [line.executor.drain(seconds) for line in lines]
+        ended = await asyncio.gather(*drains, return_exceptions=True)
+        for line in lines:
             line.observation.flush()
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+    def is_ready(self) -> bool:
+        """Say whether every configured chain is followed and decided on."""
+        self._look_at_phases()
+        known = self.lines.keys() == self._settings.chains.keys()
+        return known and all(line.status.is_ready for line in self.lines.values())
+
+    def _look_at_phases(self) -> None:
+        for name, line in self.lines.items():
+            phase = "stopped" if name in self._stopped else str(line.listener.state.phase)
+            line.status.phase = phase
 
     def status(self) -> dict[str, Any]:
         """Return the status page's content."""
-        for line in self.lines.values():
-            line.status.phase = str(line.listener.state.phase)
+        self._look_at_phases()
         uptime = self._clock.monotonic() - self._started
         chains = {name: line.status for name, line in self.lines.items()}
         return whole(version(), self.mode, uptime, chains)
@@ -141,6 +180,11 @@ class Keeper:
         return Metrics(
             version=version(), commit="", mode=self.mode, chains=chains, strategies=strategies
         )
+
+
+def _is_shared(error: Exception) -> bool:
+    """Whether an error is of what all chains stand on: without a record nothing is sent."""
+    return isinstance(error, InvariantError) and error.scope == "journal"
 
 
 def version() -> str:
