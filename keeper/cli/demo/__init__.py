@@ -28,12 +28,10 @@ def demo(
     ] = False,
 ) -> None:
     """Watch the keeper liquidate a crowd of borrowers through a price crash."""
-    import asyncio
-
     from keeper.cli.demo.play import play
     from keeper.cli.screen import show_json
 
-    summary = asyncio.run(play(borrowers=borrowers, seed=seed, hold=hold, svg=svg, quiet=as_json))
+    summary = play(borrowers=borrowers, seed=seed, hold=hold, svg=svg, quiet=as_json)
     if as_json:
         show_json(summary.as_json())
     if summary.rejected_sends or summary.reverted:

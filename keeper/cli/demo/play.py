@@ -2,16 +2,17 @@
 
 import asyncio
 import copy
+import signal
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from eth_utils.address import to_checksum_address
 
 from keeper import log
-from keeper.cli.demo.screen import Screen, picture
+from keeper.cli.demo.screen import Screen
 from keeper.cli.demo.stage import Stage, staged
 from keeper.cli.demo.tally import Summary, Tally
 from keeper.cli.screen import console
@@ -26,42 +27,58 @@ QUIET_HEADS = 5
 """Heads without anything to do on which requests are counted."""
 
 
-async def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool) -> Summary:
-    """Play the story to its end and return its figures."""
+def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool) -> Summary:
+    """Play the story to its end and return its figures; SIGTERM ends it as an interrupt does."""
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, _interrupt)
     terminal = console()
     if svg is not None:
         terminal.record, terminal.width = True, PICTURE_WIDTH
     screen = Screen(terminal, quiet=quiet)
     screen.title()
     log.configure("error", "auto")
-    build: Callable[[], Devnet] = partial(Devnet.start, seed=seed, progress=screen.progress)
-    with await asyncio.to_thread(build) as net, tempfile.TemporaryDirectory() as home:
+    # before there is a loop: an interrupt ends a slow build at once, not when its thread is done
+    with (
+        Devnet.start(seed=seed, progress=screen.progress) as net,
+        tempfile.TemporaryDirectory(prefix="keeper-demo-") as home,
+    ):
         screen.done(
             "chain", f"{net.ws_url}, {len(net.tokens)} reserves, {len(net.uniswap.pools)} pools"
         )
-        operator = await asyncio.to_thread(deploy_operator, net)
+        operator = deploy_operator(net)
         screen.done(
             "contract",
             f"liquidator {to_checksum_address(operator.contract)}, owner and operator apart",
         )
-        crowd = await asyncio.to_thread(gather, net, borrowers, seed)
+        crowd = gather(net, borrowers, seed)
         screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")
         path = write_settings(net, operator, Path(home))
-        async with staged(net, load([path]).settings, live=True) as stage:
-            screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
-            tally = Tally()
-            liquidatable = await _crash(stage, crowd, tally, screen)
-            requests = await _quiet(stage)
-            summary = tally.summary(
-                len(crowd.all), liquidatable, requests, time.monotonic() - started
-            )
-            screen.summary(summary, tally.reasons(), await _audit(stage))
-            if svg is not None:
-                await asyncio.to_thread(svg.write_text, picture(terminal), encoding="utf-8")
-            if hold:
-                screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address)
-                await _hold(stage)
+        return asyncio.run(_keep(net, crowd, path, screen, started, hold=hold, svg=svg))
+
+
+async def _keep(
+    net: Devnet,
+    crowd: Crowd,
+    path: Path,
+    screen: Screen,
+    started: float,
+    *,
+    hold: bool,
+    svg: Path | None,
+) -> Summary:
+    """Run a keeper through the crash."""
+    async with staged(net, load([path]).settings, live=True) as stage:
+        screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
+        tally = Tally()
+        liquidatable = await _crash(stage, crowd, tally, screen)
+        requests = await _quiet(stage)
+        summary = tally.summary(len(crowd.all), liquidatable, requests, time.monotonic() - started)
+        screen.summary(summary, tally.reasons(), await _audit(stage))
+        if svg is not None:
+            await asyncio.to_thread(svg.write_text, screen.picture(), encoding="utf-8")
+        if hold:
+            screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address, path)
+            await _hold(stage)
     return summary
 
 
@@ -131,3 +148,9 @@ async def _hold(stage: Stage) -> None:
     while True:
         await asyncio.sleep(2)
         await stage.mine()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what an interrupt does at this moment: end a build, or stop what runs in the loop."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,12 +16,6 @@ from keeper.units import USD, to_hex
 
 SKIPS_SHOWN = 2
 """Refusals printed per block; all of them are in the journal."""
-
-
-def picture(console: Console) -> str:
-    """Return what a recording console printed as SVG that loads nothing from elsewhere."""
-    drawn = console.export_svg(title="keeper demo")
-    return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
 
 class Screen:
@@ -111,13 +106,26 @@ class Screen:
         )
         self._print(f"[dim]{summary.seconds:.1f} s in all[/]")
 
-    def hold(self, rpc: str, ws: str, status: str) -> None:
-        """Print the endpoints that stay up."""
+    def hold(self, rpc: str, ws: str, keeper: str, config: Path) -> None:
+        """Print what stays up, and what to do with it."""
         self._print()
-        for name, url in (("rpc", rpc), ("ws", ws), ("status", status), ("metrics", status)):
-            page = {"status": "/status", "metrics": "/metrics"}.get(name, "")
-            self._print(f"  {name:<8} {url}{page}")
+        for name, value in {
+            "rpc": rpc,
+            "ws": ws,
+            "status": f"{keeper}/status",
+            "metrics": f"{keeper}/metrics",
+            "config": str(config),
+        }.items():
+            self._print(f"  {name:<8} {escape(value)}")
+        self._print()
+        for command in (f"watch --url {keeper}", f"history -c {config}", f"explain -c {config} ID"):
+            self._print(f"  keeper {escape(command)}")
         self._print("[dim]chain and keeper stay up; Ctrl-C ends them[/]")
+
+    def picture(self) -> str:
+        """Return what a recording console printed as SVG that loads nothing from elsewhere."""
+        drawn = self._console.export_svg(title="keeper demo")
+        return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
     def _print(self, text: str = "") -> None:
         if not self._quiet:
