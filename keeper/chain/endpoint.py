@@ -80,13 +80,7 @@ class Endpoint:
         """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
         if not jsonrpc.is_repeatable(method):
             return await self._attempt(method, params)
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._attempts),
-            wait=_wait,
-            retry=retry_if_exception(_is_unanswered),
-            reraise=True,
-        )
-        return await retrying(self._attempt, method, params)
+        return await repeating(self._attempts)(self._attempt, method, params)
 
     async def _attempt(self, method: str, params: Sequence[object]) -> Any:
         async with self._slots:
@@ -146,6 +140,16 @@ def connect(
         timeout=timeout,
         attempts=attempts,
         in_flight=in_flight,
+    )
+
+
+def repeating(attempts: int) -> AsyncRetrying:
+    """Return what repeats a read a bounded number of times while no answer comes."""
+    return AsyncRetrying(
+        stop=stop_after_attempt(attempts),
+        wait=_wait,
+        retry=retry_if_exception(_is_unanswered),
+        reraise=True,
     )
 
 

@@ -1,0 +1,89 @@
+"""Connect to every endpoint of a chain, and use them as one."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from keeper.chain.endpoint import Observe, connect, repeating
+from keeper.chain.heads import HeadFeed, PolledHeads, SocketHeads
+from keeper.chain.pool import EndpointPool
+from keeper.chain.pooled_heads import PooledHeads
+from keeper.chain.prober import Prober
+from keeper.chain.roster import Roster
+from keeper.chain.secrecy import SecretUrl
+from keeper.chain.survey import Standing, Survey
+from keeper.errors import ConfigError
+
+
+@contextlib.asynccontextmanager
+async def connect_pool(
+    endpoints: Sequence[tuple[str, str]],
+    chain_id: int,
+    observe: Observe = lambda *_: None,
+    *,
+    poll_interval: float = 1.0,
+    probe_interval: float = 15.0,
+    shortest_probe_interval: float = 1.0,
+    patience: float = 3.0,
+    longest_request: float = 10.0,
+    attempts: int = 4,
+    stagger: float = 0.5,
+    allowed_lag: int = 2,
+    settled_depth: int = 64,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[tuple[EndpointPool, HeadFeed]]:
+    """Connect to the endpoints, each a URL and an alias; yield what to ask and where heads come from.
+
+    At least one of them answered as this chain before the body runs, and all are looked at while it
+    runs. Raises `ConfigError` when those that answer serve another chain, `TransientError` when
+    none answers.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        members = [
+            (
+                alias,
+                await stack.enter_async_context(
+                    connect(url, alias, observe, timeout=longest_request, attempts=1)
+                ),
+            )
+            for url, alias in endpoints
+        ]
+        roster = Roster(members, monotonic)
+        survey = Survey(chain_id, allowed_lag=allowed_lag, depth=settled_depth)
+        prober = Prober(roster, survey, monotonic, patience=patience)
+        stack.push_async_callback(prober.close)
+        await repeating(attempts)(_first_look, roster, prober)
+        pool = EndpointPool(roster, attempts=attempts, stagger=stagger, monotonic=monotonic)
+        probing = asyncio.create_task(prober.run(probe_interval, shortest_probe_interval))
+        try:
+            yield pool, _heads(endpoints, roster, pool, poll_interval)
+        finally:
+            probing.cancel()
+            await asyncio.gather(probing, return_exceptions=True)
+
+
+async def _first_look(roster: Roster, prober: Prober) -> None:
+    await prober.probe()
+    if roster.ranked():
+        return
+    for state in roster.states():
+        if state.standing is Standing.OTHER_CHAIN:
+            raise ConfigError(
+                f"endpoint {state.alias} {state.reason}", "set the chain's id or another endpoint"
+            )
+    raise roster.nobody()
+
+
+def _heads(
+    endpoints: Sequence[tuple[str, str]], roster: Roster, pool: EndpointPool, poll_interval: float
+) -> HeadFeed:
+    sockets: dict[str, HeadFeed] = {}
+    polled: list[str] = []
+    for url, alias in endpoints:
+        if SecretUrl(url).scheme in {"ws", "wss"}:
+            sockets[alias] = SocketHeads(url, alias)
+        else:
+            polled.append(alias)
+    fallback = PolledHeads(pool, ", ".join(polled), interval=poll_interval) if polled else None
+    return PooledHeads(roster, sockets, fallback)

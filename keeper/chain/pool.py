@@ -1,0 +1,142 @@
+"""Several endpoints of one chain asked as one: the best first, the next when it fails or lags."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from keeper.chain import jsonrpc
+from keeper.chain.answers import Kind, kind_of_error, kind_of_result
+from keeper.chain.endpoint import repeating
+from keeper.chain.member import Member
+from keeper.chain.race import race
+from keeper.chain.roster import EndpointState, Roster
+from keeper.errors import RpcError, TransientError
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How one endpoint ended one request; no `kind` means no answer."""
+
+    member: Member
+    kind: Kind | None
+    result: Any = None
+    error: TransientError | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether nobody else needs to be asked."""
+        return self.kind is Kind.FINAL
+
+    @property
+    def is_answer(self) -> bool:
+        """Tell whether it may be returned when nobody knows better."""
+        return self.kind in {Kind.FINAL, Kind.UNKNOWN_BLOCK, Kind.ABSENT}
+
+
+class EndpointPool:
+    """Ask the best of several endpoints; satisfies `ports.Rpc`.
+
+    A read goes to the next endpoint when one gives no answer, does not know the block or does not
+    offer the method; one that takes longer than `stagger` seconds is raced by the next. That a
+    transaction is unknown is only believed when every usable endpoint says so.
+
+    Whatever is not a read, `eth_sendRawTransaction` above all, goes to exactly one endpoint and
+    exactly once: an endpoint may be a private relay whose bytes must not become public elsewhere,
+    and a refusal by a second node would hide that the first may hold the transaction. A failed
+    hand-over counts against its endpoint at once, so that the next one goes to another.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        *,
+        attempts: int = 3,
+        stagger: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._roster = roster
+        self._attempts = attempts
+        self._stagger = stagger
+        self._monotonic = monotonic
+
+    def __repr__(self) -> str:
+        return f"EndpointPool({', '.join(member.alias for member in self._roster.members)})"
+
+    def states(self) -> list[EndpointState]:
+        """Return how every endpoint stands, in the order of the configuration."""
+        return self._roster.states()
+
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
+        if jsonrpc.is_repeatable(method):
+            return await repeating(self._attempts)(self._read, method, params)
+        said = await self._ask(self._usable()[0], method, params)
+        if said.error is not None:
+            raise said.error
+        return said.result
+
+    async def _read(self, method: str, params: Sequence[object]) -> Any:
+        usable = self._usable()
+        self._roster.prefer(usable[0].alias)
+        able = [member for member in usable if method not in member.lacks] or usable
+        starts = [partial(self._ask, member, method, params) for member in able]
+        # A range of logs takes its time everywhere: asking twice would only double the work.
+        stagger = None if _is_ranged(method, params) else self._stagger
+        said = await race(starts, stagger, self._stagger)
+        if said[-1].is_final:
+            for one in said:
+                if one.kind is Kind.UNKNOWN_BLOCK:
+                    self._roster.blame(one.member.alias)
+        return _settled(said)
+
+    def _usable(self) -> list[Member]:
+        members = self._roster.ranked()
+        if not members:
+            self._roster.doubt.set()
+            raise self._roster.nobody()
+        return members
+
+    async def _ask(self, member: Member, method: str, params: Sequence[object]) -> Said:
+        started = self._monotonic()
+        try:
+            result = await member.rpc.request(method, params)
+        except RpcError as error:
+            member.heard_at = self._monotonic()
+            kind = kind_of_error(error)
+            if kind is Kind.UNSUPPORTED:
+                member.lacks.add(method)
+            elif kind is Kind.REFUSED:
+                self._roster.blame(member.alias)
+            return Said(member, kind, error=error)
+        except jsonrpc.LimitedError as error:
+            member.rest(self._monotonic(), error.wait)
+            return Said(member, None, error=error)
+        except TransientError as error:
+            self._roster.blame(member.alias)
+            return Said(member, None, error=error)
+        except asyncio.CancelledError:
+            waited = self._monotonic() - started
+            if waited >= self._stagger and member.heard_at < started:
+                self._roster.blame(member.alias)
+            raise
+        member.heard_at = self._monotonic()
+        return Said(member, kind_of_result(method, result), result)
+
+
+def _settled(said: Sequence[Said]) -> Any:
+    """Return or raise the final answer, else any answer, else why there is none."""
+    best = said[-1]
+    if not best.is_final:
+        answers = [one for one in said if one.is_answer]
+        silent = [one for one in said if one.kind is None]
+        best = (answers or silent or [best])[0]
+    if best.error is not None:
+        raise best.error
+    return best.result
+
+
+def _is_ranged(method: str, params: Sequence[object]) -> bool:
+    return method == "eth_getLogs" and isinstance(params[0], dict) and "blockHash" not in params[0]

@@ -1,0 +1,407 @@
+"""Several endpoints as one: who is asked, who is asked next, and who is left out."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from keeper.chain.connect import connect_pool
+from keeper.chain.jsonrpc import LimitedError
+from keeper.chain.pool import EndpointPool
+from keeper.chain.prober import Prober
+from keeper.chain.roster import Roster
+from keeper.chain.survey import Standing, Survey
+from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.units import to_hex
+from tests.fake_chain import FakeChain
+
+RAW = "0x02f8"
+DEPTH = 4
+
+
+class Ticking:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Node:
+    """One endpoint over a chain in memory: it may lag, fail, hang, or answer as it is told."""
+
+    def __init__(self, chain: FakeChain, clock: Ticking, seconds: float) -> None:
+        self.chain = chain
+        self.chain_id = 7
+        self.lag = 0
+        self.seconds = seconds
+        self.seen: list[str] = []
+        self.fails: Callable[[str], Exception | None] = lambda _: None
+        self.hangs = False
+        self.claims = 0
+        self._clock = clock
+
+    async def request(self, method: str, params: Sequence[Any]) -> Any:
+        self.seen.append(method)
+        if self.hangs:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        if (error := self.fails(method)) is not None:
+            raise error
+        if method == "eth_chainId":
+            return hex(self.chain_id)
+        if method == "eth_sendRawTransaction":
+            return "0x" + "11" * 32
+        if method in {"eth_getTransactionByHash", "eth_getTransactionReceipt"}:
+            return None
+        height = self.chain.head.number - self.lag
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            self._clock.now += self.seconds
+            header = dict(await self.chain.request(method, [hex(height), False]))
+            if self.claims:
+                header["number"] = hex(self.claims)
+            return header
+        answer = await self.chain.request(method, params)
+        if method.startswith("eth_getBlock") and answer and int(answer["number"], 16) > height:
+            return None
+        if method == "eth_getLogs" and self._is_new(params[0], height):
+            raise RpcError(method, -32000, "header not found")
+        return answer
+
+    def _is_new(self, query: dict[str, str], height: int) -> bool:
+        recent = range(height + 1, self.chain.head.number + 1)
+        return any(query.get("blockHash") == to_hex(self.chain.header(n).hash) for n in recent)
+
+
+class Bench:
+    """A pool over nodes of one chain, the first one the fastest."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.clock = Ticking()
+        self.chain = FakeChain()
+        for _ in range(20):
+            self.chain.mine()
+        self.nodes = [Node(self.chain, self.clock, 0.01 * (i + 1)) for i in range(count)]
+        named = list(zip("abc", self.nodes, strict=False))
+        self.roster = Roster(named, self.clock)
+        survey = Survey(7, depth=DEPTH)
+        self.prober = Prober(self.roster, survey, self.clock, patience=0.05)
+        self.pool = EndpointPool(self.roster, attempts=2, stagger=0.02, monotonic=self.clock)
+
+    async def probed(self, times: int = 1) -> "Bench":
+        for _ in range(times):
+            await self.prober.probe()
+        self.forget()
+        return self
+
+    def forget(self) -> None:
+        for node in self.nodes:
+            node.seen.clear()
+
+    def standings(self) -> list[Standing]:
+        return [state.standing for state in self.pool.states()]
+
+    async def close(self) -> None:
+        await self.prober.close()
+
+
+@pytest.fixture
+async def bench():
+    made = Bench()
+    await made.probed()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def three():
+    made = Bench(3)
+    await made.probed()
+    yield made
+    await made.close()
+
+
+def failing(error: Exception) -> Callable[[str], Exception]:
+    return lambda method: error
+
+
+def logs_at(bench: Bench, number: int) -> list[object]:
+    address = ["0x" + "00" * 20]
+    block = to_hex(bench.chain.header(number).hash)
+    return [{"blockHash": block, "address": address, "topics": [["0x"]]}]
+
+
+async def test_reads_stay_with_the_fastest(bench: Bench) -> None:
+    for _ in range(3):
+        await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert len(bench.nodes[0].seen) == 3
+    assert bench.nodes[1].seen == []
+
+
+async def test_a_failed_read_goes_to_the_next_and_later_reads_too(bench: Bench) -> None:
+    first, second = bench.nodes
+    first.fails = failing(TransientError("gone"))
+    assert await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+    first.fails = lambda _: None
+    await bench.pool.request("eth_getBlockByNumber", ["0x2", False])
+    assert (len(first.seen), len(second.seen)) == (1, 2)
+    bench.clock.now += 600
+    await bench.pool.request("eth_getBlockByNumber", ["0x3", False])
+    assert len(second.seen) == 3, "the one that serves keeps its place while it is about as good"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RpcError("eth_call", 3, "execution reverted: header not found", b"\x01"),
+        RpcError("eth_call", -32000, "execution reverted"),
+        RpcError("eth_call", -32000, "out of gas"),
+        RpcError("eth_getLogs", -32005, "block range is too large"),
+    ],
+)
+async def test_an_answer_is_not_asked_for_twice(bench: Bench, error: RpcError) -> None:
+    bench.nodes[0].fails = failing(error)
+    with pytest.raises(RpcError) as raised:
+        await bench.pool.request("eth_call", [{}, "latest"])
+    assert raised.value is error
+    assert bench.nodes[1].seen == []
+    assert bench.pool.states()[0].faults == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["header not found", "unknown block", "Block requested not found", "block #9 unknown"],
+)
+async def test_who_does_not_know_a_block_another_has_is_blamed(bench: Bench, message: str) -> None:
+    bench.nodes[0].fails = lambda m: RpcError(m, -32000, message) if m == "eth_getLogs" else None
+    assert await bench.pool.request("eth_getLogs", logs_at(bench, 20)) == []
+    first, second = bench.pool.states()
+    assert (first.faults, second.faults) == (1, 0)
+
+
+async def test_a_block_nobody_knows_is_nobodys_fault(bench: Bench) -> None:
+    unknown = "0x" + "77" * 32
+    assert await bench.pool.request("eth_getBlockByHash", [unknown, False]) is None
+    assert [len(node.seen) for node in bench.nodes] == [1, 1]
+    query = {"blockHash": unknown, "address": [], "topics": [[]]}
+    with pytest.raises(RpcError, match="unknown block"):
+        await bench.pool.request("eth_getLogs", [query])
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_a_block_the_best_does_not_have_yet_is_read_from_the_next(bench: Bench) -> None:
+    bench.nodes[0].lag = 1
+    newest = bench.chain.head
+    header = await bench.pool.request("eth_getBlockByHash", [to_hex(newest.hash), False])
+    assert header["hash"] == to_hex(newest.hash)
+    assert bench.pool.states()[0].faults == 1
+
+
+async def test_a_transaction_is_unknown_only_when_nobody_knows_it(bench: Bench) -> None:
+    assert await bench.pool.request("eth_getTransactionByHash", ["0x11"]) is None
+    assert [len(node.seen) for node in bench.nodes] == [1, 1]
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_a_method_one_does_not_offer_is_asked_of_another(bench: Bench) -> None:
+    first, second = bench.nodes
+    missing = RpcError("net_version", -32601, "the method does not exist")
+    first.fails = lambda method: missing if method == "net_version" else None
+    second.fails = lambda method: RpcError(method, 1, "answer") if method == "net_version" else None
+    for _ in range(2):
+        with pytest.raises(RpcError, match="answer"):
+            await bench.pool.request("net_version", [])
+    assert (len(first.seen), len(second.seen)) == (1, 2)
+
+
+async def test_a_rate_limited_endpoint_rests_and_comes_back(bench: Bench) -> None:
+    first, second = bench.nodes
+    first.fails = failing(LimitedError("slow down", 7.0))
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    first.fails = lambda _: None
+    bench.forget()
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (first.seen, len(second.seen)) == ([], 1)
+    bench.roster.prefer("a")
+    bench.clock.now += 8
+    bench.forget()
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (len(first.seen), second.seen) == (1, [])
+
+
+async def test_a_read_without_an_answer_is_raced_by_the_next(bench: Bench) -> None:
+    first, second = bench.nodes
+    first.hangs = True
+    assert await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+async def test_a_range_of_logs_is_not_raced(bench: Bench) -> None:
+    bench.nodes[0].hangs = True
+    query = {"fromBlock": "0x1", "toBlock": "0x9", "address": [], "topics": [[]]}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await bench.pool.request("eth_getLogs", [query])
+    assert bench.nodes[1].seen == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError("gone"),
+        LimitedError("slow down", 5.0),
+        RpcError("eth_sendRawTransaction", -32000, "nonce too low"),
+        RpcError("eth_sendRawTransaction", 403, "refused with HTTP 403"),
+    ],
+)
+async def test_a_transaction_is_handed_over_once(bench: Bench, error: TransientError) -> None:
+    first, second = bench.nodes
+    first.fails = failing(error)
+    with pytest.raises(type(error)) as raised:
+        await bench.pool.request("eth_sendRawTransaction", [RAW])
+    assert raised.value is error
+    assert (len(first.seen), second.seen) == (1, [])
+    await_other = not (isinstance(error, RpcError) and error.code < 0)
+    first.fails = lambda _: None
+    await bench.pool.request("eth_sendRawTransaction", [RAW])
+    assert (len(first.seen), len(second.seen)) == ((1, 1) if await_other else (2, 0))
+
+
+async def test_a_transaction_without_an_answer_is_not_handed_over_again(bench: Bench) -> None:
+    bench.nodes[0].hangs = True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await bench.pool.request("eth_sendRawTransaction", [RAW])
+    assert bench.nodes[1].seen == []
+
+
+@pytest.mark.parametrize(("lag", "standing"), [(2, Standing.USABLE), (3, Standing.BEHIND)])
+async def test_an_endpoint_that_lags_is_left_out_until_it_caught_up(
+    bench: Bench, lag: int, standing: Standing
+) -> None:
+    bench.nodes[0].lag = lag
+    with capture_logs() as lines:
+        await bench.probed()
+    assert bench.standings() == [standing, Standing.USABLE]
+    assert [state.lag for state in bench.pool.states()] == [lag, 0]
+    assert [line["event"] for line in lines] == ["endpoint.left_out"] * (lag > 2)
+    await bench.pool.request("eth_getBlockByNumber", ["latest", False])
+    assert bench.nodes[0].seen == []
+    bench.nodes[0].lag = 0
+    await bench.probed()
+    assert bench.standings() == [Standing.USABLE] * 2
+
+
+async def test_an_endpoint_of_another_chain_is_left_out_and_reported(bench: Bench) -> None:
+    bench.nodes[0].chain_id = 1
+    with capture_logs() as lines:
+        await bench.probed(2)
+    assert bench.standings() == [Standing.OTHER_CHAIN, Standing.USABLE]
+    assert [(line["endpoint"], line["reason"]) for line in lines] == [
+        ("a", "serves chain 1, not 7")
+    ]
+
+
+async def test_the_minority_is_left_out_when_settled_blocks_differ(three: Bench) -> None:
+    other = FakeChain()
+    other._salt = 500
+    for _ in range(20):
+        other.mine()
+    three.nodes[0].chain = other
+    three.prober._survey = Survey(7, depth=DEPTH)
+    await three.probed()
+    assert three.standings() == [Standing.DISAGREES, Standing.USABLE, Standing.USABLE]
+    assert "b, c" in three.pool.states()[0].reason
+
+
+async def test_a_higher_chain_that_does_not_go_on_from_ours_is_not_believed(bench: Bench) -> None:
+    other = FakeChain()
+    other._salt = 500
+    for _ in range(60):
+        other.mine()
+    bench.nodes[1].chain = other
+    await bench.probed()
+    assert bench.standings() == [Standing.USABLE, Standing.DISAGREES]
+    assert [state.lag for state in bench.pool.states()] == [0, None]
+
+
+async def test_a_chain_all_left_together_is_followed(bench: Bench) -> None:
+    for _ in range(10):
+        bench.chain.mine()
+    await bench.probed()
+    bench.chain.roll_back(20)
+    for _ in range(30):
+        bench.chain.mine()
+    await bench.probed()
+    assert bench.standings() == [Standing.USABLE] * 2
+
+
+async def test_a_head_without_blocks_below_it_is_not_believed(bench: Bench) -> None:
+    bench.nodes[0].claims = 1_000_000
+    await bench.probed()
+    assert bench.standings() == [Standing.UNPROVEN, Standing.USABLE]
+
+
+async def test_a_silent_endpoint_is_left_out_at_the_second_look_and_returns(bench: Bench) -> None:
+    first = bench.nodes[0]
+    first.hangs = True
+    await bench.probed()
+    assert bench.standings() == [Standing.USABLE] * 2
+    await bench.probed()
+    assert bench.standings() == [Standing.SILENT, Standing.USABLE]
+    first.hangs = False
+    await bench.prober.close()
+    bench.roster.members[0].look = None
+    await bench.probed()
+    assert bench.standings() == [Standing.USABLE] * 2
+
+
+async def test_without_endpoints_the_error_names_aliases_and_one_is_looked_at_soon(
+    bench: Bench,
+) -> None:
+    for node in bench.nodes:
+        node.fails = failing(TransientError("secret"))
+    await bench.probed(2)
+    bench.roster.doubt.clear()
+    for method in ("eth_blockNumber", "eth_sendRawTransaction"):
+        with pytest.raises(TransientError) as raised:
+            await bench.pool.request(method, [RAW])
+        expected = "no usable endpoint: a gives no answer, b gives no answer"
+        assert str(raised.value) == expected
+    assert all(node.seen == [] for node in bench.nodes)
+    assert bench.roster.doubt.is_set()
+    for node in bench.nodes:
+        node.fails = lambda _: None
+    await bench.probed()
+    assert await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+
+
+async def test_a_slow_look_is_not_taken_for_a_new_one(bench: Bench) -> None:
+    first = bench.nodes[0]
+    first.hangs = True
+    await bench.probed()
+    slow = bench.roster.members[0].look
+    assert slow is not None
+    assert not slow.done()
+    await bench.probed()
+    assert bench.roster.members[0].look is slow, "one look at a time"
+
+
+async def test_connecting_where_nobody_answers_names_aliases() -> None:
+    endpoints = [("http://127.0.0.1:1/s3cr3tK3y00", "main"), ("ws://127.0.0.1:1/", "spare")]
+    with pytest.raises(TransientError) as raised:
+        async with connect_pool(endpoints, 1, attempts=1):
+            pass
+    expected = "no usable endpoint: main gives no answer, spare gives no answer"
+    assert str(raised.value) == expected
+
+
+async def test_an_unknown_scheme_is_the_operators() -> None:
+    with pytest.raises(ConfigError):
+        async with connect_pool([("ftp://127.0.0.1/", "main")], 1):
+            pass
