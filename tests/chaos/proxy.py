@@ -11,6 +11,10 @@ import orjson
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+_LAGGING = frozenset(
+    {"eth_blockNumber", "eth_getBlockByHash", "eth_getBlockByNumber", "eth_getLogs"}
+)
+
 
 class FaultProxy:
     """Forward JSON-RPC and break it where told; every fault is counted in `injected`.
@@ -18,7 +22,9 @@ class FaultProxy:
     `requests` counts methods, subscriptions included. `delay` holds back every answer. `errors`
     maps a method to the error answers to give before it is served again. `range_cap` refuses
     longer `eth_getLogs` ranges. `lose_heads` swallows that many notifications. `refusing` turns
-    new connections away.
+    new connections away. `limiting` answers every HTTP request with 429. `silent` takes every
+    request and answers none. `lag` tells of a latest head that many blocks old, knows no later
+    block and announces none. `chain_id` is told instead of the node's.
     """
 
     def __init__(self, node: str) -> None:
@@ -29,6 +35,10 @@ class FaultProxy:
         self.range_cap: int | None = None
         self.lose_heads = 0
         self.refusing = False
+        self.limiting = False
+        self.silent = False
+        self.lag = 0
+        self.chain_id: int | None = None
         self._node = node
         self._sockets: dict[web.WebSocketResponse, bool] = {}
         self._changed = asyncio.Event()
@@ -93,7 +103,13 @@ class FaultProxy:
             self.injected["refuse"] += 1
             return web.Response(status=503)
         asked = orjson.loads(body)
-        answer = self._own_answer(asked)
+        if self.limiting:
+            self.injected["limit"] += 1
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        if self.silent:
+            self.injected["silence"] += 1
+            await asyncio.sleep(3600)
+        answer = self._own_answer(asked) or await self._lagging_answer(asked)
         await asyncio.sleep(self.delay)
         if answer is not None:
             return web.json_response(answer)
@@ -130,8 +146,10 @@ class FaultProxy:
         async for message in socket:
             asked = orjson.loads(message.data)
             answer = self._own_answer(asked)
-            if self._sockets[socket]:
+            if self._sockets[socket] or self.silent:
+                self.injected["silence"] += self.silent
                 continue
+            answer = answer or await self._lagging_answer(asked)
             if answer is None:
                 await upstream.send_str(message.data)
             else:
@@ -146,6 +164,8 @@ class FaultProxy:
             if b'"eth_subscription"' in message.data.encode() and self.lose_heads:
                 self.lose_heads -= 1
                 self.injected["lost_head"] += 1
+                continue
+            if self.silent or (self.lag and b'"eth_subscription"' in message.data.encode()):
                 continue
             await asyncio.sleep(self.delay)
             if not self._sockets.get(socket, True):
@@ -162,7 +182,40 @@ class FaultProxy:
         elif method == "eth_getLogs" and self._is_too_long(asked["params"][0]):
             error = {"code": -32005, "message": f"block range is limited to {self.range_cap}"}
             self.injected["range_cap"] += 1
+        elif method == "eth_chainId" and self.chain_id is not None:
+            self.injected["chain_id"] += 1
+            return {"jsonrpc": "2.0", "id": asked["id"], "result": hex(self.chain_id)}
         return None if error is None else {"jsonrpc": "2.0", "id": asked["id"], "error": error}
+
+    async def _lagging_answer(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Answer as a node would that has not seen the last blocks yet."""
+        method, params = asked["method"], asked["params"]
+        if not self.lag or method not in _LAGGING:
+            return None
+        self.injected["lag"] += 1
+        tip = int(await self._of_node("eth_blockNumber"), 16) - self.lag
+        if method == "eth_blockNumber":
+            result: Any = hex(tip)
+        elif method == "eth_getLogs":
+            block = params[0].get("blockHash")
+            if block is None:
+                return None
+            header = await self._of_node("eth_getBlockByHash", block, False)
+            if header is not None and int(header["number"], 16) <= tip:
+                return None
+            error = {"code": -32000, "message": "unknown block"}
+            return {"jsonrpc": "2.0", "id": asked["id"], "error": error}
+        else:
+            which = hex(tip) if params[0] == "latest" else params[0]
+            result = await self._of_node(method, which, False)
+            if result is not None and int(result["number"], 16) > tip:
+                result = None
+        return {"jsonrpc": "2.0", "id": asked["id"], "result": result}
+
+    async def _of_node(self, method: str, *params: Any) -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        async with self._session.post(self._node, json=body) as response:
+            return (await response.json())["result"]
 
     def _is_too_long(self, query: Mapping[str, str]) -> bool:
         if self.range_cap is None or "blockHash" in query:

@@ -1,0 +1,201 @@
+"""Two endpoints, one of them at fault: every block folded once and in order, reads go on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keeper.chain.connect import connect_pool
+from keeper.chain.listener import Count, Listener
+from keeper.chain.pool import EndpointPool
+from keeper.chain.survey import Standing
+from keeper.errors import RpcError, TransientError
+from tests.chaos.node import EMITTERS, WATCH, Node
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.test_listener_faults import Run, no_task_beside, nothing, until
+from tests.fake_chain import RecordingFollower
+
+A, B, C, UNWATCHED = EMITTERS
+ROWS = [[A], [], [B, UNWATCHED], [C, A], [B]]
+
+
+class Pair:
+    """A listener on a pool of two proxied endpoints; the first one is at fault."""
+
+    def __init__(self, run: Run, pool: EndpointPool, bad: FaultProxy, good: FaultProxy) -> None:
+        self.run = run
+        self.pool = pool
+        self.bad = bad
+        self.good = good
+
+    @property
+    def standing(self) -> Standing:
+        return self.pool.states()[0].standing
+
+    async def exact(self) -> None:
+        """Make blocks, and find each folded once and in order."""
+        await self.run.exact(await self.run.node.mine_many(ROWS))
+
+    async def read(self) -> None:
+        """Read the tip by its hash, as the line does, in a time a head would allow."""
+        head = await self.run.node.latest()
+        async with asyncio.timeout(3):
+            params = ["0x" + head.hash.hex(), False]
+            assert (await self.pool.request("eth_getBlockByHash", params)) is not None
+
+
+@pytest.fixture
+async def other(node_url: str) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(node_url) as between:
+        yield between
+
+
+@contextlib.asynccontextmanager
+async def paired(
+    node: Node, bad: FaultProxy, good: FaultProxy, *, http: bool = False
+) -> AsyncIterator[Pair]:
+    """Follow through both until live; when it ends, no task and no socket is left."""
+    before = asyncio.all_tasks()
+    start = await node.latest()
+    urls = (bad.http_url, good.http_url) if http else (bad.ws_url, good.ws_url)
+    chain_id = int(await node.endpoint.request("eth_chainId", []), 16)
+    async with connect_pool(
+        list(zip(urls, ("bad", "good"), strict=True)),
+        chain_id,
+        poll_interval=0.02,
+        probe_interval=0.1,
+        shortest_probe_interval=0.02,
+        patience=0.15,
+        longest_request=0.4,
+        stagger=0.1,
+    ) as (pool, heads):
+        follower = RecordingFollower(start, WATCH)
+        counts = dict.fromkeys(Count, 0)
+
+        def count(what: Count, amount: int) -> None:
+            counts[what] += amount
+
+        listener = Listener(
+            "chaos",
+            pool,
+            heads,
+            follower,
+            nothing,
+            liveness=0.5,
+            count=count,
+            shortest_pause=0.01,
+            longest_pause=0.05,
+        )
+        task = asyncio.create_task(listener.run())
+        try:
+            async with asyncio.timeout(30):
+                await listener.next()
+                yield Pair(Run(node, listener, follower, counts), pool, bad, good)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    await bad.until_connections(0)
+    await good.until_connections(0)
+    await no_task_beside(before)
+
+
+def strike(proxy: FaultProxy, fault: str) -> None:
+    match fault:
+        case "gone":
+            proxy.refusing = True
+            proxy.drop()
+        case "silent":
+            proxy.silent = True
+        case "lag":
+            proxy.lag = 3
+        case "other_chain":
+            proxy.chain_id = 1
+        case "limit":
+            proxy.limiting = True
+
+
+def heal(proxy: FaultProxy) -> None:
+    proxy.refusing = proxy.silent = proxy.limiting = False
+    proxy.lag = 0
+    proxy.chain_id = None
+
+
+@pytest.mark.parametrize("http", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "standing"),
+    [
+        ("gone", Standing.SILENT),
+        ("silent", Standing.SILENT),
+        ("lag", Standing.BEHIND),
+        ("other_chain", Standing.OTHER_CHAIN),
+    ],
+)
+async def test_one_endpoint_at_fault(
+    node: Node, proxy: FaultProxy, other: FaultProxy, fault: str, standing: Standing, http: bool
+) -> None:
+    async with paired(node, proxy, other, http=http) as pair:
+        await pair.exact()
+        strike(proxy, fault)
+        await pair.read()
+        await pair.exact()
+        await until(lambda: pair.standing is standing)
+        await pair.read()
+        await pair.exact()
+        heal(proxy)
+        await until(lambda: pair.standing is Standing.USABLE)
+        strike(other, fault)
+        await pair.read()
+        await pair.exact()
+    assert sum(proxy.injected.values()) >= 1
+
+
+async def test_an_endpoint_that_limits_the_rate(
+    node: Node, proxy: FaultProxy, other: FaultProxy
+) -> None:
+    async with paired(node, proxy, other, http=True) as pair:
+        strike(proxy, "limit")
+        await pair.read()
+        await pair.exact()
+        await pair.read()
+    assert proxy.injected["limit"] >= 1
+
+
+async def test_no_endpoint_for_a_while(node: Node, proxy: FaultProxy, other: FaultProxy) -> None:
+    async with paired(node, proxy, other) as pair:
+        await pair.exact()
+        for each in (proxy, other):
+            strike(each, "gone")
+        await until(lambda: {s.standing for s in pair.pool.states()} == {Standing.SILENT})
+        with pytest.raises(TransientError, match="no usable endpoint: bad gives no answer, good"):
+            await pair.pool.request("eth_sendRawTransaction", ["0x02"])
+        head = await node.mine_many(ROWS)
+        for each in (proxy, other):
+            heal(each)
+        await pair.run.exact(head)
+
+
+@pytest.mark.parametrize("fault", ["none", "gone", "silent", "refused"])
+async def test_every_hand_over_reaches_one_endpoint(
+    node: Node, proxy: FaultProxy, other: FaultProxy, fault: str
+) -> None:
+    method = "eth_sendRawTransaction"
+    async with paired(node, proxy, other, http=True) as pair:
+        preferred = next(s.alias for s in pair.pool.states() if s.preferred)
+        first, second = (proxy, other) if preferred == "bad" else (other, proxy)
+        for _ in range(5):
+            before = first.requests[method] + second.requests[method]
+            if fault == "refused":
+                first.errors[method] = [{"code": -32000, "message": "nonce too low"}]
+                second.errors[method] = [{"code": -32000, "message": "nonce too low"}]
+            elif fault != "none":
+                strike(first, fault)
+            with contextlib.suppress(TransientError):
+                # No transaction at all: the node refuses it, so nothing is left in its pool.
+                await pair.pool.request(method, ["0x02"])
+                pytest.fail("the node took what is no transaction")
+            reached = first.requests[method] + second.requests[method] - before
+            assert reached <= 1
+        with pytest.raises(RpcError):
+            await pair.pool.request(method, ["0x02"])
+        assert first.requests[method] + second.requests[method] >= 1
