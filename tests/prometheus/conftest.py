@@ -12,11 +12,17 @@ UNPACK = Path(__file__).resolve().parents[1] / "tools" / "prometheus.sh"
 
 
 @pytest.fixture(scope="session")
-def promtool() -> Path:
+def tools() -> Path:
+    """Return the folder of Prometheus' own programs."""
     done = subprocess.run([UNPACK], check=False, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(done.stderr.strip())
-    return Path(done.stdout.strip()) / "promtool"
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def promtool(tools: Path) -> Path:
+    return tools / "promtool"
 
 
 @pytest.fixture(scope="session")
