@@ -32,9 +32,7 @@ class TransientError(KeeperError):
 class RpcError(TransientError):
     """Carry a JSON-RPC error object; `data` holds revert bytes when the node sent them."""
 
-    def __init__(
-        self, method: str, code: int, message: str, data: bytes | None = None
-    ) -> None:
+    def __init__(self, method: str, code: int, message: str, data: bytes | None = None) -> None:
         super().__init__(f"{method}: {message} (code {code})")
         self.method = method
         self.code = code

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from hypothesis import given, strategies as st
 
-from keeper.book.columns import Columns
+from keeper.book.columns import Columns, LegTable
 from keeper.units import Address
 
 ASSETS = 4
@@ -65,7 +65,7 @@ def test_many_changes_keep_the_table_small() -> None:
         legs = [(step % ASSETS, 1 + step, 8_000)] * (1 + step % 9)
         columns.replace(address(step % 50), legs, [(0, 7)])
     assert len(columns) == 50
-    table = columns._collateral
+    table: LegTable | None = columns._collateral
     while table is not None:
         assert table._weights.shape == (3, 1024)
         table = table._below
