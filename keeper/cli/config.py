@@ -45,7 +45,10 @@ def show(
         show_json(shown(loaded.settings))
     else:
         columns = ("setting", "value", "origin") if origin else ("setting", "value")
-        rows = [line if origin else line[:2] for line in shown_lines(loaded)]
+        rows = [
+            (key, _text(value), source)[: len(columns)]
+            for key, value, source in shown_lines(loaded)
+        ]
         console().print(table(columns, rows))
 
 
@@ -56,3 +59,12 @@ def schema() -> None:
     from keeper.config import Settings
 
     show_json(Settings.model_json_schema())
+
+
+def _text(value: object) -> str:
+    """Return a value as one would write it in the file, an absent one as a dash."""
+    import json
+
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -45,8 +45,12 @@ class Owner:
             return None
         from keeper.execution.keystore import open_keystore, read_password
 
-        ask = getpass if sys.stdin.isatty() else None
-        password = read_password(self.password_file, self.password_env, os.environ, ask)
+        named = self.password_file is not None or self.password_env is not None
+        if not named and not sys.stdin.isatty():
+            raise ConfigError(
+                "no password for the owner's keystore", "give --password-file or --password-env"
+            )
+        password = read_password(self.password_file, self.password_env, os.environ, getpass)
         return await open_keystore(self.keystore, password)
 
 

@@ -42,10 +42,10 @@ def table(
 
 
 def show_json(value: Any) -> None:
-    """Print one JSON document; 20 and 32 bytes become 0x text, large integers stay exact."""
+    """Print one JSON document: bytes as 0x text, integers past a double's 53 bits as text."""
     import json
 
-    print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+    print(json.dumps(_exact(value), indent=2, default=_plain, ensure_ascii=False))
 
 
 def mark(state: str) -> str:
@@ -63,6 +63,20 @@ def short(address: str) -> str:
 def usd(value: int | None) -> str:
     """Show dollars with 8 decimals, to the cent."""
     return "–" if value is None else f"{value / 10**8:,.2f}"
+
+
+def _exact(value: object) -> object:
+    match value:
+        case bool():
+            return value
+        case int() if abs(value) >> 53:
+            return str(value)
+        case dict():
+            return {key: _exact(below) for key, below in value.items()}
+        case list() | tuple():
+            return [_exact(below) for below in value]
+        case _:
+            return value
 
 
 def _plain(value: object) -> object:

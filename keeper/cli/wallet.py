@@ -105,7 +105,9 @@ def _new_password(file: Path | None, variable: str | None) -> str:
             raise ConfigError("the two passwords differ", "try again")
         return first
 
-    return read_password(file, variable, os.environ, ask_twice if sys.stdin.isatty() else None)
+    if file is None and variable is None and not sys.stdin.isatty():
+        raise ConfigError("no password for the keystore", "give --password-file or --password-env")
+    return read_password(file, variable, os.environ, ask_twice)
 
 
 def _ask(prompt: str) -> str:

@@ -103,7 +103,7 @@ class Limits(Table):
 
 
 class Wallet(Table):
-    """The operator's key: a keystore file, its password by reference, or asked for at start."""
+    """The operator's key: a keystore file, and by reference the password it opens with."""
 
     keystore: UserPath
     password_file: UserPath | None = None

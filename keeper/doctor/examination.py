@@ -101,7 +101,7 @@ async def _examine_money(
     live = loaded.settings.mode == "live"
     needed = State.FAIL if live else State.WARN
     if chain.contract is None:
-        hint = "`keeper contract deploy`, then set contract"
+        hint = f"`keeper contract deploy`, then set chains.{name}.contract"
         yield Check(name, "contract", needed, "no contract is configured", hint)
     else:
         yield await look(
@@ -110,7 +110,7 @@ async def _examine_money(
             partial(contract.check_code, reader, chain.contract, chain.wrapped_native),
         )
     if chain.wallet is None:
-        hint = "`keeper wallet new`, then add the wallet table"
+        hint = f"`keeper wallet new operator.json`, then name it in [chains.{name}.wallet]"
         yield Check(name, "wallet", needed, "no wallet is configured", hint)
         return
     try:

@@ -82,8 +82,16 @@ def judge_head(head: Head, now: float, block_time: int) -> Finding:
     """Judge the age of the newest head."""
     age = now - head.timestamp
     if age > max(60, 5 * block_time):
-        return State.WARN, f"the newest block is {age:.0f} s old", "is the node in sync?"
+        return State.WARN, f"the newest block is {_span(age)} old", "is the node in sync?"
     return State.OK, f"block {head.number}, {max(age, 0):.0f} s old", ""
+
+
+def _span(seconds: float) -> str:
+    """Show a time in the largest unit it fills twice."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 async def check_simulation(endpoint: Endpoint) -> Finding:

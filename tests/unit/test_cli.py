@@ -19,6 +19,7 @@ import structlog
 import keeper
 from keeper.cli import main
 from keeper.cli.run import resolve_live
+from keeper.cli.screen import show_json
 from keeper.cli.template import Answers, render
 from keeper.config import Settings, load
 
@@ -410,3 +411,28 @@ def test_init_writes_without_asking_and_never_over_a_file(cli: Keeper, tmp_path:
     assert (code, "chains.ethereum.markets.aave.pool" in one_line(err)) == (2, True)
     assert load([tmp_path / "keeper.toml"], env={}).settings.chains["ethereum"].chain_id == 5
     assert [path.name for path in tmp_path.iterdir()] == ["keeper.toml"]
+
+
+def test_a_missing_password_names_the_flags(cli: Keeper, tmp_path: Path) -> None:
+    owner = ("--owner", POOL, "--treasury", POOL, "--keystore", "owner.json")
+    settings(tmp_path, "[chains.x.wallet]\nkeystore = 'k.json'\n")
+    with_native = ("--set", f"chains.x.wrapped_native={POOL}")
+    for command in (("wallet", "new", "k.json"), ("contract", "deploy", *owner, *with_native)):
+        code, _, err = cli(*command)
+        assert (code, "give --password-file or --password-env" in one_line(err)) == (2, True)
+
+
+def test_values_are_shown_as_one_writes_them(cli: Keeper, tmp_path: Path) -> None:
+    settings(tmp_path)
+    _, out, _ = cli("config", "show", "--origin")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["chains.x.contract"] == ["–", "default"]
+    assert rows["mode"] == ["dry", "default"]
+    assert rows["chains.x.endpoints"][0].startswith('[{"url":')
+
+
+def test_json_keeps_what_a_double_would_round(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json([{"wei": 2**53, "small": 2**53 - 1, "flag": True, "raw": b"\x01"}])
+    assert json.loads(capsys.readouterr().out) == [
+        {"wei": str(2**53), "small": 2**53 - 1, "flag": True, "raw": "0x01"}
+    ]
