@@ -19,7 +19,7 @@ _LAGGING = frozenset(
 class FaultProxy:
     """Forward JSON-RPC and break it where told; every fault is counted in `injected`.
 
-    `requests` counts methods, subscriptions included. `delay` holds back every answer. `errors`
+    `requests` counts methods served, subscriptions included, and `received` whatever came by HTTP. `delay` holds back every answer. `errors`
     maps a method to the error answers to give before it is served again. `range_cap` refuses
     longer `eth_getLogs` ranges. `lose_heads` swallows that many notifications. `refusing` turns
     new connections away. `limiting` answers every HTTP request with 429. `silent` takes every
@@ -29,6 +29,7 @@ class FaultProxy:
 
     def __init__(self, node: str) -> None:
         self.requests: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.injected: Counter[str] = Counter()
         self.errors: dict[str, list[dict[str, Any]]] = {}
         self.delay = 0.0
@@ -99,10 +100,11 @@ class FaultProxy:
 
     async def _serve_http(self, request: web.Request) -> web.Response:
         body = await request.read()
+        asked = orjson.loads(body)
+        self.received[asked["method"]] += 1
         if self.refusing:
             self.injected["refuse"] += 1
             return web.Response(status=503)
-        asked = orjson.loads(body)
         if self.limiting:
             self.injected["limit"] += 1
             return web.Response(status=429, headers={"Retry-After": "1"})
