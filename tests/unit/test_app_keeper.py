@@ -1,0 +1,106 @@
+"""One process, several chains: what one does to the others."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from keeper.app import Keeper
+from keeper.errors import InvariantError
+from keeper.supervisor import supervise
+
+
+async def forever() -> None:
+    """Work until cancelled."""
+    await asyncio.Event().wait()
+
+
+def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: float = 0) -> Any:
+    """Return a chain whose engine does as told and whose drain takes some time."""
+    drained: list[str] = []
+
+    async def drain(_: float) -> None:
+        await asyncio.sleep(seconds)
+        drained.append(name)
+        over.set()
+
+    over = asyncio.Event()
+    return SimpleNamespace(
+        name=name,
+        listener=SimpleNamespace(run=forever, state=SimpleNamespace(phase="live")),
+        engine=SimpleNamespace(run=engine),
+        observation=SimpleNamespace(run=forever, flush=lambda: None),
+        executor=SimpleNamespace(drain=drain),
+        status=SimpleNamespace(phase="", is_ready=True),
+        drained=drained,
+        over=over,
+    )
+
+
+def keeper(*lines: Any) -> Keeper:
+    """Return a keeper of these chains."""
+    settings: Any = SimpleNamespace(chains={each.name: None for each in lines})
+    made = Keeper(settings, live=True)
+    made._lag = SimpleNamespace(run=forever)  # type: ignore[assignment]
+    made.lines.update({each.name: each for each in lines})
+    return made
+
+
+def failing(scope: str) -> Callable[[], Awaitable[None]]:
+    """Return an engine that stops with a broken invariant."""
+
+    async def run() -> None:
+        raise InvariantError(scope, "drift")
+
+    return run
+
+
+async def test_a_chain_that_stops_is_drained_and_the_others_go_on() -> None:
+    bad, good = line("bad", failing("bad")), line("good")
+    made = keeper(bad, good)
+    assert made.is_ready()
+    running = asyncio.ensure_future(made.run())
+    async with asyncio.timeout(5):
+        await bad.over.wait()
+    assert not running.done()
+    assert not good.drained
+    made.is_ready()
+    assert (bad.status.phase, good.status.phase) == ("stopped", "live")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("scope", ["journal", "only"])
+async def test_what_all_stand_on_and_the_last_chain_end_the_process(scope: str) -> None:
+    lines = [line("only", failing(scope))] + ([line("other")] if scope == "journal" else [])
+    async with asyncio.timeout(5):
+        with pytest.raises(ExceptionGroup):
+            await keeper(*lines).run()
+
+
+async def test_readiness_waits_for_every_configured_chain() -> None:
+    made = keeper(line("one"), line("two"))
+    del made.lines["two"]
+    assert not made.is_ready()
+    made.lines.clear()
+    assert not made.is_ready()
+
+
+async def test_chains_drain_side_by_side() -> None:
+    lines = [line(str(number), seconds=0.3) for number in range(5)]
+    async with asyncio.timeout(1):
+        await keeper(*lines).drain(1)
+    assert all(each.drained for each in lines)
+
+
+async def test_a_failing_drain_does_not_hide_why_the_work_ended() -> None:
+    async def drain() -> None:
+        raise OSError("the socket is gone")
+
+    async def work() -> None:
+        raise InvariantError("chain", "drift")
+
+    with pytest.raises(InvariantError):
+        await supervise(work, drain)
