@@ -1004,9 +1004,13 @@ def set_operator(operator: address, listed: bool):
 def allow(target: address, selector: bytes4, spender: address):
     """
     @notice Allow a call. The spender gets the approval for one action; zero means the target itself.
+    @dev Whether the target is a token, and so must be listed when called, is seen here. A target that takes
+        another token of ours without an approval (a pool that burns its separate share token) must not be
+        allowed while such tokens are held: a batch need not list them.
     """
     self._only_owner()
-    if target == self or spender == self or target == empty(address):
+    # A call to an address without code succeeds and does nothing: an item would look liquidated.
+    if target == self or spender == self or not target.is_contract:
         raw_revert(method_id("Refused()"))
     if selector in REFUSED:
         raw_revert(method_id("Refused()"))

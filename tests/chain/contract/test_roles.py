@@ -128,6 +128,12 @@ def test_the_contract_itself_can_never_be_a_target(stage) -> None:
     refused(stage, owner_calls.encode_allow(pool, run, stage.address), stage.owner, "Refused")
 
 
+def test_an_address_without_code_can_never_be_a_target(stage) -> None:
+    nobody = Address(stage.net.users[9].address)
+    call = owner_calls.encode_allow(nobody, owner_calls.LIQUIDATION_CALL)
+    refused(stage, call, stage.owner, "Refused")
+
+
 def test_what_is_not_allowed_undoes_the_group_or_the_batch(stage, crashed) -> None:
     (borrower,) = crashed(1)
     batch = stage.batch(stage.group([stage.item(borrower, "USDC", 10**9)]))
