@@ -17,7 +17,7 @@
 """
 from ethereum.ercs import IERC20
 
-MAX_BATCH: constant(uint256) = 10240
+MAX_BATCH: constant(uint256) = 13920
 MAX_GROUP: constant(uint256) = 8192
 MAX_TOKENS: constant(uint256) = 16
 MAX_ADDRESSES: constant(uint256) = 64

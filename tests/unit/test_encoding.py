@@ -218,9 +218,15 @@ def numbered(n: int) -> tuple[Item, ...]:
     return tuple(Item(Address(i.to_bytes(20, "big")), 1) for i in range(n))
 
 
-def test_a_hundred_items_fit_in_one_group_and_many_groups_in_a_batch() -> None:
-    assert len(pack(replace(BATCH, groups=(replace(GROUP, items=numbered(100)),)))) < 8192
-    assert len(pack(replace(BATCH, groups=(GROUP,) * 80))) < liquidator().bounds["max_batch"]
+def test_a_hundred_items_fit_in_one_group_or_in_a_group_each() -> None:
+    bounds = liquidator().bounds
+    one_group = replace(BATCH, groups=(replace(GROUP, items=numbered(100)),))
+    assert len(pack(one_group)) < bounds["max_group"]
+    alone = tuple(replace(GROUP, items=(item,)) for item in numbered(100))
+    assert len(pack(replace(BATCH, groups=alone))) < bounds["max_batch"]
+    # The longest: every group has one item and a swap, every table is full.
+    spread = bounds["max_addresses"] * 20 + bounds["max_funds"] * 23 + bounds["max_minimums"] * 17
+    assert 48 + spread + 100 * (2 + 16 + 64 + 40) <= bounds["max_batch"]
 
 
 LONG = Call(OTHERS[3], bytes(9000), TOKENS[0], TOKENS[1])
@@ -235,7 +241,10 @@ MANY = tuple(Address(i.to_bytes(20, "big")) for i in range(1, 80))
             "101 items, the contract takes 100",
         ),
         (replace(BATCH, groups=(GROUP,) * 101), "101 groups"),
-        (replace(BATCH, groups=(GROUP,) * 99), "bytes of a batch"),
+        (
+            replace(BATCH, groups=(replace(GROUP, actions=GROUP.actions * 2),) * 99),
+            "bytes of a batch",
+        ),
         (replace(BATCH, tokens=MANY[:17]), "17 tokens"),
         (replace(BATCH, tokens=TOKENS + TOKENS[:1]), "listed twice"),
         (replace(BATCH, tokens=TOKENS[:1]), "not listed"),

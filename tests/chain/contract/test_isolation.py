@@ -179,6 +179,24 @@ def test_a_poisoned_item_costs_its_own_gas_only(stage, crashed, mock) -> None:
         assert result.items[0].reason == (selector("NoReason()") if mode == 9 else b"\xab" * 4)
 
 
+def test_a_hundred_groups_tell_each_its_own_result(stage, crashed) -> None:
+    borrowers = crashed(3)
+    half = stage.debt("USDC", borrowers[0]) // 2
+    gone = replace(stage.item(borrowers[0], "USDC", half), minimum_debt=2**100)
+    live = {0: borrowers[0], 70: borrowers[1], 99: borrowers[2]}
+    groups = [
+        stage.group([stage.item(live[i], "USDC", half) if i in live else gone]) for i in range(100)
+    ]
+    stage.net.give("USDC", stage.address, 10 * half)
+    batch = replace(stage.batch(*groups), funds=())
+    result = stage.simulate(batch)
+    assert [i for i, item in enumerate(result.items) if item.ok] == list(live)
+    assert [i for i, group in enumerate(result.groups) if group.ok] == list(live)
+    assert {item.reason for item in result.items if not item.ok} == {SKIPPED}
+    (event,) = stage.events(stage.run(batch))
+    assert event.items == event.groups == tuple(live)
+
+
 def test_a_target_cannot_pass_its_undone_group_off_as_held(stage, crashed, mock) -> None:
     """A call of the sale reverts with what looks like the group's own loss, its words marked ok."""
     venue = Address(mock("venue"))

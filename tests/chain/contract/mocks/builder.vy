@@ -4,13 +4,13 @@
 @notice A block producer that calls back when it is paid.
 """
 target: public(address)
-data: Bytes[12288]
+data: Bytes[16384]
 answered: public(uint256)
 ok: public(bool)
 
 
 @external
-def arm(target: address, data: Bytes[12288]):
+def arm(target: address, data: Bytes[16384]):
     self.target = target
     self.data = data
 

@@ -10,7 +10,7 @@ decimals: public(uint8)
 fee_bps: public(uint256)
 frozen: public(HashMap[address, bool])
 hook_target: address
-hook_data: Bytes[12288]
+hook_data: Bytes[16384]
 hook_ran: public(uint256)
 hook_ok: public(bool)
 hook_answer: public(Bytes[4])
@@ -38,7 +38,7 @@ def freeze(holder: address):
 
 
 @external
-def arm(target: address, data: Bytes[12288]):
+def arm(target: address, data: Bytes[16384]):
     self.hook_target = target
     self.hook_data = data
 

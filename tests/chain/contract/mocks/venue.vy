@@ -7,14 +7,14 @@ from ethereum.ercs import IERC20
 
 interface IReceiver:
     def executeOperation(
-        asset: address, amount: uint256, premium: uint256, initiator: address, params: Bytes[12288]
+        asset: address, amount: uint256, premium: uint256, initiator: address, params: Bytes[16384]
     ) -> bool: nonpayable
-    def onMorphoFlashLoan(assets: uint256, data: Bytes[12288]): nonpayable
+    def onMorphoFlashLoan(assets: uint256, data: Bytes[16384]): nonpayable
     def receiveFlashLoan(
         tokens: DynArray[address, 2],
         amounts: DynArray[uint256, 2],
         fees: DynArray[uint256, 2],
-        data: Bytes[12288],
+        data: Bytes[16384],
     ): nonpayable
 
 HONEST: constant(uint256) = 0
@@ -34,7 +34,7 @@ mode: public(uint256)
 premium: public(uint256)
 owed: public(uint256)
 hook_target: address
-hook_data: Bytes[12288]
+hook_data: Bytes[16384]
 hook_ok: public(bool)
 hook_ran: public(uint256)
 hook_answer: public(Bytes[4])
@@ -62,7 +62,7 @@ def set_owed(owed: uint256):
 
 
 @external
-def arm(target: address, data: Bytes[12288]):
+def arm(target: address, data: Bytes[16384]):
     self.hook_target = target
     self.hook_data = data
 
@@ -74,7 +74,7 @@ def scaledBalanceOf(user: address) -> uint256:
 
 
 @external
-def flashLoanSimple(receiver: address, asset: address, amount: uint256, params: Bytes[12288], referral: uint16):
+def flashLoanSimple(receiver: address, asset: address, amount: uint256, params: Bytes[16384], referral: uint16):
     assert extcall IERC20(asset).transfer(receiver, amount, default_return_value=True)
     self._hook()
     if self.mode == SILENT:
@@ -104,7 +104,7 @@ def flashLoanSimple(receiver: address, asset: address, amount: uint256, params: 
 
 
 @external
-def flashLoan(token: address, assets: uint256, data: Bytes[12288]):
+def flashLoan(token: address, assets: uint256, data: Bytes[16384]):
     assert extcall IERC20(token).transfer(msg.sender, assets, default_return_value=True)
     self._hook()
     if self.mode == SILENT:
