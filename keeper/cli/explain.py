@@ -17,7 +17,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell from the journal why something was or was not liquidated."""
-    from keeper.cli.screen import console, show_json
+    from keeper.cli.screen import amounts, console, show_json
     from keeper.journal.read import JournalReader
 
     path = settings_from(configs, overrides).settings.journal_file
@@ -26,7 +26,7 @@ def explain(
         console().print(f"the journal {path} knows nothing of {name}", markup=False)
         raise typer.Exit(4)
     if as_json:
-        show_json(asdict(found))
+        show_json(amounts(asdict(found)))
         return
     from keeper.cli.explanation import lines
 

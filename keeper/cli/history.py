@@ -1,13 +1,18 @@
 """`keeper history`: money earned and spent, by transaction."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keeper.cli.options import AsJson, Configs, Overrides, settings_from
+
+if TYPE_CHECKING:
+    from keeper.journal.history import Entry
 
 _FIRST, _LAST = "0001-01-01", "9999-12-31"
 
@@ -41,7 +46,7 @@ def history(
     if csv:
         write_csv(entries, sys.stdout)
     elif as_json:
-        show_json([asdict(entry) for entry in entries])
+        show_json([_record(entry) for entry in entries])
     elif entries:
         rows = [
             (
@@ -64,6 +69,20 @@ def history(
     else:
         console().print("no transaction on record")
     raise typer.Exit(0 if entries else 4)
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    """Return an entry with the amounts the CSV has, as decimals in text."""
+    from keeper.cli.screen import amounts
+    from keeper.journal.history import decimal
+
+    record: dict[str, Any] = amounts(asdict(entry))
+    record["gas_native"] = decimal(entry.gas, 18)
+    del record["gas"]
+    for flow, shown in zip(entry.flows, record["flows"], strict=True):
+        shown["received"] = decimal(flow.received, flow.decimals)
+        shown["paid"] = decimal(flow.paid, flow.decimals)
+    return record
 
 
 def _seconds(day: str) -> float:

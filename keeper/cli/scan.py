@@ -25,7 +25,7 @@ def scan(
     as_json: AsJson = False,
 ) -> None:
     """List positions by health, the riskiest first."""
-    from keeper.cli.screen import console, show_json, table
+    from keeper.cli.screen import amounts, console, show_json, table
     from keeper.config import chain_named
     from keeper.errors import ConfigError
 
@@ -41,7 +41,7 @@ def scan(
     if as_json:
         from dataclasses import asdict
 
-        show_json([asdict(row) for row in rows])
+        show_json([amounts(asdict(row)) for row in rows])
     elif rows:
         cells = [
             (

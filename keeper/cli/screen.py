@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_AMOUNTS = frozenset(
+    {
+        *("collateral_value", "debt_value", "gain", "gas_price", "net"),
+        *("paid", "premium", "proceeds", "received", "repaid"),
+    }
+)
 
 
 def console() -> Console:
@@ -42,10 +48,35 @@ def table(
 
 
 def show_json(value: Any) -> None:
-    """Print one JSON document: bytes as 0x text, integers past a double's 53 bits as text."""
+    """Print one JSON document; 20 and 32 bytes become 0x text."""
     import json
 
-    print(json.dumps(_exact(value), indent=2, default=_plain, ensure_ascii=False))
+    print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+
+
+def amounts(value: Any, name: str = "") -> Any:
+    """Return a JSON value with every amount as text: a reader's double would round it.
+
+    Dollars and health become decimals; other amounts stay in their smallest unit.
+    """
+    from keeper.journal.history import decimal
+
+    match value:
+        case dict():
+            return {
+                key: amounts(below, "gain" if name == "gains" else str(key))
+                for key, below in value.items()
+            }
+        case list() | tuple():
+            return [amounts(below) for below in value]
+        case int() if name.endswith("_usd"):
+            return decimal(value, 8)
+        case int() if name == "health":
+            return decimal(value, 18)
+        case int() if name in _AMOUNTS:
+            return str(value)
+        case _:
+            return value
 
 
 def mark(state: str) -> str:
@@ -63,20 +94,6 @@ def short(address: str) -> str:
 def usd(value: int | None) -> str:
     """Show dollars with 8 decimals, to the cent."""
     return "–" if value is None else f"{value / 10**8:,.2f}"
-
-
-def _exact(value: object) -> object:
-    match value:
-        case bool():
-            return value
-        case int() if abs(value) >> 53:
-            return str(value)
-        case dict():
-            return {key: _exact(below) for key, below in value.items()}
-        case list() | tuple():
-            return [_exact(below) for below in value]
-        case _:
-            return value
 
 
 def _plain(value: object) -> object:

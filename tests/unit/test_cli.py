@@ -19,7 +19,7 @@ import structlog
 import keeper
 from keeper.cli import main
 from keeper.cli.run import resolve_live
-from keeper.cli.screen import show_json
+from keeper.cli.screen import amounts
 from keeper.cli.template import Answers, render
 from keeper.config import Settings, load
 
@@ -431,8 +431,15 @@ def test_values_are_shown_as_one_writes_them(cli: Keeper, tmp_path: Path) -> Non
     assert rows["chains.x.endpoints"][0].startswith('[{"url":')
 
 
-def test_json_keeps_what_a_double_would_round(capsys: pytest.CaptureFixture[str]) -> None:
-    show_json([{"wei": 2**53, "small": 2**53 - 1, "flag": True, "raw": b"\x01"}])
-    assert json.loads(capsys.readouterr().out) == [
-        {"wei": str(2**53), "small": 2**53 - 1, "flag": True, "raw": "0x01"}
+def test_json_gives_amounts_as_text() -> None:
+    row = {"net_usd": -150_000_000, "health": 99 * 10**16, "block": 2**60, "tip_usd": None}
+    flow = {"received": 7, "gains": {"USDC": 2**70}, "ok": True}
+    assert amounts([{**row, "flows": (flow,)}]) == [
+        {
+            "net_usd": "-1.5",
+            "health": "0.99",
+            "block": 2**60,
+            "tip_usd": None,
+            "flows": [{"received": "7", "gains": {"USDC": str(2**70)}, "ok": True}],
+        }
     ]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,12 @@ def test_history_is_a_table_json_or_csv(cli: Keeper) -> None:
     assert code == 0
     assert "included" in out
     assert out.splitlines()[-1] == "1 transactions, net 38.80 USD"
-    assert json.loads(cli("history", "--json")[1])[0]["block"] == 101
+    entry = json.loads(cli("history", "--json")[1])[0]
+    assert entry["block"] == 101
+    assert "gas" not in entry
+    text = [entry[name] for name in ("gas_native", "gas_usd", "tip_usd", "net_usd")]
+    text += [flow[name] for flow in entry["flows"] for name in ("received", "paid", "price_usd")]
+    assert all(re.fullmatch(r"-?\d+(\.\d+)?", each) for each in text), text
     (row,) = csv.DictReader(io.StringIO(cli("history", "--csv")[1]))
     assert (row["token"], row["net_usd"], row["outcome"]) == ("USDC", "38.8", "included")
 
