@@ -12,12 +12,10 @@ import structlog
 from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
+from keeper.app.endpoints import open_endpoints
 from keeper.app.watched import Watched, watch_chain
 from keeper.book.book import Book
-from keeper.chain.endpoint import Endpoint, connect
-from keeper.chain.heads import head_feed
 from keeper.chain.listener import Count, Listener
-from keeper.chain.parse import quantity
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
@@ -39,7 +37,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
-from keeper.ports import LendingProtocol, Signer
+from keeper.ports import LendingProtocol, Rpc, Signer
 from keeper.risk import Limits, Risk
 from keeper.strategist import Seat, Strategist
 from keeper.types import Head, Plan, Skip, View
@@ -80,7 +78,6 @@ class Line:
     """One chain, put together and standing at a head."""
 
     name: str
-    endpoint: Endpoint
     reader: ChainReader
     book: Book
     listener: Listener[Fetched]
@@ -100,12 +97,8 @@ async def open_line(
 ) -> Line:
     """Put one chain together: connect, load the state at one head, recover what was pending."""
     metrics, clock, live = process.metrics, process.clock, process.live
-    entry = chain.endpoints[0]
-    endpoint = await stack.enter_async_context(
-        connect(entry.url.get_secret_value(), entry.alias, observe=metrics.rpc)
-    )
-    await require_chain_id(endpoint, name, chain.chain_id)
-    reader = ChainReader(endpoint, chain.multicall)
+    rpc, feed = await open_endpoints(name, chain, stack, metrics.rpc)
+    reader = ChainReader(rpc, chain.multicall)
     watched = await watch_chain(reader, name, chain)
     book = Book(name, list(watched.markets.values()), list(watched.venues.values()), watched.native)
     book.stand_at(watched.head)
@@ -131,7 +124,7 @@ async def open_line(
     executor = Executor(
         name,
         chain.chain_id,
-        endpoint,
+        rpc,
         signer,
         process.journal,
         risk,
@@ -146,10 +139,8 @@ async def open_line(
     planner = make_planner(name, chain, watched, process.settings)
     listener = Listener(
         name,
-        endpoint,
-        head_feed(
-            entry.url.get_secret_value(), entry.alias, endpoint, poll_interval=chain.poll_seconds
-        ),
+        rpc,
+        feed,
         book,
         partial(read_prices, book, reader),
         liveness=float(LIVENESS_BLOCKS * chain.block_time),
@@ -175,7 +166,7 @@ async def open_line(
         book,
         strategist,
         planner,
-        make_prover(endpoint, planner, signer, chain.contract),
+        make_prover(rpc, planner, signer, chain.contract),
         executor,
         clock,
         chain.block_time,
@@ -191,7 +182,7 @@ async def open_line(
         risk,
         clock,
         chain.block_time,
-        entry.alias,
+        [endpoint.alias for endpoint in chain.endpoints],
         None if signer is None else to_checksum_address(signer.address),
     )
 
@@ -204,19 +195,7 @@ async def open_line(
     observation.add(meter(metrics, name, book.markets, fuel))
     observation.add(record(process.journal))
     observation.add(tell_log(name))
-    return Line(
-        name, endpoint, reader, book, listener, strategist, executor, engine, observation, status
-    )
-
-
-async def require_chain_id(endpoint: Endpoint, name: str, chain_id: int) -> None:
-    """Raise `ConfigError` when an endpoint serves another chain than the one configured."""
-    served = quantity(await endpoint.request("eth_chainId", []))
-    if served != chain_id:
-        raise ConfigError(
-            f"endpoint {endpoint.alias} serves chain {served}, not {chain_id}",
-            f"set chains.{name}.chain_id or another endpoint",
-        )
+    return Line(name, reader, book, listener, strategist, executor, engine, observation, status)
 
 
 async def open_signer(chain: Chain) -> Signer | None:
@@ -263,12 +242,12 @@ def make_planner(name: str, chain: Chain, watched: Watched, settings: Settings) 
 
 
 def make_prover(
-    endpoint: Endpoint, planner: Planner, signer: Signer | None, contract: Address | None
+    rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None
 ) -> Prove:
     """Return what simulates plans; without contract and wallet estimates have to do."""
     if signer is None or contract is None:
         return Unproven()
-    simulator = Simulator(endpoint, signer.address)
+    simulator = Simulator(rpc, signer.address)
     return Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
-from keeper.app.line import make_planner, require_chain_id, seats
+from keeper.app.endpoints import open_endpoints
+from keeper.app.line import make_planner, seats
 from keeper.app.watched import watch_chain
 from keeper.book.book import Book
-from keeper.chain.endpoint import connect
 from keeper.chain.reader import ChainReader
 from keeper.config import Settings
 from keeper.engine import read_prices
@@ -41,13 +41,9 @@ class ScanRow:
 async def scan(settings: Settings, chain: str, below: int, limit: int) -> list[ScanRow]:
     """Return positions with health under `below` (wad), worst first, priced but never sent."""
     table = settings.chains[chain]
-    entry = table.endpoints[0]
     async with AsyncExitStack() as stack:
-        endpoint = await stack.enter_async_context(
-            connect(entry.url.get_secret_value(), entry.alias)
-        )
-        await require_chain_id(endpoint, chain, table.chain_id)
-        reader = ChainReader(endpoint, table.multicall)
+        rpc, _ = await open_endpoints(chain, table, stack)
+        reader = ChainReader(rpc, table.multicall)
         watched = await watch_chain(reader, chain, table)
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
         book = Book(chain, markets, venues, watched.native)

@@ -1,7 +1,7 @@
 """What a running keeper says of itself, as JSON values; the worst part names the whole."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ class ChainStatus:
     risk: Risk
     clock: Clock
     block_time: int
-    endpoint: str
+    endpoints: Sequence[str]
     wallet: str | None
     phase: str = "syncing"
     undecided: int = 0
@@ -102,7 +102,12 @@ class ChainStatus:
             "phase": self.phase,
             "head": None if head is None else head.number,
             "lag_seconds": lag,
-            "endpoints": [self.endpoint],
+            "endpoints": list(self.endpoints),
+            "stopped": {
+                name: market.protocol.stopped
+                for name, market in self.book.markets.items()
+                if market.protocol.stopped
+            },
             "positions": sum(m.protocol.borrowers() for m in self.book.markets.values()),
             "at_risk": len(at_risk),
             "riskiest": [
@@ -133,7 +138,8 @@ class ChainStatus:
     def _state(self, breakers: list[str]) -> str:
         if self.phase == "stopped" or breakers:
             return "fail"
-        return "ok" if self.is_ready else "warn"
+        stopped = any(market.protocol.stopped for market in self.book.markets.values())
+        return "ok" if self.is_ready and not stopped else "warn"
 
 
 def whole(

@@ -178,3 +178,20 @@ async def test_a_rival_who_was_first_costs_no_revert(net: Devnet, tmp_path: Path
         assert tally.reverted == 0
         assert tally.liquidated == set(who[2:])
         assert play.under(who) == set()
+
+
+async def test_a_dead_first_endpoint_is_passed_over(net: Devnet, tmp_path: Path) -> None:
+    who = net.borrowers(2, health=1.03, seed=17)
+    operator = deploy_operator(net)
+    path = write_settings(net, operator, tmp_path)
+    text = path.read_text().replace(
+        f'endpoints = ["{net.ws_url}"]',
+        f'endpoints = ["ws://127.0.0.1:9", "{net.ws_url}", "{net.rpc_url}"]',
+    )
+    path.write_text(text)
+    async with staged(net, load([path]).settings, live=True) as stage:
+        play = Play(stage)
+        await stage.step(lambda: net.set_price("WETH", 2_350_00000000))
+        await stage.mine()
+        play.assert_taken(who)
+        assert_clean(play.tally)
