@@ -1,0 +1,120 @@
+"""One feed over several endpoints: which is opened, and when it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from keeper.chain.heads import HeadQueue
+from keeper.chain.pooled_heads import PooledHeads
+from keeper.errors import TransientError
+from tests.fake_chain import FakeFeed
+
+
+class Standings:
+    """A pool whose order is set."""
+
+    def __init__(self, *order: str) -> None:
+        self.ranked = list(order)
+        self.preferred: list[str] = []
+        self.blamed: list[str] = []
+        self.changed = asyncio.Event()
+
+    def order(self) -> list[str]:
+        return self.ranked
+
+    def prefer(self, alias: str) -> None:
+        self.preferred.append(alias)
+
+    def blame(self, alias: str) -> None:
+        self.blamed.append(alias)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self.changed.wait()
+
+    def nobody(self) -> TransientError:
+        return TransientError("nobody")
+
+    def now(self, *order: str) -> None:
+        self.ranked = list(order)
+        self.changed.set()
+
+
+async def ended(queue: HeadQueue) -> str:
+    with pytest.raises(TransientError) as raised:
+        async with asyncio.timeout(5):
+            await queue.take()
+    return str(raised.value)
+
+
+async def lose(feed: PooledHeads) -> None:
+    with pytest.raises(TransientError, match="lost"):
+        async with feed.open():
+            raise TransientError("lost")
+
+
+@pytest.fixture
+async def feeds() -> AsyncIterator[dict[str, FakeFeed]]:
+    yield {"a": FakeFeed(), "b": FakeFeed()}
+    left = [task for task in asyncio.all_tasks() if "PooledHeads" in repr(task.get_coro())]
+    assert left == []
+
+
+async def test_the_best_is_opened_and_read_from(feeds: dict[str, FakeFeed]) -> None:
+    pool = Standings("http", "b", "a")
+    async with PooledHeads(pool, feeds, None).open():
+        assert (feeds["a"].opened, feeds["b"].opened) == (0, 1)
+    assert (pool.preferred, pool.blamed) == (["b"], [])
+
+
+async def test_after_a_loss_the_next_is_opened(feeds: dict[str, FakeFeed]) -> None:
+    pool = Standings("a", "b")
+    feed = PooledHeads(pool, feeds, None)
+    await lose(feed)
+    await lose(feed)
+    await lose(feed)
+    assert pool.preferred == ["a", "b", "a"]
+    assert pool.blamed == ["a", "b", "a"]
+
+
+async def test_the_only_one_is_opened_again(feeds: dict[str, FakeFeed]) -> None:
+    pool = Standings("a")
+    feed = PooledHeads(pool, feeds, None)
+    await lose(feed)
+    await lose(feed)
+    assert feeds["a"].opened == 2
+
+
+async def test_one_that_refuses_is_passed_over(feeds: dict[str, FakeFeed]) -> None:
+    feeds["a"].refusals = 1
+    pool = Standings("a", "b")
+    async with PooledHeads(pool, feeds, None).open():
+        assert feeds["b"].opened == 1
+    assert pool.blamed == ["a"]
+
+
+async def test_it_ends_when_its_endpoint_is_left_out(feeds: dict[str, FakeFeed]) -> None:
+    pool = Standings("a", "b")
+    async with PooledHeads(pool, feeds, None).open() as queue:
+        pool.now("b")
+        assert await ended(queue) == "a: left out"
+
+
+async def test_without_a_socket_it_polls_until_one_is_usable(feeds: dict[str, FakeFeed]) -> None:
+    pool, polled = Standings("http"), FakeFeed()
+    async with PooledHeads(pool, feeds, polled, polling=0).open() as queue:
+        assert polled.opened == 1
+        await asyncio.sleep(0)
+        pool.now("http", "a")
+        assert await ended(queue) == "a WebSocket can be tried again"
+
+
+async def test_without_anything_it_says_why(feeds: dict[str, FakeFeed]) -> None:
+    with pytest.raises(TransientError, match="nobody"):
+        async with PooledHeads(Standings(), feeds, None).open():
+            pass
+    feeds["a"].refusals = 1
+    with pytest.raises(TransientError, match="refused"):
+        async with PooledHeads(Standings("a"), feeds, None).open():
+            pass
