@@ -280,6 +280,9 @@ group_results: transient(uint256[MAX_GROUPS])
 
 @deploy
 def __init__(owner: address, treasury: address, wrapped_native: address):
+    """
+    @notice Name the owner, where gains go and the wrapped native token; operators and permissions come later.
+    """
     if owner == empty(address) or treasury == empty(address) or wrapped_native == empty(address):
         raw_revert(method_id("ZeroAddress()"))
     self.owner = owner
@@ -292,6 +295,9 @@ def __init__(owner: address, treasury: address, wrapped_native: address):
 @external
 @payable
 def __default__():
+    """
+    @notice Take native coin; a call of an unknown function is refused.
+    """
     if len(msg.data) != 0:
         raw_revert(method_id("UnknownFunction()"))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -122,6 +123,15 @@ def test_every_owner_call_is_in_the_interface() -> None:
     }
     rest = {functions[selector]["name"] for selector in set(functions) - covered}
     assert rest == callbacks | {"run", "run_group"}
+
+
+def test_every_function_others_can_call_says_what_it_does() -> None:
+    source = build.SOURCE.read_text(encoding="utf-8")
+    functions = re.split(r"^@(?:external|deploy)$", source, flags=re.MULTILINE)[1:]
+    assert len(functions) >= 20
+    for function in functions:
+        head, _, body = function.partition(':\n    """\n')
+        assert body.startswith("    @notice "), head
 
 
 def test_every_error_of_the_source_can_be_explained() -> None:
