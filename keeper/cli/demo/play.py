@@ -48,7 +48,7 @@ def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool
         operator = deploy_operator(net)
         screen.done(
             "contract",
-            f"liquidator {to_checksum_address(operator.contract)}, owner and operator apart",
+            f"{to_checksum_address(operator.contract)}, owned by another",
         )
         crowd = gather(net, borrowers, seed)
         screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")

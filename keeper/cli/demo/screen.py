@@ -46,7 +46,7 @@ class Screen:
         """Open the table of the crash."""
         self._print()
         self._print(
-            f"[dim]{'block':>7}  {'WETH':>9}  {'WBTC':>10}  {'at risk':>7}  {'sent':>16}"
+            f"[dim]{'block':>5}  {'WETH':>9}  {'WBTC':>10}  {'at risk':>7}  {'sent':>14}"
             f"  {'liquidated':>10}  {'net profit':>13}[/]"
         )
 
@@ -59,10 +59,10 @@ class Screen:
         sent = f"{len(report.sent)} tx, {items} items" if report.sent else "–"
         won = tally.liquidations - before.liquidations
         net = (tally.net_usd - before.net_usd) / USD
-        earned = f"[green]{net:>+10,.2f} USD[/]" if won else f"{'–':>14}"
+        earned = f"[green]{net:>+9,.2f} USD[/]" if won else f"{'–':>13}"
         self._print(
-            f"{report.view.head.number:>7}  {shown.get('WETH', ''):>9}  {shown.get('WBTC', ''):>10}"
-            f"  {len(report.view.at_risk):>7}  {sent:>16}  {won or '–':>10}  {earned}"
+            f"{report.view.head.number:>5}  {shown.get('WETH', ''):>9}  {shown.get('WBTC', ''):>10}"
+            f"  {len(report.view.at_risk):>7}  {sent:>14}  {won or '–':>10}  {earned}"
         )
         self._skips(report)
 
@@ -75,11 +75,11 @@ class Screen:
                 fresh.append(skip)
         for skip in fresh[:SKIPS_SHOWN]:
             self._print(
-                f"         [yellow]skip[/] {short(to_hex(skip.borrower))}"
+                f"  [yellow]skip[/] {short(to_hex(skip.borrower))}"
                 f" {skip.reason}: {escape(skip.detail)}"
             )
         if len(fresh) > SKIPS_SHOWN:
-            self._print(f"         [dim]and {len(fresh) - SKIPS_SHOWN} more skipped[/]")
+            self._print(f"  [dim]and {len(fresh) - SKIPS_SHOWN} more skipped[/]")
 
     def summary(self, summary: Summary, reasons: Mapping[str, int], audit: str) -> None:
         """Print what it came to, with the reasons of those that were skipped."""
@@ -88,22 +88,27 @@ class Screen:
             for reason, count in reasons.items()
         )
         self._print()
-        self._print(
-            f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable borrowers "
-            f"liquidated[/] in {summary.transactions} transactions, "
-            f"{summary.skipped} skipped{f' ({why})' if why else ''}, "
-            f"{summary.rejected_sends} sends rejected, {summary.reverted} reverted"
-        )
-        self._print(
-            f"net profit [bold green]{summary.net_profit_usd:+,.2f} USD[/] after gas, "
-            f"{summary.estimate_error_bps} bps off the estimate; "
-            f"{summary.gas_per_liquidation:,} gas per liquidation"
-        )
-        self._print(
-            f"head to send p50 {summary.head_to_send_ms_p50:.0f} ms, "
-            f"p95 {summary.head_to_send_ms_p95:.0f} ms; "
-            f"{summary.rpc_requests_per_quiet_head:g} requests per quiet head; {audit}"
-        )
+        requests = f"{summary.rpc_requests_per_quiet_head:g} RPC requests per quiet head"
+        for line in (
+            (
+                f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable borrowers "
+                f"liquidated[/] in {summary.transactions} transactions"
+            ),
+            (
+                f"{summary.skipped} skipped{f' ({why})' if why else ''}, "
+                f"{summary.rejected_sends} sends rejected, {summary.reverted} reverted"
+            ),
+            (
+                f"net profit [bold green]{summary.net_profit_usd:+,.2f} USD[/] after gas, "
+                f"{summary.estimate_error_bps} bps off the estimate"
+            ),
+            (
+                f"{summary.gas_per_liquidation:,} gas per liquidation; head to send "
+                f"p50 {summary.head_to_send_ms_p50:.0f} ms, p95 {summary.head_to_send_ms_p95:.0f} ms"
+            ),
+            f"{requests}; {audit}",
+        ):
+            self._print(line)
         self._print(f"[dim]{summary.seconds:.1f} s in all[/]")
 
     def hold(self, rpc: str, ws: str, keeper: str, config: Path) -> None:
