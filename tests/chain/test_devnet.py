@@ -371,7 +371,11 @@ def test_the_module_holds_and_prints_where_it_listens(devnet) -> None:
         rpc = Rpc("127.0.0.1", int(url.rsplit(":", 1)[1]))
         assert rpc("eth_chainId") == "0x7a69"
         rpc.close()
-        printed = [holder.stdout.readline().split() for _ in range(4)]
-        assert printed[-1] == ["borrowers", "2"]
+        printed = dict(holder.stdout.readline().rsplit(maxsplit=1) for _ in range(8))
+        assert printed["borrowers"] == "2"
+        known = (devnet.market.pool, devnet.uniswap.factory, devnet.tokens["WETH"].address)
+        assert [printed[name].lower() for name in ("pool", "factory", "wrapped native")] == [
+            "0x" + address.hex() for address in known
+        ]
         holder.send_signal(signal.SIGINT)
         assert holder.wait(timeout=10) == 0
