@@ -4,48 +4,52 @@ Everything else in the package is internal and may change between releases; this
 together with `PLUGIN_API`.
 """
 
-from keeper.errors import ConfigError, KeeperError, PluginError
-from keeper.ports import Strategy, Terms
-from keeper.types import (
-    AtRisk,
-    Bid,
-    Cause,
-    CollateralLeg,
-    DebtLeg,
-    FlashKind,
-    FlashSource,
-    Head,
-    Hop,
-    Limits,
-    NextBlock,
-    Opportunity,
-    Position,
-    Prices,
-    Quote,
-    Reason,
-    Seizure,
-    Skip,
-    Step,
-    Token,
-    View,
-)
-from keeper.units import (
-    BPS,
-    RAY,
-    USD,
-    WAD,
-    Address,
-    Bps,
-    Hash,
-    Ray,
-    Usd,
-    Wad,
-    Wei,
-    convert_down,
-    convert_up,
-    mul_div_down,
-    mul_div_up,
-)
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from keeper.errors import ConfigError, KeeperError, PluginError
+    from keeper.ports import Strategy, Terms
+    from keeper.types import (
+        AtRisk,
+        Bid,
+        Cause,
+        CollateralLeg,
+        DebtLeg,
+        FlashKind,
+        FlashSource,
+        Head,
+        Hop,
+        Limits,
+        NextBlock,
+        Opportunity,
+        Position,
+        Prices,
+        Quote,
+        Reason,
+        Seizure,
+        Skip,
+        Step,
+        Token,
+        View,
+    )
+    from keeper.units import (
+        BPS,
+        RAY,
+        USD,
+        WAD,
+        Address,
+        Bps,
+        Hash,
+        Ray,
+        Usd,
+        Wad,
+        Wei,
+        convert_down,
+        convert_up,
+        mul_div_down,
+        mul_div_up,
+    )
 
 PLUGIN_API = 1
 """Rises when this face changes in a way that can break a plug-in."""
@@ -94,3 +98,17 @@ __all__ = [
     "mul_div_down",
     "mul_div_up",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load the face when it is first looked at: `keeper --help` has no use for it."""
+    if name in __all__:
+        for module in ("errors", "ports", "types", "units"):
+            found = importlib.import_module(f"keeper.{module}")
+            if name in vars(found):
+                return globals().setdefault(name, vars(found)[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
