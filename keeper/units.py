@@ -35,17 +35,13 @@ def mul_div_up(a: int, b: int, divisor: int) -> int:
     return -(-a * b // divisor)
 
 
-def convert_down(
-    amount: int, price: int, decimals: int, to_price: int, to_decimals: int
-) -> int:
+def convert_down(amount: int, price: int, decimals: int, to_price: int, to_decimals: int) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded down."""
     unit, to_unit = int(10**decimals), int(10**to_decimals)
     return amount * price * to_unit // (to_price * unit)
 
 
-def convert_up(
-    amount: int, price: int, decimals: int, to_price: int, to_decimals: int
-) -> int:
+def convert_up(amount: int, price: int, decimals: int, to_price: int, to_decimals: int) -> int:
     """Value `amount` of one token in another at two prices of one base currency, rounded up."""
     unit, to_unit = int(10**decimals), int(10**to_decimals)
     return -(-amount * price * to_unit // (to_price * unit))

@@ -470,7 +470,9 @@ async def test_a_write_that_fails_after_its_caller_gave_up_does_not_end_the_jour
     writing.cancel()
     await asyncio.wait({writing})
     waiting = asyncio.ensure_future(notebook.journal.planned(notebook.plans.make()))
-    while not notebook.journal._writer._urgent:
+    for _ in range(1_000):
+        if notebook.journal._writer._urgent:
+            break
         await asyncio.sleep(0)
     go_on.set()
     await asyncio.wait({waiting}, timeout=10)
