@@ -42,8 +42,8 @@ class WebSocket:
     async def send(self, text: bytes) -> None:
         """Send one text message."""
         try:
-            # aiohttp's senders wait on one shared future: a cancelled one would take the others along.
-        await asyncio.shield(self._socket.send_frame(text, aiohttp.WSMsgType.TEXT))
+            # aiohttp's senders wait on one shared future: a cancelled one takes the others along.
+            await asyncio.shield(self._socket.send_frame(text, aiohttp.WSMsgType.TEXT))
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{self._alias}: socket lost ({reason(error)})") from None
         self._acknowledge_at_once()
