@@ -20,7 +20,10 @@ def main() -> int:
     parser.add_argument("--automine", action="store_true", help="a block for every transaction")
     options = parser.parse_args()
     try:
-        with Devnet.start(port=options.port, seed=options.seed, quiet=False) as net:
+        with (
+            suppress(KeyboardInterrupt),  # it may come at any moment, not only in the pause
+            Devnet.start(port=options.port, seed=options.seed, quiet=False) as net,
+        ):
             opened = net.borrowers(options.borrowers) if options.borrowers else []
             net.automine(options.automine)
             lines = {
@@ -37,8 +40,7 @@ def main() -> int:
             for name, value in lines.items():
                 sys.stdout.write(f"{name:<15} {value}\n")
             sys.stdout.flush()
-            with suppress(KeyboardInterrupt):
-                signal.pause()
+            signal.pause()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2

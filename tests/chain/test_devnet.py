@@ -378,4 +378,4 @@ def test_the_module_holds_and_prints_where_it_listens(devnet) -> None:
             "0x" + address.hex() for address in known
         ]
         holder.send_signal(signal.SIGINT)
-        assert holder.wait(timeout=10) in {0, -signal.SIGINT}
+        assert holder.wait(timeout=10) == 0
