@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keeper.types import (
@@ -87,8 +88,12 @@ class Reader(Protocol):
         ...
 
 
+Pages = Callable[[], Iterator[bytes]]
+"""Encodes frozen state, about a megabyte at a time; meant to be called off the event loop."""
+
+
 class Source(Protocol):
-    """State kept exact from logs: ordered, undone on a reorg, audited against the chain."""
+    """State kept exact from logs: ordered, undone on a reorg, snapshotted, audited against the chain."""
 
     def watch(self) -> Watch:
         """Return what to watch now; a log may widen it."""
@@ -104,6 +109,17 @@ class Source(Protocol):
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare a random sample with the chain at the head the state stands at."""
+        ...
+
+    def snapshot(self) -> Pages:
+        """Freeze the state as it stands, in a millisecond or so, and return what encodes it.
+
+        Later folds do not change what the returned function gives.
+        """
+        ...
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Replace the state by a snapshot's; raise `InvariantError` when the pages cannot be read."""
         ...
 
 
@@ -177,10 +193,24 @@ class Terms(Protocol):
         ...
 
 
-CollateralRow = tuple[int, int, int]
-"""Asset number, scaled amount, liquidation threshold in bps that applies to this borrower."""
-DebtRow = tuple[int, int]
-"""Asset number, scaled amount."""
+LegRow = tuple[int, int]
+"""Class number, scaled amount. A class is what shares one factor: an asset under one set of terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegArrays:
+    """The legs of all borrowers of a market: leg k is `amounts[k]` of `classes[k]`, of row `rows[k]`.
+
+    A row is a position in `borrowers`; rows ascend.
+    """
+
+    borrowers: Sequence[Address]
+    collateral_rows: NDArray[np.intp]
+    collateral_classes: NDArray[np.intp]
+    collateral_amounts: NDArray[np.float64]
+    debt_rows: NDArray[np.intp]
+    debt_classes: NDArray[np.intp]
+    debt_amounts: NDArray[np.float64]
 
 
 class LendingProtocol(Source, Protocol):
@@ -211,19 +241,27 @@ class LendingProtocol(Source, Protocol):
         ...
 
     def changed(self) -> set[Address]:
-        """Return and forget the borrowers whose legs changed since the last call, undo included."""
+        """Return and forget the borrowers whose legs changed since the last call, undo included.
+
+        `all_legs` forgets them too: what it freezes needs no repetition.
+        """
         ...
 
-    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
-        """Return the rows the float screen holds for a borrower; none without debt."""
+    def legs(self, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
+        """Return a borrower's collateral and debt as the float screen holds them; none without debt."""
+        ...
+
+    def all_legs(self) -> Callable[[], LegArrays]:
+        """Freeze every borrower's legs and return what gathers them, to be called off the loop."""
         ...
 
     def factors(
         self, prices: Prices, at: NextBlock
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return value per scaled unit by asset number, for collateral and for debt, at a block.
+        """Return by class what one scaled unit adds to the weighted collateral, and to the debt.
 
-        An asset without a price is NaN, so that its holders are never screened as safe.
+        Liquidation thresholds are part of the first, so a change of terms changes no leg. A class
+        without a price is NaN, so that its holders are never screened as safe.
         """
         ...
 
