@@ -59,11 +59,11 @@ class Book:
     ) -> None:
         self._chain = chain
         self._markets = {market.market: MarketBook(market) for market in markets}
-        self._sources: tuple[Source, ...] = (
-            *markets,
-            *(market.oracle for market in markets),
-            *venues,
-        )
+        self._sources: Mapping[str, Source] = {
+            **{f"market/{market.market}": market for market in markets},
+            **{f"oracle/{market.market}": market.oracle for market in markets},
+            **{f"venue/{venue.name}": venue for venue in venues},
+        }
         self._native = native
         self._blocks: deque[Block] = deque(maxlen=UNDO_DEPTH)
         self._watches: tuple[Watch, ...] = ()
@@ -80,6 +80,11 @@ class Book:
         """Return the markets by name."""
         return self._markets
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Return every source by kind and name: `market/NAME`, `oracle/NAME`, `venue/NAME`."""
+        return self._sources
+
     def stand_at(self, head: Head) -> None:
         """Start from sources that were loaded as of exactly this head."""
         self._blocks.clear()
@@ -91,7 +96,7 @@ class Book:
 
     def watch(self) -> Watch:
         """Return the union of what all sources watch now."""
-        watches = tuple(source.watch() for source in self._sources)
+        watches = tuple(source.watch() for source in self._sources.values())
         if watches != self._watches:
             self._watches = watches
             self._watch = Watch(
@@ -99,7 +104,7 @@ class Book:
                 frozenset().union(*(watch.topics for watch in watches)),
             )
             by_address: dict[Address, list[Source]] = {}
-            for source, watch in zip(self._sources, watches, strict=True):
+            for source, watch in zip(self._sources.values(), watches, strict=True):
                 for address in watch.addresses:
                     by_address.setdefault(address, []).append(source)
             self._by_address = {key: tuple(found) for key, found in by_address.items()}
@@ -192,7 +197,7 @@ class Book:
             raise InvariantError(self._chain, "the book has no head yet")
         return [
             drift
-            for source in self._sources
+            for source in self._sources.values()
             for drift in await source.audit(reader, head, sample, seed)
         ]
 
