@@ -5,6 +5,7 @@ KeeperError
 ├── TransientError   nobody: an idempotent read is retried
 │   └── RpcError     the node answered with a JSON-RPC error
 ├── InvariantError   the keeper stops that market (or chain) and says so
+│   └── ReorgTooDeepError   the keeper loads that chain's book anew
 └── PluginError      the keeper disables that plug-in and says so
 """
 
@@ -46,6 +47,10 @@ class InvariantError(KeeperError):
     def __init__(self, scope: str, message: str) -> None:
         super().__init__(f"{scope}: {message}")
         self.scope = scope
+
+
+class ReorgTooDeepError(InvariantError):
+    """Report that folding and undoing cannot bring the book to the chain: it is loaded anew."""
 
 
 class PluginError(KeeperError):

@@ -7,7 +7,7 @@ from keeper.chain import bloom
 from keeper.chain.backfill import logs_by_block
 from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
-from keeper.errors import InvariantError, TransientError
+from keeper.errors import InvariantError, ReorgTooDeepError, TransientError
 from keeper.ports import Follower
 from keeper.types import Head, Log, Watch
 from keeper.units import Hash
@@ -17,8 +17,8 @@ class Assembler:
     """Bring a follower to a head through every block in between.
 
     Whatever fails on the way raises `TransientError` and leaves the follower at a whole block, so
-    that the same step can be asked for again. `touched` is called before anything is folded or
-    undone, `reorged` with the depth of each reorg.
+    that the same step can be asked for again; `ReorgTooDeepError` says that no step can lead there.
+    `touched` is called before anything is folded or undone, `reorged` with the depth of each reorg.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Assembler:
         heads = await self._ahead(target, at_hand)
         while heads[0].parent not in self._trail:
             if heads[0].number <= oldest:
-                raise InvariantError(
+                raise ReorgTooDeepError(
                     self._chain, f"the chain was reorganised below block {oldest}, the oldest kept"
                 )
             parent = heads[0].parent
