@@ -1,10 +1,11 @@
 """The book of one chain: sources folded block by block, and the view a decision is made on."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from keeper.book.faults import Fault, FaultKind
 from keeper.book.market import MarketBook
+from keeper.book.parts import Parts, part_of
 from keeper.errors import InvariantError
 from keeper.ports import LendingProtocol, Reader, Source, Venue
 from keeper.types import (
@@ -16,16 +17,13 @@ from keeper.types import (
     Log,
     NextBlock,
     Position,
+    Prices,
     Skip,
     Token,
-    Undo,
     View,
     Watch,
 )
 from keeper.units import Address
-
-UNDO_DEPTH = 256
-"""Blocks that can be taken back; a deeper reorg needs a rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,6 @@ class Reads:
     spans: tuple[tuple[str, slice, slice], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One folded block and what takes it back, oldest first."""
-
-    head: Head
-    undos: tuple[Undo, ...]
-
-
 class Book:
     """Follow every source of one chain and answer which positions are at risk at the next block."""
 
@@ -56,6 +46,7 @@ class Book:
         markets: Sequence[LendingProtocol],
         venues: Sequence[Venue],
         native: Token,
+        on_fault: Callable[[str, Fault], None] = lambda *_: None,
     ) -> None:
         self._chain = chain
         self._markets = {market.market: MarketBook(market) for market in markets}
@@ -65,15 +56,14 @@ class Book:
             **{f"venue/{venue.name}": venue for venue in venues},
         }
         self._native = native
-        self._blocks: deque[Block] = deque(maxlen=UNDO_DEPTH)
-        self._watches: tuple[Watch, ...] = ()
-        self._watch = Watch(frozenset(), frozenset())
-        self._by_address: dict[Address, tuple[Source, ...]] = {}
+        self.parts = Parts(
+            chain, self._sources, {market.market: market for market in markets}, on_fault
+        )
 
     @property
     def head(self) -> Head | None:
         """Return the last folded head, None before `stand_at`."""
-        return self._blocks[-1].head if self._blocks else None
+        return self.parts.head
 
     @property
     def markets(self) -> Mapping[str, MarketBook]:
@@ -87,61 +77,52 @@ class Book:
 
     def stand_at(self, head: Head) -> None:
         """Start from sources that were loaded as of exactly this head."""
-        self._blocks.clear()
-        self._blocks.append(Block(head, ()))
+        self.parts.stand_at(head)
 
     def holds(self, head: Head) -> bool:
         """Say whether a head is among the folded blocks, so not reorged out as far as is known."""
-        return any(block.head.hash == head.hash for block in reversed(self._blocks))
+        return any(block.head.hash == head.hash for block in reversed(self.parts.blocks))
+
+    @property
+    def stopped(self) -> Mapping[str, str]:
+        """Return why each part (`market/NAME`, `venue/NAME`) that is not acted on is not."""
+        watched_only = {
+            f"market/{name}": market.protocol.stopped
+            for name, market in self._markets.items()
+            if market.protocol.stopped
+        }
+        return watched_only | {part: fault.why for part, fault in self.parts.faults.items()}
+
+    def trust(self, part: str) -> bool:
+        """Judge a rebuilt part again; False when it was stopped once more meanwhile."""
+        if not self.parts.trust(part):
+            return False
+        kind, _, name = part.partition("/")
+        if kind == "market":
+            # What was read before it stopped is old: nothing is judged until the next reads.
+            self._markets[name].prices = Prices(name, 1, {})
+        return True
 
     def watch(self) -> Watch:
-        """Return the union of what all sources watch now."""
-        watches = tuple(source.watch() for source in self._sources.values())
-        if watches != self._watches:
-            self._watches = watches
-            self._watch = Watch(
-                frozenset().union(*(watch.addresses for watch in watches)),
-                frozenset().union(*(watch.topics for watch in watches)),
-            )
-            by_address: dict[Address, list[Source]] = {}
-            for source, watch in zip(self._sources.values(), watches, strict=True):
-                for address in watch.addresses:
-                    by_address.setdefault(address, []).append(source)
-            self._by_address = {key: tuple(found) for key, found in by_address.items()}
-        return self._watch
+        """Return the union of what all folded sources watch now."""
+        return self.parts.watch()
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
-        """Apply one block's logs in order; raise `InvariantError` when it does not follow."""
-        last = self.head
-        if last is not None and head.parent != last.hash:
-            raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
-        self.watch()
-        undos: list[Undo] = []
-        try:
-            for bare in logs:
-                log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
-                if log.address not in self._by_address:
-                    self.watch()  # an earlier log of this block made it known
-                for source in self._by_address.get(log.address, ()):
-                    undo = source.fold(log)
-                    if undo is not None:
-                        undos.append(undo)
-        except BaseException:
-            _take_back(undos)
-            raise
-        self._blocks.append(Block(head, tuple(undos)))
+        """Apply one block's logs in order; raise `InvariantError` when it does not follow.
+
+        A part of which a log cannot be right stops; the others go on.
+        """
+        self.parts.fold(head, logs)
 
     def undo(self) -> None:
         """Take the last folded block back; raise `InvariantError` when none before it is held."""
-        if len(self._blocks) < 2:
-            raise InvariantError(self._chain, "the reorg is deeper than the blocks held")
-        _take_back(self._blocks.pop().undos)
+        self.parts.undo()
 
     def reads(self) -> Reads:
         """Return the reads every head needs: prices and what protocols add."""
         calls: list[Call] = []
         spans = []
-        for name, market in self._markets.items():
+        for name, market in self._trusted():
             prices, others = market.protocol.oracle.calls(), market.protocol.calls()
             start, middle = len(calls), len(calls) + len(prices)
             calls += [*prices, *others]
@@ -150,8 +131,15 @@ class Book:
 
     def observe(self, reads: Reads, results: Sequence[CallResult], head: Head) -> None:
         """Take the answers to `reads`, all of them at this head."""
+        trusted = dict(self._trusted())
         for name, prices, others in reads.spans:
-            self._markets[name].observe(results[prices], results[others], head)
+            if name not in trusted:
+                continue
+            try:
+                trusted[name].observe(results[prices], results[others], head)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of this market
+                why = f"the reads of block {head.number} make no sense ({error})"
+                self.parts.stop(f"market/{name}", Fault(FaultKind.INVARIANT, why, head.number))
 
     def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]]:
         """Return the positions at risk at the next block, and those that could not be judged."""
@@ -160,7 +148,7 @@ class Book:
             raise InvariantError(self._chain, "the book has no head yet")
         at_risk: list[AtRisk] = []
         skips: list[Skip] = []
-        for market in self._markets.values():
+        for _, market in self._trusted():
             found, unjudged = market.at_risk(next_block)
             at_risk.extend(found)
             skips.extend(unjudged)
@@ -169,7 +157,7 @@ class Book:
             head=head,
             next_block=next_block,
             at_risk=tuple(at_risk),
-            prices={name: market.prices for name, market in self._markets.items()},
+            prices={name: market.prices for name, market in self._trusted()},
             tokens=self.tokens(),
             native=self._native,
             deadline_ms=deadline_ms,
@@ -186,7 +174,7 @@ class Book:
     def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
         """Return the riskiest positions under a health factor, worst first."""
         found: list[Position] = []
-        for market in self._markets.values():
+        for _, market in self._trusted():
             found.extend(market.positions(next_block, below, limit))
         return sorted(found, key=lambda position: position.health)[:limit]
 
@@ -197,11 +185,11 @@ class Book:
             raise InvariantError(self._chain, "the book has no head yet")
         return [
             drift
-            for source in self._sources.values()
+            for name, source in self._sources.items()
+            if self.parts.is_folded(part_of(name))
             for drift in await source.audit(reader, head, sample, seed)
         ]
 
-
-def _take_back(undos: Sequence[Undo]) -> None:
-    for undo in reversed(undos):
-        undo()
+    def _trusted(self) -> list[tuple[str, MarketBook]]:
+        faults = self.parts.faults
+        return [each for each in self._markets.items() if f"market/{each[0]}" not in faults]

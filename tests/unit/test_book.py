@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from keeper.book.book import UNDO_DEPTH, Book
+from keeper.book.book import Book
+from keeper.book.parts import UNDO_DEPTH
 from keeper.errors import InvariantError
 from keeper.ports import CollateralRow, DebtRow, Reader, Terms
 from keeper.types import (

@@ -1,0 +1,262 @@
+"""The sources of one chain folded block by block; what is wrong with one part stops that part."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from keeper.book.faults import Fault, FaultKind, fault_of_log
+from keeper.errors import InvariantError
+from keeper.ports import LendingProtocol, Source
+from keeper.types import Head, Log, Undo, Watch
+from keeper.units import Address, Hash
+
+UNDO_DEPTH = 256
+"""Blocks that can be taken back; a deeper reorg needs a rebuild."""
+
+Fold = Callable[[Log], Undo | None]
+
+
+@dataclass(slots=True)
+class Block:
+    """One folded block and what takes it back by part, oldest first."""
+
+    head: Head
+    undos: dict[str, list[Undo]] = field(default_factory=dict)
+
+
+def part_of(source: str) -> str:
+    """Return what a source stops and starts with: a market and its oracle are one part."""
+    kind, _, name = source.partition("/")
+    return f"market/{name}" if kind == "oracle" else source
+
+
+class Parts:
+    """Fold every part of one chain, each stopping alone.
+
+    A part is `market/NAME`, its oracle with it, or `venue/NAME`. One that is stopped is not folded
+    with the others: nothing it holds is right until it was loaded anew at some head and caught up
+    from there. `on_fault` is told of each part that stops.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        sources: Mapping[str, Source],
+        markets: Mapping[str, LendingProtocol],
+        on_fault: Callable[[str, Fault], None],
+    ) -> None:
+        self._chain = chain
+        self._sources = sources
+        self._markets = {f"market/{name}": market for name, market in markets.items()}
+        self._on_fault = on_fault
+        self.names = tuple(dict.fromkeys(map(part_of, sources)))
+        self.blocks: deque[Block] = deque(maxlen=UNDO_DEPTH)
+        self.faults: dict[str, Fault] = {}
+        self._apart: dict[str, Head | None] = {}
+        self._floors: dict[str, Hash] = {}
+        self._stops = dict.fromkeys(self.names, 0)
+        self._watches: tuple[tuple[str, Watch], ...] = ()
+        self._watch = Watch(frozenset(), frozenset())
+        self._by_address: dict[Address, tuple[tuple[str, Fold], ...]] = {}
+
+    @property
+    def head(self) -> Head | None:
+        """Return the last folded head."""
+        return self.blocks[-1].head if self.blocks else None
+
+    def stand_at(self, head: Head) -> None:
+        """Start from sources loaded as of exactly this head; what is stopped is to be rebuilt."""
+        self.blocks.clear()
+        self.blocks.append(Block(head))
+        self._floors.clear()
+        self._apart = dict.fromkeys(self._apart)
+
+    def sources(self, part: str) -> list[tuple[str, Source]]:
+        """Return the sources of a part by name."""
+        return [each for each in self._sources.items() if part_of(each[0]) == part]
+
+    def is_folded(self, part: str) -> bool:
+        """Tell whether a part stands where the book stands."""
+        return part not in self._apart
+
+    def stops(self, part: str) -> int:
+        """Return how often a part was stopped."""
+        return self._stops[part]
+
+    def watch(self) -> Watch:
+        """Return the union of what all folded sources watch now."""
+        watches = tuple(
+            (name, source.watch())
+            for name, source in self._sources.items()
+            if part_of(name) not in self._apart
+        )
+        if watches != self._watches:
+            self._watches = watches
+            self._watch = _union(watch for _, watch in watches)
+            by_address: dict[Address, list[tuple[str, Fold]]] = {}
+            for name, watch in watches:
+                entry = part_of(name), self._sources[name].fold
+                for address in watch.addresses:
+                    by_address.setdefault(address, []).append(entry)
+            self._by_address = {key: tuple(found) for key, found in by_address.items()}
+        return self._watch
+
+    def fold(self, head: Head, logs: Sequence[Log]) -> None:
+        """Apply one block's logs in order; raise `InvariantError` when it does not follow."""
+        last = self.head
+        if last is not None and head.parent != last.hash:
+            raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
+        self.watch()
+        before = {part: market.stopped for part, market in self._markets.items()}
+        undos: dict[str, list[Undo]] = {}
+        self.blocks.append(Block(head, undos))
+        for bare in logs:
+            log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
+            if log.address not in self._by_address:
+                self.watch()  # an earlier log of this block made it known
+            for part, fold in self._by_address.get(log.address, ()):
+                if part in self._apart:
+                    continue
+                try:
+                    undo = fold(log)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is of this part
+                    with suppress(Exception):
+                        _take_back(undos.get(part, ()))
+                    self.stop(part, fault_of_log(error, log))
+                    continue
+                if undo is not None:
+                    undos.setdefault(part, []).append(undo)
+        for part, market in self._markets.items():
+            if market.stopped and market.stopped != before[part] and part not in self._apart:
+                self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
+
+    def undo(self) -> None:
+        """Take the last block back; raise `InvariantError` when none before it is held.
+
+        A part that was loaded at that very block cannot go back beyond it, and stops.
+        """
+        if len(self.blocks) < 2:
+            raise InvariantError(self._chain, "the reorg is deeper than the blocks held")
+        block = self.blocks.pop()
+        for part, undos in list(block.undos.items()):
+            try:
+                _take_back(undos)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of this part
+                why = f"block {block.head.number} could not be taken back ({error})"
+                self.stop(part, Fault(FaultKind.INVARIANT, why, block.head.number))
+        for part, floor in list(self._floors.items()):
+            if floor == block.head.hash:
+                why = f"block {block.head.number}, at which it was loaded, is no longer the chain's"
+                self.stop(part, Fault(FaultKind.REORG, why, block.head.number))
+        for part, at in self._apart.items():
+            if at is not None and at.hash == block.head.hash:
+                self._apart[part] = self.blocks[-1].head
+
+    def stop(self, part: str, fault: Fault) -> None:
+        """Take a part out: what it holds is not trusted, and nothing is folded into it.
+
+        The first fault stands until the part is rebuilt; a later one makes a rebuild under way void.
+        """
+        self._floors.pop(part, None)
+        if part in self._apart:
+            self._apart[part] = None
+            return
+        self._stops[part] += 1
+        self._apart[part] = None
+        self.faults[part] = fault
+        for block in self.blocks:
+            block.undos.pop(part, None)
+        self._on_fault(part, fault)
+
+    def begin(self, part: str) -> Head:
+        """Return the head at which a stopped part is to be loaded; its state must be as of it."""
+        head = self.head
+        if head is None or part not in self._apart:
+            raise InvariantError(self._chain, f"{part} has nothing to be rebuilt at")
+        self._apart[part] = head
+        self._floors[part] = head.hash
+        return head
+
+    def behind(self, part: str) -> tuple[Head, list[Head]] | None:
+        """Return where a part being rebuilt stands, and the blocks held that it has not folded.
+
+        The first of them follows that head unless the blocks between are no longer held. None
+        when the rebuild is void.
+        """
+        at = self._apart.get(part)
+        if at is None:
+            return None
+        ahead: list[Head] = []
+        for block in reversed(self.blocks):
+            if block.head.hash == at.hash:
+                break
+            ahead.append(block.head)
+        return at, ahead[::-1]
+
+    def watch_of(self, part: str) -> Watch:
+        """Return what one part watches now."""
+        return _union(source.watch() for _, source in self.sources(part))
+
+    def catch_up(self, part: str, head: Head, logs: Sequence[Log], watched: Watch) -> bool:
+        """Fold the block after the one a part being rebuilt stands at.
+
+        False, and nothing folded, when the part now watches more than the `watched` the logs were
+        asked with. Raises `InvariantError` when a log cannot be right or upgrades the part.
+        """
+        at = self._apart.get(part)
+        if at is None or head.parent != at.hash:
+            raise InvariantError(part, f"block {head.number} does not follow where it stands")
+        market = self._markets.get(part)
+        before = "" if market is None else market.stopped
+        undos: list[Undo] = []
+        for bare in logs:
+            log = bare if bare.timestamp else replace(bare, timestamp=head.timestamp)
+            for _, source in self.sources(part):
+                if log.address not in source.watch().addresses:
+                    continue
+                try:
+                    undo = source.fold(log)
+                except Exception as error:
+                    raise InvariantError(part, fault_of_log(error, log).why) from error
+                if undo is not None:
+                    undos.append(undo)
+        if market is not None and market.stopped != before:
+            raise InvariantError(part, market.stopped)
+        wider = self.watch_of(part)
+        if not (wider.addresses <= watched.addresses and wider.topics <= watched.topics):
+            _take_back(undos)
+            return False
+        self._apart[part] = head
+        for block in reversed(self.blocks):
+            if block.head.hash == head.hash:
+                block.undos[part] = undos
+        return True
+
+    def rejoin(self, part: str) -> bool:
+        """Fold a part with the others again; False unless it stands where the book stands."""
+        at, head = self._apart.get(part), self.head
+        if at is None or head is None or at.hash != head.hash:
+            return False
+        del self._apart[part]
+        return True
+
+    def trust(self, part: str) -> bool:
+        """Judge a part again; False when it was stopped once more meanwhile."""
+        if part in self._apart:
+            return False
+        self.faults.pop(part, None)
+        return True
+
+
+def _union(watches: Iterator[Watch]) -> Watch:
+    found = list(watches)
+    return Watch(
+        frozenset().union(*(watch.addresses for watch in found)),
+        frozenset().union(*(watch.topics for watch in found)),
+    )
+
+
+def _take_back(undos: Sequence[Undo]) -> None:
+    for undo in reversed(undos):
+        undo()
