@@ -4,14 +4,15 @@ A source need not emit anything: a ratio, a cap, a decaying or a fixed price is 
 Events only tell which contracts to ask next.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from eth_hash.auto import keccak
 
-from keeper.errors import ConfigError, TransientError
-from keeper.ports import Reader
+from keeper.errors import ConfigError, InvariantError, TransientError
+from keeper.ports import Pages, Reader
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import ZERO_ADDRESS, Address, Hash
 
@@ -59,6 +60,9 @@ TOPICS = frozenset(
         ANSWER_UPDATED,
     }
 )
+_FORMAT = 1
+_HEADER = struct.Struct(">I20s")
+_FEED = struct.Struct(">20s?20s?20s")
 PRICE_ORACLE_ID = b"PRICE_ORACLE".ljust(32, b"\0")
 
 
@@ -165,6 +169,19 @@ class AaveOracle:
             return self._set(asset, Feed(source)) if asset in self._feeds else None
         handler = self._folds.get((log.address, kind))
         return None if handler is None else handler(log)
+
+    def snapshot(self) -> Pages:
+        """Freeze where each price comes from; prices themselves are read at every head."""
+        return partial(_encode, self._oracle, dict(self._feeds))
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Take up a snapshot's sources; every proxy is asked anew at the next head."""
+        try:
+            oracle, feeds = _decode(b"".join(pages))
+        except (struct.error, ValueError) as error:
+            raise InvariantError(self._market, f"a page cannot be read ({error})") from error
+        self._oracle, self._feeds = oracle, feeds
+        self._last, self._announced, self._suspected, self._heads = {}, set(), set(), 0
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare the oracle and every known source with the chain; nothing is left to sample."""
@@ -291,3 +308,32 @@ class AaveOracle:
         asset = Address(log.topics[1][12:])
         before = self._feeds.pop(asset, None)
         return None if before is None else partial(self._restore, asset, before)
+
+
+def _encode(oracle: Address, feeds: Mapping[Address, Feed]) -> Iterator[bytes]:
+    page = bytearray(_HEADER.pack(_FORMAT, oracle))
+    for asset, feed in feeds.items():
+        source, aggregator = feed.source, feed.aggregator
+        page += _FEED.pack(
+            asset,
+            source is not None,
+            source or ZERO_ADDRESS,
+            aggregator is not None,
+            aggregator or ZERO_ADDRESS,
+        )
+    yield bytes(page)
+
+
+def _decode(page: bytes) -> tuple[Address, dict[Address, Feed]]:
+    written, oracle = _HEADER.unpack_from(page)
+    if written != _FORMAT:
+        raise ValueError(f"format {written}")
+    return Address(oracle), {
+        Address(asset): Feed(
+            Address(source) if has_source else None,
+            Address(aggregator) if has_aggregator else None,
+        )
+        for asset, has_source, source, has_aggregator, aggregator in _FEED.iter_unpack(
+            page[_HEADER.size :]
+        )
+    }

@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from keeper.ports import Reader
+from keeper.ports import Pages, Reader
 from keeper.types import Drift, FlashKind, FlashSource, Head, Hop, Log, PoolSwap, Undo, Watch
 from keeper.units import Address, to_hex
 from keeper.venues.uniswap_v3.fold import fold_pool
+from keeper.venues.uniswap_v3.pages import decode, encode, freeze, identity
 from keeper.venues.uniswap_v3.pool import Pool
 from keeper.venues.uniswap_v3.reads import (
     STATE_CALLS,
@@ -63,9 +65,18 @@ class UniswapV3:
 
     def adopt(self, pools: Iterable[Pool]) -> None:
         """Hold exactly these pools."""
-        self.pools.clear()
-        self.pools.update((pool.address, pool) for pool in pools)
+        # A new dictionary: trial swaps begun on the old one end on it.
+        self.pools = {pool.address: pool for pool in pools}
         self._index()
+
+    def snapshot(self) -> Pages:
+        """Freeze every pool; a copy of its ticks is all that takes time."""
+        frozen = [freeze(pool) for pool in self.pools.values()]
+        return partial(encode, self._identity(), frozen)
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Hold a snapshot's pools; raise `InvariantError` when it was of other tokens or fees."""
+        self.adopt(list(decode(self._identity(), pages)))
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log of the factory or of a pool."""
@@ -128,6 +139,9 @@ class UniswapV3:
                 if held != actual
             ]
         return drifts
+
+    def _identity(self) -> bytes:
+        return identity(self.factory, self._tokens, self._fees)
 
     def _created(self, log: Log) -> Undo | None:
         token0, token1 = topic_address(log.topics[1]), topic_address(log.topics[2])
