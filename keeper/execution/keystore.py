@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from eth_account import Account
 
 from keeper.errors import ConfigError
+from keeper.execution.cipher import UnsupportedError, WrongPasswordError, decrypt, encrypt
 from keeper.execution.signer import KeySigner
-from keeper.units import Address
+from keeper.units import Address, to_hex
 
 KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 SCRYPT_COST = 2**18
@@ -49,19 +49,29 @@ def read_password(
 
 async def open_keystore(path: Path, password: str) -> KeySigner:
     """Decrypt a keystore in a thread and return its signer; raise `ConfigError` when it cannot."""
-    return KeySigner(await asyncio.to_thread(_decrypt, _read(path), password, path))
+    document = _read(path)
+    signer = await asyncio.to_thread(_open, document, password, path)
+    stated = _stated(document)
+    if stated is not None and stated != signer.address:
+        raise ConfigError(
+            f"the keystore {path} states {to_hex(stated)} and holds the key of "
+            f"{to_hex(signer.address)}",
+            "it was altered: make it anew from the key",
+        )
+    return signer
 
 
 def keystore_address(path: Path) -> Address:
     """Return the address a keystore file states, without its password."""
-    stated = str(_read(path).get("address", "")).removeprefix("0x")
-    try:
-        address = bytes.fromhex(stated)
-    except ValueError:
-        address = b""
-    if len(address) != 20:
+    stated = _stated(_read(path))
+    if stated is None:
         raise ConfigError(f"the keystore {path} states no address", "open it with its password")
-    return Address(address)
+    return stated
+
+
+def states_address(path: Path) -> bool:
+    """Return whether a keystore file tells its address without the password."""
+    return _stated(_read(path)) is not None
 
 
 async def create_keystore(path: Path, password: str) -> Address:
@@ -80,6 +90,10 @@ async def import_keystore(path: Path, secret: str, password: str) -> Address:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = orjson.loads(path.read_bytes())
+    except IsADirectoryError:
+        raise ConfigError(
+            f"the keystore {path} is a directory", "name the keystore file in it"
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"the keystore {path} cannot be read: {error.strerror}",
@@ -92,19 +106,31 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _decrypt(document: dict[str, Any], password: str, path: Path) -> bytes:
+def _stated(document: Mapping[str, Any]) -> Address | None:
+    """Return the address a document states, None when it states none."""
     try:
-        return bytes(Account.decrypt(document, password))
-    except ValueError as error:
-        if "MAC" not in str(error):
-            raise ConfigError(
-                f"{path} is not a keystore keeper can open", "a version 3 keystore JSON is wanted"
-            ) from None
-    except (KeyError, TypeError, NotImplementedError):
+        stated = bytes.fromhex(str(document.get("address", "")).removeprefix("0x"))
+    except ValueError:
+        return None
+    return Address(stated) if len(stated) == 20 else None
+
+
+def _open(document: Mapping[str, Any], password: str, path: Path) -> KeySigner:
+    try:
+        return KeySigner(decrypt(document, password))
+    except WrongPasswordError:
+        raise ConfigError(
+            f"wrong password for the keystore {path}", "check where it is read from"
+        ) from None
+    except UnsupportedError as error:
+        raise ConfigError(
+            f"the keystore {path} uses {error}, which keeper does not open",
+            "scrypt or pbkdf2 with aes-128-ctr are opened; import the key again",
+        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"{path} is not a keystore keeper can open", "a version 3 keystore JSON is wanted"
         ) from None
-    raise ConfigError(f"wrong password for the keystore {path}", "check where it is read from")
 
 
 def _write(path: Path, secret: bytes, password: str) -> Address:
@@ -116,7 +142,7 @@ def _write(path: Path, secret: bytes, password: str) -> Address:
         raise ConfigError("this is no private key", "it is zero or too large") from None
     if path.exists():
         raise ConfigError(f"{path} exists", "choose another name; a keystore is never overwritten")
-    document = Account.encrypt(secret, password, kdf="scrypt", iterations=SCRYPT_COST)
+    document = encrypt(secret, password, address, SCRYPT_COST)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

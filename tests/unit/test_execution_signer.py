@@ -3,7 +3,11 @@
 import copy
 import pickle
 import stat
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -19,6 +23,7 @@ from keeper.execution.keystore import (
     keystore_address,
     open_keystore,
     read_password,
+    states_address,
 )
 from keeper.execution.signer import KeySigner
 from tests.plans import CONTRACT, OPERATOR_KEY
@@ -173,3 +178,111 @@ def test_a_password_comes_by_reference(tmp_path: Path) -> None:
     for file_name, variable in ((tmp_path / "absent", None), (None, "PW"), (None, None)):
         with pytest.raises(ConfigError):
             read_password(file_name, variable, {})
+
+
+@pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
+@pytest.mark.parametrize("password", ["", "correct horse", "pässwörd"])
+async def test_keystores_of_eth_account_open(tmp_path: Path, kdf: Any, password: str) -> None:
+    path = tmp_path / "operator.json"
+    document = Account.encrypt(OPERATOR_KEY, password, kdf=kdf, iterations=2)
+    path.write_bytes(orjson.dumps(document))
+    assert (await open_keystore(path, password)).address == KeySigner(OPERATOR_KEY).address
+
+
+async def test_geth_s_published_vector_opens(tmp_path: Path) -> None:
+    path = tmp_path / "vector.json"
+    path.write_bytes(orjson.dumps(VECTOR))
+    signer = await open_keystore(path, "testpassword")
+    secret = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"
+    assert signer.address == KeySigner(bytes.fromhex(secret)).address
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"version": 4}, "uses version 4"),
+        ({"kdf": "argon2id"}, "the key derivation 'argon2id'"),
+        ({"cipher": "aes-256-gcm"}, "the cipher 'aes-256-gcm'"),
+        ({"prf": "hmac-sha512"}, "PBKDF2 with 'hmac-sha512'"),
+        ({"dklen": 64}, "a derived key of 64 bytes"),
+        ({"mac": "00" * 32}, "wrong password"),
+        ({"mac": "zz"}, "not a keystore"),
+        ({"ciphertext": "12"}, "wrong password"),
+        ({"iv": 7}, "not a keystore"),
+        ({"c": "many"}, "not a keystore"),
+        ({"c": -1}, "not a keystore"),
+    ],
+)
+async def test_what_cannot_be_opened_is_named(
+    tmp_path: Path, change: dict[str, object], expected: str
+) -> None:
+    path = tmp_path / "vector.json"
+    path.write_bytes(orjson.dumps(changed(VECTOR, change)))
+    with pytest.raises(ConfigError, match=expected) as caught:
+        await open_keystore(path, "testpassword")
+    assert "\n" not in str(caught.value)
+    assert "testpassword" not in str(caught.value)
+
+
+async def test_scrypt_is_not_given_all_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "operator.json"
+    await import_keystore(path, OPERATOR_KEY.hex(), "pw")
+    document = changed(orjson.loads(path.read_bytes()), {"n": 2**40})
+    path.write_bytes(orjson.dumps(document))
+    with pytest.raises(ConfigError, match="scrypt with 1073741824 MiB"):
+        await open_keystore(path, "pw")
+
+
+async def test_a_keystore_without_address_opens_and_a_false_address_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "operator.json"
+    address = await import_keystore(path, OPERATOR_KEY.hex(), "pw")
+    document = orjson.loads(path.read_bytes())
+    assert states_address(path)
+    path.write_bytes(orjson.dumps({**document, "address": "11" * 20}))
+    with pytest.raises(ConfigError, match="states 0x1111"):
+        await open_keystore(path, "pw")
+    del document["address"]
+    path.write_bytes(orjson.dumps(document))
+    assert not states_address(path)
+    assert (await open_keystore(path, "pw")).address == address
+
+
+async def test_a_directory_is_no_keystore(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
+        await open_keystore(tmp_path, "pw")
+
+
+def test_opening_loads_nothing_slow() -> None:
+    code = "import sys, keeper.execution.keystore; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"eth_account", "py_ecc", "eth_keyfile"} & set(done.stdout.split())
+
+
+VECTOR = {
+    "crypto": {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": "6087dab2f9fdbbfaddc31a909735c1e6"},
+        "ciphertext": "5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46",
+        "kdf": "pbkdf2",
+        "kdfparams": {
+            "c": 262144,
+            "dklen": 32,
+            "prf": "hmac-sha256",
+            "salt": "ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd",
+        },
+        "mac": "517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2",
+    },
+    "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+    "version": 3,
+}
+"""The PBKDF2 vector of the Web3 Secret Storage definition."""
+
+
+def changed(document: dict[str, Any], change: Mapping[str, object]) -> dict[str, Any]:
+    """Return a document with values replaced wherever their keys stand."""
+    return {
+        key: changed(value, change) if isinstance(value, dict) else change.get(key, value)
+        for key, value in document.items()
+    }
