@@ -172,8 +172,10 @@ class Parts:
     def begin(self, part: str) -> Head:
         """Return the head at which a stopped part is to be loaded; its state must be as of it."""
         head = self.head
-        if head is None or part not in self._apart:
-            raise InvariantError(self._chain, f"{part} has nothing to be rebuilt at")
+        if head is None or part not in self.faults:
+            raise InvariantError(self._chain, f"{part} is not stopped")
+        for block in self.blocks:
+            block.undos.pop(part, None)
         self._apart[part] = head
         self._floors[part] = head.hash
         return head
@@ -198,11 +200,12 @@ class Parts:
         """Return what one part watches now."""
         return _union(source.watch() for _, source in self.sources(part))
 
-    def catch_up(self, part: str, head: Head, logs: Sequence[Log], watched: Watch) -> bool:
+    def catch_up(self, part: str, head: Head, logs: Sequence[Log], watched: Watch) -> Watch | None:
         """Fold the block after the one a part being rebuilt stands at.
 
-        False, and nothing folded, when the part now watches more than the `watched` the logs were
-        asked with. Raises `InvariantError` when a log cannot be right or upgrades the part.
+        When the part then watches more than the `watched` its logs were asked with, nothing is
+        folded and that is returned. Raises `InvariantError` when a log cannot be right or upgrades
+        the part.
         """
         at = self._apart.get(part)
         if at is None or head.parent != at.hash:
@@ -226,12 +229,12 @@ class Parts:
         wider = self.watch_of(part)
         if not (wider.addresses <= watched.addresses and wider.topics <= watched.topics):
             _take_back(undos)
-            return False
+            return wider
         self._apart[part] = head
         for block in reversed(self.blocks):
             if block.head.hash == head.hash:
                 block.undos[part] = undos
-        return True
+        return None
 
     def rejoin(self, part: str) -> bool:
         """Fold a part with the others again; False unless it stands where the book stands."""
