@@ -187,6 +187,8 @@ class AaveOracle:
         """Compare the oracle and every known source with the chain; nothing is left to sample."""
         del sample, seed
         known = [(asset, feed.source) for asset, feed in self._feeds.items() if feed.source]
+        subjects = [("price oracle", self._oracle)]
+        subjects += [(f"price source of 0x{asset.hex()}", source) for asset, source in known]
         results = await reader.multicall(
             [
                 _read(self._provider, "getPriceOracle()"),
@@ -194,8 +196,6 @@ class AaveOracle:
             ],
             head.hash,
         )
-        subjects = [("price oracle", self._oracle)]
-        subjects += [(f"price source of 0x{asset.hex()}", source) for asset, source in known]
         return [
             Drift(f"{self._market} {subject}", int.from_bytes(held, "big"), actual or 0)
             for (subject, held), actual in zip(subjects, map(_word, results), strict=True)

@@ -5,7 +5,19 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from keeper.ports import Pages, Reader
-from keeper.types import Drift, FlashKind, FlashSource, Head, Hop, Log, PoolSwap, Undo, Watch
+from keeper.types import (
+    Call,
+    CallResult,
+    Drift,
+    FlashKind,
+    FlashSource,
+    Head,
+    Hop,
+    Log,
+    PoolSwap,
+    Undo,
+    Watch,
+)
 from keeper.units import Address, to_hex
 from keeper.venues.uniswap_v3.fold import fold_pool
 from keeper.venues.uniswap_v3.pages import decode, encode, freeze, identity
@@ -113,32 +125,50 @@ class UniswapV3:
         """
         rng = random.Random(seed)
         known = sorted(self.pools)
-        pools = [self.pools[address] for address in rng.sample(known, min(sample, len(known)))]
-        drifts = []
-        for pool in pools:
+        calls: list[Call] = []
+        checks: list[Callable[[Sequence[CallResult]], list[Drift]]] = []
+        for address in rng.sample(known, min(sample, len(known))):
+            pool = self.pools[address]
             number = rng.choice(pool.order) if pool.order else pool.at.tick // pool.spacing
             word = number >> 8
-            calls = [*state_calls(pool), word_call(pool, word), tick_call(pool, number)]
-            results = await reader.multicall(calls, head.hash)
-            at, balance0, balance1 = read_state(results[:STATE_CALLS])
+            calls += [*state_calls(pool), word_call(pool, word), tick_call(pool, number)]
+            checks.append(self._check(pool, word, number))
+        results = await reader.multicall(calls, head.hash)
+        size = STATE_CALLS + 2
+        return [
+            drift
+            for position, check in enumerate(checks)
+            for drift in check(results[position * size : (position + 1) * size])
+        ]
+
+    def _check(
+        self, pool: Pool, word: int, number: int
+    ) -> Callable[[Sequence[CallResult]], list[Drift]]:
+        """Freeze what an audit compares, and return what compares it with the answers."""
+        subject = f"{self.name} {to_hex(pool.address)}"
+        at, bits, tick = pool.at, pool.word(word), pool.ticks.get(number, (0, 0))
+        balances = pool.balance0, pool.balance1
+
+        def check(results: Sequence[CallResult]) -> list[Drift]:
+            there, *held = read_state(results[:STATE_CALLS])
             gross, net = read_tick(results[STATE_CALLS + 1])
-            held_gross, held_net = pool.ticks.get(number, (0, 0))
             pairs = {
-                "sqrt price": (pool.at.price, at.price),
-                "tick": (pool.at.tick, at.tick),
-                "liquidity": (pool.at.liquidity, at.liquidity),
-                "balance0": (pool.balance0, min(balance0, pool.balance0)),
-                "balance1": (pool.balance1, min(balance1, pool.balance1)),
-                f"bitmap {word}": (pool.word(word), answer(results[STATE_CALLS], "tickBitmap")[0]),
-                f"tick {number} gross": (held_gross, gross),
-                f"tick {number} net": (held_net, net),
+                "sqrt price": (at.price, there.price),
+                "tick": (at.tick, there.tick),
+                "liquidity": (at.liquidity, there.liquidity),
+                "balance0": (balances[0], min(held[0], balances[0])),
+                "balance1": (balances[1], min(held[1], balances[1])),
+                f"bitmap {word}": (bits, answer(results[STATE_CALLS], "tickBitmap")[0]),
+                f"tick {number} gross": (tick[0], gross),
+                f"tick {number} net": (tick[1], net),
             }
-            drifts += [
-                Drift(f"{self.name} {to_hex(pool.address)} {what}", held, actual)
-                for what, (held, actual) in pairs.items()
-                if held != actual
+            return [
+                Drift(f"{subject} {what}", mine, actual)
+                for what, (mine, actual) in pairs.items()
+                if mine != actual
             ]
-        return drifts
+
+        return check
 
     def _identity(self) -> bytes:
         return identity(self.factory, self._tokens, self._fees)
