@@ -1,6 +1,6 @@
 """The planner: opportunities to quotes, bid quotes to plans, and plans again without what failed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.batching import build_batch
@@ -27,7 +27,8 @@ Sold = tuple[Sale, ...]
 class Planner:
     """Decide what is liquidated, how much, funded by whom, sold where, in which transaction.
 
-    Pure: the same view, choices and pool state give the same answer.
+    Pure: the same view, choices and pool state give the same answer. `stopped` names the markets
+    and venues (`market/NAME`, `venue/NAME`) that nothing may rest on now.
     """
 
     def __init__(
@@ -36,17 +37,21 @@ class Planner:
         venues: Mapping[str, Venue],
         markets: Mapping[str, LendingProtocol],
         new_id: Callable[[], str],
+        stopped: Callable[[], Container[str]] = frozenset,
     ) -> None:
         self._rules = rules
         self._venues = venues
         self._markets = markets
         self._new_id = new_id
+        self._stopped = stopped
 
     def quote(self, view: View, choices: Sequence[Choice]) -> tuple[list[Quote], list[Skip]]:
         """Return what pays after its share of every cost, best first, and why the rest does not."""
         if not choices:
             return [], []
-        sizing = Sizing(self._rules, self._venues, self._markets, view)
+        stopped = self._stopped()
+        venues = {n: venue for n, venue in self._venues.items() if f"venue/{n}" not in stopped}
+        sizing = Sizing(self._rules, venues, self._markets, view)
         sizing.run(choices)
         rates = Rates(view)
         gas_price = view.next_block.base_fee + self._rules.priority_fee
@@ -67,8 +72,9 @@ class Planner:
 
     def pack(self, view: View, bids: Sequence[Bidden]) -> tuple[list[Plan], list[Skip]]:
         """Return as few plans as fit, each priced on the pools the ones before leave."""
+        bids, denied = self._allowed(bids)
         base_fee = view.next_block.base_fee
-        skips = [
+        skips = denied + [
             _skip(quote, Reason.GAS_CAP, f"maximum fee {bid.max_fee} < base fee {base_fee} wei")
             for quote, bid in bids
             if bid.max_fee < base_fee
@@ -112,6 +118,23 @@ class Planner:
     def settle(self, plan: Plan, gas_used: int, result: RunResult) -> Settled:
         """Return what a simulation means for a plan (`settle_plan`)."""
         return settle_plan(plan, gas_used, result)
+
+    def _allowed(self, bids: Sequence[Bidden]) -> tuple[list[Bidden], list[Skip]]:
+        """Leave out what rests on a market or venue that stopped since it was quoted."""
+        stopped = self._stopped()
+        allowed: list[Bidden] = []
+        denied: list[Skip] = []
+        for quote, bid in bids:
+            parts = [
+                f"market/{quote.opportunity.position.market}",
+                *(f"venue/{hop.venue}" for hop in quote.route),
+            ]
+            found = [part for part in parts if part in stopped]
+            if found:
+                denied.append(_skip(quote, Reason.DENIED, f"{found[0]} is stopped"))
+            else:
+                allowed.append((quote, bid))
+        return allowed, denied
 
     def _prune(
         self,

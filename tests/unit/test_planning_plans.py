@@ -327,3 +327,39 @@ def test_every_quote_in_every_plan_meets_its_minimum() -> None:
     skipped = {skip.borrower for skip in skips}
     assert taken | skipped == {borrower(n) for n in range(1, 41)}
     assert not taken & skipped
+
+
+def test_nothing_is_sold_on_a_stopped_venue() -> None:
+    stopped: set[str] = set()
+    planner = Planner(
+        RULES,
+        {"uniswap": venue(*POOLS)},
+        {MARKET: FakeLender()},  # type: ignore[dict-item]
+        lambda: "plan",
+        lambda: stopped,
+    )
+    quotes, _ = planner.quote(view(), [choice(1, PAIR)])
+    stopped.add("venue/uniswap")
+    unquoted, (skip,) = planner.quote(view(), [choice(1, PAIR)])
+    assert (unquoted, skip.reason) == ([], Reason.NO_ROUTE)
+    plans, (late,) = planner.pack(view(), [(quotes[0], BID)])
+    assert (plans, late.reason, late.detail) == ([], Reason.DENIED, "venue/uniswap is stopped")
+    stopped.clear()
+    plans, skips = planner.pack(view(), [(quotes[0], BID)])
+    assert (len(plans), skips) == (1, [])
+
+
+def test_a_market_that_stops_after_its_quote_is_not_planned() -> None:
+    stopped: set[str] = set()
+    lender = FakeLender()
+    planner = Planner(
+        RULES,
+        {"uniswap": venue(*POOLS)},
+        {MARKET: lender},  # type: ignore[dict-item]
+        lambda: "plan",
+        lambda: stopped,
+    )
+    quotes, _ = planner.quote(view(), [choice(1, PAIR)])
+    stopped.add(f"market/{MARKET}")
+    plans, (skip,) = planner.pack(view(), [(quotes[0], BID)])
+    assert (plans, skip.reason) == ([], Reason.DENIED)
