@@ -1,0 +1,227 @@
+"""The keeper under test: endpoints, listener, book and engine as the application puts them together.
+
+Only what waits is shorter, so that a dead socket is noticed in tenths of a second, and where a
+strategy would choose there is none: what is looked at is the view it would be shown.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from keeper.app.clock import SystemClock
+from keeper.app.line import Unproven, make_planner
+from keeper.app.watched import Watched, watch_chain
+from keeper.book.book import Book
+from keeper.chain.connect import connect_pool
+from keeper.chain.endpoint import connect
+from keeper.chain.heads import HeadFeed, PolledHeads, SocketHeads
+from keeper.chain.listener import Count, Listener
+from keeper.chain.reader import ChainReader
+from keeper.config import Chain, Settings
+from keeper.engine import Engine, Fetched, Report, read_prices
+from keeper.errors import KeeperError
+from keeper.execution.executor import Executor
+from keeper.ports import Rpc
+from keeper.strategist import Strategist
+from keeper.types import Head
+from keeper.units import Address, Hash
+from tests.fake_node import FakeAdmission, FakeJournal
+
+NAME = "devnet"
+REQUEST_SECONDS = 0.3
+LIVENESS_SECONDS = 0.6
+SETTLE_SECONDS = 20.0
+"""Longest wait for a decision on a head; reaching it is a failure, not a delay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Whom one decision found at risk, unpriced ones included."""
+
+    head: Head
+    borrowers: frozenset[Address]
+
+
+class Rig:
+    """A running keeper and what its decisions saw."""
+
+    def __init__(self, book: Book, watched: Watched) -> None:
+        self.book = book
+        self.watched = watched
+        self.seen: list[Seen] = []
+        self.undecided: list[tuple[Head, Exception]] = []
+        self.counts: Counter[str] = Counter()
+        self.listener: Listener[Fetched]
+        self.tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    async def run_until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Let the keeper go on until a condition holds; False when the time is over first.
+
+        Raises what ended the keeper.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._changed.clear()
+                    changing = asyncio.ensure_future(self._changed.wait())
+                    try:
+                        await asyncio.wait(
+                            {changing, *self.tasks}, return_when=asyncio.FIRST_COMPLETED
+                        )
+                    finally:
+                        changing.cancel()
+                    for task in self.tasks:
+                        if task.done():
+                            task.result()
+                            raise AssertionError("the keeper ended by itself")
+        return condition()
+
+    async def decide(self, block: Hash) -> bool:
+        """Wait for what a head comes to; tell whether it was decided on."""
+
+        def known() -> bool:
+            heads = [*(seen.head for seen in self.seen), *(head for head, _ in self.undecided)]
+            return any(head.hash == block for head in heads)
+
+        if not await self.run_until(known, SETTLE_SECONDS):
+            at = self.book.head
+            state = self.listener.state
+            raise AssertionError(
+                f"no decision on 0x{block.hex()[:8]} in {SETTLE_SECONDS:g} s: "
+                f"the book stands at {at and at.number}, the listener is {state}"
+            )
+        return any(seen.head.hash == block for seen in self.seen)
+
+    def tell(self, report: Report) -> None:
+        """Take an engine's report."""
+        whom = {risk.position.borrower for risk in report.view.at_risk}
+        whom |= {skip.borrower for skip in report.skips}
+        self.seen.append(Seen(report.view.head, frozenset(whom)))
+        self._changed.set()
+
+    def on_undecided(self, head: Head, error: Exception) -> None:
+        """Take a head without a decision; an error that is none of ours is a defect."""
+        if not isinstance(error, KeeperError):
+            raise AssertionError(f"undecided at {head.number}") from error
+        self.undecided.append((head, error))
+        self._changed.set()
+
+    def count(self, what: Count, number: int) -> None:
+        """Take what the listener counts."""
+        self.counts[str(what)] += number
+
+
+@contextlib.asynccontextmanager
+async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
+    """Run a keeper on these endpoints, from its first decision to the end of the body."""
+    chain = settings.chains[NAME]
+    async with AsyncExitStack() as stack:
+        rpc, feed = await _open_endpoints(chain, urls, stack)
+        reader = ChainReader(rpc, chain.multicall)
+        watched = await watch_chain(reader, NAME, chain)
+        rig = Rig(make_book(watched), watched)
+        rig.listener = Listener(
+            NAME,
+            rpc,
+            feed,
+            rig.book,
+            partial(read_prices, rig.book, reader),
+            liveness=LIVENESS_SECONDS,
+            count=rig.count,
+            shortest_pause=0.01,
+            longest_pause=0.05,
+        )
+        strategist = Strategist([], _raise)
+        stack.callback(strategist.close)
+        engine = _engine(rig, rpc, reader, strategist, settings)
+        rig.tasks = [
+            asyncio.create_task(rig.listener.run()),
+            asyncio.create_task(engine.run()),
+        ]
+        try:
+            assert await rig.decide(watched.head.hash), "the first head was not decided on"
+            yield rig
+        finally:
+            for task in rig.tasks:
+                task.cancel()
+            await asyncio.gather(*rig.tasks, return_exceptions=True)
+
+
+def make_book(watched: Watched) -> Book:
+    """Return a book that stands where its sources were loaded."""
+    markets, venues = list(watched.markets.values()), list(watched.venues.values())
+    book = Book(NAME, markets, venues, watched.native)
+    book.stand_at(watched.head)
+    return book
+
+
+async def _open_endpoints(
+    chain: Chain, urls: Sequence[str], stack: AsyncExitStack
+) -> tuple[Rpc, HeadFeed]:
+    if len(urls) > 1:
+        named = [(url, f"number-{number}") for number, url in enumerate(urls)]
+        return await stack.enter_async_context(
+            connect_pool(
+                named,
+                chain.chain_id,
+                poll_interval=0.02,
+                probe_interval=0.3,
+                shortest_probe_interval=0.05,
+                patience=REQUEST_SECONDS,
+                longest_request=REQUEST_SECONDS,
+                stagger=0.1,
+            )
+        )
+    (url,) = urls
+    rpc = await stack.enter_async_context(connect(url, "only", timeout=REQUEST_SECONDS))
+    if url.startswith("ws"):
+        return rpc, SocketHeads(url, "only", open_timeout=REQUEST_SECONDS)
+    return rpc, PolledHeads(rpc, "only", interval=0.02)
+
+
+def _engine(
+    rig: Rig, rpc: Rpc, reader: ChainReader, strategist: Strategist, settings: Settings
+) -> Engine:
+    chain = settings.chains[NAME]
+    clock = SystemClock()
+    executor = Executor(
+        NAME,
+        chain.chain_id,
+        rpc,
+        None,
+        FakeJournal(),
+        FakeAdmission(),
+        lambda *_: [],
+        lambda _: "",
+        rig.book.holds,
+        clock,
+        _ignore,
+        live=False,
+    )
+    return Engine(
+        rig.listener,
+        reader,
+        rig.book,
+        strategist,
+        make_planner(NAME, chain, rig.watched, settings),
+        Unproven(),
+        executor,
+        clock,
+        chain.block_time,
+        200,
+        rig.tell,
+        rig.on_undecided,
+    )
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _ignore(_: str, __: Mapping[str, object]) -> None:
+    pass

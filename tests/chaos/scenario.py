@@ -1,0 +1,177 @@
+"""Play one scenario: chain, faults and keeper side by side, and the verdict at the end."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eth_utils.address import to_checksum_address
+
+from keeper.chain.endpoint import connect
+from keeper.chain.reader import ChainReader
+from keeper.config import Settings, load
+from keeper.types import Head
+from tests.chaos.plan import Fault, Plan, Step, strike
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.rig import NAME, Rig, rigged
+from tests.chaos.verdict import Chain, leaks, open_files
+from tests.chaos.world import FEES, World
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one scenario; `problems` is empty when everything held."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    deepest: int = 0
+    seconds: float = 0.0
+
+
+class Play:
+    """What the parts of a scenario share."""
+
+    def __init__(self, world: World, chain: Chain, plan: Plan, outcome: Outcome) -> None:
+        self.world = world
+        self.chain = chain
+        self.plan = plan
+        self.outcome = outcome
+        self.proxies: list[FaultProxy] = []
+
+    async def step(self, step: Step, lowest: int) -> None:
+        """Let the chain do something; nothing at or below block `lowest` is replaced."""
+        rng = random.Random(step.seed)
+        tip = await asyncio.to_thread(self.world.net.chain.block_number)
+        depth = min(step.size, tip - lowest)
+        match step.kind:
+            case "reorg" | "emptied" if depth > 0:
+                self.outcome.faults["reorg"] += 1
+                self.outcome.deepest = max(self.outcome.deepest, depth)
+                if step.kind == "reorg":
+                    await asyncio.to_thread(self.world.reorg, rng, depth, rng.randint(-2, 3))
+                else:
+                    await asyncio.to_thread(self.world.swap_tail, depth)
+            case "list_pool":
+                await asyncio.to_thread(self.world.list_pool, rng)
+            case "rotate_feed":
+                await asyncio.to_thread(self.world.rotate_feed, rng)
+            case _:
+                busy, most = (0.1, 2) if step.size > 8 else (0.8, 4)
+                await asyncio.to_thread(self.world.blocks, rng, step.size, busy, most)
+
+    async def mine(self) -> Head:
+        """Make one block and return it."""
+        await asyncio.to_thread(self.world.net.mine)
+        return await self.chain.reader.head()
+
+
+Run = Callable[[Play, Settings], Awaitable[None]]
+
+
+async def play(world: World, plan: Plan, home: Path, run_killed: Run) -> Outcome:
+    """Play a scenario from the world's first block, and set the chain back to it."""
+    outcome = Outcome(plan.seed)
+    started = time.monotonic()
+    with world.played():
+        try:
+            async with connect(world.net.ws_url, "direct", timeout=30) as direct:
+                settings = write_settings(world, home, "ws://127.0.0.1:9")
+                reader = ChainReader(direct, settings.chains[NAME].multicall)
+                chain = Chain(reader, world.market.pool, world.borrowers, settings)
+                await reader.head()
+                before, files = asyncio.all_tasks(), open_files()
+                playing = Play(world, chain, plan, outcome)
+                await (run_killed if plan.killed else run_in_process)(playing, settings)
+                outcome.problems += await leaks(before, files)
+        except Exception as error:  # noqa: BLE001 - the next scenario is played all the same
+            outcome.problems.append(f"{type(error).__name__}: {error}")
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+async def run_in_process(playing: Play, settings: Settings) -> None:
+    """Follow the chain through proxies while everything goes wrong."""
+    plan, outcome = playing.plan, playing.outcome
+    async with AsyncExitStack() as stack:
+        for number in range(len(plan.shape)):
+            proxy = FaultProxy(playing.world.net.rpc_url, seed=plan.seed * 7 + number)
+            playing.proxies.append(await stack.enter_async_context(proxy))
+        urls = [
+            proxy.ws_url if scheme == "ws" else proxy.http_url
+            for scheme, proxy in zip(plan.shape, playing.proxies, strict=True)
+        ]
+        async with rigged(settings, urls) as rig:
+            for each in plan.rounds:
+                await _round(playing, rig, each.steps)
+            outcome.problems += await playing.chain.drifts(rig.book, plan.seed)
+            outcome.counts.update(rig.counts)
+            outcome.counts["decisions"] += len(rig.seen)
+            outcome.counts["undecided"] += len(rig.undecided)
+        for proxy in playing.proxies:
+            await proxy.until_connections(0)
+    for proxy in playing.proxies:
+        outcome.faults.update(proxy.injected)
+
+
+async def _round(playing: Play, rig: Rig, steps: tuple[Fault | Step, ...]) -> None:
+    start = rig.watched.head.number
+    for step in steps:
+        if isinstance(step, Fault):
+            await strike(playing.proxies, step, start)
+            continue
+        await playing.step(step, start)
+        tip = await playing.chain.reader.head()
+        await rig.run_until(lambda tip=tip: rig.book.head == tip, step.wait)  # type: ignore[misc]
+    for proxy in playing.proxies:
+        proxy.heal()
+    first = len(rig.seen)
+    if not await rig.decide((await playing.mine()).hash):
+        playing.outcome.counts["second_heads"] += 1
+        head = await playing.mine()
+        assert await rig.decide(head.hash), f"two heads undecided: {rig.undecided[-1][1]}"
+    playing.outcome.problems += await playing.chain.unseen(rig.seen[first:])
+    playing.outcome.counts["at_risk"] += len(rig.seen[-1].borrowers)
+
+
+def write_settings(world: World, home: Path, *endpoints: str) -> Settings:
+    """Write a configuration without wallet and contract, and return it loaded."""
+    net = world.net
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "keeper.toml"
+    named = ", ".join(f'"{endpoint}"' for endpoint in endpoints)
+    path.write_text(
+        f"""mode = "dry"
+
+[http]
+port = 0
+
+[journal]
+home = "{home}"
+
+[chains.{NAME}]
+chain_id = {net.chain_id}
+endpoints = [{named}]
+wrapped_native = "{to_checksum_address(net.tokens["WETH"].address)}"
+block_time = 1
+poll_seconds = 0.1
+
+[chains.{NAME}.markets.aave]
+protocol = "aave-v3"
+pool = "{to_checksum_address(net.market.pool)}"
+
+[chains.{NAME}.venues.uniswap]
+venue = "uniswap-v3"
+factory = "{to_checksum_address(net.uniswap.factory)}"
+fees = {list(FEES)}
+
+[strategies.profitability]
+use = "profitability"
+"""
+    )
+    return load([path]).settings
