@@ -9,7 +9,9 @@ from pathlib import Path
 import orjson
 
 from keeper.journal import rows
+from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.codec import load
+from keeper.journal.snapshots import SnapshotStore
 from keeper.journal.standing import Standing
 from keeper.journal.writer import Writer
 from keeper.ports import Clock
@@ -36,6 +38,7 @@ class SqliteJournal:
         capacity: int = CAPACITY,
     ) -> None:
         self._writer = Writer(path, capacity)
+        self.snapshots = SnapshotStore(self._writer, path, clock)
         self._clock = clock
         self._keep = keep_days * DAY
         self._dropped = dropped
@@ -54,6 +57,10 @@ class SqliteJournal:
     def failure(self) -> str | None:
         """Return why observations are not being written, None when they are."""
         return self._writer.failure
+
+    def checkpoint(self, chain_id: int) -> SqliteCheckpoint:
+        """Return what keeps the long scans of a chain in the same file."""
+        return SqliteCheckpoint(self._writer, chain_id)
 
     async def planned(self, plan: Plan) -> None:
         """Record a plan before its bytes."""

@@ -1,4 +1,4 @@
-"""One thread that owns the database: urgent writes are awaited, observations wait their turn."""
+"""One thread that owns the database: urgent writes first, observations next, spare ones last."""
 
 import asyncio
 import sqlite3
@@ -23,7 +23,8 @@ BATCH = 64
 class Writer:
     """Apply writes in order; what waits together is committed together, on disk before it returns.
 
-    Urgent writes go ahead of observations. `offer` never blocks: a full queue refuses.
+    Urgent writes go ahead of observations, and those of spare ones. `offer` never blocks: a full
+    queue refuses.
     """
 
     def __init__(self, path: Path, capacity: int) -> None:
@@ -31,6 +32,7 @@ class Writer:
         self._capacity = capacity
         self._urgent: deque[tuple[Write[object], Future[object]]] = deque()
         self._observed: deque[Write[object]] = deque()
+        self._spare: deque[tuple[Write[object], Future[object]]] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._failure: str | None = None
@@ -47,11 +49,20 @@ class Writer:
 
     async def write(self, write: Write[T]) -> T:
         """Run a write and return its result once it is on disk; raise `InvariantError` if it failed."""
+        return await self._await(write, self._urgent)
+
+    async def spare(self, write: Write[T]) -> T:
+        """Do the same when nothing else waits, in a transaction of its own: keep it short."""
+        return await self._await(write, self._spare)
+
+    async def _await(
+        self, write: Write[T], queue: deque[tuple[Write[object], Future[object]]]
+    ) -> T:
         future: Future[T] = Future()
         with self._wake:
             if self._closing:
                 raise InvariantError("journal", "it is closed")
-            self._urgent.append((write, future))  # type: ignore[arg-type]
+            queue.append((write, future))  # type: ignore[arg-type]
             self._wake.notify()
         try:
             return await asyncio.wrap_future(future)
@@ -93,15 +104,16 @@ class Writer:
         """Let nobody wait for a thread that has ended."""
         with self._wake:
             self._closing = True
-            urgent = list(self._urgent)
+            waiting = [*self._urgent, *self._spare]
             self._urgent.clear()
-        for _, future in urgent:
+            self._spare.clear()
+        for _, future in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(InvariantError("journal", "its thread has ended"))
 
     def _step(self, connection: sqlite3.Connection) -> bool:
         with self._wake:
-            while not (self._urgent or self._observed or self._closing):
+            while not (self._urgent or self._observed or self._spare or self._closing):
                 self._wake.wait()
             waiting = list(self._urgent)
             self._urgent.clear()
@@ -110,17 +122,19 @@ class Writer:
                 observed = [
                     self._observed.popleft() for _ in range(min(BATCH, len(self._observed)))
                 ]
+                if self._spare and not observed:
+                    waiting = [self._spare.popleft()]
             if not (waiting or observed):
                 return False
         # From here on nobody can cancel them: a result set on a cancelled future would raise.
         urgent = [each for each in waiting if each[1].set_running_or_notify_cancel()]
         if urgent:
-            self._commit_urgent(connection, urgent)
+            self._commit_awaited(connection, urgent)
         elif observed:
             self._commit_observed(connection, observed)
         return True
 
-    def _commit_urgent(
+    def _commit_awaited(
         self,
         connection: sqlite3.Connection,
         urgent: list[tuple[Write[object], Future[object]]],

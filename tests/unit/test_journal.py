@@ -88,7 +88,7 @@ async def notebook(tmp_path: Path) -> AsyncIterator[Notebook]:
 
 def test_no_amount_is_an_integer_column() -> None:
     counts = {"id", "head", "position", "nonce", "gas", "gas_limit", "gas_used"}
-    blocks = {"block_number", "block_time"}
+    blocks = {"block_number", "block_time", "snapshot", "page", "pages", "bytes"}
     with closing(sqlite3.connect(":memory:")) as db:
         for _, sql in migrations():
             db.executescript(sql)
@@ -102,6 +102,8 @@ def test_no_amount_is_an_integer_column() -> None:
             "items",
             "transactions",
             "receipts",
+            "snapshots",
+            "snapshot_pages",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):
