@@ -3,7 +3,8 @@
 KeeperError
 ├── ConfigError      the operator: one line and a hint, exit 2
 ├── TransientError   nobody: an idempotent read is retried
-│   └── RpcError     the node answered with a JSON-RPC error
+│   ├── RpcError        the node answered with a JSON-RPC error
+│   └── StateGoneError  the node does not hold the block read at: read at a newer one
 ├── InvariantError   the keeper stops that market (or chain) and says so
 │   └── ReorgTooDeepError   the keeper loads that chain's book anew
 └── PluginError      the keeper disables that plug-in and says so
@@ -39,6 +40,10 @@ class RpcError(TransientError):
         self.code = code
         self.message = message
         self.data = data
+
+
+class StateGoneError(TransientError):
+    """Report that a block's state was dropped, or the block replaced, while it was read."""
 
 
 class InvariantError(KeeperError):

@@ -79,12 +79,77 @@ class Reader(Protocol):
         """Return the matching logs of an inclusive range in chain order, in adaptive ranges."""
         ...
 
+    async def collect(
+        self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
+    ) -> set[bytes]:
+        """Return the distinct keys of all logs of a long inclusive range, in bounded memory.
+
+        Read in parallel, with progress under the name `stage`, and resumed where a killed process
+        ended. Keys of one stage have one length.
+        """
+        ...
+
+    async def sweep(
+        self,
+        stage: str,
+        calls: Iterable[Call],
+        total: int,
+        block: Hash,
+        take: Callable[[Sequence[CallResult]], None],
+    ) -> None:
+        """Make a long row of calls at one block and hand their results over in order, in portions.
+
+        `total` is how many calls there are, for progress under the name `stage`. Raises
+        `StateGoneError` when the node drops the block's state before the end.
+        """
+        ...
+
     async def code(self, address: Address, block: Hash | None = None) -> bytes:
         """Return an account's code."""
         ...
 
     async def storage(self, address: Address, slot: int, block: Hash | None = None) -> bytes:
         """Return one storage word."""
+        ...
+
+
+class Progress(Protocol):
+    """Is told how far long work is."""
+
+    def report(self, stage: str, unit: str, done: int, total: int) -> None:
+        """Take how many units of a stage are done; the stage ends when all are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A range of settled blocks whose logs were read: the keys they added, `width` bytes each.
+
+    Keys belong to all parts of one save together. `anchor` is a settled block not below `last`:
+    where it is no longer on the chain, nothing scanned under it counts.
+    """
+
+    first: int
+    last: int
+    anchor: int
+    anchor_hash: Hash
+    keys: bytes
+    width: int
+
+
+class Checkpoint(Protocol):
+    """Keeps durably how far the long scans of one chain are."""
+
+    async def load(self, stage: str, identity: bytes) -> list[Scanned]:
+        """Return what was saved of a scan; another `identity` of the same stage is forgotten."""
+        ...
+
+    async def save(self, stage: str, identity: bytes, parts: Sequence[Scanned]) -> None:
+        """Add to a scan, all parts or none; on disk before it returns."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget every scan of the chain: its state is loaded, or cannot be with what was found."""
         ...
 
 

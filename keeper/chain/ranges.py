@@ -1,72 +1,71 @@
 """Logs of many blocks in ranges that fit the provider: halved when refused, grown when not."""
 
+import re
+
 from keeper.chain import bloom
 from keeper.chain.blocks import fetch_logs
 from keeper.chain.jsonrpc import SlowError
-from keeper.errors import RpcError, TransientError
+from keeper.chain.span import Span
+from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.ports import Rpc
 from keeper.types import Log, Watch
 
 _METHOD_NOT_FOUND = -32601
-_FORGET_AFTER = 32
-_SLOW_CUT = 8  # a time-out costs seconds: find a span that fits in few steps
+_PRUNED = re.compile(r"prun|history.{0,40}(unavailable|not available|not found)", re.IGNORECASE)
+_SLOW_CUT = 8
+"""Parts a range is cut into that took too long: a time-out costs seconds."""
 
 
 class LogRanges:
-    """Ask for logs by number; the span that fits is remembered from one call to the next.
-
-    Providers word their limits in too many ways to list, so any refusal of more than one block
-    is met with half the span; what one block alone refuses is raised.
-    """
+    """Ask for logs by number; the span that fits is remembered from one call to the next."""
 
     def __init__(self, rpc: Rpc, *, span: int = 2_000, most: int = 100_000) -> None:
         self._rpc = rpc
-        self._span = span
-        self._most = most
-        self._refused = most + 1
-        self._accepted = 0
+        self._span = Span(span, most)
 
     @property
     def span(self) -> int:
-        """Return how many blocks the next request asks for at most."""
-        return self._span
+        """Return how many blocks the next request should ask for at most."""
+        return self._span.blocks
 
     async def logs(self, watch: Watch, first: int, last: int) -> list[Log]:
-        """Return the matching logs of an inclusive range in chain order."""
+        """Return the matching logs of an inclusive range in chain order.
+
+        What one block alone refuses is raised; `ConfigError` when the node has dropped the logs.
+        """
         found: list[Log] = []
         if bloom.matches_nothing(watch):
             return found
         while first <= last:
-            end = min(first + self._span - 1, last)
-            size = end - first + 1
-            where = {"fromBlock": hex(first), "toBlock": hex(end)}
-            try:
-                logs = await fetch_logs(self._rpc, watch, where)
-            except RpcError as error:
-                if size == 1 or error.code == _METHOD_NOT_FOUND:
-                    raise
-                self._shrink(size, size // 2)
-                continue
-            except SlowError:
-                if size == 1:
-                    raise
-                self._shrink(size, size // _SLOW_CUT)
-                continue
-            if any(not first <= log.block_number <= end for log in logs):
-                raise TransientError("the node sent logs from outside the range asked for")
-            found += logs
-            if size == self._span:
-                self._grow()
-            first = end + 1
+            end = min(first + self.span - 1, last)
+            logs = await self.part(watch, first, end)
+            if logs is not None:
+                found += logs
+                first = end + 1
         return found
 
-    def _shrink(self, refused: int, span: int) -> None:
-        self._refused = refused
-        self._span = max(span, 1)
-        self._accepted = 0
-
-    def _grow(self) -> None:
-        self._accepted += 1
-        if self._accepted % _FORGET_AFTER == 0:
-            self._refused = min(self._refused * 2, self._most + 1)
-        self._span = max(self._span, min(self._span * 2, self._refused - 1, self._most))
+    async def part(self, watch: Watch, first: int, last: int) -> list[Log] | None:
+        """Return the logs of one range in one request; None when it has to be cut first."""
+        size = last - first + 1
+        where = {"fromBlock": hex(first), "toBlock": hex(last)}
+        try:
+            logs = await fetch_logs(self._rpc, watch, where)
+        except RpcError as error:
+            if _PRUNED.search(error.message):
+                raise ConfigError(
+                    f"the node does not hold the logs of block {first} any more ({error.message})",
+                    "use a node with the full history, or set first_block to the pool's first block",
+                ) from None
+            if size == 1 or error.code == _METHOD_NOT_FOUND:
+                raise
+            self._span.refuse(size)
+            return None
+        except SlowError:
+            if size == 1:
+                raise
+            self._span.refuse(size, _SLOW_CUT)
+            return None
+        if any(not first <= log.block_number <= last for log in logs):
+            raise TransientError("the node sent logs from outside the range asked for")
+        self._span.accept(size)
+        return logs

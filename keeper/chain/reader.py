@@ -1,14 +1,20 @@
 """Reads of one chain at a named block."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 from keeper.chain import parse
+from keeper.chain.answers import Kind, kind_of_error
 from keeper.chain.blocks import Blocks
+from keeper.chain.history import History
 from keeper.chain.multicall import MULTICALL3, decode_aggregate3, encode_aggregate3
 from keeper.chain.ranges import LogRanges
-from keeper.errors import ConfigError, RpcError, TransientError
-from keeper.ports import Rpc
+from keeper.chain.remembered import Remembered, Unreported
+from keeper.chain.sweep import Sweep
+from keeper.errors import ConfigError, RpcError, StateGoneError, TransientError
+from keeper.ports import Checkpoint, Progress, Rpc
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import Address, Hash, to_hex
 
@@ -16,8 +22,11 @@ from keeper.units import Address, Hash, to_hex
 class ChainReader:
     """Read accounts, calls and logs; satisfies `ports.Reader`.
 
+    A read at a block the node does not hold (any more) raises `StateGoneError`.
+
     `calls_per_request` bounds one multicall; at some 100k gas a call the default stays below the
-    50M gas most nodes allow one `eth_call`.
+    50M gas most nodes allow one `eth_call`. `checkpoint` keeps what a long history gave, in memory
+    unless told otherwise; `progress` is told of it.
     """
 
     def __init__(
@@ -26,12 +35,17 @@ class ChainReader:
         multicall: Address = MULTICALL3,
         *,
         calls_per_request: int = 400,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._rpc = rpc
         self._multicall = multicall
         self._calls_per_request = calls_per_request
         self._blocks = Blocks(rpc)
         self._ranges = LogRanges(rpc)
+        progress = progress or Unreported()
+        self._history = History(rpc, self._ranges, checkpoint or Remembered(), progress)
+        self._sweep = Sweep(progress, size=calls_per_request)
 
     async def head(self, number: int | None = None) -> Head:
         """Return a header by number, or the latest."""
@@ -40,7 +54,7 @@ class ChainReader:
     async def call(self, call: Call, block: Hash | None = None) -> bytes:
         """Return what a call returns at a block's hash; raise `RpcError` when it reverts."""
         request = {"to": to_hex(call.target), "data": to_hex(call.data)}
-        return _bytes(await self._rpc.request("eth_call", [request, _at(block)]))
+        return _bytes(await self._at_block("eth_call", [request], block))
 
     async def multicall(self, calls: Sequence[Call], block: Hash | None = None) -> list[CallResult]:
         """Return one result per call, all at one block, through Multicall3 in as few requests as fit.
@@ -62,14 +76,43 @@ class ChainReader:
         """Return the matching logs of an inclusive range in chain order, in adaptive ranges."""
         return await self._ranges.logs(watch, first, last)
 
+    async def collect(
+        self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
+    ) -> set[bytes]:
+        """Return the distinct keys of all logs of a long inclusive range, resumable."""
+        return await self._history.collect(stage, watch, first, last, key)
+
+    async def sweep(
+        self,
+        stage: str,
+        calls: Iterable[Call],
+        total: int,
+        block: Hash,
+        take: Callable[[Sequence[CallResult]], None],
+    ) -> None:
+        """Make a long row of calls at one block and hand their results over in order."""
+        ask = partial(self._aggregate, block=block)
+        await self._sweep.run(stage, ask, calls, total, take)
+
     async def code(self, address: Address, block: Hash | None = None) -> bytes:
         """Return an account's code."""
-        return _bytes(await self._rpc.request("eth_getCode", [to_hex(address), _at(block)]))
+        return _bytes(await self._at_block("eth_getCode", [to_hex(address)], block))
 
     async def storage(self, address: Address, slot: int, block: Hash | None = None) -> bytes:
         """Return one storage word."""
-        params = [to_hex(address), hex(slot), _at(block)]
-        return _bytes(await self._rpc.request("eth_getStorageAt", params)).rjust(32, b"\0")
+        params = [to_hex(address), hex(slot)]
+        return _bytes(await self._at_block("eth_getStorageAt", params, block)).rjust(32, b"\0")
+
+    async def _at_block(self, method: str, params: Sequence[object], block: Hash | None) -> Any:
+        """Ask at a block's hash; raise `StateGoneError` when the node does not hold its state."""
+        try:
+            return await self._rpc.request(method, [*params, _at(block)])
+        except RpcError as error:
+            if block is None or kind_of_error(error) is not Kind.UNKNOWN_BLOCK:
+                raise
+            raise StateGoneError(
+                f"the node does not hold the state of block {to_hex(block)} ({error.message})"
+            ) from error
 
     async def _aggregate(self, calls: Sequence[Call], block: Hash | None) -> list[CallResult]:
         try:
