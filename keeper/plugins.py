@@ -26,6 +26,7 @@ from keeper.ports import Strategy
 STRATEGIES = "keeper.strategies"
 PROTOCOLS = "keeper.protocols"
 VENUES = "keeper.venues"
+SIGNERS = "keeper.signers"
 SHIPPED = {
     STRATEGIES: {"profitability": "strategies.profitability:Profitability"},
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
@@ -34,11 +35,13 @@ SHIPPED = {
 """The keeper's own entry points, as its package metadata declares them."""
 _BESIDE = Path(keeper.__file__).resolve().parent.parent
 _METHODS = ("select", "limits", "bid")
+SIGNING = ("sign_digest", "sign_transaction")
+"""What a signer plug-in may be asked for; one of them suffices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One thing the keeper could load: `kind` is strategy, protocol or venue."""
+    """One thing the keeper could load: `kind` is strategy, protocol, venue or signer."""
 
     kind: str
     name: str
@@ -59,7 +62,7 @@ class NamedStrategy:
 
 def list_plugins() -> list[Plugin]:
     """Return everything that can be named in the configuration, the keeper's own first."""
-    kinds = {STRATEGIES: "strategy", PROTOCOLS: "protocol", VENUES: "venue"}
+    kinds = {STRATEGIES: "strategy", PROTOCOLS: "protocol", VENUES: "venue", SIGNERS: "signer"}
     return [
         Plugin(kind, point.name, point.value, *_package(point))
         for group, kind in kinds.items()
@@ -75,6 +78,27 @@ def load_protocol(name: str, where: str = "") -> Any:
 def load_venue(name: str, where: str = "") -> Any:
     """Return the class of a venue; raise `ConfigError` for an unknown name."""
     return _load(VENUES, "venue", name, where)
+
+
+def load_signer(use: str, options: dict[str, Any], where: str) -> Any:
+    """Return a signer plug-in built from its validated `Config`.
+
+    `use` is an entry point of `keeper.signers`, an installed `package.module:Class`, or a
+    `file.py:Class`. Raises `ConfigError` for anything amiss.
+    """
+    if ".py:" in use:
+        kind = _load_file(use, where)
+    elif ":" in use:
+        try:
+            kind = EntryPoint(use, use, SIGNERS).load()
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{where}: signer {use} does not load: {_said(error)}") from error
+        _check_api(kind, where)
+    else:
+        kind = _load(SIGNERS, "signer", use, where)
+    if not any(callable(getattr(kind, name, None)) for name in SIGNING):
+        raise ConfigError(f"{where}: {use} has no method {' or '.join(SIGNING)}")
+    return _construct(kind, use, options, where, lambda _: where, "")
 
 
 def load_strategies(
@@ -116,23 +140,35 @@ def _build(name: str, table: StrategyTable, blame: Callable[[str], str]) -> Stra
         if ".py:" in table.use
         else _load(STRATEGIES, "strategy", table.use, where)
     )
-    config = getattr(kind, "Config", None)
-    if not (isinstance(config, type) and issubclass(config, BaseModel)):
-        raise ConfigError(f"{where}: {table.use} has no pydantic model named Config")
     missing = [method for method in _METHODS if not callable(getattr(kind, method, None))]
     if missing:
         raise ConfigError(f"{where}: {table.use} has no method {', '.join(missing)}")
+    built: Strategy = _construct(kind, table.use, table.options, where, blame, key)
+    return built
+
+
+def _construct(
+    kind: Any,
+    use: str,
+    options: dict[str, Any],
+    where: str,
+    blame: Callable[[str], str],
+    prefix: str,
+) -> Any:
+    """Return a plug-in's instance, made from its own validated `Config`."""
+    config = getattr(kind, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise ConfigError(f"{where}: {use} has no pydantic model named Config")
     try:
-        options = config.model_validate(table.options)
+        checked = config.model_validate(options)
     except ValidationError as error:
-        raise complain(error, config, blame, prefix=key) from None
+        raise complain(error, config, blame, prefix=prefix) from None
     try:
-        built: Strategy = kind(options)
+        return kind(checked)
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{where}: {table.use} does not start: {_said(error)}") from error
-    return built
+        raise ConfigError(f"{where}: {use} does not start: {_said(error)}") from error
 
 
 def _load(group: str, kind: str, name: str, where: str) -> Any:
@@ -155,7 +191,7 @@ def _load(group: str, kind: str, name: str, where: str) -> Any:
 
 def _points(group: str) -> Iterator[EntryPoint]:
     """Yield the keeper's own entry points, then everyone else's; its own names are taken."""
-    own = SHIPPED[group]
+    own = SHIPPED.get(group, {})
     for name, value in own.items():
         yield EntryPoint(name, value, group)
     for point in sorted(entry_points(group=group), key=lambda each: (each.name, each.value)):
@@ -164,7 +200,7 @@ def _points(group: str) -> Iterator[EntryPoint]:
 
 
 def _is_shipped(point: EntryPoint) -> bool:
-    return SHIPPED[point.group].get(point.name) == point.value
+    return SHIPPED.get(point.group, {}).get(point.name) == point.value
 
 
 def _load_shipped(point: EntryPoint) -> Any:
@@ -255,7 +291,7 @@ def _said(error: BaseException) -> str:
 
 def load_named(plugin: Plugin) -> str | None:
     """Load a listed plug-in and return what is wrong with it, None when nothing is."""
-    groups = {"strategy": STRATEGIES, "protocol": PROTOCOLS, "venue": VENUES}
+    groups = {"strategy": STRATEGIES, "protocol": PROTOCOLS, "venue": VENUES, "signer": SIGNERS}
     try:
         _load(groups[plugin.kind], plugin.kind, plugin.name, plugin.package)
     except ConfigError as error:

@@ -1,7 +1,8 @@
 """One process: what its chains share, and the tasks that keep them going."""
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version as installed_version
 from types import TracebackType
@@ -14,13 +15,13 @@ from keeper.app.clock import SystemClock
 from keeper.app.line import Line, Process, open_line
 from keeper.config import Settings
 from keeper.errors import InvariantError
-from keeper.execution.keystore import keystore_address
 from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
 from keeper.observers.status import whole
 from keeper.plugins import load_strategies
+from keeper.signers import Ask, operator_address
 from keeper.supervisor import supervise
 
 log = structlog.get_logger(__name__)
@@ -33,9 +34,10 @@ after which orchestrators kill. The journal keeps the rest."""
 class Keeper:
     """A keeper put together from settings; enter it, then `run` it."""
 
-    def __init__(self, settings: Settings, *, live: bool) -> None:
+    def __init__(self, settings: Settings, *, live: bool, ask: Ask | None = None) -> None:
         self._settings = settings
         self._live = live
+        self._ask = ask
         self._clock = SystemClock()
         self._started = self._clock.monotonic()
         self._stack = AsyncExitStack()
@@ -69,7 +71,14 @@ class Keeper:
     async def _open(self) -> None:
         settings = self._settings
         strategies = load_strategies(settings)
-        self.metrics = self._make_metrics([named.name for named in strategies])
+        wallets = {
+            name: to_checksum_address(
+                await operator_address(chain.wallet, f"chains.{name}.wallet", os.environ, self._ask)
+            )
+            for name, chain in settings.chains.items()
+            if chain.wallet is not None
+        }
+        self.metrics = self._make_metrics([named.name for named in strategies], wallets)
         lock = HomeLock(open_home(settings.journal.home))
         lock.acquire()
         self._stack.callback(lock.release)
@@ -92,7 +101,13 @@ class Keeper:
         )
         await self._stack.enter_async_context(self.server)
         process = Process(
-            settings, self._live, journal, settings.journal_file, self.metrics, self._clock
+            settings,
+            self._live,
+            journal,
+            settings.journal_file,
+            self.metrics,
+            self._clock,
+            self._ask,
         )
         for name, chain in settings.chains.items():
             self.lines[name] = await open_line(process, name, chain, strategies, self._stack)
@@ -165,17 +180,14 @@ class Keeper:
         chains = {name: line.status for name, line in self.lines.items()}
         return whole(version(), self.mode, uptime, chains)
 
-    def _make_metrics(self, strategies: Sequence[str]) -> Metrics:
+    def _make_metrics(self, strategies: Sequence[str], wallets: Mapping[str, str]) -> Metrics:
         chains = {}
         for name, chain in self._settings.chains.items():
-            wallet = None
-            if chain.wallet is not None:
-                wallet = to_checksum_address(keystore_address(chain.wallet.keystore))
             chains[name] = ChainLabels(
                 block_time=chain.block_time,
                 protocols=sorted({market.protocol for market in chain.markets.values()}),
                 endpoints=[endpoint.alias for endpoint in chain.endpoints],
-                wallet=wallet,
+                wallet=wallets.get(name),
             )
         return Metrics(
             version=version(), commit="", mode=self.mode, chains=chains, strategies=strategies
@@ -195,9 +207,9 @@ def version() -> str:
         return "0"
 
 
-async def run(settings: Settings, live: bool) -> int:
+async def run(settings: Settings, live: bool, ask: Ask | None = None) -> int:
     """Run a keeper until a signal or a failure; return the exit code."""
-    async with Keeper(settings, live=live) as keeper:
+    async with Keeper(settings, live=live, ask=ask) as keeper:
         log.info("keeper.started", mode=keeper.mode, status=keeper.server.address)
         return await supervise(keeper.run, keeper.drain)
 

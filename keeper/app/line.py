@@ -21,7 +21,6 @@ from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.execution.executor import Executor
-from keeper.execution.keystore import open_keystore, read_password
 from keeper.execution.prove import Prover
 from keeper.execution.simulate import Simulator
 from keeper.journal.read import JournalReader
@@ -39,6 +38,7 @@ from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Rpc, Signer
 from keeper.risk import Limits, Risk
+from keeper.signers import Ask, open_signer
 from keeper.strategist import Seat, Strategist
 from keeper.types import Head, Plan, Skip, View
 from keeper.units import ZERO_ADDRESS, Address, Wei
@@ -71,6 +71,7 @@ class Process:
     journal_path: Path
     metrics: Metrics
     clock: SystemClock
+    ask: Ask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ async def open_line(
     def tell(event: str, fields: Mapping[str, object]) -> None:
         observation.tell(Event(name, event, fields))
 
-    signer = await open_signer(chain)
+    signer: Signer | None = None
+    if chain.wallet is not None:
+        where = f"chains.{name}.wallet"
+        signer = await open_signer(chain.wallet, where, os.environ, stack, process.ask)
     if live and (signer is None or chain.contract is None):
         raise ConfigError(
             f"chains.{name} has no {'wallet' if signer is None else 'contract'} to send with",
@@ -196,15 +200,6 @@ async def open_line(
     observation.add(record(process.journal))
     observation.add(tell_log(name))
     return Line(name, reader, book, listener, strategist, executor, engine, observation, status)
-
-
-async def open_signer(chain: Chain) -> Signer | None:
-    """Decrypt the wallet's keystore; None when no wallet is configured."""
-    if chain.wallet is None:
-        return None
-    wallet = chain.wallet
-    password = read_password(wallet.password_file, wallet.password_env, os.environ)
-    return await open_keystore(wallet.keystore, password)
 
 
 def seats(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from keeper.chain.endpoint import Endpoint
     from keeper.cli.owner import Action, Owner
-    from keeper.config import Chain
+    from keeper.config import Chain, Wallet
     from keeper.units import Address
 
 app = typer.Typer(
@@ -142,7 +142,6 @@ async def _verify(chain: Chain, *, as_json: bool) -> int:
     from keeper.doctor import State, worst
     from keeper.doctor.check import look
     from keeper.doctor.contract import check_code, check_roles
-    from keeper.execution.keystore import keystore_address
 
     contract = _contract(chain)
     async with _rpc(chain) as rpc:
@@ -151,7 +150,7 @@ async def _verify(chain: Chain, *, as_json: bool) -> int:
             await look("", "code", partial(check_code, reader, contract, chain.wrapped_native))
         ]
         if checks[0].state is not State.FAIL and chain.wallet is not None:
-            operator = keystore_address(chain.wallet.keystore)
+            operator = await _operator(chain.wallet)
             checks.append(await look("", "roles", partial(check_roles, reader, contract, operator)))
         if as_json:
             show_json([check.as_json() for check in checks])
@@ -163,13 +162,24 @@ async def _verify(chain: Chain, *, as_json: bool) -> int:
         return 3 if worst(checks) is State.FAIL else 0
 
 
+async def _operator(wallet: Wallet) -> Address:
+    """Return the configured wallet's address, asking for a password where only that tells it."""
+    import os
+    import sys
+    from getpass import getpass
+
+    from keeper.signers import operator_address
+
+    ask = getpass if sys.stdin.isatty() else None
+    return await operator_address(wallet, "wallet", os.environ, ask)
+
+
 async def _allow(chain: Chain, owner: Owner, operator: Address | None, *, as_json: bool) -> None:
     from keeper.cli.permissions import missing
-    from keeper.execution.keystore import keystore_address
 
     contract = _contract(chain)
     if operator is None and chain.wallet is not None:
-        operator = keystore_address(chain.wallet.keystore)
+        operator = await _operator(chain.wallet)
     async with _rpc(chain) as rpc:
         actions = await missing(rpc, chain, contract, operator)
     if not actions and not as_json:

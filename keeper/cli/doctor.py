@@ -30,6 +30,7 @@ async def examine_and_show(
     """Print findings as they are made and return the exit code: 3 when one failed."""
     from rich.markup import escape
 
+    from keeper.cli.run import asker
     from keeper.cli.screen import console, mark, show_json
     from keeper.doctor import State, examine
     from keeper.log import redact_text
@@ -37,7 +38,7 @@ async def examine_and_show(
     screen = console()
     checks = []
     shown = None
-    async for check in examine(loaded, chain=chain, beside=True):
+    async for check in examine(loaded, chain=chain, beside=True, ask=asker()):
         checks.append(check)
         if as_json:
             continue

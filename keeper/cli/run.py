@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from keeper.cli.options import Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
     from keeper.config import Loaded
+    from keeper.signers import Ask
 
 
 def run(
@@ -40,11 +42,19 @@ def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:
     return False, ""
 
 
+def asker() -> Ask | None:
+    """Return what asks for a password, each only once; None when nobody sits at a terminal."""
+    from getpass import getpass
+
+    return cache(getpass) if sys.stdin.isatty() else None
+
+
 async def _run(loaded: Loaded, live: bool, why: str) -> int:
     from keeper.app import run as run_app
     from keeper.doctor import require
 
-    await require(loaded)
+    ask = asker()
+    await require(loaded, ask)
     if why:
         print(why, file=sys.stderr)
-    return await run_app(loaded.settings, live)
+    return await run_app(loaded.settings, live, ask)

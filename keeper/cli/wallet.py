@@ -71,18 +71,20 @@ def import_(
 
 @app.command()
 def show(configs: Configs, overrides: Overrides, as_json: AsJson = False) -> None:
-    """Show each chain's operator address, read from its keystore without the password."""
+    """Show each chain's operator address as far as it is known without opening a key."""
     from eth_utils.address import to_checksum_address
 
     from keeper.cli.screen import console, show_json, table
-    from keeper.execution.keystore import keystore_address
+    from keeper.signers import stated_address
 
     chains = settings_from(configs, overrides).settings.chains
     found = [
         {
             "chain": name,
-            "address": to_checksum_address(keystore_address(chain.wallet.keystore)),
-            "keystore": str(chain.wallet.keystore),
+            "address": "–"
+            if (known := stated_address(chain.wallet)) is None
+            else to_checksum_address(known),
+            "keystore": str(chain.wallet.keystore or chain.wallet.signer or "remote"),
         }
         for name, chain in chains.items()
         if chain.wallet is not None

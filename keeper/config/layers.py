@@ -157,7 +157,8 @@ def _anchored(key: KeyPath, value: Any, base: Path) -> Any:
         return value
     if any(pattern.fullmatch(dotted) for pattern in _PATHS):
         return str(base / Path(value).expanduser())
-    if key[0] == "strategies" and key[-1] == "use" and ".py:" in value:
+    names_file = (key[0] == "strategies" and key[-1] == "use") or dotted.endswith(".wallet.signer")
+    if names_file and ".py:" in value:
         return str(base / Path(value).expanduser())
     return value
 

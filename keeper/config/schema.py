@@ -4,8 +4,17 @@ import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from keeper.chain.multicall import MULTICALL3
 from keeper.config.fields import (
@@ -102,17 +111,69 @@ class Limits(Table):
         return Wei(scale(self.gas_ether_per_day, 18))
 
 
-class Wallet(Table):
-    """The operator's key: a keystore file, and by reference the password it opens with."""
+class Audit(Table):
+    """How often the book is compared with the chain, and how many of each kind at a time."""
 
-    keystore: UserPath
+    heads: int = Field(default=50, ge=1)
+    sample: int = Field(default=20, ge=1)
+
+
+class Wallet(Table):
+    """The operator's key: a keystore file, a web3signer, or a plug-in; secrets come by reference."""
+
+    keystore: UserPath | None = None
     password_file: UserPath | None = None
     password_env: str | None = None
+    remote_url: SecretStr | None = None
+    signer: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    address: EvmAddress | None = None
+
+    @field_validator("remote_url")
+    @classmethod
+    def _url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url.get_secret_value())
+            valid = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid, parts = False, urlsplit("")
+        if not valid or parts.scheme not in {"http", "https"}:
+            raise ValueError("must be a URL such as https://user:password@host:9000")
+        local = {"localhost", "127.0.0.1", "::1"}
+        if parts.scheme == "http" and parts.username and parts.hostname not in local:
+            raise ValueError("sends a password unencrypted: use https")
+        return url
+
+    @field_serializer("remote_url")
+    def _hide(self, url: SecretStr | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url.get_secret_value())
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/…"
+
+    @field_serializer("options")
+    def _hide_options(self, options: dict[str, Any]) -> dict[str, str]:
+        return dict.fromkeys(options, "…")
 
     @model_validator(mode="after")
-    def _one_password(self) -> Self:
+    def _one_signer(self) -> Self:
+        ways = {"keystore": self.keystore, "remote_url": self.remote_url, "signer": self.signer}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "takes exactly one of keystore, remote_url and signer, "
+                + (f"not {' and '.join(given)}" if given else "and has none")
+            )
         if self.password_file is not None and self.password_env is not None:
             raise ValueError("takes one of password_file and password_env, not both")
+        if self.keystore is None and (self.password_file or self.password_env) is not None:
+            raise ValueError(f"has a password for a keystore, and uses {given[0]}")
+        if self.signer is None and self.options:
+            raise ValueError(f"has options for a signer plug-in, and uses {given[0]}")
+        if self.keystore is None and self.address is None:
+            raise ValueError(f"needs address: the account {given[0]} signs for")
         return self
 
 
@@ -167,6 +228,8 @@ class Chain(Table):
     multicall: EvmAddress = Field(default_factory=lambda: MULTICALL3)
     block_time: int = Field(default=12, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)
+    allowed_lag: int = Field(default=2, ge=0)
+    trust_bloom: bool = True
     wallet: Wallet | None = None
     fees: Fees = Fees()
     markets: dict[Name, Market] = Field(default_factory=dict)
@@ -207,6 +270,7 @@ class Settings(Table):
     journal: Journal = Field(default_factory=Journal)
     log: Logging = Logging()
     limits: Limits = Limits()
+    audit: Audit = Audit()
     chains: dict[Name, Chain] = Field(default_factory=dict)
     strategies: dict[Name, StrategyTable] = Field(
         default_factory=lambda: {"profitability": StrategyTable(use="profitability")}

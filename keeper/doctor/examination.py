@@ -1,5 +1,6 @@
 """Every check in order: the process first, then each chain from its endpoints upwards."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,15 +15,16 @@ from keeper.doctor import contract, node, process, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import load_protocol
+from keeper.signers import Ask, open_signer
 from keeper.types import Head
 
 
 async def examine(
-    loaded: Loaded, *, chain: str | None = None, beside: bool = False
+    loaded: Loaded, *, chain: str | None = None, beside: bool = False, ask: Ask | None = None
 ) -> AsyncIterator[Check]:
     """Yield every finding as it is made; a chain nobody answers for ends with its first failure.
 
-    `beside` a running keeper its port may be taken.
+    `beside` a running keeper its port may be taken. `ask` is asked for passwords nothing else tells.
     """
     settings = loaded.settings
     yield await look("", "config", partial(process.check_settings, loaded))
@@ -31,13 +33,13 @@ async def examine(
     yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
     for name, table in settings.chains.items():
         if chain in {None, name}:
-            async for check in _examine_chain(loaded, name, table):
+            async for check in _examine_chain(loaded, name, table, ask=ask):
                 yield check
 
 
-async def require(loaded: Loaded) -> list[Check]:
+async def require(loaded: Loaded, ask: Ask | None = None) -> list[Check]:
     """Return the findings, or raise `ConfigError` for the first failure among them."""
-    return await _all_well(examine(loaded))
+    return await _all_well(examine(loaded, ask=ask))
 
 
 async def require_watching(loaded: Loaded, chain: str) -> list[Check]:
@@ -56,7 +58,7 @@ async def _all_well(found: AsyncIterator[Check]) -> list[Check]:
 
 
 async def _examine_chain(
-    loaded: Loaded, name: str, chain: Chain, *, sends: bool = True
+    loaded: Loaded, name: str, chain: Chain, *, sends: bool = True, ask: Ask | None = None
 ) -> AsyncIterator[Check]:
     async with AsyncExitStack() as stack:
         endpoints = await node.dial(chain, stack)
@@ -91,12 +93,17 @@ async def _examine_chain(
         for venue, place in chain.venues.items():
             yield await look(name, f"venue {venue}", partial(_check_venue, reader, place))
         if sends:
-            async for check in _examine_money(loaded, name, chain, endpoint, reader):
+            async for check in _examine_money(loaded, name, chain, endpoint, reader, ask):
                 yield check
 
 
 async def _examine_money(
-    loaded: Loaded, name: str, chain: Chain, endpoint: Endpoint, reader: ChainReader
+    loaded: Loaded,
+    name: str,
+    chain: Chain,
+    endpoint: Endpoint,
+    reader: ChainReader,
+    ask: Ask | None,
 ) -> AsyncIterator[Check]:
     live = loaded.settings.mode == "live"
     needed = State.FAIL if live else State.WARN
@@ -114,11 +121,14 @@ async def _examine_money(
         yield Check(name, "wallet", needed, "no wallet is configured", hint)
         return
     try:
-        address = await wallet.open_wallet(chain.wallet)
+        async with AsyncExitStack() as keys:
+            where = f"chains.{name}.wallet"
+            signer = await open_signer(chain.wallet, where, os.environ, keys, ask)
+        address = signer.address
     except ConfigError as error:
         yield Check(name, "wallet", State.FAIL, error.message, error.hint)
         return
-    yield await look(name, "wallet", partial(wallet.check_keystore, chain.wallet, address))
+    yield await look(name, "wallet", partial(wallet.check_secrets, chain.wallet, address))
     yield await look(name, "account", partial(wallet.check_account, reader, address))
     yield await look(
         name, "funds", partial(wallet.check_funds, endpoint, address, loaded.settings.limits)

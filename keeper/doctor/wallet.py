@@ -1,31 +1,22 @@
 """Checks of the operator's wallet."""
 
-import os
-from collections.abc import Mapping
-
 from eth_utils.address import to_checksum_address
 
 from keeper.config import Limits, Wallet
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
-from keeper.execution.keystore import open_keystore, read_password
 from keeper.journal.history import decimal
 from keeper.ports import Reader, Rpc
+from keeper.signers import readable_by_others
 from keeper.units import Address
 
 
-async def open_wallet(wallet: Wallet, env: Mapping[str, str] = os.environ) -> Address:
-    """Return the address of the keystore's key; raise `ConfigError` when it does not open."""
-    password = read_password(wallet.password_file, wallet.password_env, env)
-    return (await open_keystore(wallet.keystore, password)).address
-
-
-async def check_keystore(wallet: Wallet, address: Address) -> Finding:
+async def check_secrets(wallet: Wallet, address: Address) -> Finding:
     """Look who else may read the keystore and its password."""
-    for path in (wallet.keystore, wallet.password_file):
-        if path is not None and path.stat().st_mode & 0o077:
-            return State.WARN, f"others may read {path}", f"chmod 600 {path}"
-    return State.OK, f"opens as {to_checksum_address(address)}", ""
+    for path in readable_by_others(wallet):
+        return State.WARN, f"others may read {path}", f"chmod 600 {path}"
+    how = "opens as" if wallet.keystore is not None else "signs as"
+    return State.OK, f"{how} {to_checksum_address(address)}", ""
 
 
 async def check_funds(rpc: Rpc, address: Address, limits: Limits) -> Finding:
