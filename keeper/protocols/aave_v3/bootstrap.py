@@ -7,12 +7,12 @@ from eth_utils.address import to_checksum_address
 
 from keeper.errors import ConfigError, InvariantError, RpcError
 from keeper.ports import Reader
-from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
+from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import address, addresses, answers, read, text, uint
-from keeper.types import Call, CallResult, Head, Token, Watch
-from keeper.units import ZERO_ADDRESS, Address, Bps
+from keeper.types import Call, CallResult, Head, Token
+from keeper.units import Address, Bps
 
 CATEGORIES = range(1, 256)
 """eMode ids are uint8 and 0 is no category."""
@@ -82,7 +82,8 @@ async def load(
     ledger.sentinel = address(header[2])
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
     await _categories(reader, pool, head, ledger)
-    await _holders(reader, pool, head, ledger, first_block)
+    await load_holders(reader, pool, head, ledger, first_block)
+    await _check_totals(reader, head, ledger, first_block)
     ledger.touched = set(ledger.debtors)
     return ledger
 
@@ -171,49 +172,6 @@ async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger)
         )
 
 
-async def _holders(
-    reader: Reader, pool: Address, head: Head, ledger: Ledger, first_block: int
-) -> None:
-    tokens = frozenset(ledger.by_supply_token) | frozenset(ledger.by_debt_token)
-    watch = Watch(tokens, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER}))
-    # A balance starts with a mint or an incoming transfer; both name the holder second.
-    held = {
-        (log.address, Address(log.topics[2][12:]))
-        for log in await reader.logs(watch, first_block, head.number)
-    }
-    pairs = sorted(pair for pair in held if pair[1] != ZERO_ADDRESS)
-    holders = sorted({holder for _, holder in pairs})
-    users = await _words(
-        reader,
-        head,
-        [
-            read(pool, signature, holder)
-            for holder in holders
-            for signature in ("getUserConfiguration(address)", "getUserEMode(address)")
-        ],
-    )
-    for position, holder in enumerate(holders):
-        _user(ledger, holder, users[2 * position], users[2 * position + 1])
-    balances = await _words(
-        reader, head, [read(token, "scaledBalanceOf(address)", holder) for token, holder in pairs]
-    )
-    for (token, holder), scaled in zip(pairs, balances, strict=True):
-        if not scaled:
-            continue
-        if token in ledger.by_supply_token:
-            ledger.set_supplied(holder, ledger.by_supply_token[token], scaled)
-        else:
-            ledger.set_borrowed(holder, ledger.by_debt_token[token], scaled)
-    await _check_totals(reader, head, ledger, first_block)
-
-
-def _user(ledger: Ledger, holder: Address, configuration: int, category: int) -> None:
-    flags = sum(1 << number for number in range(128) if configuration >> (2 * number + 1) & 1)
-    if flags or category:
-        account = ledger.account(holder)
-        account.flags, account.category = flags, category
-
-
 async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block: int) -> None:
     reserves = list(ledger.reserves.values())
     tokens = [token for r in reserves for token in (r.supply_token, r.debt_token)]
@@ -232,4 +190,4 @@ async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block:
 
 async def _words(reader: Reader, head: Head, calls: Sequence[Call]) -> list[int]:
     results: Sequence[CallResult] = await reader.multicall(calls, head.hash)
-    return [uint(data) for data in answers(results, "holders")]
+    return [uint(data) for data in answers(results, "totals")]

@@ -1,0 +1,92 @@
+"""Load every holder of a market at one block: who, from the logs; how much, from the state."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
+
+from keeper.ports import Reader
+from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
+from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.words import answers, read, uint
+from keeper.types import Call, CallResult, Head, Log, Watch
+from keeper.units import ZERO_ADDRESS, Address
+
+ADDRESS = 20
+
+
+async def load_holders(
+    reader: Reader, pool: Address, head: Head, ledger: Ledger, first_block: int
+) -> None:
+    """Fill a ledger that knows its reserves as of exactly this head.
+
+    Calls are made and answers stored one portion after another: at a million holders the five
+    million calls never exist at once.
+    """
+    tokens = frozenset(ledger.by_supply_token) | frozenset(ledger.by_debt_token)
+    watch = Watch(tokens, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER}))
+    stage = f"history of {ledger.market}"
+    pairs = sorted(await reader.collect(stage, watch, first_block, head.number, _pair))
+    holders = sorted({pair[ADDRESS:] for pair in pairs})
+    # An address that is all zeroes stands for minting and burning and holds nothing.
+    holders = [holder for holder in holders if holder != ZERO_ADDRESS]
+    stores = _stores(ledger, holders, pairs)
+
+    def take(results: Sequence[CallResult]) -> None:
+        for data, store in zip(answers(results, "holders"), stores, strict=False):
+            store(uint(data))
+
+    total = 2 * len(holders) + len(pairs)
+    calls = _calls(pool, holders, pairs)
+    await reader.sweep(f"holders of {ledger.market}", calls, total, head.hash, take)
+
+
+def _pair(log: Log) -> bytes:
+    """Return token and holder: a balance starts with a mint or an incoming transfer.
+
+    Both events name the holder second.
+    """
+    return log.address + log.topics[2][12:]
+
+
+def _calls(pool: Address, holders: Sequence[bytes], pairs: Sequence[bytes]) -> Iterator[Call]:
+    """Ask for each holder's flags, then each one's category, then each balance."""
+    for signature in ("getUserConfiguration(address)", "getUserEMode(address)"):
+        for holder in holders:
+            yield read(pool, signature, holder)
+    for pair in pairs:
+        yield read(Address(pair[:ADDRESS]), "scaledBalanceOf(address)", pair[ADDRESS:])
+
+
+def _stores(
+    ledger: Ledger, holders: Sequence[bytes], pairs: Sequence[bytes]
+) -> "Iterator[partial[None]]":
+    """Say what to do with each answer, in the order of the calls."""
+    return chain(
+        (partial(_store_flags, ledger, Address(holder)) for holder in holders),
+        (partial(_store_category, ledger, Address(holder)) for holder in holders),
+        (
+            partial(_store_balance, ledger, Address(pair[:ADDRESS]), Address(pair[ADDRESS:]))
+            for pair in pairs
+        ),
+    )
+
+
+def _store_flags(ledger: Ledger, holder: Address, configuration: int) -> None:
+    """Take UserConfigurationMap: bit 2n + 1 says that reserve n is collateral."""
+    for number, reserve in ledger.reserves.items():
+        if configuration >> (2 * number + 1) & 1:
+            ledger.set_flag(holder, reserve, used=True)
+
+
+def _store_category(ledger: Ledger, holder: Address, category: int) -> None:
+    if category:
+        ledger.set_category(holder, category)
+
+
+def _store_balance(ledger: Ledger, token: Address, holder: Address, scaled: int) -> None:
+    if not scaled:
+        return
+    if token in ledger.by_supply_token:
+        ledger.set_supplied(holder, ledger.by_supply_token[token], scaled)
+    else:
+        ledger.set_borrowed(holder, ledger.by_debt_token[token], scaled)
