@@ -79,6 +79,10 @@ class Book:
         """Start from sources that were loaded as of exactly this head."""
         self.parts.stand_at(head)
 
+    def abandon(self) -> None:
+        """Stand nowhere while every source is loaded anew; `stand_at` ends it."""
+        self.parts.abandon()
+
     def holds(self, head: Head) -> bool:
         """Say whether a head is among the folded blocks, so not reorged out as far as is known."""
         return any(block.head.hash == head.hash for block in reversed(self.parts.blocks))
@@ -108,14 +112,14 @@ class Book:
         return self.parts.watch()
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
-        """Apply one block's logs in order; raise `InvariantError` when it does not follow.
+        """Apply one block's logs in order; raise `ReorgTooDeepError` when it does not follow.
 
         A part of which a log cannot be right stops; the others go on.
         """
         self.parts.fold(head, logs)
 
     def undo(self) -> None:
-        """Take the last folded block back; raise `InvariantError` when none before it is held."""
+        """Take the last folded block back; raise `ReorgTooDeepError` when none before it is held."""
         self.parts.undo()
 
     def reads(self) -> Reads:

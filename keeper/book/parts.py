@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from keeper.book.faults import Fault, FaultKind, fault_of_log
-from keeper.errors import InvariantError
+from keeper.errors import InvariantError, ReorgTooDeepError
 from keeper.ports import LendingProtocol, Source
 from keeper.types import Head, Log, Undo, Watch
 from keeper.units import Address, Hash
@@ -72,6 +72,10 @@ class Parts:
         self._floors.clear()
         self._apart = dict.fromkeys(self._apart)
 
+    def abandon(self) -> None:
+        """Hold no block, while the sources are loaded anew: nothing made on one is sent any more."""
+        self.blocks.clear()
+
     def sources(self, part: str) -> list[tuple[str, Source]]:
         """Return the sources of a part by name."""
         return [each for each in self._sources.items() if part_of(each[0]) == part]
@@ -103,10 +107,12 @@ class Parts:
         return self._watch
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
-        """Apply one block's logs in order; raise `InvariantError` when it does not follow."""
+        """Apply one block's logs in order; raise `ReorgTooDeepError` when it does not follow."""
         last = self.head
         if last is not None and head.parent != last.hash:
-            raise InvariantError(self._chain, f"block {head.number} does not follow {last.number}")
+            raise ReorgTooDeepError(
+                self._chain, f"block {head.number} does not follow {last.number}"
+            )
         self.watch()
         before = {part: market.stopped for part, market in self._markets.items()}
         undos: dict[str, list[Undo]] = {}
@@ -132,12 +138,12 @@ class Parts:
                 self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
 
     def undo(self) -> None:
-        """Take the last block back; raise `InvariantError` when none before it is held.
+        """Take the last block back; raise `ReorgTooDeepError` when none before it is held.
 
         A part that was loaded at that very block cannot go back beyond it, and stops.
         """
         if len(self.blocks) < 2:
-            raise InvariantError(self._chain, "the reorg is deeper than the blocks held")
+            raise ReorgTooDeepError(self._chain, "the reorg is deeper than the blocks held")
         block = self.blocks.pop()
         for part, undos in list(block.undos.items()):
             try:

@@ -14,7 +14,7 @@ from keeper.chain.assembler import Assembler
 from keeper.chain.blocks import Blocks
 from keeper.chain.heads import Announced, HeadFeed, HeadQueue
 from keeper.chain.ranges import LogRanges
-from keeper.errors import TransientError
+from keeper.errors import ReorgTooDeepError, TransientError
 from keeper.ports import Follower, Rpc
 from keeper.types import Head
 
@@ -37,6 +37,7 @@ class Count(StrEnum):
     REORGS = "reorgs"
     RECONNECTS = "reconnects"
     BACKFILLED_BLOCKS = "backfilled_blocks"
+    REBUILDS = "rebuilds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Listener(Generic[T]):
     `prefetch` reads what a decision needs at a head's hash; it runs beside the log request.
     `liveness` is how many seconds without a head are suspicious (a few block times): then the node
     is asked, and a chain that moved on unannounced means a dead connection, replaced by a new one.
+    `recover` is given the reason why the follower cannot be brought to the chain, and has to leave
+    it at a block that the chain holds; nothing is offered meanwhile.
     `run` ends only by cancellation or an `InvariantError`.
     """
 
@@ -77,17 +80,20 @@ class Listener(Generic[T]):
         follower: Follower,
         prefetch: Callable[[Head], Awaitable[T]],
         *,
+        recover: Callable[[str], Awaitable[None]] | None = None,
         liveness: float = 36.0,
         count: Callable[[Count, int], None] = lambda *_: None,
         shortest_pause: float = 0.2,
         longest_pause: float = 15.0,
         attempts: int = 5,
         trust_bloom: bool = True,
+        memory: int = 1024,
     ) -> None:
         self._chain = chain
         self._feed = feed
         self._follower = follower
         self._prefetch = prefetch
+        self._recover = recover
         self._liveness = liveness
         self._count = count
         self._shortest_pause = shortest_pause
@@ -101,6 +107,7 @@ class Listener(Generic[T]):
             follower,
             touched=self._withdraw,
             reorged=self._note_reorg,
+            memory=memory,
         )
         self._phase = Phase.SYNCING
         self._announced = 0
@@ -139,6 +146,9 @@ class Listener(Generic[T]):
             try:
                 async with self._feed.open() as queue:
                     await self._follow(queue)
+            except ReorgTooDeepError as error:
+                await self._rebuild(error)
+                continue
             except TransientError as error:
                 self._phase = Phase.RECONNECTING
                 pause = self._pause()
@@ -168,6 +178,25 @@ class Listener(Generic[T]):
             await self._settle(batch, announced=True)
             self._failures = 0
             await asyncio.sleep(0)  # whoever waits for the tick sees it before the next fold
+
+    async def _rebuild(self, error: ReorgTooDeepError) -> None:
+        """Have the follower loaded anew, for as long as the node does not answer."""
+        if self._recover is None:
+            raise error
+        self._phase = Phase.SYNCING
+        self._withdraw()
+        self._count(Count.REBUILDS, 1)
+        while True:
+            try:
+                await self._recover(str(error))
+            except TransientError as failed:
+                pause = self._pause()
+                log.warning("rebuild.retried", chain=self._chain, error=str(failed))
+                await asyncio.sleep(pause)
+            else:
+                self._failures = 0
+                self._ever_offered = False
+                return
 
     async def _probe(self, queue: HeadQueue) -> None:
         latest = await self._blocks.latest()
