@@ -1,35 +1,42 @@
-"""How one chain is reached: a single endpoint, or several used as one."""
+"""How one chain is reached: its endpoints, used as one."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from keeper.chain.connect import connect_pool
-from keeper.chain.endpoint import Endpoint, Observe, connect
-from keeper.chain.heads import HeadFeed, head_feed
-from keeper.chain.parse import quantity
+from keeper.chain.endpoint import Observe
+from keeper.chain.heads import HeadFeed
+from keeper.chain.roster import EndpointState
 from keeper.config import Chain
-from keeper.errors import ConfigError
 from keeper.ports import Rpc
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What to ask, where heads come from, and how every endpoint stands.
+
+    `second` asks another endpoint than the one reads go to, where there is one.
+    """
+
+    rpc: Rpc
+    feed: HeadFeed
+    second: Rpc
+    states: Callable[[], Sequence[EndpointState]]
+
+
 async def open_endpoints(
-    name: str, chain: Chain, stack: AsyncExitStack, observe: Observe = lambda *_: None
-) -> tuple[Rpc, HeadFeed]:
-    """Connect and return what to ask and where heads come from; raise `ConfigError` for another chain."""
+    chain: Chain, stack: AsyncExitStack, observe: Observe = lambda *_: None
+) -> Connection:
+    """Connect; raise `ConfigError` for another chain, `TransientError` when none answers."""
     named = [(entry.url.get_secret_value(), entry.alias) for entry in chain.endpoints]
-    if len(named) > 1:
-        return await stack.enter_async_context(
-            connect_pool(named, chain.chain_id, observe, poll_interval=chain.poll_seconds)
+    pool, feed = await stack.enter_async_context(
+        connect_pool(
+            named,
+            chain.chain_id,
+            observe,
+            poll_interval=chain.poll_seconds,
+            allowed_lag=chain.allowed_lag,
         )
-    ((url, alias),) = named
-    endpoint = await stack.enter_async_context(connect(url, alias, observe))
-    await _require_chain_id(endpoint, name, chain.chain_id)
-    return endpoint, head_feed(url, alias, endpoint, poll_interval=chain.poll_seconds)
-
-
-async def _require_chain_id(endpoint: Endpoint, name: str, chain_id: int) -> None:
-    served = quantity(await endpoint.request("eth_chainId", []))
-    if served != chain_id:
-        raise ConfigError(
-            f"endpoint {endpoint.alias} serves chain id {served}, not {chain_id}",
-            f"set chains.{name}.chain_id or another endpoint",
-        )
+    )
+    return Connection(pool, feed, pool.second(), pool.states)

@@ -72,6 +72,8 @@ class Auditor:
                 await self._audit(name, source)
             except TransientError as error:
                 log.warning("audit.unanswered", chain=self._chain, source=name, error=str(error))
+            except Exception as error:
+                log.exception("audit.failed", chain=self._chain, source=name, error=str(error))
 
     async def _audit(self, name: str, source: Source) -> None:
         part, head = part_of(name), self._book.head

@@ -1,0 +1,128 @@
+"""Keep one chain's book right: tell what stops, load it anew, audit the rest."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from keeper.app.endpoints import Connection
+from keeper.book.auditor import Auditor
+from keeper.book.book import Book
+from keeper.book.faults import Fault, FaultKind
+from keeper.book.parts import part_of
+from keeper.book.rejoin import Rebuilder
+from keeper.chain.blocks import Blocks
+from keeper.chain.reader import ChainReader
+from keeper.config import Chain
+from keeper.config.schema import Audit
+from keeper.engine import Report
+from keeper.metrics import Metrics
+from keeper.observers.observation import Event
+from keeper.types import Head
+
+log = structlog.get_logger(__name__)
+
+STOPPED = {"market": "market.stopped", "venue": "venue.stopped"}
+REBUILT = {"market": "market.rebuilt", "venue": "venue.rebuilt"}
+FAILED = {"market": "market.rebuild_failed", "venue": "venue.rebuild_failed"}
+
+
+class Upkeep:
+    """Rebuild what stops and audit what does not, beside the line; nothing here ends the chain."""
+
+    def __init__(
+        self,
+        chain: str,
+        table: Chain,
+        audit: Audit,
+        connection: Connection,
+        reader: ChainReader,
+        book: Book,
+        metrics: Metrics,
+        *,
+        seed: Callable[[], int] = lambda: random.getrandbits(64),
+    ) -> None:
+        self._chain = chain
+        self._book = book
+        self._metrics = metrics
+        self._protocols = {
+            **{f"market/{name}": market.protocol.protocol for name, market in book.markets.items()},
+            **{f"venue/{name}": entry.venue for name, entry in table.venues.items()},
+        }
+        known = {part: self._protocol(part) for part in book.parts.names}
+        metrics.parts(chain, known, stopped=lambda: book.stopped)
+        self.rebuilder = Rebuilder(
+            book,
+            reader,
+            Blocks(connection.rpc, trust_bloom=table.trust_bloom),
+            book.load_market,
+            self._rebuilt,
+            self._failed,
+        )
+        self.auditor = Auditor(
+            chain,
+            book,
+            reader,
+            ChainReader(connection.second, table.multicall),
+            self._checked,
+            heads=audit.heads,
+            sample=audit.sample,
+            seed=seed,
+        )
+        for part, why in book.stopped.items():
+            kind, _, name = part.partition("/")
+            log.error(STOPPED[kind], chain=chain, name=name, why=why)
+
+    def stopped(self, part: str, fault: Fault) -> None:
+        """Tell of a part that stopped, and have it loaded anew."""
+        kind, _, name = part.partition("/")
+        say = log.info if fault.kind is FaultKind.LISTED else log.error
+        say(
+            STOPPED[kind],
+            chain=self._chain,
+            name=name,
+            kind=str(fault.kind),
+            head=fault.block,
+            why=fault.why,
+        )
+        self._metrics.fault(self._chain, part, fault.kind)
+        self.rebuilder.wake()
+
+    def observe(self, subject: Report | Event) -> None:
+        """Count heads that were decided on, after their send."""
+        if isinstance(subject, Report):
+            self.auditor.head_done()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.rebuilder.run(), name=f"{self._chain}-rebuilder")
+            tasks.create_task(self.auditor.run(), name=f"{self._chain}-auditor")
+
+    def _rebuilt(self, part: str, head: Head, seconds: float) -> None:
+        kind, _, name = part.partition("/")
+        self._metrics.rebuild(self._chain, part, ok=True)
+        fields = {"chain": self._chain, "name": name, "head": head.number}
+        still = self._book.stopped.get(part)
+        if still is None:
+            log.info(REBUILT[kind], **fields, took=f"{seconds:.3f}s")
+        else:
+            log.error(STOPPED[kind], **fields, why=still)
+
+    def _failed(self, part: str, error: Exception, pause: float) -> None:
+        kind, _, name = part.partition("/")
+        self._metrics.rebuild(self._chain, part, ok=False)
+        log.error(
+            FAILED[kind],
+            chain=self._chain,
+            name=name,
+            error=str(error) or type(error).__name__,
+            retry_seconds=round(pause, 1),
+        )
+
+    def _checked(self, source: str, values: int, drifts: int) -> None:
+        self._metrics.audited(self._chain, self._protocol(part_of(source)), values, drifts)
+
+    def _protocol(self, part: str) -> str:
+        return self._protocols.get(part, part.partition("/")[2])
