@@ -349,6 +349,32 @@ NODE = (
         [Query(quantile(0.95, "keeper_rpc_duration_seconds", "endpoint", JOB), "{{endpoint}}")],
     ),
     Panel(
+        "Endpoint lag",
+        "timeseries",
+        "short",
+        "Blocks behind the highest endpoint that is believed. One beyond chains.NAME.allowed_lag is "
+        "left out.",
+        [
+            Query(
+                f"max by (chain, endpoint) (keeper_endpoint_lag_blocks{{{CHAIN}}})",
+                "{{chain}} {{endpoint}}",
+            )
+        ],
+    ),
+    Panel(
+        "Endpoints used",
+        "timeseries",
+        "short",
+        "1 while an endpoint is asked, 0 while it is left out; /status says why. None left: nothing "
+        "is sent until one answers.",
+        [
+            Query(
+                f"max by (chain, endpoint) (keeper_endpoint_up{{{CHAIN}}})",
+                "{{chain}} {{endpoint}}",
+            )
+        ],
+    ),
+    Panel(
         "Reorgs, reconnects, back-fill",
         "timeseries",
         "short",
@@ -371,6 +397,31 @@ NODE = (
 
 TRUST = (
     Panel(
+        "Stopped",
+        "stat",
+        "short",
+        "Markets and venues not acted on now; the others are. /status and the log line market.stopped "
+        "or venue.stopped say why. It is loaded anew by itself; one with unknown rules stays stopped.",
+        [Query(f"max by (chain, part) (keeper_part_stopped{{{CHAIN}}})", "{{chain}} {{part}}")],
+        width=6,
+        height=5,
+        steps=(("green", None), ("red", 1)),
+    ),
+    Panel(
+        "Faults and rebuilds",
+        "stat",
+        "short",
+        "What stopped a market or venue, by kind, and attempts to load it anew. Failed attempts that "
+        "go on: the log line market.rebuild_failed says why.",
+        [
+            Query(total("keeper_faults_total", "part, kind"), "{{part}} {{kind}}"),
+            Query(total("keeper_rebuilds_total", "part, result"), "{{part}} rebuild {{result}}"),
+        ],
+        width=6,
+        height=5,
+        steps=(("green", None), ("yellow", 1)),
+    ),
+    Panel(
         "Drift",
         "stat",
         "short",
@@ -384,7 +435,7 @@ TRUST = (
         "Audited",
         "stat",
         "short",
-        "Positions compared with the chain. Zero for an hour: audits do not run.",
+        "Values compared with the chain. Zero for an hour: audits do not run.",
         [Query(total("keeper_audit_checked_total", "chain, protocol"), "{{chain}} {{protocol}}")],
         width=6,
         height=5,

@@ -5,9 +5,11 @@ borrower, a transaction or a URL. All children exist from the start, so a rate s
 Dry results move `keeper_dry_net_usd_total` alone, never transactions, revenue or cost.
 """
 
+import math
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 from prometheus_client import (
@@ -68,6 +70,7 @@ OUTCOMES: Mapping[type[Receipt], str] = {
     Replaced: "replaced",
     Cancelled: "cancelled",
 }
+FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg", "listed")
 BREAKERS = ("gas_day", "gas_transaction", "kill_file", "reverts")
 
 _STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
@@ -196,13 +199,32 @@ class Metrics:
         )
         self._checked = counter(
             "keeper_audit_checked_total",
-            "Positions compared with the chain",
+            "Values compared with the chain",
             *("chain", "protocol"),
         )
         self._drift = counter(
             "keeper_audit_drift_total",
             "Values that differed from the chain",
             *("chain", "protocol"),
+        )
+        self._stopped = gauge(
+            "keeper_part_stopped", "1 while a market or venue is not acted on", "chain", "part"
+        )
+        self._faults = counter(
+            "keeper_faults_total", "Times a market or venue was stopped", "chain", "part", "kind"
+        )
+        self._rebuilds = counter(
+            "keeper_rebuilds_total",
+            "Attempts to load a stopped market or venue anew",
+            *("chain", "part", "result"),
+        )
+        self._endpoint_lag = gauge(
+            "keeper_endpoint_lag_blocks",
+            "Blocks an endpoint is behind the highest one believed",
+            *("chain", "endpoint"),
+        )
+        self._endpoint_up = gauge(
+            "keeper_endpoint_up", "1 while an endpoint is used", "chain", "endpoint"
         )
         self._plugin_errors = counter("keeper_plugin_errors_total", "Faults of a plug-in", "plugin")
         self._lag = Histogram(
@@ -243,6 +265,9 @@ class Metrics:
             if known.wallet is not None:
                 for fuel in (self._plan_cost, self._balance, self._nonces):
                     fuel.labels(chain, known.wallet)
+            for endpoint in known.endpoints:
+                self._endpoint_lag.labels(chain, endpoint)
+                self._endpoint_up.labels(chain, endpoint)
             for endpoint, method in product(known.endpoints, (*METHODS, OTHER)):
                 self._rpc_duration.labels(endpoint, method)
                 for result in RESULTS:
@@ -373,6 +398,38 @@ class Metrics:
         self._checked.labels(chain, protocol).inc(checked)
         self._drift.labels(chain, protocol).inc(drifts)
 
+    def parts(
+        self, chain: str, protocols: Mapping[str, str], *, stopped: Callable[[], Iterable[str]]
+    ) -> None:
+        """Follow the parts of a chain's book, each with the protocol its audits are counted under.
+
+        `stopped` is asked at every scrape which of them are not acted on.
+        """
+        for part, protocol in protocols.items():
+            self._checked.labels(chain, protocol)
+            self._drift.labels(chain, protocol)
+            self._stopped.labels(chain, part).set_function(partial(_is_among, stopped, part))
+            for kind in FAULTS:
+                self._faults.labels(chain, part, kind)
+            for result in ("ok", "failed"):
+                self._rebuilds.labels(chain, part, result)
+
+    def fault(self, chain: str, part: str, kind: str) -> None:
+        """Count a part that was stopped."""
+        self._faults.labels(chain, part, kind).inc()
+
+    def rebuild(self, chain: str, part: str, *, ok: bool) -> None:
+        """Count an attempt to load a stopped part anew."""
+        self._rebuilds.labels(chain, part, "ok" if ok else "failed").inc()
+
+    def endpoints(
+        self, chain: str, aliases: Iterable[str], standing: Callable[[str], tuple[bool, int | None]]
+    ) -> None:
+        """Follow endpoints; `standing` is asked at every scrape: used or not, blocks behind."""
+        for alias in aliases:
+            self._endpoint_lag.labels(chain, alias).set_function(partial(_lag, standing, alias))
+            self._endpoint_up.labels(chain, alias).set_function(partial(_is_up, standing, alias))
+
     def plugin_error(self, plugin: str) -> None:
         """Count a plug-in's fault."""
         self._plugin_errors.labels(plugin).inc()
@@ -388,6 +445,19 @@ class Metrics:
     def reports_dropped(self, chain: str, count: int) -> None:
         """Count reports no observer saw."""
         self._report_drops.labels(chain).inc(count)
+
+
+def _is_among(stopped: Callable[[], Iterable[str]], part: str) -> float:
+    return float(part in set(stopped()))
+
+
+def _is_up(standing: Callable[[str], tuple[bool, int | None]], alias: str) -> float:
+    return float(standing(alias)[0])
+
+
+def _lag(standing: Callable[[str], tuple[bool, int | None]], alias: str) -> float:
+    blocks = standing(alias)[1]
+    return math.nan if blocks is None else blocks
 
 
 def _shares(quotes: Sequence[Quote]) -> dict[tuple[str, str], float]:

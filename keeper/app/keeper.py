@@ -133,6 +133,7 @@ class Keeper:
                     ("listener", line.listener.run()),
                     ("engine", line.engine.run()),
                     ("observers", line.observation.run()),
+                    ("upkeep", line.upkeep.run()),
                 ):
                     tasks.create_task(work, name=f"{line.name}-{part}")
         except ExceptionGroup as group:

@@ -97,6 +97,10 @@ class Book:
         }
         return watched_only | {part: fault.why for part, fault in self.parts.faults.items()}
 
+    async def load_market(self, name: str) -> None:
+        """Screen a market anew, from all its borrowers."""
+        self._markets[name] = MarketBook(self._markets[name].protocol)
+
     def trust(self, part: str) -> bool:
         """Judge a rebuilt part again; False when it was stopped once more meanwhile."""
         if not self.parts.trust(part):

@@ -14,6 +14,7 @@ from keeper.chain.member import Member
 from keeper.chain.race import race
 from keeper.chain.roster import EndpointState, Roster
 from keeper.errors import RpcError, TransientError
+from keeper.ports import Rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class EndpointPool:
         """Return how every endpoint stands, in the order of the configuration."""
         return self._roster.states()
 
+    def second(self) -> Rpc:
+        """Return what asks another endpoint than the best one first, where there is one."""
+        return _Second(self)
+
     async def request(self, method: str, params: Sequence[object]) -> Any:
         """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
         if jsonrpc.is_repeatable(method):
@@ -81,6 +86,16 @@ class EndpointPool:
     async def _read(self, method: str, params: Sequence[object]) -> Any:
         usable = self._usable()
         self._roster.prefer(usable[0].alias)
+        return await self._read_from(usable, method, params)
+
+    async def read_elsewhere(self, method: str, params: Sequence[object]) -> Any:
+        """Ask as `request` does, the best endpoint last."""
+        best, *others = self._usable()
+        return await self._read_from([*others, best], method, params)
+
+    async def _read_from(
+        self, usable: Sequence[Member], method: str, params: Sequence[object]
+    ) -> Any:
         able = [member for member in usable if method not in member.lacks] or usable
         starts = [partial(self._ask, member, method, params) for member in able]
         # A range of logs takes its time everywhere: asking twice would only double the work.
@@ -124,6 +139,18 @@ class EndpointPool:
             raise
         member.heard_at = self._monotonic()
         return Said(member, kind_of_result(method, result), result)
+
+
+class _Second:
+    """Reads of a pool that avoid the endpoint its other reads go to."""
+
+    def __init__(self, pool: EndpointPool) -> None:
+        self._pool = pool
+
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        if not jsonrpc.is_repeatable(method):
+            raise ValueError(f"{method} is no read")
+        return await repeating(2)(self._pool.read_elsewhere, method, params)
 
 
 def _settled(said: Sequence[Said]) -> Any:

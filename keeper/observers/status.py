@@ -1,11 +1,12 @@
 """What a running keeper says of itself, as JSON values; the worst part names the whole."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keeper.book.book import Book
+from keeper.chain.roster import EndpointState
 from keeper.engine import Report
 from keeper.execution.executor import Executor
 from keeper.observers.observation import Event
@@ -41,7 +42,7 @@ class ChainStatus:
     risk: Risk
     clock: Clock
     block_time: int
-    endpoints: Sequence[str]
+    endpoints: Callable[[], Sequence[EndpointState]]
     wallet: str | None
     phase: str = "syncing"
     undecided: int = 0
@@ -102,12 +103,8 @@ class ChainStatus:
             "phase": self.phase,
             "head": None if head is None else head.number,
             "lag_seconds": lag,
-            "endpoints": list(self.endpoints),
-            "stopped": {
-                name: market.protocol.stopped
-                for name, market in self.book.markets.items()
-                if market.protocol.stopped
-            },
+            "endpoints": [_endpoint(state) for state in self.endpoints()],
+            "stopped": dict(self.book.stopped),
             "positions": sum(m.protocol.borrowers() for m in self.book.markets.values()),
             "at_risk": len(at_risk),
             "riskiest": [
@@ -138,8 +135,19 @@ class ChainStatus:
     def _state(self, breakers: list[str]) -> str:
         if self.phase == "stopped" or breakers:
             return "fail"
-        stopped = any(market.protocol.stopped for market in self.book.markets.values())
-        return "ok" if self.is_ready and not stopped else "warn"
+        return "ok" if self.is_ready and not self.book.stopped else "warn"
+
+
+def _endpoint(state: EndpointState) -> dict[str, Any]:
+    return {
+        "alias": state.alias,
+        "state": str(state.standing),
+        "reason": state.reason,
+        "head": state.head,
+        "lag_blocks": state.lag,
+        "latency_ms": None if state.latency is None else round(state.latency * 1e3, 1),
+        "preferred": state.preferred,
+    }
 
 
 def whole(

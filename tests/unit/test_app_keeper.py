@@ -33,6 +33,7 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         engine=SimpleNamespace(run=engine),
         observation=SimpleNamespace(run=forever, flush=lambda: None),
         executor=SimpleNamespace(drain=drain),
+        upkeep=SimpleNamespace(run=forever),
         status=SimpleNamespace(phase="", is_ready=True),
         drained=drained,
         over=over,

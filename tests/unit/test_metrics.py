@@ -1,12 +1,14 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isnan
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 
-from keeper.metrics import BREAKERS, METHODS, OUTCOMES, ChainLabels, Metrics
+from keeper.book.faults import FaultKind
+from keeper.metrics import BREAKERS, FAULTS, METHODS, OUTCOMES, ChainLabels, Metrics
 from keeper.types import (
     AtRisk,
     Bid,
@@ -36,12 +38,17 @@ from keeper.units import USD, Address, Hash, Usd, Wad, Wei
 WALLET = "0x" + "11" * 20
 HASH = Hash(b"\x07" * 32)
 HEAD = Head(7, HASH, HASH, 1_700_000_000, Wei(1), 1, 2)
+STOPPED: set[str] = set()
+STANDING: dict[str, tuple[bool, int | None]] = {"local": (False, 0)}
 USDC = Token(Address(b"\x01" * 20), "USDC", 6)
 
 
 def metrics() -> Metrics:
     labels = ChainLabels(12, ["aave-v3"], ["local"], WALLET)
-    return Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=["p", "q"])
+    made = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=["p", "q"])
+    made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
+    made.endpoints("x", ["local"], lambda alias: STANDING[alias])
+    return made
 
 
 def position(borrower: int, protocol: str = "aave-v3") -> Position:
@@ -116,7 +123,7 @@ def test_every_child_exists_from_the_start() -> None:
     assert all(list(family.samples) for family in registry.collect())
 
 
-def test_every_metric_is_moved_by_some_method() -> None:
+def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = metrics()
     fresh = set(moved(subject))
     assert fresh == {"keeper_build_info", "keeper_block_time_seconds"} | {
@@ -140,6 +147,10 @@ def test_every_metric_is_moved_by_some_method() -> None:
     subject.rpc("local", "eth_call", "ok", 0.004)
     subject.breaker("x", "reverts", is_open=True)
     subject.audited("x", "aave-v3", 20, 1)
+    subject.fault("x", "market/m", "drift")
+    subject.rebuild("x", "market/m", ok=True)
+    monkeypatch.setattr(f"{__name__}.STOPPED", {"venue/v"})
+    monkeypatch.setitem(STANDING, "local", (True, 3))
     subject.plugin_error("p")
     subject.loop_lag(0.002)
     subject.journal_dropped(1)
@@ -149,6 +160,21 @@ def test_every_metric_is_moved_by_some_method() -> None:
     assert value(subject.registry, "keeper_debt_at_risk_usd", chain="x", protocol="aave-v3") == 5
     assert value(subject.registry, "keeper_plan_cost_ether", chain="x", wallet=WALLET) == 0.25
     assert value(subject.registry, "keeper_dry_net_usd_total", chain="x") == 3
+    assert value(subject.registry, "keeper_part_stopped", chain="x", part="venue/v") == 1
+    assert value(subject.registry, "keeper_part_stopped", chain="x", part="market/m") == 0
+    assert value(subject.registry, "keeper_endpoint_lag_blocks", chain="x", endpoint="local") == 3
+
+
+def test_every_kind_of_fault_has_a_child() -> None:
+    assert set(FAULTS) == set(FaultKind)
+
+
+def test_an_endpoint_whose_lag_is_not_known_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = metrics()
+    monkeypatch.setitem(STANDING, "local", (False, None))
+    shown = value(subject.registry, "keeper_endpoint_lag_blocks", chain="x", endpoint="local")
+    assert shown is not None
+    assert isnan(shown)
 
 
 def test_money_is_shared_by_gross_profit_of_what_was_won() -> None:
