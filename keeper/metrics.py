@@ -238,6 +238,23 @@ class Metrics:
             "Observations the journal's full queue refused",
             registry=registry,
         )
+        self._snapshot_time = gauge(
+            "keeper_snapshot_timestamp_seconds", "When the book was last written to disk", "chain"
+        )
+        self._snapshot_bytes = gauge(
+            "keeper_snapshot_bytes", "Size of the last snapshot of the book", "chain"
+        )
+        self._snapshot_seconds = gauge(
+            "keeper_snapshot_duration_seconds", "Time the last snapshot took to write", "chain"
+        )
+        self._snapshot_failures = counter(
+            "keeper_snapshot_failures_total", "Snapshots that could not be written", "chain"
+        )
+        self._book_rebuilds = counter(
+            "keeper_book_rebuilds_total",
+            "Times the whole book was loaded anew because undoing was not enough",
+            "chain",
+        )
         self._report_drops = counter(
             "keeper_reports_dropped_total", "Reports the observers' full queue refused", "chain"
         )
@@ -253,6 +270,8 @@ class Metrics:
             for metric in (
                 *(self._number, self._timestamp, self._reorgs, self._reconnects),
                 *(self._backfilled, self._send, self._dry_net, self._report_drops),
+                *(self._snapshot_time, self._snapshot_bytes, self._snapshot_seconds),
+                *(self._snapshot_failures, self._book_rebuilds),
             ):
                 metric.labels(chain)
             self._block_time.labels(chain).set(known.block_time)
@@ -441,6 +460,20 @@ class Metrics:
     def journal_dropped(self, count: int) -> None:
         """Count observations the journal refused."""
         self._journal_drops.inc(count)
+
+    def snapshot(self, chain: str, time: float, size: int, seconds: float) -> None:
+        """Show when a book was last written to disk, how large it is and how long it took."""
+        self._snapshot_time.labels(chain).set(time)
+        self._snapshot_bytes.labels(chain).set(size)
+        self._snapshot_seconds.labels(chain).set(seconds)
+
+    def snapshot_failed(self, chain: str) -> None:
+        """Count a snapshot that could not be written."""
+        self._snapshot_failures.labels(chain).inc()
+
+    def book_rebuilt(self, chain: str) -> None:
+        """Count a book that had to be loaded anew."""
+        self._book_rebuilds.labels(chain).inc()
 
     def reports_dropped(self, chain: str, count: int) -> None:
         """Count reports no observer saw."""

@@ -58,6 +58,7 @@ class Journal(Table):
 
     home: UserPath = Field(default_factory=_home)
     keep_days: int = Field(default=90, ge=1)
+    snapshot_minutes: int = Field(default=15, ge=1)
 
     @field_validator("home", mode="before")
     @classmethod

@@ -46,6 +46,7 @@ class ChainStatus:
     wallet: str | None
     phase: str = "syncing"
     undecided: int = 0
+    rebuilt: str | None = None
     observer_faults: int = 0
     _report: Report | None = None
     _receipts: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SHOWN))
@@ -123,6 +124,7 @@ class ChainStatus:
             "pending": self.executor.pending,
             "breakers": breakers,
             "undecided_heads": self.undecided,
+            "rebuilt": self.rebuilt,
             "observer_faults": self.observer_faults,
             "today": {
                 "net_usd": round(self._today.net_usd, 2),

@@ -155,6 +155,9 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.loop_lag(0.002)
     subject.journal_dropped(1)
     subject.reports_dropped("x", 1)
+    subject.snapshot("x", 1_700_000_000.0, 10**6, 0.5)
+    subject.snapshot_failed("x")
+    subject.book_rebuilt("x")
     still = {f.name for f in subject.registry.collect() if f.name.startswith("keeper_")}
     assert still - set(moved(subject)) == set()
     assert value(subject.registry, "keeper_debt_at_risk_usd", chain="x", protocol="aave-v3") == 5
