@@ -89,6 +89,10 @@ class Reader(Protocol):
         """
         ...
 
+    async def forget(self) -> None:
+        """Forget what `collect` kept for a second start: it is loaded, or does not add up."""
+        ...
+
     async def sweep(
         self,
         stage: str,

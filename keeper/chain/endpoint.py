@@ -1,6 +1,7 @@
 """One node behind an alias: every request timed, counted, capped in flight, retried when safe."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -35,13 +36,16 @@ Observe = Callable[[str, str, str, float], None]
 
 _WAIT = wait_random_exponential(multiplier=0.05, max=2)
 _LONGEST_WAIT = 10.0
+_LONGEST_REST = 300.0
+"""A quota of a day is asked about again now and then: it may have been raised."""
 
 
 class Endpoint:
     """Ask one node; satisfies `ports.Rpc` over any transport.
 
     Reads are repeated a bounded number of times when no answer came; anything that could send a
-    transaction is asked exactly once.
+    transaction is asked exactly once. When the node limits the rate and says how long to wait, no
+    read is asked before, whoever asks; one that would have to wait for long fails at once.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Endpoint:
         self._timeout = timeout
         self._attempts = attempts
         self._slots = asyncio.Semaphore(in_flight)
+        self._rests_until = float("-inf")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.alias})"
@@ -80,7 +85,15 @@ class Endpoint:
         """Return the result; raise `RpcError` for an error answer, `TransientError` for none."""
         if not jsonrpc.is_repeatable(method):
             return await self._attempt(method, params)
-        return await repeating(self._attempts)(self._attempt, method, params)
+        return await repeating(self._attempts)(self._read, method, params)
+
+    async def _read(self, method: str, params: Sequence[object]) -> Any:
+        while (rest := self._rests_until - time.monotonic()) > 0:
+            if rest > _LONGEST_WAIT:
+                message = f"{self.alias}: limits the rate for {math.ceil(rest)} s more"
+                raise jsonrpc.LimitedError(message, rest)
+            await asyncio.sleep(rest)
+        return await self._attempt(method, params)
 
     async def _attempt(self, method: str, params: Sequence[object]) -> Any:
         async with self._slots:
@@ -97,8 +110,11 @@ class Endpoint:
                 waited = f"{self._timeout:g} s"
                 message = f"{self.alias}: no answer to {method} in {waited}"
                 raise jsonrpc.SlowError(message) from None
-            except jsonrpc.LimitedError:
+            except jsonrpc.LimitedError as error:
                 ended = Result.LIMITED
+                if error.wait is not None:
+                    rest = time.monotonic() + min(error.wait, _LONGEST_REST)
+                    self._rests_until = max(self._rests_until, rest)
                 raise
             except RpcError:
                 ended = Result.ERROR

@@ -14,9 +14,19 @@ _REPEATABLE = re.compile(
     r"|net_|web3_|txpool_|debug_trace|trace_"
 )
 _LIMITED = re.compile(
-    r"rate.?limit|too many requests|requests? per second|capacity|throughput|quota", re.IGNORECASE
+    r"rate.?limit|rate (is )?exceeded|too many (requests|concurrent)|requests? per second"
+    r"|(/|per )second (request )?limit|request (count|limit) (is )?(exceeded|reached)|compute units"
+    r"|capacity|throughput|quota",
+    re.IGNORECASE,
 )
-_LIMIT_CODES = frozenset({429, -32029, -32097})
+_LIMIT_CODES = frozenset({429, -32007, -32029, -32097})
+_LIMIT_EXCEEDED = -32005
+"""EIP-1474; `eth_getLogs` is answered so when a range is too long, which is no rate."""
+_AGAIN = re.compile(
+    r"(?:try|retry)(?: again)?(?: in| after):? *(\d+(?:\.\d+)?) *(ms|milliseconds?|m|min|minutes?)?(?![a-z])",
+    re.IGNORECASE,
+)
+_SECONDS = {"ms": 0.001, "mi": 60.0, "m": 60.0}
 
 
 class LimitedError(TransientError):
@@ -70,9 +80,27 @@ def result(
     code = error.get("code")
     code = code if isinstance(code, int) else -32603
     text = redact(str(error.get("message", "")))
-    if code in _LIMIT_CODES or (code != 3 and _LIMITED.search(text)):
-        raise LimitedError(f"{method}: {text} (code {code})")
+    if code in _LIMIT_CODES or (code != 3 and _LIMITED.search(text)) or _is_rate(method, code):
+        raise LimitedError(f"{method}: {text} (code {code})", _wait(text, error.get("data")))
     raise RpcError(method, code, text, revert_data(error.get("data")))
+
+
+def _is_rate(method: str, code: int) -> bool:
+    return code == _LIMIT_EXCEEDED and method != "eth_getLogs"
+
+
+def _wait(text: str, data: object) -> float | None:
+    """Find the seconds to wait in a rate limit's text, or in the data Infura sends with it."""
+    rate = data.get("rate", data) if isinstance(data, dict) else None
+    told = rate.get("backoff_seconds") if isinstance(rate, dict) else None
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        return float(told)
+    if (found := _AGAIN.search(text)) is None:
+        return None
+    number, unit = float(found[1]), (found[2] or "").lower()
+    if unit.startswith("milli"):
+        unit = "ms"
+    return number * _SECONDS.get(unit[:2], 1.0)
 
 
 def revert_data(data: object) -> bytes | None:

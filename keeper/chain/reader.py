@@ -44,7 +44,8 @@ class ChainReader:
         self._blocks = Blocks(rpc)
         self._ranges = LogRanges(rpc)
         progress = progress or Unreported()
-        self._history = History(rpc, self._ranges, checkpoint or Remembered(), progress)
+        self._checkpoint = checkpoint or Remembered()
+        self._history = History(rpc, self._ranges, self._checkpoint, progress)
         self._sweep = Sweep(progress, size=calls_per_request)
 
     async def head(self, number: int | None = None) -> Head:
@@ -81,6 +82,10 @@ class ChainReader:
     ) -> set[bytes]:
         """Return the distinct keys of all logs of a long inclusive range, resumable."""
         return await self._history.collect(stage, watch, first, last, key)
+
+    async def forget(self) -> None:
+        """Forget what `collect` kept for a second start."""
+        await self._checkpoint.clear()
 
     async def sweep(
         self,

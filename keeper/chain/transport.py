@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -14,6 +15,7 @@ from keeper.chain.websocket import WebSocket
 from keeper.errors import RpcError, TransientError
 
 _OVERLOADED = frozenset({408, 425, 429})
+_UNAVAILABLE = 503
 
 
 class Transport(Protocol):
@@ -51,12 +53,11 @@ class HttpTransport:
         try:
             async with self._session.post(self._url.reveal(), data=body) as response:
                 content = await response.read()
-                status, wait = response.status, response.headers.get("Retry-After", "")
+                status, wait = response.status, retry_after(response.headers)
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{self._alias}: no answer ({reason(error)})") from None
-        if status in _OVERLOADED:
-            seconds = float(wait) if wait.isdigit() else None
-            raise jsonrpc.LimitedError(f"{self._alias}: HTTP {status}", seconds)
+        if status in _OVERLOADED or (status == _UNAVAILABLE and wait is not None):
+            raise jsonrpc.LimitedError(f"{self._alias}: HTTP {status}", wait)
         if status == 200:
             return jsonrpc.decode(content)
         return _error_answer(self._alias, method, status, content)
@@ -68,6 +69,29 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds a response asks to wait, None when it does not say (RFC 9110, 10.2.3).
+
+    A date is taken relative to the server's own, which no wrong clock can stretch.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text)
+    until = _date(text)
+    if until is None:
+        return None
+    now = _date(headers.get("Date", ""))
+    seconds = until - (time.time() if now is None else now)
+    return max(seconds, 0.0)
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _error_answer(alias: str, method: str, status: int, content: bytes) -> Mapping[str, Any]:

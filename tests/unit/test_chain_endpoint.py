@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from keeper.chain import jsonrpc
 from keeper.chain.endpoint import Endpoint, connect
 from keeper.chain.heads import SocketHeads
+from keeper.chain.jsonrpc import LimitedError
+from keeper.chain.transport import retry_after
 from keeper.errors import ConfigError, RpcError, TransientError
 
 SECRET = "s3cr3tKey0123456789"
@@ -95,6 +99,133 @@ async def test_a_rate_limit_in_an_answer_is_waited_out_as_told() -> None:
     async with http_node(handle) as (endpoint, seen):
         assert await endpoint.request("eth_chainId", []) == "0x1"
         assert seen[:2] == ["main eth_chainId limited"] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": " 0 "}, 0.0),
+        (
+            {
+                "Date": "Wed, 21 Oct 2026 07:28:00 GMT",
+                "Retry-After": "Wed, 21 Oct 2026 07:29:30 GMT",
+            },
+            90.0,
+        ),
+        (
+            {
+                "Date": "Wed, 21 Oct 2026 07:28:00 GMT",
+                "Retry-After": "Wed, 21 Oct 2026 07:00:00 GMT",
+            },
+            0.0,
+        ),
+        ({"Retry-After": "Wed, 21 Oct 2020 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_a_header_asks_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+async def test_no_read_is_asked_before_the_time_the_node_names(status: int, form: str) -> None:
+    asked: list[float] = []
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            return answer(request, "0x1")
+        told = {"seconds": "1", "date": "Wed, 21 Oct 2026 07:28:01 GMT"}[form]
+        date = "Wed, 21 Oct 2026 07:28:00 GMT"
+        return web.Response(status=status, headers={"Retry-After": told, "Date": date})
+
+    async with http_node(handle) as (endpoint, seen):
+        first = asyncio.create_task(endpoint.request("eth_chainId", []))
+        while not seen:  # noqa: ASYNC110 - an observation raises no event
+            await asyncio.sleep(0.005)
+        others = [endpoint.request("eth_call", [n]) for n in range(5)]
+        assert await asyncio.gather(first, *others) == ["0x1"] * 6
+    assert seen[0] == "main eth_chainId limited"
+    assert min(asked[1:]) - asked[0] >= 0.95
+    assert len(asked) == 7
+
+
+async def test_a_send_does_not_wait_and_is_not_repeated_when_limited() -> None:
+    asked: list[str] = []
+
+    async def handle(request: dict[str, Any]) -> web.Response:
+        asked.append(request["method"])
+        return web.Response(status=429, headers={"Retry-After": "60"})
+
+    async with http_node(handle, attempts=1) as (endpoint, _):
+        with pytest.raises(TransientError, match="HTTP 429"):
+            await endpoint.request("eth_chainId", [])
+        with pytest.raises(TransientError, match="HTTP 429"):
+            await endpoint.request("eth_sendRawTransaction", ["0x00"])
+        with pytest.raises(TransientError, match=r"main: limits the rate for (59|60) s more"):
+            await endpoint.request("eth_chainId", [])
+    assert asked == ["eth_chainId", "eth_sendRawTransaction"]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        ({"code": -32005, "message": "project ID request rate exceeded"}, None),
+        (
+            {
+                "code": -32005,
+                "message": "daily request count exceeded, request rate limited",
+                "data": {"rate": {"current_rps": 13.3, "backoff_seconds": 30}},
+            },
+            30.0,
+        ),
+        ({"code": -32005, "message": "limit exceeded"}, None),
+        ({"code": -32007, "message": "50/second request limit reached"}, None),
+        ({"code": 429, "message": "exceeded its compute units per second capacity"}, None),
+        ({"code": -32000, "message": "Too many requests, try again in 10m0s"}, 600.0),
+        ({"code": -32000, "message": "rate limit: retry after 250ms"}, 0.25),
+        ({"code": -32000, "message": "Rate limited. Retry in 3 seconds"}, 3.0),
+    ],
+)
+def test_a_rate_limit_inside_an_answer_is_one(error: dict[str, Any], seconds: float | None) -> None:
+    with pytest.raises(LimitedError) as raised:
+        jsonrpc.result("eth_call", {"id": 1, "error": error})
+    assert raised.value.wait == seconds
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["query returned more than 10000 results", "block range is limited to 500", "limit exceeded"],
+)
+def test_a_range_limit_is_no_rate_limit(message: str) -> None:
+    with pytest.raises(RpcError):
+        jsonrpc.result("eth_getLogs", {"id": 1, "error": {"code": -32005, "message": message}})
+
+
+async def test_a_rate_limit_over_a_websocket_rests_all_reads() -> None:
+    asked: list[tuple[str, float]] = []
+
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        async for message in socket:
+            request = orjson.loads(message.data)
+            asked.append((request["method"], time.monotonic()))
+            reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+            if len(asked) == 1:
+                data = {"rate": {"backoff_seconds": 0.5}}
+                reply["error"] = {"code": -32005, "message": "rate exceeded", "data": data}
+            else:
+                reply["result"] = "0x1"
+            await socket.send_json(reply)
+
+    async with socket_node(talk) as url, connect(url, "main") as endpoint:
+        assert await endpoint.request("eth_chainId", []) == "0x1"
+        assert await endpoint.request("eth_sendRawTransaction", ["0x00"]) == "0x1"
+    assert [method for method, _ in asked] == ["eth_chainId"] * 2 + ["eth_sendRawTransaction"]
+    assert asked[1][1] - asked[0][1] >= 0.45
 
 
 async def test_repeating_is_bounded() -> None:

@@ -84,7 +84,6 @@ async def load(
     await _categories(reader, pool, head, ledger)
     await load_holders(reader, pool, head, ledger, first_block)
     await _check_totals(reader, head, ledger, first_block)
-    ledger.touched = set(ledger.debtors)
     return ledger
 
 
@@ -180,6 +179,7 @@ async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block:
     for token, total, found in zip(tokens, totals, held, strict=True):
         if total == found:
             continue
+        await reader.forget()
         message = f"holders of {to_checksum_address(token)} sum to {found}, not {total}"
         if first_block:
             raise ConfigError(
