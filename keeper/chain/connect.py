@@ -50,7 +50,7 @@ async def connect_pool(
             for url, alias in endpoints
         ]
         roster = Roster(members, monotonic)
-        survey = Survey(chain_id, allowed_lag=allowed_lag, depth=settled_depth)
+        survey = Survey(chain_id, allowed_lag=allowed_lag, depth=settled_depth, monotonic=monotonic)
         prober = Prober(roster, survey, monotonic, patience=patience)
         stack.push_async_callback(prober.close)
         await repeating(attempts)(_first_look, roster, prober)

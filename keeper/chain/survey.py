@@ -1,16 +1,21 @@
 """Look at every endpoint of a chain side by side: who answers, who lags, who is on another chain."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import structlog
 
 from keeper.chain import parse
 from keeper.errors import TransientError
 from keeper.ports import Rpc
 from keeper.types import Head
 from keeper.units import Hash
+
+log = structlog.get_logger(__name__)
 
 
 class Standing(StrEnum):
@@ -54,14 +59,28 @@ class Anchor:
 class Survey:
     """Judge endpoints by what they show; first come first believed when two disagree.
 
-    `depth` is how many blocks below the highest head a block counts as settled.
+    `depth` is how many blocks below the highest head a block counts as settled. Endpoints that all
+    left a settled block behind are believed at once when none is missing. One that gives no answer
+    may be the one that is right, so the others are believed only after `absence` seconds without
+    anybody who holds that block: a dead endpoint does not keep the rest out for ever.
     """
 
-    def __init__(self, chain_id: int, *, allowed_lag: int = 2, depth: int = 64) -> None:
+    def __init__(
+        self,
+        chain_id: int,
+        *,
+        allowed_lag: int = 2,
+        depth: int = 64,
+        absence: float = 120.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._chain_id = chain_id
         self._allowed_lag = allowed_lag
         self._depth = depth
+        self._absence = absence
+        self._monotonic = monotonic
         self._anchor: Anchor | None = None
+        self._left_since: float | None = None
 
     async def judge(
         self, endpoints: Mapping[str, Rpc], sights: Mapping[str, Sight]
@@ -79,12 +98,17 @@ class Survey:
             else:
                 reason = f"serves chain {sight.chain_id}, not {self._chain_id}"
                 verdicts[alias] = Verdict(Standing.OTHER_CHAIN, reason)
-        if len(endpoints) == 1:
-            return verdicts | dict.fromkeys(heads, Verdict(Standing.USABLE, lag=0))
         found = await self._compare(endpoints, heads, self._anchor)
-        if self._anchor is not None and len(found) == len(endpoints) and _all_left(found):
-            # Not one went on from the block settled before: there is no chain but theirs.
-            found = await self._compare(endpoints, heads, None)
+        if self._anchor is not None and _all_left(found):
+            if self._left_since is None:
+                self._left_since = self._monotonic()
+            missing = len(endpoints) - sum(_has_left(verdict) for verdict in found.values())
+            if not missing or self._monotonic() - self._left_since >= self._absence:
+                # Nobody goes on from the block settled before: there is no chain but theirs.
+                log.warning("chain.resettled", chain_id=self._chain_id, absent_endpoints=missing)
+                found = await self._compare(endpoints, heads, None)
+        else:
+            self._left_since = None
         return verdicts | found
 
     async def _compare(
@@ -173,4 +197,10 @@ def _most(hashes: Sequence[Hash]) -> Hash:
 
 
 def _all_left(verdicts: Mapping[str, Verdict]) -> bool:
-    return all(verdict.standing is Standing.DISAGREES for verdict in verdicts.values())
+    """Tell whether some disagree with the settled block, and whoever does not says nothing."""
+    speaking = [each for each in verdicts.values() if each.standing is not Standing.SILENT]
+    return bool(speaking) and all(map(_has_left, speaking))
+
+
+def _has_left(verdict: Verdict) -> bool:
+    return verdict.standing is Standing.DISAGREES

@@ -88,7 +88,7 @@ class Bench:
         self.nodes = [Node(self.chain, self.clock, 0.01 * (i + 1)) for i in range(count)]
         named = list(zip("abc", self.nodes, strict=False))
         self.roster = Roster(named, self.clock)
-        survey = Survey(7, depth=DEPTH)
+        survey = Survey(7, depth=DEPTH, absence=60.0, monotonic=self.clock)
         self.prober = Prober(self.roster, survey, self.clock, patience=0.05)
         self.pool = EndpointPool(self.roster, attempts=2, stagger=0.02, monotonic=self.clock)
 
@@ -339,6 +339,79 @@ async def test_a_chain_all_left_together_is_followed(bench: Bench) -> None:
         bench.chain.mine()
     await bench.probed()
     assert bench.standings() == [Standing.USABLE] * 2
+
+
+async def test_a_dead_endpoint_does_not_keep_out_the_others_for_ever(three: Bench) -> None:
+    for _ in range(10):
+        three.chain.mine()
+    await three.probed()
+    three.nodes[0].fails = failing(TransientError("dead"))
+    await three.probed(2)
+    three.chain.roll_back(20)
+    for _ in range(30):
+        three.chain.mine()
+    with capture_logs() as lines:
+        await three.probed()
+        out = [Standing.SILENT, Standing.DISAGREES, Standing.DISAGREES]
+        assert three.standings() == out, "the dead one may be the one that is right"
+        three.clock.now += 50
+        await three.probed()
+        assert three.standings() == out
+        three.clock.now += 11
+        await three.probed()
+    assert three.standings() == [Standing.SILENT, Standing.USABLE, Standing.USABLE]
+    said = [line for line in lines if line["event"] == "chain.resettled"]
+    assert [line["absent_endpoints"] for line in said] == [1]
+
+
+async def test_whoever_holds_the_settled_block_ends_the_wait(three: Bench) -> None:
+    for _ in range(10):
+        three.chain.mine()
+    await three.probed()
+    ours, theirs = three.chain, FakeChain()
+    theirs._salt = 500
+    for _ in range(60):
+        theirs.mine()
+    dead = three.nodes[0]
+    dead.fails = failing(TransientError("dead"))
+    three.nodes[1].chain = three.nodes[2].chain = theirs
+    await three.probed(2)
+    three.clock.now += 59
+    dead.fails = lambda _: None
+    await three.probed()
+    assert three.standings() == [Standing.USABLE, Standing.DISAGREES, Standing.DISAGREES]
+    dead.fails = failing(TransientError("dead"))
+    three.clock.now += 30
+    await three.probed(2)
+    assert Standing.USABLE not in three.standings(), "the wait begins anew"
+    assert ours is dead.chain
+
+
+async def test_a_lone_endpoint_that_lies_about_its_head_is_left_out() -> None:
+    alone = await Bench(1).probed()
+    assert alone.standings() == [Standing.USABLE]
+    alone.nodes[0].claims = 1_000_000
+    with capture_logs() as lines:
+        await alone.probed()
+    assert alone.standings() == [Standing.UNPROVEN]
+    assert "does not have block 999996 below it" in lines[0]["reason"]
+    with pytest.raises(TransientError, match="no usable endpoint: a tells of a head"):
+        await alone.pool.request("eth_chainId", [])
+    await alone.close()
+
+
+async def test_the_second_reading_asks_another_endpoint(bench: Bench) -> None:
+    await bench.probed()
+    await bench.pool.request("eth_chainId", [])
+    assert (bench.nodes[0].seen, bench.nodes[1].seen) == (["eth_chainId"], [])
+    bench.forget()
+    await bench.pool.second().request("eth_chainId", [])
+    assert (bench.nodes[0].seen, bench.nodes[1].seen) == ([], ["eth_chainId"])
+    bench.nodes[1].fails = failing(TransientError("dead"))
+    await bench.pool.second().request("eth_chainId", [])
+    assert bench.nodes[0].seen == ["eth_chainId"]
+    with pytest.raises(ValueError, match="is no read"):
+        await bench.pool.second().request("eth_sendRawTransaction", [RAW])
 
 
 async def test_a_head_without_blocks_below_it_is_not_believed(bench: Bench) -> None:
