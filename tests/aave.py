@@ -9,7 +9,7 @@ from keeper.chain import parse
 from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
 from keeper.protocols.aave_v3 import AaveV3
-from keeper.protocols.aave_v3.ledger import Account, Ledger
+from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.types import Drift, Head, Log, NextBlock, Position, Prices, Skip, Undo, Watch
 from keeper.units import Address, Hash
@@ -137,19 +137,14 @@ class Following:
 
 def state(ledger: Ledger) -> dict[str, object]:
     """Return all that folding keeps, without what each head reads anew; a copy."""
-    empty = Account()
     return {
         "reserves": {
             number: replace(reserve, virtual_balance=None, cash=None, token=None)
             for number, reserve in ledger.reserves.items()
         },
-        "accounts": {
-            holder: (account.flags, account.category, {**account.supplied}, {**account.borrowed})
-            for holder, account in ledger.accounts.items()
-            if account != empty
-        },
+        "accounts": {holder: ledger.accounts.get(holder) for holder in ledger.accounts},
         "categories": dict(ledger.categories),
-        "debtors": set(ledger.debtors),
+        "borrowers": ledger.borrowers,
         "premium": ledger.flash_premium,
         "sentinel": ledger.sentinel,
         "stopped": ledger.stopped,

@@ -1,6 +1,7 @@
 """One market on the real contracts: found, loaded, followed, refused for the right reasons."""
 
 import asyncio
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,6 @@ from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
 from keeper.protocols.aave_v3 import AaveV3, market as market_module
-from keeper.protocols.aave_v3.ledger import Account
 from keeper.types import FlashKind, Reason
 from keeper.units import MAX_UINT256, WAD, Address
 from tests.aave import BLOCK_SECONDS, Following, state
@@ -79,7 +79,7 @@ def test_folding_all_history_gives_what_is_loaded(net: Devnet) -> None:
     for block in reversed(folded.blocks):
         folded.take_back(block.undos)
     assert not folded.ledger.reserves
-    assert all(account == Account() for account in folded.ledger.accounts.values())
+    assert not len(folded.ledger.accounts)
 
 
 def test_a_second_market_has_its_own_rules(net: Devnet) -> None:
@@ -308,12 +308,15 @@ def test_an_unknown_revision_is_watched_and_never_liquidated_on(
 
 def test_an_audit_finds_a_balance_that_is_off_by_one(following: Following) -> None:
     net = following.net
-    anchor = following.ledger.accounts[Address(Cast.ANCHOR)]
-    number = min(anchor.borrowed)
-    anchor.borrowed[number] += 1
-    (drift,) = following.drifts()
-    assert drift.held == drift.actual + 1
-    anchor.borrowed[number] -= 1
+    ledger, anchor = following.ledger, Address(Cast.ANCHOR)
+    number, owed = min(ledger.account(anchor).borrowed.items())
+    reserve = ledger.reserves[number]
+    undo = ledger.set_borrowed(anchor, reserve, owed + 1)
+    for drift in (drifts := following.drifts()):
+        assert drift.held == drift.actual + 1
+    assert len(drifts) == 2
+    undo()
+    assert following.drifts() == []
     reserve = following.ledger.by_asset[Address(net.tokens["WBTC"].address)]
     reserve.configuration ^= 1
     assert [drift.subject.split()[-1] for drift in following.drifts()] == ["configuration"]
@@ -332,6 +335,7 @@ def test_a_position_without_a_price_is_not_judged(following: Following) -> None:
     prices = replace(following.prices, values=values)
     assert following.market.position(Address(borrower), prices, following.at()) is None
     collateral, debt = following.market.factors(prices, following.at())
-    number = following.ledger.by_asset[weth].id
-    assert collateral[number] != collateral[number]
-    assert debt[number] != debt[number]
+    ((number, _),), ((owed, _),) = following.market.legs(Address(borrower))
+    assert math.isnan(collateral[number])
+    assert debt[owed] > 0
+    assert math.isnan(debt[following.ledger.by_asset[weth].id])

@@ -24,7 +24,7 @@ from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.protocols.aave_v3.v36 import supply_balance_down
 from keeper.protocols.aave_v3.words import read, topic, uint
 from keeper.types import Head, Log, Prices
-from keeper.units import BPS, MAX_UINT256, WAD, Address
+from keeper.units import MAX_UINT256, WAD, Address
 from tests.aave import BLOCK_SECONDS, Following, state
 
 pytestmark = pytest.mark.chain
@@ -174,7 +174,7 @@ class Exact(RuleBasedStateMachine):
     @rule(turn=turns)
     def toggle_collateral(self, turn: int) -> None:
         user, symbol, _ = self.supplied(turn)
-        account = self.following.ledger.accounts[Address(self.users[user])]
+        account = self.following.ledger.account(Address(self.users[user]))
         used = account.flags >> self.reserve(symbol) & 1
         args = [self.asset(symbol), not used]
         self.act("toggle_collateral", user, "setUserUseReserveAsCollateral(address,bool)", args)
@@ -329,7 +329,7 @@ class Exact(RuleBasedStateMachine):
             for each in found
             if each.collateral == terms.collateral and each.debt == terms.debt
         )
-        before = self.following.ledger.accounts[Address(borrower)].supplied.copy()
+        before = dict(self.following.ledger.account(Address(borrower)).supplied)
         logs = self.finish("liquidate", ok=True)
         self.judge(exact, size, logs, before)
 
@@ -395,8 +395,7 @@ class Exact(RuleBasedStateMachine):
             if position.debt_value > 1_000 * 10**8:
                 collateral, debt = self.market.legs(user)
                 weighted = sum(
-                    float(scaled) * threshold / BPS * collateral_factors[number]
-                    for number, scaled, threshold in collateral
+                    float(scaled) * collateral_factors[number] for number, scaled in collateral
                 )
                 owed = sum(float(scaled) * debt_factors[number] for number, scaled in debt)
                 near = pytest.approx(position.health / WAD, rel=1e-5)
@@ -433,8 +432,8 @@ class Exact(RuleBasedStateMachine):
         """Return one of all supplies: whose, of what, and its balance."""
         found = []
         for user, address in enumerate(self.users):
-            account = self.following.ledger.accounts.get(Address(address))
-            for number, scaled in sorted(account.supplied.items()) if account else ():
+            account = self.following.ledger.account(Address(address))
+            for number, scaled in sorted(account.supplied.items()):
                 reserve = self.following.ledger.reserves[number]
                 index = reserve.supply_index_at(self.following.head.timestamp)
                 assert reserve.token is not None

@@ -3,7 +3,8 @@
 import random
 
 from keeper.ports import Reader
-from keeper.protocols.aave_v3.ledger import Account, Ledger
+from keeper.protocols.aave_v3.accounts import SHARDS, Account, has_debt
+from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.words import answers, read, uint
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
@@ -23,11 +24,7 @@ RESERVE_WORDS = {
 async def audit(
     reader: Reader, ledger: Ledger, pool: Address, head: Head, sample: int, seed: int
 ) -> list[Drift]:
-    """Return what differs in every reserve and in `sample` random holders, half of them debtors."""
-    chosen = random.Random(seed)
-    debtors, holders = sorted(ledger.debtors), sorted(ledger.accounts)
-    picked = chosen.sample(debtors, min(len(debtors), (sample + 1) // 2))
-    picked += chosen.sample(holders, min(len(holders), sample - len(picked)))
+    """Return what differs in every reserve and in `sample` random holders, about half debtors."""
     calls: list[Call] = []
     held: list[list[tuple[str, int, int]]] = []
     for reserve in ledger.reserves.values():
@@ -42,8 +39,8 @@ async def audit(
         ):
             calls.append(read(token, "scaledTotalSupply()"))
             held.append([(f"total of 0x{token.hex()}", 0, total)])
-    for holder in dict.fromkeys(picked):
-        account = ledger.accounts[holder]
+    for holder in holders(ledger, sample, seed):
+        account = ledger.account(holder)
         name = f"holder 0x{holder.hex()}"
         calls.append(read(pool, "getUserConfiguration(address)", holder))
         held.append([(f"{name} configuration", 0, configuration(account))])
@@ -63,6 +60,27 @@ async def audit(
         for subject, word, value in fields
         if uint(answer, word) != value
     ]
+
+
+def holders(ledger: Ledger, sample: int, seed: int) -> list[Address]:
+    """Return random holders, every other one a debtor where its shard has any.
+
+    Looks at no more shards than it needs: a million addresses are not put in order for ten.
+    """
+    accounts, chosen = ledger.accounts, random.Random(seed)
+    if sample >= len(accounts):
+        return sorted(accounts)
+    picked: dict[Address, None] = {}
+    while len(picked) < sample:
+        for number in chosen.sample(range(SHARDS), SHARDS):
+            if len(picked) == sample:
+                break
+            shard = accounts.shard(number)
+            left = sorted(shard.keys() - picked.keys())
+            owing = [] if len(picked) % 2 else [each for each in left if has_debt(shard[each])]
+            if left:
+                picked[chosen.choice(owing or left)] = None
+    return list(picked)
 
 
 def configuration(account: Account) -> int:

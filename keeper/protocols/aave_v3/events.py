@@ -2,21 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3 import balances
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import address, topic, uint
+from keeper.protocols.aave_v3.words import address, small, topic, topic_address, uint
 from keeper.types import Log, Undo
 from keeper.units import Address, Bps
 
 Handler = Callable[[Ledger, Log], Undo | None]
 
 
-def topic_address(log: Log, position: int) -> Address:
-    """Return an indexed address."""
-    return Address(log.topics[position][12:])
+class Event(NamedTuple):
+    """How one event is read: what it does, its name, how many topics and bytes of data it has.
+
+    A string makes the data longer; then `size` is the least.
+    """
+
+    handler: Handler
+    name: str
+    topics: int
+    size: int
+    is_dynamic: bool
 
 
 def _reserve(ledger: Ledger, asset: Address) -> Reserve:
@@ -28,77 +37,6 @@ def _reserve(ledger: Ledger, asset: Address) -> Reserve:
 
 def _asset(ledger: Ledger, log: Log) -> Reserve:
     return _reserve(ledger, topic_address(log, 1))
-
-
-def _both(first: Undo, second: Undo) -> Undo:
-    def undo() -> None:
-        second()
-        first()
-
-    return undo
-
-
-def _supply_change(ledger: Ledger, log: Log, holder: Address, change: int) -> Undo:
-    """Set the scaled balance behind `balance after − balance before = change`.
-
-    ScaledBalanceTokenBase._mintScaled and _burnScaled: the balance before is the one at the
-    holder's last index, which is the balance now less `balanceIncrease`.
-    """
-    reserve = ledger.by_supply_token[log.address]
-    increase, index = uint(log.data, 1), uint(log.data, 2)
-    held = ledger.account(holder).supplied.get(reserve.id, 0)
-    balance = v36.supply_balance_down(held, index) - increase + change
-    scaled = v36.scaled_supply(balance, index)
-    if balance < 0 or v36.supply_balance_down(scaled, index) != balance:
-        raise _impossible(ledger, log, holder, balance)
-    return ledger.set_supplied(holder, reserve, scaled)
-
-
-def _debt_change(ledger: Ledger, log: Log, holder: Address, change: int) -> Undo:
-    reserve = ledger.by_debt_token[log.address]
-    increase, index = uint(log.data, 1), uint(log.data, 2)
-    held = ledger.account(holder).borrowed.get(reserve.id, 0)
-    balance = v36.debt_balance_up(held, index) - increase + change
-    scaled = v36.scaled_debt(balance, index)
-    if balance < 0 or v36.debt_balance_up(scaled, index) != balance:
-        raise _impossible(ledger, log, holder, balance)
-    return ledger.set_borrowed(holder, reserve, scaled)
-
-
-def _impossible(ledger: Ledger, log: Log, holder: Address, balance: int) -> InvariantError:
-    return InvariantError(
-        ledger.market,
-        f"token 0x{log.address.hex()} in block {log.block_number}: no scaled balance of"
-        f" 0x{holder.hex()} gives {balance}",
-    )
-
-
-def _supply_mint(ledger: Ledger, log: Log) -> Undo:
-    return _supply_change(ledger, log, topic_address(log, 2), uint(log.data))
-
-
-def _supply_burn(ledger: Ledger, log: Log) -> Undo:
-    return _supply_change(ledger, log, topic_address(log, 1), -uint(log.data))
-
-
-def _debt_mint(ledger: Ledger, log: Log) -> Undo:
-    return _debt_change(ledger, log, topic_address(log, 2), uint(log.data))
-
-
-def _debt_burn(ledger: Ledger, log: Log) -> Undo:
-    return _debt_change(ledger, log, topic_address(log, 1), -uint(log.data))
-
-
-def _supply_transfer(ledger: Ledger, log: Log) -> Undo:
-    """Move scaled units (AToken._transfer)."""
-    reserve = ledger.by_supply_token[log.address]
-    sender, recipient, scaled = topic_address(log, 1), topic_address(log, 2), uint(log.data)
-    held = ledger.account(sender).supplied.get(reserve.id, 0)
-    if held < scaled:
-        raise _impossible(ledger, log, sender, held - scaled)
-    first = ledger.set_supplied(sender, reserve, held - scaled)
-    held = ledger.account(recipient).supplied.get(reserve.id, 0)
-    return _both(first, ledger.set_supplied(recipient, reserve, held + scaled))
 
 
 def _rates(ledger: Ledger, log: Log) -> Undo:
@@ -141,7 +79,7 @@ def _collateral_off(ledger: Ledger, log: Log) -> Undo:
 
 
 def _emode(ledger: Ledger, log: Log) -> Undo:
-    return ledger.set_category(topic_address(log, 1), uint(log.data))
+    return ledger.set_category(topic_address(log, 1), small(log.data, 0, 8))
 
 
 def _deficit_created(ledger: Ledger, log: Log) -> Undo:
@@ -160,7 +98,7 @@ def _bits(position: int, width: int, word: int = 0) -> Handler:
     def handler(ledger: Ledger, log: Log) -> Undo:
         reserve = _asset(ledger, log)
         mask = ((1 << width) - 1) << position
-        value = uint(log.data, word) << position
+        value = small(log.data, word, width) << position
         return ledger.set_configuration(reserve, reserve.configuration & ~mask | value)
 
     return handler
@@ -168,7 +106,7 @@ def _bits(position: int, width: int, word: int = 0) -> Handler:
 
 def _collateral_terms(ledger: Ledger, log: Log) -> Undo:
     reserve = _asset(ledger, log)
-    ltv, threshold, bonus = (uint(log.data, position) for position in range(3))
+    ltv, threshold, bonus = (small(log.data, position, 16) for position in range(3))
     terms = ltv | threshold << 16 | bonus << 32
     return ledger.set_configuration(reserve, reserve.configuration & ~(2**48 - 1) | terms)
 
@@ -176,7 +114,7 @@ def _collateral_terms(ledger: Ledger, log: Log) -> Undo:
 def _isolation(ledger: Ledger, log: Log) -> Undo:
     reserve = _reserve(ledger, address(log.data))
     bit = 1 << 61
-    value = bit if uint(log.data, 1) else 0
+    value = bit if small(log.data, 1, 1) else 0
     return ledger.set_configuration(reserve, reserve.configuration & ~bit | value)
 
 
@@ -206,8 +144,8 @@ def _dropped(ledger: Ledger, log: Log) -> Undo:
 
 
 def _category(ledger: Ledger, log: Log) -> Undo:
-    number = int.from_bytes(log.topics[1], "big")
-    ltv, threshold, bonus = (Bps(uint(log.data, position)) for position in range(3))
+    number = small(log.topics[1], 0, 8)
+    ltv, threshold, bonus = (Bps(small(log.data, position, 16)) for position in range(3))
     category = ledger.categories.get(number, Category())
     changed = replace(category, ltv=ltv, threshold=threshold, bonus=bonus)
     return ledger.set_terms(number, changed)
@@ -215,25 +153,28 @@ def _category(ledger: Ledger, log: Log) -> Undo:
 
 def _marked(bitmap: int, log: Log, reserve: Reserve) -> int:
     bit = 1 << reserve.id
-    return bitmap | bit if uint(log.data, 1) else bitmap & ~bit
+    return bitmap | bit if small(log.data, 1, 1) else bitmap & ~bit
 
 
 def _category_collateral(ledger: Ledger, log: Log) -> Undo:
-    category = ledger.categories.get(uint(log.data), Category())
+    number = small(log.data, 0, 8)
+    category = ledger.categories.get(number, Category())
     bitmap = _marked(category.collateral, log, _asset(ledger, log))
-    return ledger.set_terms(uint(log.data), replace(category, collateral=bitmap))
+    return ledger.set_terms(number, replace(category, collateral=bitmap))
 
 
 def _category_borrowable(ledger: Ledger, log: Log) -> Undo:
-    category = ledger.categories.get(uint(log.data), Category())
+    number = small(log.data, 0, 8)
+    category = ledger.categories.get(number, Category())
     bitmap = _marked(category.borrowable, log, _asset(ledger, log))
-    return ledger.set_terms(uint(log.data), replace(category, borrowable=bitmap))
+    return ledger.set_terms(number, replace(category, borrowable=bitmap))
 
 
 def _category_ltv_zero(ledger: Ledger, log: Log) -> Undo:
-    category = ledger.categories.get(uint(log.data), Category())
+    number = small(log.data, 0, 8)
+    category = ledger.categories.get(number, Category())
     bitmap = _marked(category.ltv_zero, log, _asset(ledger, log))
-    return ledger.set_terms(uint(log.data), replace(category, ltv_zero=bitmap))
+    return ledger.set_terms(number, replace(category, ltv_zero=bitmap))
 
 
 def _premium(ledger: Ledger, log: Log) -> Undo:
@@ -261,59 +202,95 @@ def _upgraded(ledger: Ledger, log: Log) -> Undo:
     )
 
 
-UPGRADED = topic("Upgraded(address)")
-SUPPLY_MINT = topic("Mint(address,address,uint256,uint256,uint256)")
-SUPPLY_TRANSFER = topic("BalanceTransfer(address,address,uint256,uint256)")
-BURN = topic("Burn(address,address,uint256,uint256,uint256)")
+def _events(*entries: tuple[str, int, Handler]) -> Mapping[bytes, Event]:
+    """Return events by their first topic, from signature, number of indexed values, and effect."""
+    events = {}
+    for signature, indexed, handler in entries:
+        name, _, types = signature.rstrip(")").partition("(")
+        values = types.split(",")
+        words = len(values) - indexed + values.count("string")
+        events[topic(signature)] = Event(handler, name, 1 + indexed, 32 * words, "string" in values)
+    return events
 
-SUPPLY_TOKEN: Mapping[bytes, Handler] = {
-    SUPPLY_MINT: _supply_mint,
-    BURN: _supply_burn,
-    SUPPLY_TRANSFER: _supply_transfer,
-    UPGRADED: _upgraded,
-}
-DEBT_TOKEN: Mapping[bytes, Handler] = {
-    SUPPLY_MINT: _debt_mint,
-    BURN: _debt_burn,
-    UPGRADED: _upgraded,
-}
-POOL: Mapping[bytes, Handler] = {
-    topic("ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)"): _rates,
-    topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)"): _liquidation,
-    topic("ReserveUsedAsCollateralEnabled(address,address)"): _collateral_on,
-    topic("ReserveUsedAsCollateralDisabled(address,address)"): _collateral_off,
-    topic("UserEModeSet(address,uint8)"): _emode,
-    topic("DeficitCreated(address,address,uint256)"): _deficit_created,
-    topic("DeficitCovered(address,address,uint256)"): _deficit_covered,
-    UPGRADED: _upgraded,
-}
-CONFIGURATOR: Mapping[bytes, Handler] = {
-    topic("ReserveInitialized(address,address,address,address,address)"): _listed,
-    topic("ReserveDropped(address)"): _dropped,
-    topic("CollateralConfigurationChanged(address,uint256,uint256,uint256)"): _collateral_terms,
-    topic("ReserveActive(address,bool)"): _bits(56, 1),
-    topic("ReserveFrozen(address,bool)"): _bits(57, 1),
-    topic("ReserveBorrowing(address,bool)"): _bits(58, 1),
-    topic("ReservePaused(address,bool)"): _bits(60, 1),
-    topic("BorrowableInIsolationChanged(address,bool)"): _isolation,
-    topic("SiloedBorrowingChanged(address,bool,bool)"): _bits(62, 1, word=1),
-    topic("ReserveFlashLoaning(address,bool)"): _bits(63, 1),
-    topic("ReserveFactorChanged(address,uint256,uint256)"): _bits(64, 16, word=1),
-    topic("BorrowCapChanged(address,uint256,uint256)"): _bits(80, 36, word=1),
-    topic("SupplyCapChanged(address,uint256,uint256)"): _bits(116, 36, word=1),
-    topic("LiquidationProtocolFeeChanged(address,uint256,uint256)"): _bits(152, 16, word=1),
-    topic("DebtCeilingChanged(address,uint256,uint256)"): _bits(212, 40, word=1),
-    topic("LiquidationGracePeriodChanged(address,uint40)"): _grace,
-    topic("LiquidationGracePeriodDisabled(address)"): _grace_off,
-    topic("EModeCategoryAdded(uint8,uint256,uint256,uint256,address,string)"): _category,
-    topic("AssetCollateralInEModeChanged(address,uint8,bool)"): _category_collateral,
-    topic("AssetBorrowableInEModeChanged(address,uint8,bool)"): _category_borrowable,
-    topic("AssetLtvzeroInEModeChanged(address,uint8,bool)"): _category_ltv_zero,
-    topic("FlashloanPremiumTotalUpdated(uint128,uint128)"): _premium,
-    UPGRADED: _upgraded,
-}
-PROVIDER: Mapping[bytes, Handler] = {
-    topic("PriceOracleSentinelUpdated(address,address)"): _sentinel,
-    topic("AddressSet(bytes32,address,address)"): _address_set,
-}
+
+_UPGRADED: tuple[str, int, Handler] = ("Upgraded(address)", 1, _upgraded)
+_MINT = "Mint(address,address,uint256,uint256,uint256)"
+_BURN = "Burn(address,address,uint256,uint256,uint256)"
+_TRANSFER = "BalanceTransfer(address,address,uint256,uint256)"
+SUPPLY_MINT = topic(_MINT)
+SUPPLY_TRANSFER = topic(_TRANSFER)
+
+SUPPLY_TOKEN = _events(
+    (_MINT, 2, balances.supply_mint),
+    (_BURN, 2, balances.supply_burn),
+    (_TRANSFER, 2, balances.supply_transfer),
+    _UPGRADED,
+)
+DEBT_TOKEN = _events(
+    (_MINT, 2, balances.debt_mint),
+    (_BURN, 2, balances.debt_burn),
+    _UPGRADED,
+)
+POOL = _events(
+    ("ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)", 1, _rates),
+    (
+        "LiquidationCall(address,address,address,uint256,uint256,address,bool)",
+        3,
+        _liquidation,
+    ),
+    ("ReserveUsedAsCollateralEnabled(address,address)", 2, _collateral_on),
+    ("ReserveUsedAsCollateralDisabled(address,address)", 2, _collateral_off),
+    ("UserEModeSet(address,uint8)", 1, _emode),
+    ("DeficitCreated(address,address,uint256)", 2, _deficit_created),
+    ("DeficitCovered(address,address,uint256)", 1, _deficit_covered),
+    _UPGRADED,
+)
+CONFIGURATOR = _events(
+    ("ReserveInitialized(address,address,address,address,address)", 2, _listed),
+    ("ReserveDropped(address)", 1, _dropped),
+    ("CollateralConfigurationChanged(address,uint256,uint256,uint256)", 1, _collateral_terms),
+    ("ReserveActive(address,bool)", 1, _bits(56, 1)),
+    ("ReserveFrozen(address,bool)", 1, _bits(57, 1)),
+    ("ReserveBorrowing(address,bool)", 1, _bits(58, 1)),
+    ("ReservePaused(address,bool)", 1, _bits(60, 1)),
+    ("BorrowableInIsolationChanged(address,bool)", 0, _isolation),
+    ("SiloedBorrowingChanged(address,bool,bool)", 1, _bits(62, 1, word=1)),
+    ("ReserveFlashLoaning(address,bool)", 1, _bits(63, 1)),
+    ("ReserveFactorChanged(address,uint256,uint256)", 1, _bits(64, 16, word=1)),
+    ("BorrowCapChanged(address,uint256,uint256)", 1, _bits(80, 36, word=1)),
+    ("SupplyCapChanged(address,uint256,uint256)", 1, _bits(116, 36, word=1)),
+    ("LiquidationProtocolFeeChanged(address,uint256,uint256)", 1, _bits(152, 16, word=1)),
+    ("DebtCeilingChanged(address,uint256,uint256)", 1, _bits(212, 40, word=1)),
+    ("LiquidationGracePeriodChanged(address,uint40)", 1, _grace),
+    ("LiquidationGracePeriodDisabled(address)", 1, _grace_off),
+    ("EModeCategoryAdded(uint8,uint256,uint256,uint256,address,string)", 1, _category),
+    ("AssetCollateralInEModeChanged(address,uint8,bool)", 1, _category_collateral),
+    ("AssetBorrowableInEModeChanged(address,uint8,bool)", 1, _category_borrowable),
+    ("AssetLtvzeroInEModeChanged(address,uint8,bool)", 1, _category_ltv_zero),
+    ("FlashloanPremiumTotalUpdated(uint128,uint128)", 0, _premium),
+    _UPGRADED,
+)
+PROVIDER = _events(
+    ("PriceOracleSentinelUpdated(address,address)", 2, _sentinel),
+    ("AddressSet(bytes32,address,address)", 3, _address_set),
+)
 TOPICS = frozenset().union(SUPPLY_TOKEN, DEBT_TOKEN, POOL, CONFIGURATOR, PROVIDER)
+
+
+def fold(ledger: Ledger, event: Event, log: Log) -> Undo | None:
+    """Apply a log of a known event; raise `InvariantError` when it does not decode."""
+    handler, name, topics, size, is_dynamic = event
+    data = len(log.data)
+    if len(log.topics) != topics or (data < size if is_dynamic else data != size):
+        why = f"it has {len(log.topics)} topics and {data} bytes"
+        raise undecodable(ledger.market, name, log, why)
+    try:
+        return handler(ledger, log)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise undecodable(ledger.market, name, log, str(error)) from error
+
+
+def undecodable(market: str, name: str, log: Log, why: str) -> InvariantError:
+    """Return the error for a log that cannot be read."""
+    where = f"0x{log.address.hex()} in block {log.block_number}, log {log.index}"
+    return InvariantError(market, f"{name} of {where} does not decode: {why}")

@@ -1,8 +1,23 @@
 """Every balance, flag and parameter of one market, each change with what takes it back."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from keeper.errors import InvariantError
+from keeper.protocols.aave_v3.accounts import (
+    RESERVES,
+    STRIDE,
+    Account,
+    Accounts,
+    amount,
+    find,
+    has_debt,
+    unpack,
+    with_amount,
+    with_header,
+)
+from keeper.protocols.aave_v3.classes import Classes
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.types import Undo
 from keeper.units import Address, Bps
@@ -21,21 +36,12 @@ class Category:
 
 
 @dataclass(slots=True)
-class Account:
-    """One holder: scaled balances by reserve id, collateral flags as a bitmap, eMode category."""
-
-    flags: int = 0
-    category: int = 0
-    supplied: dict[int, int] = field(default_factory=dict)
-    borrowed: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Ledger:
     """State of one market.
 
     `stopped` says why nothing in here may be relied on, `touched` collects the borrowers whose
-    legs changed. Every `set_` method returns what takes the change back.
+    legs changed, `terms` counts what may change the contracts, the classes or their thresholds.
+    Every `set_` method returns what takes the change back, and changes nothing when it raises.
     """
 
     market: str
@@ -43,49 +49,90 @@ class Ledger:
     by_asset: dict[Address, Reserve] = field(default_factory=dict)
     by_supply_token: dict[Address, Reserve] = field(default_factory=dict)
     by_debt_token: dict[Address, Reserve] = field(default_factory=dict)
-    accounts: dict[Address, Account] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
     categories: dict[int, Category] = field(default_factory=dict)
-    debtors: set[Address] = field(default_factory=set)
-    touched: set[Address] = field(default_factory=set)
+    borrowers: int = 0
     flash_premium: Bps = Bps(0)
     sentinel: Address = Address(bytes(20))
     stopped: str = ""
+    touched: set[Address] = field(default_factory=set, compare=False)
+    classes: Classes = field(default_factory=Classes, compare=False)
+    terms: int = field(default=0, compare=False)
 
     def account(self, holder: Address) -> Account:
-        """Return a holder's account, empty at first sight."""
-        account = self.accounts.get(holder)
-        if account is None:
-            account = self.accounts[holder] = Account()
-        return account
+        """Return a holder's balances and flags, unpacked."""
+        return unpack(self.accounts.get(holder))
 
     def set_supplied(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
-        """Replace an aToken balance."""
-        account = self.account(holder)
-        before = account.supplied.get(reserve.id, 0)
-        self._put_supplied(holder, account, reserve, scaled)
-        return partial(self._put_supplied, holder, account, reserve, before)
+        """Replace an aToken balance; raise `InvariantError` for one over 128 bits."""
+        record = self.accounts.get(holder)
+        at = find(record, reserve.id << 1)
+        return self.put_supplied(holder, reserve, record, at, scaled)
 
     def set_borrowed(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
-        """Replace a debt."""
-        account = self.account(holder)
-        before = account.borrowed.get(reserve.id, 0)
-        self._put_borrowed(holder, account, reserve, scaled)
-        return partial(self._put_borrowed, holder, account, reserve, before)
+        """Replace a debt; raise `InvariantError` for one over 128 bits."""
+        record = self.accounts.get(holder)
+        at = find(record, reserve.id << 1 | 1)
+        return self.put_borrowed(holder, reserve, record, at, scaled)
+
+    def put_supplied(
+        self, holder: Address, reserve: Reserve, record: bytes, at: int, scaled: int
+    ) -> Undo:
+        """Replace an aToken balance, which stands at `at` of the holder's record."""
+        before = reserve.scaled_supply
+        try:
+            after = with_amount(record, at, reserve.id << 1, scaled)
+        except OverflowError:
+            raise self._overflow(holder, scaled) from None
+        if at < 0:
+            self.know(record[0], (reserve.id,))
+        reserve.scaled_supply = before + scaled - amount(record, at)
+        self.accounts.put(holder, after)
+        if has_debt(after):
+            self.touched.add(holder)
+        return partial(self._unput_supplied, holder, record, reserve, before)
+
+    def put_borrowed(
+        self, holder: Address, reserve: Reserve, record: bytes, at: int, scaled: int
+    ) -> Undo:
+        """Replace a debt, which stands at `at` of the holder's record."""
+        before, borrowers = reserve.scaled_debt, self.borrowers
+        try:
+            after = with_amount(record, at, reserve.id << 1 | 1, scaled)
+        except OverflowError:
+            raise self._overflow(holder, scaled) from None
+        if len(after) != len(record):
+            self.borrowers = borrowers + has_debt(after) - has_debt(record)
+        reserve.scaled_debt = before + scaled - amount(record, at)
+        self.accounts.put(holder, after)
+        self.touched.add(holder)
+        return partial(self._unput_borrowed, holder, record, reserve, before, borrowers)
 
     def set_flag(self, holder: Address, reserve: Reserve, *, used: bool) -> Undo:
         """Mark or unmark a supply as collateral."""
-        account = self.account(holder)
-        before = account.flags
-        bit = 1 << reserve.id
-        self._put_flags(holder, account, before | bit if used else before & ~bit)
-        return partial(self._put_flags, holder, account, before)
+        record = self.accounts.get(holder)
+        flags, bit = amount(record, 0), 1 << reserve.id
+        return self._put(
+            holder, record, with_header(record, record[0], flags | bit if used else flags & ~bit)
+        )
 
     def set_category(self, holder: Address, category: int) -> Undo:
-        """Move a holder to an eMode category."""
-        account = self.account(holder)
-        before = account.category
-        self._put_category(holder, account, category)
-        return partial(self._put_category, holder, account, before)
+        """Move a holder to an eMode category; raise `InvariantError` for one over 8 bits."""
+        record = self.accounts.get(holder)
+        try:
+            after = with_header(record, category, amount(record, 0))
+        except OverflowError:
+            raise self._overflow(holder, category) from None
+        self.know(category, (number >> 1 for number in record[STRIDE::STRIDE] if not number & 1))
+        return self._put(holder, record, after)
+
+    def know(self, category: int, reserves: Iterable[int]) -> None:
+        """Number the classes of a category's members who hold these reserves."""
+        before = len(self.classes)
+        for reserve in reserves:
+            self.classes.number(category, reserve)
+        if len(self.classes) != before:
+            self.terms += 1
 
     def set_rates(
         self,
@@ -148,7 +195,10 @@ class Ledger:
         return partial(setattr, self, "stopped", before)
 
     def list_reserve(self, reserve: Reserve) -> Undo:
-        """Add a reserve."""
+        """Add a reserve; raise `InvariantError` for an id that no bitmap of the pool can hold."""
+        if not 0 <= reserve.id < RESERVES:
+            raise InvariantError(self.market, f"reserve id {reserve.id} is out of range")
+        self.terms += 1
         self.reserves[reserve.id] = reserve
         self.by_asset[reserve.asset] = reserve
         self.by_supply_token[reserve.supply_token] = reserve
@@ -172,62 +222,45 @@ class Ledger:
         return number
 
     def _delist(self, reserve: Reserve) -> None:
+        self.terms += 1
         del self.reserves[reserve.id]
         del self.by_asset[reserve.asset]
         del self.by_supply_token[reserve.supply_token]
         del self.by_debt_token[reserve.debt_token]
 
-    def _put_supplied(
-        self, holder: Address, account: Account, reserve: Reserve, scaled: int
-    ) -> None:
-        before = account.supplied.get(reserve.id, 0)
-        reserve.scaled_supply += scaled - before
-        if scaled:
-            account.supplied[reserve.id] = scaled
-        else:
-            account.supplied.pop(reserve.id, None)
-        self._touch(holder, account)
-
-    def _put_borrowed(
-        self, holder: Address, account: Account, reserve: Reserve, scaled: int
-    ) -> None:
-        before = account.borrowed.get(reserve.id, 0)
-        reserve.scaled_debt += scaled - before
-        if scaled:
-            account.borrowed[reserve.id] = scaled
-        else:
-            account.borrowed.pop(reserve.id, None)
-        if account.borrowed:
-            self.debtors.add(holder)
-        else:
-            self.debtors.discard(holder)
-        self.touched.add(holder)
-
-    def _put_flags(self, holder: Address, account: Account, flags: int) -> None:
-        account.flags = flags
-        self._touch(holder, account)
-
-    def _put_category(self, holder: Address, account: Account, category: int) -> None:
-        account.category = category
-        self._touch(holder, account)
-
     def _put_configuration(self, reserve: Reserve, configuration: int) -> None:
-        before = reserve.threshold
+        self.terms += 1
         reserve.configuration = configuration
-        if reserve.threshold != before:
-            self.touched.update(
-                holder for holder in self.debtors if self.accounts[holder].flags >> reserve.id & 1
-            )
 
     def _put_terms(self, number: int, category: Category | None) -> None:
+        self.terms += 1
         if category is None:
             del self.categories[number]
         else:
             self.categories[number] = category
-        self.touched.update(
-            holder for holder in self.debtors if self.accounts[holder].category == number
-        )
 
-    def _touch(self, holder: Address, account: Account) -> None:
-        if account.borrowed:
+    def _put(self, holder: Address, record: bytes, after: bytes) -> Undo:
+        self.accounts.put(holder, after)
+        if has_debt(record):
             self.touched.add(holder)
+        return partial(self._unput, holder, record)
+
+    def _unput(self, holder: Address, record: bytes) -> None:
+        self.accounts.put(holder, record)
+        if has_debt(record):
+            self.touched.add(holder)
+
+    def _unput_supplied(self, holder: Address, record: bytes, reserve: Reserve, total: int) -> None:
+        reserve.scaled_supply = total
+        self._unput(holder, record)
+
+    def _unput_borrowed(
+        self, holder: Address, record: bytes, reserve: Reserve, total: int, borrowers: int
+    ) -> None:
+        reserve.scaled_debt = total
+        self.borrowers = borrowers
+        self.accounts.put(holder, record)
+        self.touched.add(holder)
+
+    def _overflow(self, holder: Address, value: int) -> InvariantError:
+        return InvariantError(self.market, f"{value} of 0x{holder.hex()} does not fit the ledger")

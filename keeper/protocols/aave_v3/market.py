@@ -1,14 +1,15 @@
 """One Aave v3 market as the keeper follows it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keeper.oracles.aave_oracle import AaveOracle
-from keeper.ports import CollateralRow, DebtRow, Oracle, Reader
-from keeper.protocols.aave_v3 import events, v36, valuation
+from keeper.ports import LegArrays, LegRow, Oracle, Reader
+from keeper.protocols.aave_v3 import events, screening, v36, valuation
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load
 from keeper.protocols.aave_v3.ledger import Ledger
@@ -58,7 +59,9 @@ class AaveV3:
         self._ledger = Ledger(market)
         self._sentinel: Sentinel | None = None
         self._asked: tuple[tuple[int, Take], ...] = ()
-        self._listed: frozenset[Address] | None = None
+        self._factors = screening.Factors()
+        self._terms = -1
+        self._events: dict[Address, Mapping[bytes, events.Event]] = {}
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
 
@@ -82,9 +85,7 @@ class AaveV3:
         ledger = await load(reader, self.market, deployment, head, self._first_block)
         if deployment.revision not in REVISIONS:
             ledger.stop(f"the rules of pool revision {deployment.revision} are not known")
-        self._deployment, self._ledger = deployment, ledger
-        self._sentinel = None
-        self._refresh()
+        self._follow(deployment, ledger)
         calls = self.calls()
         self.observe(await reader.multicall(calls, head.hash), head)
 
@@ -105,9 +106,11 @@ class AaveV3:
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log; raise `InvariantError` for this market when it cannot be right."""
-        handlers = self._handlers(log.address)
-        handler = handlers.get(log.topics[0]) if handlers and log.topics else None
-        return None if handler is None else handler(self._ledger, log)
+        if self._terms != self._ledger.terms:
+            self._refresh()
+        known = self._events.get(log.address)
+        event = known.get(log.topics[0]) if known and log.topics else None
+        return None if event is None else events.fold(self._ledger, event, log)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -151,22 +154,31 @@ class AaveV3:
 
     def borrowers(self) -> int:
         """Return how many holders have debt."""
-        return len(self._ledger.debtors)
+        return self._ledger.borrowers
 
     def changed(self) -> set[Address]:
         """Return and forget the borrowers whose legs changed."""
         changed, self._ledger.touched = self._ledger.touched, set()
         return changed
 
-    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
-        """Return the rows the screen holds, numbered by reserve id."""
-        return valuation.legs(self._ledger, borrower)
+    def legs(self, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
+        """Return flagged collateral by class, and debt by reserve id."""
+        return screening.legs(self._ledger, borrower)
+
+    def all_legs(self) -> Callable[[], LegArrays]:
+        """Freeze every borrower's legs and return what gathers them, to be called off the loop."""
+        self._ledger.touched = set()
+        shards = self._ledger.accounts.freeze()
+        return partial(screening.gather, shards, self._ledger.classes.table())
 
     def factors(
         self, prices: Prices, at: NextBlock
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return base value per scaled unit by reserve id, with interest to the block."""
-        return valuation.factors(self._ledger, prices, at.timestamp)
+        """Return base value per scaled unit, with interest to the block.
+
+        Collateral is by class and weighted by its threshold, debt is by reserve id.
+        """
+        return self._factors.at(self._ledger, prices, at.timestamp)
 
     def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
         """Return what Pool.getUserAccountData says in that block, with its parts."""
@@ -203,35 +215,35 @@ class AaveV3:
         """Return the pool and the variable debt token."""
         return self._deployment.pool, self._ledger.by_asset[debt].debt_token
 
-    def _handlers(self, address: Address) -> Mapping[bytes, events.Handler] | None:
-        if address in self._ledger.by_supply_token:
-            return events.SUPPLY_TOKEN
-        if address in self._ledger.by_debt_token:
-            return events.DEBT_TOKEN
-        if address == self._deployment.pool:
-            return events.POOL
-        if address == self._deployment.configurator:
-            return events.CONFIGURATOR
-        return events.PROVIDER if address == self._deployment.provider else None
+    def _follow(self, deployment: Deployment, ledger: Ledger) -> None:
+        self._deployment, self._ledger = deployment, ledger
+        self._factors = screening.Factors()
+        self._sentinel = None
+        self._terms = -1
+        self._refresh()
 
     def _refresh(self) -> None:
-        """Recompute what follows from the list of reserves, when that changed."""
+        """Recompute what follows from the list of reserves, when that may have changed."""
         ledger = self._ledger
-        known = frozenset(r.asset for r in ledger.reserves.values() if r.token is not None)
-        listed = known.union(ledger.by_supply_token, ledger.by_debt_token)
-        if listed == self._listed:
+        if self._terms == ledger.terms:
             return
-        self._listed = listed
+        self._terms = ledger.terms
         self._tokens = {
             reserve.asset: reserve.token
             for reserve in ledger.reserves.values()
             if reserve.token is not None
         }
         deployment = self._deployment
-        contracts = (deployment.pool, deployment.configurator, deployment.provider)
-        self._watch = Watch(
-            frozenset(contracts).union(ledger.by_supply_token, ledger.by_debt_token), events.TOPICS
-        )
+        self._events = {
+            deployment.provider: events.PROVIDER,
+            deployment.configurator: events.CONFIGURATOR,
+            deployment.pool: events.POOL,
+            **dict.fromkeys(ledger.by_debt_token, events.DEBT_TOKEN),
+            **dict.fromkeys(ledger.by_supply_token, events.SUPPLY_TOKEN),
+        }
+        watched = frozenset(self._events)
+        if watched != self._watch.addresses:
+            self._watch = Watch(watched, events.TOPICS)
 
     def _current_sentinel(self) -> Sentinel | None:
         contract = self._ledger.sentinel
@@ -258,5 +270,6 @@ class AaveV3:
                 decimals = uint(configuration.data) >> 48 & 0xFF
                 reserve.configuration |= decimals << 48
                 reserve.token = Token(reserve.asset, text(symbol.data), decimals)
+                self._ledger.terms += 1
 
         return take

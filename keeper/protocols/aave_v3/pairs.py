@@ -116,7 +116,7 @@ def _terms(
         collateral_unit=collateral.unit,
         debt_unit=debt.unit,
         balance=seized.amount,
-        scaled=ledger.accounts[position.borrower].supplied[collateral.id],
+        scaled=ledger.account(position.borrower).supplied[collateral.id],
         supply_index=collateral.supply_index_at(timestamp),
         owed=owed.amount,
         debt_index=debt.borrow_index_at(timestamp),

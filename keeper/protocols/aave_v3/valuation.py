@@ -1,19 +1,12 @@
-"""What a borrower's collateral and debt are worth, exact, and in columns for the screen."""
+"""What a borrower's collateral and debt are worth, exact."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-from keeper.ports import CollateralRow, DebtRow
 from keeper.protocols.aave_v3 import v36
-from keeper.protocols.aave_v3.ledger import Account, Category, Ledger
+from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices
-from keeper.units import RAY, Address, Bps
+from keeper.units import Address, Bps
 
 NO_CATEGORY = Category()
-EMPTY = Account()
 
 
 def collateral_terms(category: Category, reserve: Reserve) -> tuple[Bps, Bps]:
@@ -34,7 +27,7 @@ def position(
     Equals GenericLogic.calculateUserAccountData in a block of that timestamp. Like the contract it
     needs the price of every reserve flagged as collateral, even of an empty one.
     """
-    account = ledger.accounts.get(borrower, EMPTY)
+    account = ledger.account(borrower)
     category = ledger.categories.get(account.category, NO_CATEGORY)
     values = prices.values
     collateral = []
@@ -80,33 +73,3 @@ def position(
         health=v36.health_factor(weighted, owed),
         category=account.category,
     )
-
-
-def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
-    """Return the screen's rows, by reserve id; none without debt."""
-    account = ledger.accounts.get(borrower, EMPTY)
-    if not account.borrowed:
-        return (), ()
-    category = ledger.categories.get(account.category, NO_CATEGORY)
-    collateral = [
-        (number, scaled, collateral_terms(category, ledger.reserves[number])[0])
-        for number, scaled in account.supplied.items()
-        if account.flags >> number & 1 and number in ledger.reserves
-    ]
-    return collateral, list(account.borrowed.items())
-
-
-def factors(
-    ledger: Ledger, prices: Prices, timestamp: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return base value per scaled unit by reserve id; NaN without a price."""
-    size = max(ledger.reserves, default=-1) + 1
-    collateral, debt = np.full(size, np.nan), np.full(size, np.nan)
-    for number, reserve in ledger.reserves.items():
-        price = prices.values.get(reserve.asset)
-        if price is None or reserve.token is None:
-            continue
-        value = price / reserve.unit
-        collateral[number] = reserve.supply_index_at(timestamp) / RAY * value
-        debt[number] = reserve.borrow_index_at(timestamp) / RAY * value
-    return collateral, debt

@@ -6,8 +6,10 @@ from functools import cache
 from eth_hash.auto import keccak
 
 from keeper.errors import TransientError
-from keeper.types import Call, CallResult
+from keeper.types import Call, CallResult, Log
 from keeper.units import Address
+
+_PADDING = bytes(12)
 
 
 def topic(signature: str) -> bytes:
@@ -33,6 +35,22 @@ def read(target: Address, signature: str, *words: int | bytes) -> Call:
 def uint(data: bytes, position: int = 0) -> int:
     """Return the word at a position, counted in words."""
     return int.from_bytes(data[32 * position : 32 * position + 32], "big")
+
+
+def small(data: bytes, position: int, bits: int) -> int:
+    """Return a word of a narrow type; raise `ValueError` when it holds more than its bits."""
+    value = uint(data, position)
+    if value >> bits:
+        raise ValueError(f"word {position} is over {bits} bits")
+    return value
+
+
+def topic_address(log: Log, position: int) -> Address:
+    """Return an indexed address; raise `ValueError` for a word that is none."""
+    word = log.topics[position]
+    if len(word) != 32 or not word.startswith(_PADDING):
+        raise ValueError(f"topic {position} is no address")
+    return Address(word[12:])
 
 
 def address(data: bytes, position: int = 0) -> Address:
