@@ -19,18 +19,21 @@ async def logs_by_block(
 ) -> list[list[Log]]:
     """Return each linked header's matching logs, in order.
 
-    A range answer is taken only where it names the very block asked for: a node that lags answers
-    a range with fewer logs and no error. A block the bloom admits and the range left empty or
-    refused, and every block of a short gap, is asked for by its hash.
+    A range answer is taken block by block, where nothing speaks against it: a node that lags
+    answers a range with fewer logs and no error. A block the bloom admits and the range left empty
+    or got wrong, and every block of a short gap, is asked for by its hash.
     """
     found: dict[Hash, list[Log]] = {}
     admitted = [head for head in heads if not bloom.matches_nothing(blocks.admitted(head, watch))]
     if len(admitted) >= _RANGE_FROM:
-        ours = {head.hash for head in admitted}
+        claimed: dict[int, list[Log]] = {}
         with contextlib.suppress(RpcError):
             for log in await ranges.logs(watch, admitted[0].number, admitted[-1].number):
-                if log.block_hash in ours:
-                    found.setdefault(log.block_hash, []).append(log)
+                claimed.setdefault(log.block_number, []).append(log)
+        for head in admitted:
+            logs = claimed.get(head.number)
+            if logs and not blocks.doubt(head, watch, logs):
+                found[head.hash] = logs
     open_heads = [head for head in admitted if head.hash not in found]
     answers = await asyncio.gather(*(blocks.logs(head, watch) for head in open_heads))
     found.update(zip((head.hash for head in open_heads), answers, strict=True))

@@ -48,9 +48,26 @@ class Blocks:
             return []
         where = {"blockHash": to_hex(head.hash)}
         logs = await fetch_logs(self._rpc, wanted, where)
-        if any(log.block_hash != head.hash for log in logs):
-            raise TransientError(f"asked for logs of block {head.number}, was given another's")
+        if doubt := self.doubt(head, watch, logs):
+            raise TransientError(f"asked for logs of block {head.number}, was given {doubt}")
         return logs
+
+    def doubt(self, head: Head, watch: Watch, logs: Sequence[Log]) -> str:
+        """Say what proves an answer wrong: logs, in chain order, as those of a block; "" if nothing.
+
+        What is left out cannot be seen: a bloom only rules logs out.
+        """
+        wanted = self.admitted(head, watch)
+        last = -1
+        for log in logs:
+            if log.block_hash != head.hash or log.block_number != head.number:
+                return "another's"
+            if log.index == last:
+                return "one twice"
+            if log.address not in wanted.addresses or wanted.topics.isdisjoint(log.topics[:1]):
+                return "one not asked for"
+            last = log.index
+        return ""
 
     def admitted(self, head: Head, watch: Watch) -> Watch:
         """Return the part of a watch the header's bloom cannot rule out."""

@@ -74,3 +74,5 @@ class WebSocket:
     async def abort(self) -> None:
         """Drop the connection without waiting for the peer's goodbye."""
         await self._session.close()
+        # Nothing can be sent any more, so this only gives the connection back.
+        await self._socket.close()
