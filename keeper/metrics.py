@@ -71,7 +71,18 @@ OUTCOMES: Mapping[type[Receipt], str] = {
     Cancelled: "cancelled",
 }
 FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg", "listed")
-BREAKERS = ("gas_day", "gas_transaction", "kill_file", "reverts")
+BREAKERS = (
+    *("estimate", "gas_day", "gas_hour", "gas_transaction", "kill_file", "loss"),
+    *(
+        "operator_pause",
+        "repay_day",
+        "repay_hour",
+        "revert_rate",
+        "reverts",
+        "signer",
+        "stale_head",
+    ),
+)
 
 _STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
 _SEND_BUCKETS = (

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from keeper.errors import ConfigError
+from keeper.journal.breakers import BreakerChange, last_changes
 from keeper.journal.explanation import (
     Ended,
     Explanation,
@@ -20,7 +21,7 @@ from keeper.journal.explanation import (
     Skipped,
     verdict,
 )
-from keeper.units import Wei
+from keeper.units import Usd, Wei
 
 SKIPS_SHOWN = 100
 """Newest skips of one borrower in an explanation."""
@@ -28,12 +29,15 @@ SKIPS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Gas one of our transactions paid for."""
+    """Gas one of our transactions paid for, and what it brought."""
 
     chain: str
     time: float
     gas: Wei
     reverted: bool
+    plan: str = ""
+    net_usd: Usd = Usd(0)
+    repaid_usd: Usd = Usd(0)
 
 
 class JournalReader:
@@ -54,15 +58,29 @@ class JournalReader:
         """Return the gas paid for since a time, oldest first."""
         with closing(self._open()) as db:
             rows = db.execute(
-                "SELECT plans.chain, receipts.time, gas_used, gas_price, outcome FROM receipts "
+                "SELECT plans.chain, receipts.time, gas_used, gas_price, outcome, plans.id, "
+                "receipts.net_usd, plans.repaid_usd FROM receipts "
                 "JOIN plans ON plans.id = receipts.plan "
                 "WHERE receipts.time >= ? AND gas_price IS NOT NULL ORDER BY receipts.time",
                 (since,),
             ).fetchall()
         return [
-            Spent(chain, time, Wei(used * int(price)), outcome == "reverted")
-            for chain, time, used, price, outcome in rows
+            Spent(
+                chain,
+                time,
+                Wei(used * int(price)),
+                outcome == "reverted",
+                plan,
+                Usd(int(net or 0)),
+                Usd(0 if outcome == "reverted" else int(repaid)),
+            )
+            for chain, time, used, price, outcome, plan, net, repaid in rows
         ]
+
+    def breakers(self) -> list[BreakerChange]:
+        """Return how every breaker last changed, oldest first."""
+        with closing(self._open()) as db:
+            return last_changes(db)
 
     def paid(self, since: float, until: float) -> list[Planned]:
         """Return the plans whose transaction paid gas in a span of time, oldest first."""

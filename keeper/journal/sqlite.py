@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from keeper.journal import rows
+from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.codec import load
 from keeper.journal.snapshots import SnapshotStore
@@ -81,6 +82,10 @@ class SqliteJournal:
         """Record how a plan ended."""
         now = self._clock.time()
         await self._writer.write(lambda db: rows.write_receipt(db, now, receipt))
+
+    async def breaker(self, change: BreakerChange) -> None:
+        """Record that a breaker opened or closed; on disk when this returns."""
+        await self._writer.write(lambda db: write_change(db, change))
 
     async def pending(self) -> list[Signed]:
         """Return transactions signed and not settled, of every chain, oldest first."""

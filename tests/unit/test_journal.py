@@ -87,7 +87,7 @@ async def notebook(tmp_path: Path) -> AsyncIterator[Notebook]:
 
 
 def test_no_amount_is_an_integer_column() -> None:
-    counts = {"id", "head", "position", "nonce", "gas", "gas_limit", "gas_used"}
+    counts = {"id", "chain_id", "is_open", "head", "position", "nonce", "gas", "gas_limit", "gas_used"}
     blocks = {"block_number", "block_time", "snapshot", "page", "pages", "bytes"}
     with closing(sqlite3.connect(":memory:")) as db:
         for _, sql in migrations():
@@ -104,12 +104,14 @@ def test_no_amount_is_an_integer_column() -> None:
             "receipts",
             "snapshots",
             "snapshot_pages",
+            "scans",
+            "breakers",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):
                 assert kind in {"INTEGER", "TEXT", "REAL", "BLOB"}
                 assert kind != "INTEGER" or name in counts | blocks, f"{table}.{name}"
-                assert kind != "REAL" or name in {"time", "signed", "sent", "settled"}
+                assert kind != "REAL" or name in {"time", "signed", "sent", "settled", "until"}
 
 
 async def test_amounts_beyond_64_bits_come_back_exact(notebook: Notebook) -> None:

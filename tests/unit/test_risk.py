@@ -1,18 +1,25 @@
 """Hard limits and breakers."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keeper.errors import ConfigError
-from keeper.journal.read import Spent
-from keeper.risk import DAY, Limits, Risk, worst_gas_cost
-from keeper.types import Dropped, Included, Plan, Reason, Reverted
+from keeper.journal.breakers import BreakerChange
+from keeper.journal.read import JournalReader, Spent
+from keeper.metrics import BREAKERS
+from keeper.risk import DAY, HOUR, Limits, Lists, Risk, worst_gas_cost
+from keeper.risk.lists import find_tokens
+from keeper.types import Dropped, Included, ItemOutcome, Plan, Reason, Reverted, Token
 from keeper.units import USD, Hash, Usd, Wei
 from tests.fake_node import FakeClock
-from tests.plans import GWEI, Plans
+from tests.plans import GWEI, USDC, WETH, Plans, address
 
+ROOT = Path(__file__).parents[2]
 TX = Hash(bytes(32))
 
 
@@ -43,7 +50,6 @@ def test_a_plan_within_every_limit_is_admitted(tmp_path: Path, plans: Plans) -> 
     risk = Risk("test", limits(tmp_path), FakeClock())
     assert risk.admit(plans.make()) is None
     assert not any(risk.breakers().values())
-    assert set(risk.breakers()) == {"kill_file", "reverts", "gas_day", "gas_transaction"}
 
 
 def test_the_kill_file_stops_everything_until_it_is_gone(tmp_path: Path, plans: Plans) -> None:
@@ -162,3 +168,300 @@ def test_restart_remembers_gas_reverts_and_what_is_in_flight(tmp_path: Path, pla
 def test_no_limit_can_be_turned_off(tmp_path: Path, field: str) -> None:
     with pytest.raises(ConfigError, match="cannot be turned off"):
         limits(tmp_path, **{field: 0})
+
+
+def test_the_metrics_know_every_breaker(tmp_path: Path) -> None:
+    assert set(BREAKERS) == set(Risk("test", limits(tmp_path), FakeClock()).breakers())
+
+
+def included(plan: Plan, net: int, gas: int = 100_000) -> Included:
+    """Return a receipt of a plan whose every item went through, with its net in dollars."""
+    items = tuple(
+        ItemOutcome(quote.opportunity.position.borrower, ok=True, gain=1) for quote in plan.quotes
+    )
+    return Included(
+        plan.id, tx_of(plan), 101, TX, 0, gas, Wei(GWEI), items=items, net_usd=Usd(net * USD)
+    )
+
+
+def tx_of(plan: Plan) -> Hash:
+    """Return a hash of a plan's own."""
+    return Hash(plan.id.encode().ljust(32, b"\0")[:32])
+
+
+class Told(list[BreakerChange]):
+    """Every change a breaker told of."""
+
+    def names(self) -> list[tuple[str, bool]]:
+        """Return which breaker opened or closed."""
+        return [(change.name, change.is_open) for change in self]
+
+
+def stopped(risk: Risk, plan: Plan) -> str:
+    """Return the name of the breaker that stops a plan."""
+    skip = risk.admit(plan)
+    assert skip is not None
+    assert skip.reason is Reason.BREAKER
+    return skip.detail.partition(":")[0]
+
+
+def test_an_hour_of_gas_has_a_limit_of_its_own(tmp_path: Path, plans: Plans) -> None:
+    clock, told = FakeClock(), Told()
+    held = limits(tmp_path, gas_per_hour=Wei(2_000_000 * GWEI))
+    risk = Risk("test", held, clock, tell=told.append)
+    risk.settle(reverted(plans.make(), gas=300_000))
+    assert stopped(risk, plans.make()) == "gas_hour"
+    assert risk.breakers()["gas_hour"]
+    assert told.names() == [("gas_hour", True)]
+    clock.now += HOUR
+    assert risk.admit(plans.make()) is None
+    assert not risk.breakers()["gas_hour"]
+    assert told.names() == [("gas_hour", True), ("gas_hour", False)]
+
+
+@pytest.mark.parametrize(("window", "seconds"), [("repay_per_hour", HOUR), ("repay_per_day", DAY)])
+def test_what_is_repaid_has_limits(
+    tmp_path: Path, plans: Plans, window: str, seconds: float
+) -> None:
+    clock = FakeClock()
+    plan, more = plans.make(), plans.make()
+    held = limits(tmp_path, gas_per_day=Wei(10**30), **{window: Usd(plan.repaid_usd * 2 - 1)})
+    risk = Risk("test", held, clock)
+    assert risk.admit(plan) is None
+    name = window.replace("_per_", "_")
+    assert stopped(risk, more) == name
+    assert risk.breakers()[name]
+    risk.settle(included(plan, 10))
+    assert stopped(risk, more) == name
+    clock.now += seconds
+    assert risk.admit(more) is None
+    assert not risk.breakers()[name]
+
+
+def test_losses_of_a_day_open_a_breaker_until_the_operator_closes_it(
+    tmp_path: Path, plans: Plans
+) -> None:
+    clock, told = FakeClock(), Told()
+    held = limits(tmp_path, loss_per_day=Usd(100 * USD))
+    risk = Risk("test", held, clock, tell=told.append)
+    risk.settle(included(plans.make(), -99))
+    assert risk.admit(plans.make()) is None
+    risk.settle(included(plans.make(), 20))
+    risk.settle(included(plans.make(), -21))
+    assert stopped(risk, plans.make()) == "loss"
+    assert risk.details()["loss"] == "100.00 USD lost, limit 100.00 USD"
+    clock.now += 10 * DAY
+    assert stopped(risk, plans.make()) == "loss"
+    assert risk.resume("operator") == ["loss"]
+    risk.settle(included(plans.make(), -99))
+    assert risk.admit(plans.make()) is None
+    assert told.names() == [("loss", True), ("loss", False)]
+    assert [change.cause for change in told] == ["limit", "operator"]
+
+
+def test_a_resumed_loss_is_forgiven_and_counted_anew(tmp_path: Path, plans: Plans) -> None:
+    clock = FakeClock()
+    risk = Risk("test", limits(tmp_path, loss_per_day=Usd(100 * USD)), clock)
+    risk.settle(included(plans.make(), -150))
+    risk.resume("operator")
+    clock.now += 1
+    risk.settle(included(plans.make(), -60))
+    assert risk.admit(plans.make()) is None
+    risk.settle(included(plans.make(), -60))
+    assert stopped(risk, plans.make()) == "loss"
+
+
+def test_a_measured_breaker_closes_by_time_when_that_is_configured(
+    tmp_path: Path, plans: Plans
+) -> None:
+    clock, told = FakeClock(), Told()
+    held = limits(tmp_path, loss_per_day=Usd(100 * USD), reset_seconds=600.0)
+    risk = Risk("test", held, clock, tell=told.append)
+    risk.settle(included(plans.make(), -100))
+    risk.pause("operator")
+    clock.now += 599
+    assert risk.breakers()["loss"]
+    clock.now += 1
+    assert not risk.breakers()["loss"]
+    assert [change.cause for change in told] == ["limit", "operator", "time"]
+    assert stopped(risk, plans.make()) == "operator_pause"
+
+
+def test_too_many_reverts_of_the_last_open_a_breaker(tmp_path: Path, plans: Plans) -> None:
+    clock = FakeClock()
+    held = limits(tmp_path, reverts=100, revert_rate=5_000, revert_rate_of=4)
+    risk = Risk("test", replace(held, gas_per_day=Wei(10**30)), clock)
+    for outcome in (reverted, reverted, None, None):
+        plan = plans.make()
+        risk.settle(included(plan, 10) if outcome is None else outcome(plan))
+        clock.now += 60
+    assert risk.admit(plans.make()) is None
+    risk.settle(reverted(plans.make()))
+    risk.settle(reverted(plans.make()))
+    assert not risk.breakers()["revert_rate"]
+    risk.settle(reverted(plans.make()))
+    assert stopped(risk, plans.make()) == "revert_rate"
+    assert risk.details()["revert_rate"] == "3 of the last 4 reverted"
+
+
+def test_plans_that_keep_falling_short_open_a_breaker(tmp_path: Path, plans: Plans) -> None:
+    clock = FakeClock()
+    held = limits(tmp_path, estimate_band=5_000, estimate_misses=2)
+    risk = Risk("test", replace(held, gas_per_day=Wei(10**30)), clock)
+
+    def settle(percent: int) -> None:
+        plan = replace(plans.make(), net_usd=Usd(100 * USD))
+        assert risk.admit(plan) is None
+        risk.settle(included(plan, percent))
+
+    for percent in (49, 50, 49):
+        settle(percent)
+        assert not risk.breakers()["estimate"]
+    settle(30)
+    assert stopped(risk, plans.make()) == "estimate"
+    risk.resume("operator")
+    clock.now += 1
+    settle(10)
+    assert not risk.breakers()["estimate"]
+
+
+def test_an_item_lost_to_a_rival_is_no_wrong_estimate(tmp_path: Path, plans: Plans) -> None:
+    held = limits(tmp_path, estimate_band=1_000, estimate_misses=1, gas_per_transaction=Wei(10**30))
+    risk = Risk("test", replace(held, gas_per_day=Wei(10**30)), FakeClock())
+    plan = replace(plans.make(address("first"), address("second")), net_usd=Usd(100 * USD))
+    assert risk.admit(plan) is None
+    whole = included(plan, 48)
+    lost = (whole.items[0], replace(whole.items[1], ok=False))
+    risk.settle(replace(whole, items=lost))
+    assert not risk.breakers()["estimate"]
+
+
+def test_a_stale_head_stops_sending_until_a_fresh_one(tmp_path: Path, plans: Plans) -> None:
+    clock, told = FakeClock(), Told()
+    old = replace(plans.make().head, timestamp=int(clock.now) - 60)
+    heads = [old]
+    risk = Risk(
+        "test",
+        limits(tmp_path, stale_seconds=60.0),
+        clock,
+        seen=lambda: heads[0],
+        tell=told.append,
+    )
+    assert risk.admit(replace(plans.make(), head=old)) is None
+    clock.now += 1
+    assert stopped(risk, replace(plans.make(), head=old)) == "stale_head"
+    assert risk.breakers()["stale_head"]
+    heads[0] = replace(old, timestamp=int(clock.now))
+    assert not risk.breakers()["stale_head"]
+    assert told.names() == [("stale_head", True), ("stale_head", False)]
+
+
+def test_a_pause_survives_and_only_a_resume_ends_it(tmp_path: Path, plans: Plans) -> None:
+    clock, told = FakeClock(), Told()
+    risk = Risk("test", limits(tmp_path), clock, tell=told.append)
+    risk.pause("operator")
+    risk.pause("SIGUSR1")
+    risk.trip("signer", "it signed something else")
+    assert told.names() == [("operator_pause", True), ("signer", True)]
+    clock.now += 10 * DAY
+    again = Risk("test", limits(tmp_path, reset_seconds=1.0), clock)
+    again.restore([], [], told)
+    assert {name for name, is_open in again.breakers().items() if is_open} == {
+        "operator_pause",
+        "signer",
+    }
+    assert stopped(again, plans.make()) == "operator_pause"
+    assert again.resume("operator") == ["operator_pause", "signer"]
+    assert again.admit(plans.make()) is None
+    other = Risk("other", limits(tmp_path), clock)
+    other.restore([], [], told)
+    assert not any(other.breakers().values())
+
+
+def test_a_restart_counts_the_day_s_loss_and_forgives_what_was_resumed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    held = limits(tmp_path, loss_per_day=Usd(100 * USD))
+    lost = Spent("test", clock.now - 50, Wei(1), reverted=False, plan="p", net_usd=Usd(-150 * USD))
+    risk = Risk("test", held, clock)
+    risk.restore([lost], [])
+    assert risk.breakers()["loss"]
+    closed = BreakerChange(clock.now - 10, "test", "loss", False, "", "operator")
+    resumed = Risk("test", held, clock)
+    resumed.restore([lost], [], [closed])
+    assert not resumed.breakers()["loss"]
+
+
+def test_what_a_reorg_undid_costs_nothing_and_told_twice_counts_once(
+    tmp_path: Path, plans: Plans
+) -> None:
+    held = limits(tmp_path, loss_per_day=Usd(100 * USD))
+    risk = Risk("test", held, FakeClock())
+    first, second = plans.make(), plans.make()
+    risk.settle(included(first, -60))
+    risk.settle(included(first, -60))
+    assert not risk.breakers()["loss"]
+    risk.settle(Dropped(first.id, TX, "another of its transactions"))
+    risk.settle(Dropped(first.id, tx_of(first), "undone by a reorg"))
+    risk.settle(included(second, -60))
+    assert not risk.breakers()["loss"]
+
+
+def test_denied_tokens_and_protocols_are_never_sent(tmp_path: Path, plans: Plans) -> None:
+    plan = plans.make()
+    protocol = plan.quotes[0].opportunity.position.protocol
+    refused = (
+        Lists(denied_tokens=frozenset({WETH.address})),
+        Lists(denied_tokens=frozenset({USDC.address})),
+        Lists(allowed_tokens=frozenset({WETH.address})),
+        Lists(denied_protocols=frozenset({protocol})),
+        Lists(allowed_protocols=frozenset({"another"})),
+    )
+    for lists in refused:
+        skip = Risk("test", limits(tmp_path), FakeClock(), lists=lists).admit(plan)
+        assert skip is not None
+        assert skip.reason is Reason.DENIED
+    fitting = Lists(frozenset({WETH.address, USDC.address}), frozenset(), frozenset({protocol}))
+    assert Risk("test", limits(tmp_path), FakeClock(), lists=fitting).admit(plan) is None
+
+
+def test_an_unknown_token_in_a_list_is_one_line() -> None:
+    twin = Token(address("twin"), "USDC", 6)
+    tokens = {token.address: token for token in (USDC, WETH, twin)}
+    assert find_tokens(["WETH", "0x" + USDC.address.hex()], tokens, "x") == {
+        WETH.address,
+        USDC.address,
+    }
+    for name, expected in (
+        ("WETTH", "deny: no market here has a token WETTH → did you mean WETH?"),
+        ("0x" + "11" * 20, f"deny: no market here has a token 0x{'11' * 20} → known here"),
+        ("USDC", "deny: several tokens are called USDC → write the address"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            find_tokens([name], tokens, "deny")
+        assert str(caught.value).startswith(expected)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from keeper.journal.breakers import BreakerChange
+from keeper.journal.sqlite import SqliteJournal
+from tests.fake_node import FakeClock
+
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]), FakeClock(), 90, lambda n: None)
+    journal.open()
+    await journal.breaker(BreakerChange(1.0, "test", "loss", True, "100 USD lost", "limit"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_an_open_breaker_stays_open_after_a_kill(tmp_path: Path, plans: Plans) -> None:
+    path = tmp_path / "journal.sqlite"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    risk = Risk("test", limits(tmp_path), FakeClock())
+    risk.restore([], [], JournalReader(path).breakers())
+    assert stopped(risk, plans.make()) == "loss"

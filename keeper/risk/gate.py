@@ -1,0 +1,293 @@
+"""Admit or refuse plans, learn from their receipts, and open the breakers."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from keeper.journal.breakers import BreakerChange
+from keeper.journal.read import Spent
+from keeper.ports import Clock
+from keeper.risk.latches import LATCHED, PAUSED, Latches
+from keeper.risk.ledger import Entry, Ledger
+from keeper.risk.limits import DAY, HOUR, Limits
+from keeper.risk.lists import Lists
+from keeper.types import (
+    Cancelled,
+    Dropped,
+    Head,
+    Included,
+    Plan,
+    Reason,
+    Receipt,
+    Replaced,
+    Reverted,
+    Skip,
+)
+from keeper.units import BPS, USD, Usd, Wei
+
+REFUSED_SECONDS = 60.0
+"""How long `gas_transaction` shows as open after the last plan it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What an admitted plan may cost at worst, what it repays, and what it was to bring."""
+
+    gas: int
+    repaid: int
+    expected: tuple[tuple[bytes, int], ...]
+    net_usd: int
+
+
+class Risk:
+    """Admit or refuse plans, and learn from receipts; satisfies `ports.Admission`.
+
+    Gas is counted at its worst (limit × maximum fee) until the receipt tells what was paid. `seen`
+    gives the last head, `tell` hears of every breaker that opens or closes.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        limits: Limits,
+        clock: Clock,
+        *,
+        lists: Lists = Lists(),  # noqa: B008  # frozen
+        seen: Callable[[], Head | None] = lambda: None,
+        tell: Callable[[BreakerChange], None] = lambda _: None,
+    ) -> None:
+        self._chain = chain
+        self._limits = limits
+        self._clock = clock
+        self._lists = lists
+        self._seen = seen
+        self._tell = tell
+        self._ledger = Ledger()
+        self._latches = Latches(chain, limits.reset_seconds, tell)
+        self._reserved: dict[str, Reserved] = {}
+        self._refused: dict[str, tuple[float, int]] = {}
+        self._shown: dict[str, str] = {}
+
+    def restore(
+        self,
+        spent: Iterable[Spent],
+        pending: Iterable[Plan],
+        changes: Iterable[BreakerChange] = (),
+    ) -> None:
+        """Take up where the journal left off: money, reverts, plans in flight, open breakers."""
+        self._latches.restore(changes)
+        for number, entry in enumerate(spent):
+            if entry.chain == self._chain:
+                booked = Entry(
+                    entry.time, None, entry.gas, entry.repaid_usd, entry.net_usd, entry.reverted
+                )
+                self._ledger.book(entry.plan or f"#{number}", booked)
+        self._reserved |= {plan.id: _reserve(plan) for plan in pending if plan.chain == self._chain}
+        self._measure()
+
+    def admit(self, plan: Plan) -> Skip | None:
+        """Return None when the plan may be sent, having reserved its gas; else why not."""
+        now = self._now()
+        wanted = _reserve(plan)
+        name, detail = self._breach(plan, wanted)
+        if name:
+            self._refused[name] = (now, wanted.repaid if "repay" in name else wanted.gas)
+            self._watch()
+            return _refuse(plan, Reason.BREAKER, f"{name}: {detail}")
+        limits = self._limits
+        if denied := self._lists.refuse(plan):
+            return _refuse(plan, Reason.DENIED, denied)
+        if plan.net_usd < limits.minimum_profit:
+            detail = f"net {_dollars(plan.net_usd)} below limits.minimum_profit"
+            return _refuse(plan, Reason.UNPROFITABLE, detail)
+        if plan.repaid_usd > limits.largest_repay:
+            detail = f"repays {_dollars(plan.repaid_usd)}, above limits.largest_repay"
+            return _refuse(plan, Reason.CAPITAL, detail)
+        self._reserved[plan.id] = wanted
+        return None
+
+    def settle(self, receipt: Receipt) -> None:
+        """Learn how a plan ended: what its gas cost, what it brought, and whether it reverted."""
+        reserved = self._reserved.pop(receipt.plan_id, None)
+        now = self._now()
+        repaid = 0 if reserved is None else reserved.repaid
+        match receipt:
+            case Included():
+                gas = receipt.gas_used * receipt.gas_price
+                missed = None if reserved is None else self._missed(reserved, receipt)
+                entry = Entry(
+                    now,
+                    receipt.tx_hash,
+                    gas,
+                    repaid,
+                    receipt.net_usd,
+                    reverted=False,
+                    missed=missed,
+                )
+                self._ledger.book(receipt.plan_id, entry)
+            case Reverted():
+                gas = receipt.gas_used * receipt.gas_price
+                entry = Entry(now, receipt.tx_hash, gas, 0, -receipt.gas_cost_usd, reverted=True)
+                self._ledger.book(receipt.plan_id, entry)
+            case Dropped() | Replaced() | Cancelled():
+                self._ledger.strike(receipt.plan_id, receipt.tx_hash)
+        self._measure()
+        self._watch()
+
+    def pause(self, cause: str) -> None:
+        """Send nothing until resumed."""
+        self._latches.open(PAUSED, f"by {cause}", cause, self._clock.time())
+
+    def resume(self, cause: str) -> list[str]:
+        """Close what the operator may close, and return which breakers that were."""
+        return self._latches.close(cause, self._clock.time())
+
+    def trip(self, name: str, detail: str) -> None:
+        """Open a latched breaker for what another part found."""
+        self._latches.open(name, detail, "keeper", self._clock.time())
+
+    def breakers(self) -> Mapping[str, bool]:
+        """Return every breaker by name, and whether it is open."""
+        self._watch()
+        return {name: name in self._shown or name in self._latches.opened for name in NAMES}
+
+    def details(self) -> Mapping[str, str]:
+        """Return what is open, and why."""
+        self._watch()
+        latched = {name: opened.detail for name, opened in self._latches.opened.items()}
+        return self._shown | latched
+
+    def _breach(self, plan: Plan, wanted: Reserved) -> tuple[str, str]:
+        """Return the breaker that stops a plan and its figures; no name when none does."""
+        limits = self._limits
+        for name, opened in self._latches.opened.items():
+            return name, opened.detail
+        for name, detail in self._standing(plan.head).items():
+            return name, detail
+        if wanted.gas > limits.gas_per_transaction:
+            return "gas_transaction", f"up to {wanted.gas} wei, limit {limits.gas_per_transaction}"
+        self._refused.pop("gas_transaction", None)
+        for name, committed, limit in self._windows(without=plan.id):
+            more = wanted.repaid if "repay" in name else wanted.gas
+            if limit is not None and committed + more > limit:
+                unit = "e-8 USD" if "repay" in name else " wei"
+                return name, f"{committed} + {more}{unit}, limit {limit}"
+            self._refused.pop(name, None)
+        return "", ""
+
+    def _windows(self, without: str = "") -> list[tuple[str, int, int | None]]:
+        """Return each rolling limit's name, what is used of it, and the limit."""
+        now, limits, ledger = self._clock.time(), self._limits, self._ledger
+        held = [each for plan, each in self._reserved.items() if plan != without]
+        gas, repaid = sum(each.gas for each in held), sum(each.repaid for each in held)
+        return [
+            ("gas_hour", ledger.gas(now - HOUR) + gas, limits.gas_per_hour),
+            ("gas_day", ledger.gas(now - DAY) + gas, limits.gas_per_day),
+            ("repay_hour", ledger.repaid(now - HOUR) + repaid, limits.repay_per_hour),
+            ("repay_day", ledger.repaid(now - DAY) + repaid, limits.repay_per_day),
+        ]
+
+    def _standing(self, head: Head | None) -> dict[str, str]:
+        """Return the breakers that stand open by themselves, and close by themselves."""
+        now, limits = self._clock.time(), self._limits
+        found = {}
+        if self._is_killed():
+            found["kill_file"] = f"{limits.kill_file} exists"
+        if limits.stale_seconds is not None and head is not None:
+            age = now - head.timestamp
+            if age > limits.stale_seconds:
+                found["stale_head"] = f"block {head.number} is {age:.0f} s old"
+        reverts = self._ledger.reverts(now - limits.revert_seconds)
+        if reverts >= limits.reverts:
+            found["reverts"] = f"{reverts} in {limits.revert_seconds:.0f} s"
+        return found
+
+    def _measure(self) -> None:
+        """Open the breakers that what the transactions brought calls for."""
+        now, limits, latches = self._clock.time(), self._limits, self._latches
+        if limits.loss_per_day is not None:
+            net = self._ledger.net(max(now - DAY, latches.since("loss")))
+            if -net >= limits.loss_per_day:
+                detail = f"{_dollars(Usd(-net))} lost, limit {_dollars(limits.loss_per_day)}"
+                latches.open("loss", detail, "limit", now)
+        last = list(self._ledger.since(latches.since("revert_rate")))[-limits.revert_rate_of :]
+        if limits.revert_rate is not None and len(last) == limits.revert_rate_of:
+            reverted = sum(entry.reverted for entry in last)
+            if reverted * BPS > limits.revert_rate * len(last):
+                detail = f"{reverted} of the last {len(last)} reverted"
+                latches.open("revert_rate", detail, "limit", now)
+        if limits.estimate_band is not None:
+            judged = [
+                entry.missed
+                for entry in self._ledger.since(latches.since("estimate"))
+                if entry.missed is not None
+            ][-limits.estimate_misses :]
+            if len(judged) == limits.estimate_misses and all(judged):
+                detail = f"{len(judged)} in a row brought less than estimated"
+                latches.open("estimate", detail, "limit", now)
+
+    def _missed(self, reserved: Reserved, receipt: Included) -> bool | None:
+        """Say whether less came in than estimated for what was liquidated; None without a band."""
+        band = self._limits.estimate_band
+        won = {item.borrower for item in receipt.items if item.ok}
+        whole = sum(gross for _, gross in reserved.expected)
+        share = sum(gross for borrower, gross in reserved.expected if borrower in won)
+        if band is None or whole <= 0 or share <= 0:
+            return None
+        estimated = reserved.net_usd * share // whole
+        return receipt.net_usd * BPS < estimated * (BPS - band)
+
+    def _now(self) -> float:
+        now = self._clock.time()
+        self._ledger.forget(now)
+        self._latches.expire(now)
+        return now
+
+    def _watch(self) -> None:
+        """Find out which breakers are open, and tell of those that changed."""
+        now = self._now()
+        found = self._standing(self._seen())
+        for name, committed, limit in self._windows():
+            _, more = self._refused.get(name, (now, 0))
+            if limit is not None and (committed >= limit or committed + more > limit):
+                found[name] = f"{committed} of {limit} used"
+        refused = self._refused.get("gas_transaction")
+        if refused is not None and now - refused[0] < REFUSED_SECONDS:
+            found["gas_transaction"] = f"up to {refused[1]} wei"
+        before, self._shown = self._shown, found
+        for name in found.keys() - before.keys():
+            self._tell(BreakerChange(now, self._chain, name, True, found[name], "limit"))
+        for name in before.keys() - found.keys():
+            self._tell(BreakerChange(now, self._chain, name, False, before[name], "limit"))
+
+    def _is_killed(self) -> bool:
+        try:
+            return self._limits.kill_file.exists()
+        except OSError:
+            return True  # a switch that cannot be read counts as thrown
+
+
+NAMES = (
+    *("kill_file", "stale_head", "reverts", "gas_transaction"),
+    *("gas_hour", "gas_day", "repay_hour", "repay_day"),
+    *LATCHED,
+)
+
+
+def worst_gas_cost(plan: Plan) -> Wei:
+    """Return the most a plan's gas can cost: the whole limit at the maximum fee."""
+    return Wei(plan.gas_limit * plan.fees.max_fee)
+
+
+def _reserve(plan: Plan) -> Reserved:
+    expected = tuple((q.opportunity.position.borrower, q.gross_usd) for q in plan.quotes)
+    return Reserved(worst_gas_cost(plan), plan.repaid_usd, expected, plan.net_usd)
+
+
+def _refuse(plan: Plan, reason: Reason, detail: str) -> Skip:
+    position = plan.quotes[0].opportunity.position
+    strategy = plan.quotes[0].opportunity.strategy
+    return Skip(position.market, position.protocol, position.borrower, reason, detail, strategy)
+
+
+def _dollars(value: Usd) -> str:
+    return f"{value / USD:.2f} USD"
