@@ -13,13 +13,14 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
 from keeper.app.line import Line, Process, open_line
+from keeper.app.opening import Opening
 from keeper.config import Settings
-from keeper.errors import InvariantError
+from keeper.errors import ConfigError, InvariantError
 from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
-from keeper.observers.status import whole
+from keeper.observers.status import Absence, whole
 from keeper.plugins import load_strategies
 from keeper.signers import Ask, operator_address
 from keeper.supervisor import supervise
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 25.0
 """How long a stopping keeper follows what it has sent: two blocks, and less than the half minute
 after which orchestrators kill. The journal keeps the rest."""
+KEEP_SECONDS = 10.0
+"""Longest a stopping keeper writes its book down; without it the next start folds a little more."""
 
 
 class Keeper:
@@ -42,7 +45,8 @@ class Keeper:
         self._started = self._clock.monotonic()
         self._stack = AsyncExitStack()
         self.lines: dict[str, Line] = {}
-        self._stopped: set[str] = set()
+        self._stopped: dict[str, str] = {}
+        self._opening: Opening[Line]
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
@@ -109,40 +113,55 @@ class Keeper:
             self._clock,
             self._ask,
         )
-        for name, chain in settings.chains.items():
-            self.lines[name] = await open_line(process, name, chain, strategies, self._stack)
-            self._stack.callback(self.lines[name].strategist.close)
-            log.info("chain.synced", chain=name, **_extent(self.lines[name]))
+
+        async def open_one(name: str, stack: AsyncExitStack) -> Line:
+            line = await open_line(process, name, settings.chains[name], strategies, stack)
+            stack.callback(line.strategist.close)
+            self.lines[name] = line
+            log.info("chain.synced", chain=name, **_extent(line))
+            return line
+
+        self._opening = Opening(settings.chains, open_one)
+        self._stack.push_async_callback(self._opening.close)
+        await self._opening.first_tries()
 
     async def run(self) -> None:
         """Follow and decide until cancelled, then finish what was begun."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="lag")
-                for name, line in self.lines.items():
-                    tasks.create_task(self._work(line), name=name)
+                for name in self._settings.chains:
+                    tasks.create_task(self._keep_going(name), name=name)
         finally:
             for line in self.lines.values():
                 line.observation.flush()
 
-    async def _work(self, line: Line) -> None:
+    async def _keep_going(self, name: str) -> None:
         """Keep one chain going; when it fails the others go on, and the last one ends the process."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for part, work in (
-                    ("listener", line.listener.run()),
-                    ("engine", line.engine.run()),
-                    ("observers", line.observation.run()),
-                    ("upkeep", line.upkeep.run()),
-                ):
-                    tasks.create_task(work, name=f"{line.name}-{part}")
-        except ExceptionGroup as group:
-            error = group.exceptions[0]
-            self._stopped.add(line.name)
-            log.exception("chain.stopped", chain=line.name, error=str(error))
-            if _is_shared(error) or self._stopped >= self.lines.keys():
+            line = self.lines.get(name) or await self._opening.opened(name)
+            await self._work(line)
+        except ConfigError:
+            raise
+        except Exception as group:
+            error = group.exceptions[0] if isinstance(group, ExceptionGroup) else group
+            self._stopped[name] = str(error)
+            log.exception("chain.stopped", chain=name, error=str(error))
+            if _is_shared(error) or self._stopped.keys() >= self._settings.chains.keys():
                 raise
-            await self._finish(line)
+            if name in self.lines:
+                await self._finish(self.lines[name])
+
+    async def _work(self, line: Line) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for part, work in (
+                ("listener", line.listener.run()),
+                ("engine", line.engine.run()),
+                ("observers", line.observation.run()),
+                ("upkeep", line.upkeep.run()),
+                ("snapshots", line.snapshots.run()),
+            ):
+                tasks.create_task(work, name=f"{line.name}-{part}")
 
     async def _finish(self, line: Line) -> None:
         """Follow what a stopped chain has sent, whatever comes of it."""
@@ -156,7 +175,8 @@ class Keeper:
         """Follow pending transactions for a bounded time; no new plan is made."""
         lines = self.lines.values()
         drains = [line.executor.drain(seconds) for line in lines]
-        ended = await asyncio.gather(*drains, return_exceptions=True)
+        keeps = [_write_down(line) for line in lines if line.name not in self._stopped]
+        ended = await asyncio.gather(*drains, *keeps, return_exceptions=True)
         for line in lines:
             line.observation.flush()
         for error in ended:
@@ -179,7 +199,12 @@ class Keeper:
         self._look_at_phases()
         uptime = self._clock.monotonic() - self._started
         chains = {name: line.status for name, line in self.lines.items()}
-        return whole(version(), self.mode, uptime, chains)
+        absent = {
+            name: Absence(self._stopped.get(name), self._opening.reasons.get(name, ""))
+            for name in self._settings.chains
+            if name not in self.lines
+        }
+        return whole(version(), self.mode, uptime, chains, absent)
 
     def _make_metrics(self, strategies: Sequence[str], wallets: Mapping[str, str]) -> Metrics:
         chains = {}
@@ -193,6 +218,14 @@ class Keeper:
         return Metrics(
             version=version(), commit="", mode=self.mode, chains=chains, strategies=strategies
         )
+
+
+async def _write_down(line: Line) -> None:
+    try:
+        async with asyncio.timeout(KEEP_SECONDS):
+            await line.snapshots.take()
+    except Exception as error:  # noqa: BLE001 - the one before is still there
+        log.warning("snapshot.failed", chain=line.name, error=str(error) or "no time")
 
 
 def _is_shared(error: Exception) -> bool:

@@ -1,8 +1,9 @@
 """Put one chain together: every object of the line, each with its dependencies."""
 
 import os
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,15 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
 from keeper.app.endpoints import open_endpoints
-from keeper.app.watched import Watched, watch_chain
+from keeper.app.recovery import Recovery
+from keeper.app.snapshots import Snapshots
+from keeper.app.upkeep import Upkeep
+from keeper.app.watched import Watched
 from keeper.book.book import Book
+from keeper.book.faults import Fault
 from keeper.chain.listener import Count, Listener
 from keeper.chain.reader import ChainReader
+from keeper.chain.survey import Standing
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
@@ -24,6 +30,7 @@ from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
 from keeper.execution.simulate import Simulator
 from keeper.journal.read import JournalReader
+from keeper.journal.snapshots import Snapshot
 from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.metrics import Metrics
 from keeper.observers.lines import tell_log
@@ -87,6 +94,8 @@ class Line:
     engine: Engine
     observation: Observation
     status: ChainStatus
+    upkeep: Upkeep
+    snapshots: Snapshots
 
 
 async def open_line(
@@ -98,11 +107,26 @@ async def open_line(
 ) -> Line:
     """Put one chain together: connect, load the state at one head, recover what was pending."""
     metrics, clock, live = process.metrics, process.clock, process.live
-    rpc, feed = await open_endpoints(name, chain, stack, metrics.rpc)
+    connection = await open_endpoints(chain, stack, metrics.rpc)
+    rpc, feed = connection.rpc, connection.feed
     reader = ChainReader(rpc, chain.multicall)
-    watched = await watch_chain(reader, name, chain)
-    book = Book(name, list(watched.markets.values()), list(watched.venues.values()), watched.native)
-    book.stand_at(watched.head)
+    watched = await Watched.discover(reader, name, chain)
+    store = process.journal.snapshots
+    recovery = Recovery(name, reader, watched, store, partial(random.getrandbits, 32))
+    loaded = await recovery.load()
+
+    def on_fault_found(part: str, fault: Fault) -> None:
+        upkeep.stopped(part, fault)
+
+    book = Book(
+        name,
+        list(watched.markets.values()),
+        list(watched.venues.values()),
+        watched.native,
+        on_fault_found,
+    )
+
+    upkeep = Upkeep(name, chain, process.settings.audit, connection, reader, book, metrics)
 
     def on_observer_fault(error: Exception) -> None:
         status.observer_faults += 1
@@ -140,16 +164,38 @@ async def open_line(
         live=live,
     )
     await executor.start()
-    planner = make_planner(name, chain, watched, process.settings)
+    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped)
+
+    async def recover(reason: str) -> None:
+        await recovery.rebuild(reason, book, listener.catch_up)
+        status.rebuilt = reason
+        if recovery.origin is None:
+            snapshots.hurry()
+
     listener = Listener(
         name,
         rpc,
         feed,
         book,
         partial(read_prices, book, reader),
+        recover=recover,
         liveness=float(LIVENESS_BLOCKS * chain.block_time),
         count=partial(_count, metrics, name),
+        trust_bloom=chain.trust_bloom,
     )
+    await recovery.settle(book, loaded, listener.catch_up)
+    snapshots = Snapshots(
+        name,
+        book,
+        watched,
+        store,
+        clock,
+        60.0 * process.settings.journal.snapshot_minutes,
+        partial(_on_snapshot, metrics),
+        partial(metrics.snapshot_failed, name),
+    )
+    if recovery.origin is None:
+        snapshots.hurry()
 
     def on_fault(error: PluginError) -> None:
         metrics.plugin_error(error.plugin)
@@ -186,9 +232,15 @@ async def open_line(
         risk,
         clock,
         chain.block_time,
-        [endpoint.alias for endpoint in chain.endpoints],
+        connection.states,
         None if signer is None else to_checksum_address(signer.address),
     )
+
+    def standing(alias: str) -> tuple[bool, int | None]:
+        for state in connection.states():
+            if state.alias == alias:
+                return state.standing is Standing.USABLE, state.lag
+        return False, None
 
     def fuel() -> None:
         metrics.wallet(name, executor.balance or Wei(0), executor.pending)
@@ -199,7 +251,21 @@ async def open_line(
     observation.add(meter(metrics, name, book.markets, fuel))
     observation.add(record(process.journal))
     observation.add(tell_log(name))
-    return Line(name, reader, book, listener, strategist, executor, engine, observation, status)
+    observation.add(upkeep.observe)
+    metrics.endpoints(name, [endpoint.alias for endpoint in chain.endpoints], standing)
+    return Line(
+        name,
+        reader,
+        book,
+        listener,
+        strategist,
+        executor,
+        engine,
+        observation,
+        status,
+        upkeep,
+        snapshots,
+    )
 
 
 def seats(
@@ -221,8 +287,14 @@ def seats(
     ]
 
 
-def make_planner(name: str, chain: Chain, watched: Watched, settings: Settings) -> Planner:
-    """Return the planner of one chain."""
+def make_planner(
+    name: str,
+    chain: Chain,
+    watched: Watched,
+    settings: Settings,
+    stopped: Callable[[], Container[str]] = frozenset,
+) -> Planner:
+    """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
     hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
     rules = PlanRules(
         chain=name,
@@ -233,7 +305,7 @@ def make_planner(name: str, chain: Chain, watched: Watched, settings: Settings) 
         largest_repay=settings.limits.largest_repay,
         gas_budget=settings.limits.gas_wei_per_transaction,
     )
-    return Planner(rules, watched.venues, watched.markets, new_plan_id)
+    return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped)
 
 
 def make_prover(
@@ -271,3 +343,16 @@ def _count(metrics: Metrics, chain: str, what: Count, number: int) -> None:
             metrics.reconnect(chain)
         case Count.BACKFILLED_BLOCKS:
             metrics.backfilled(chain, number)
+        case Count.REBUILDS:
+            metrics.book_rebuilt(chain)
+
+
+def _on_snapshot(metrics: Metrics, made: Snapshot, seconds: float) -> None:
+    metrics.snapshot(made.chain, made.time, made.size, seconds)
+    log.info(
+        "snapshot.written",
+        chain=made.chain,
+        block=made.number,
+        megabytes=round(made.size / 1e6, 1),
+        seconds=round(seconds, 2),
+    )

@@ -33,3 +33,9 @@ async def allowed_factories(
     for log in await reader.logs(watch, first_block, head.number):
         allowed[Address(log.topics[1][12:])] = any(log.data)
     return [factory for factory, is_allowed in allowed.items() if is_allowed]
+
+
+async def have_changed(reader: Reader, contract: Address, first_block: int, head: Head) -> bool:
+    """Tell whether the owner allowed or refused an exchange since a block."""
+    watch = Watch(frozenset({contract}), frozenset({FACTORY_SET}))
+    return first_block <= head.number and bool(await reader.logs(watch, first_block, head.number))

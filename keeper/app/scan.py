@@ -8,7 +8,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.line import make_planner, seats
-from keeper.app.watched import watch_chain
+from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.reader import ChainReader
 from keeper.config import Settings
@@ -42,15 +42,17 @@ async def scan(settings: Settings, chain: str, below: int, limit: int) -> list[S
     """Return positions with health under `below` (wad), worst first, priced but never sent."""
     table = settings.chains[chain]
     async with AsyncExitStack() as stack:
-        rpc, _ = await open_endpoints(chain, table, stack)
-        reader = ChainReader(rpc, table.multicall)
-        watched = await watch_chain(reader, chain, table)
+        connection = await open_endpoints(table, stack)
+        reader = ChainReader(connection.rpc, table.multicall)
+        watched = await Watched.discover(reader, chain, table)
+        head = await reader.head()
+        await watched.bootstrap(head)
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
         book = Book(chain, markets, venues, watched.native)
-        book.stand_at(watched.head)
-        reads, results = await read_prices(book, reader, watched.head)
-        book.observe(reads, results, watched.head)
-        next_block = watched.head.next_block(table.block_time)
+        book.stand_at(head)
+        reads, results = await read_prices(book, reader, head)
+        book.observe(reads, results, head)
+        next_block = head.next_block(table.block_time)
         view, skips = book.view(next_block, PATIENCE_MS)
         strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
         stack.callback(strategist.close)

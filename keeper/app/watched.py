@@ -1,56 +1,179 @@
-"""Discover and load what one chain is configured to watch."""
+"""Every source one chain is configured to watch, loaded together as of one head."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from hashlib import blake2b
+from typing import Self
 
+import orjson
 from eth_utils.address import to_checksum_address
 
-from keeper.app.permissions import allowed_factories, wrapped_native
+from keeper.app.permissions import allowed_factories, have_changed, wrapped_native
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
-from keeper.errors import ConfigError
+from keeper.errors import ConfigError, InvariantError
 from keeper.plugins import load_protocol, load_venue
-from keeper.ports import LendingProtocol, Venue
+from keeper.ports import LendingProtocol, Pages, Source, Venue
 from keeper.types import Head, Token
-from keeper.units import Address
+from keeper.units import Address, to_hex
+
+FORMAT = 1
+"""Of what a snapshot holds as a whole; each source knows its own pages."""
+PLACES = "places"
+"""The page that says which exchanges the contract's owner allowed."""
+
+ReadPages = Callable[[str], Iterable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
 class Watched:
-    """One chain's markets and venues, loaded as of one head."""
+    """One chain's markets and venues: found first, then loaded from the chain or a snapshot.
 
-    head: Head
-    markets: Mapping[str, LendingProtocol]
-    venues: Mapping[str, Venue]
-    native: Token
+    The venues are there after the first load, since the markets say which tokens they are for;
+    later loads replace the state of the same objects.
+    """
+
+    def __init__(
+        self,
+        reader: ChainReader,
+        name: str,
+        chain: Chain,
+        coin: Address,
+        markets: Mapping[str, LendingProtocol],
+    ) -> None:
+        self._reader = reader
+        self._name = name
+        self._chain = chain
+        self._coin = coin
+        self._places: Mapping[str, VenueTable] = {}
+        self.markets = markets
+        self.venues: Mapping[str, Venue] = {}
+
+    @classmethod
+    async def discover(cls, reader: ChainReader, name: str, chain: Chain) -> Self:
+        """Find every configured market; raise `ConfigError` for one that is not there."""
+        head = await reader.head()
+        coin = await _native(reader, name, chain, head)
+        markets: dict[str, LendingProtocol] = {}
+        for market, entry in chain.markets.items():
+            protocol = load_protocol(entry.protocol)
+            markets[market] = await protocol.discover(
+                reader, market, entry.pool, head, entry.first_block
+            )
+        return cls(reader, name, chain, coin, markets)
+
+    @property
+    def native(self) -> Token:
+        """Return the wrapped native coin; raise `ConfigError` when no market lists it."""
+        native = self._tokens().get(self._coin)
+        if native is None:
+            raise ConfigError(
+                f"chains.{self._name}: the wrapped native coin {to_checksum_address(self._coin)} "
+                "is no reserve of any market here",
+                "gas cannot be priced without it",
+            )
+        return native
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what a snapshot has to be of to be used: the chain, the markets, the venues."""
+        chain = self._chain
+        markets = {name: [m.protocol, to_hex(m.pool)] for name, m in chain.markets.items()}
+        venues = {
+            name: [v.venue, to_hex(v.factory), *v.fees, *sorted(map(to_hex, v.hubs))]
+            for name, v in chain.venues.items()
+        }
+        contract = "" if chain.contract is None else to_hex(chain.contract)
+        what = [FORMAT, chain.chain_id, contract, markets, venues]
+        text = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
+        return blake2b(text, digest_size=16).hexdigest()
+
+    async def bootstrap(self, head: Head) -> None:
+        """Load everything from the chain as of exactly this head."""
+        for market in self.markets.values():
+            await market.bootstrap(self._reader, head)
+            await market.oracle.bootstrap(self._reader, head)
+        _ = self.native
+        places = self._places or await self._find_places(head)
+        venues = self.venues or self._build(places)
+        for venue in venues.values():
+            await venue.bootstrap(self._reader, head)
+        self._places, self.venues = places, venues
+
+    def snapshot(self) -> dict[str, Pages]:
+        """Freeze every source as it stands."""
+        text = orjson.dumps({name: to_hex(place.factory) for name, place in self._places.items()})
+        frozen: dict[str, Pages] = {PLACES: partial(_one_page, text)}
+        frozen.update((name, source.snapshot()) for name, source in self._sources(self.venues))
+        return frozen
+
+    async def restore(self, pages: ReadPages, head: Head, latest: Head) -> None:
+        """Load everything from a snapshot of a block, while the chain stands at `latest`.
+
+        Raises `InvariantError` when the snapshot is of something else or cannot be read; some
+        sources may then hold what it says, and all have to be loaded anew.
+        """
+        if not self._chain.venues and self._chain.contract is not None:
+            first = head.number + 1
+            if await have_changed(self._reader, self._chain.contract, first, latest):
+                raise InvariantError(self._name, "the exchanges the contract may use have changed")
+        await asyncio.to_thread(self._restore, pages)
+
+    def _restore(self, pages: ReadPages) -> None:
+        places = self._chain.venues or _read_places(b"".join(pages(PLACES)))
+        for name, source in self._sources({}):
+            source.restore(pages(name))
+        if self._coin not in self._tokens():
+            raise InvariantError(self._name, "the wrapped native coin is not in it")
+        venues = self.venues or self._build(places)
+        for name, venue in venues.items():
+            venue.restore(pages(f"venue/{name}"))
+        self._places, self.venues = places, venues
+
+    def _sources(self, venues: Mapping[str, Venue]) -> Iterator[tuple[str, Source]]:
+        for name, market in self.markets.items():
+            yield f"market/{name}", market
+            yield f"oracle/{name}", market.oracle
+        for name, venue in venues.items():
+            yield f"venue/{name}", venue
+
+    def _tokens(self) -> dict[Address, Token]:
+        return {
+            address: token
+            for market in self.markets.values()
+            for address, token in market.tokens().items()
+        }
+
+    def _build(self, places: Mapping[str, VenueTable]) -> dict[str, Venue]:
+        tokens = self._tokens()
+        return {
+            name: load_venue(place.venue)(name, place.factory, {*tokens, *place.hubs}, place.fees)
+            for name, place in places.items()
+        }
+
+    async def _find_places(self, head: Head) -> Mapping[str, VenueTable]:
+        """Return the configured venues; without any, the exchanges the contract's owner allows."""
+        chain = self._chain
+        if chain.venues or chain.contract is None:
+            return chain.venues
+        first = min((market.first_block for market in chain.markets.values()), default=0)
+        found = await allowed_factories(self._reader, chain.contract, first, head)
+        names = ["uniswap-v3", *(f"uniswap-v3-{number}" for number in range(2, len(found) + 1))]
+        return {
+            name: VenueTable(venue="uniswap-v3", factory=factory)
+            for name, factory in zip(names, found, strict=False)
+        }
 
 
-async def watch_chain(reader: ChainReader, name: str, chain: Chain) -> Watched:
-    """Discover and load every configured market and venue at one head."""
-    head = await reader.head()
-    coin = await _native(reader, name, chain, head)
-    markets: dict[str, LendingProtocol] = {}
-    for market, entry in chain.markets.items():
-        protocol = load_protocol(entry.protocol)
-        found = await protocol.discover(reader, market, entry.pool, head, entry.first_block)
-        await found.bootstrap(reader, head)
-        await found.oracle.bootstrap(reader, head)
-        markets[market] = found
-    tokens = {address: token for m in markets.values() for address, token in m.tokens().items()}
-    native = tokens.get(coin)
-    if native is None:
-        raise ConfigError(
-            f"chains.{name}: the wrapped native coin {to_checksum_address(coin)} is no reserve of any "
-            "market here",
-            "gas cannot be priced without it",
-        )
-    venues: dict[str, Venue] = {}
-    for venue, place in (await _places(reader, chain, head)).items():
-        venues[venue] = load_venue(place.venue)(
-            venue, place.factory, {*tokens, *place.hubs}, place.fees
-        )
-        await venues[venue].bootstrap(reader, head)
-    return Watched(head, markets, venues, native)
+def _one_page(content: bytes) -> Iterator[bytes]:
+    yield content
+
+
+def _read_places(page: bytes) -> dict[str, VenueTable]:
+    return {
+        name: VenueTable(venue="uniswap-v3", factory=factory)
+        for name, factory in orjson.loads(page).items()
+    }
 
 
 async def _native(reader: ChainReader, name: str, chain: Chain, head: Head) -> Address:
@@ -63,16 +186,3 @@ async def _native(reader: ChainReader, name: str, chain: Chain, head: Head) -> A
             "gas is priced by it: WETH on Ethereum; a deployed contract would tell it too",
         )
     return await wrapped_native(reader, chain.contract, head)
-
-
-async def _places(reader: ChainReader, chain: Chain, head: Head) -> Mapping[str, VenueTable]:
-    """Return the configured venues; without any, the exchanges the contract's owner allows."""
-    if chain.venues or chain.contract is None:
-        return chain.venues
-    first = min((market.first_block for market in chain.markets.values()), default=0)
-    found = await allowed_factories(reader, chain.contract, first, head)
-    names = ["uniswap-v3", *(f"uniswap-v3-{number}" for number in range(2, len(found) + 1))]
-    return {
-        name: VenueTable(venue="uniswap-v3", factory=factory)
-        for name, factory in zip(names, found, strict=False)
-    }

@@ -38,8 +38,20 @@ async def examine(
 
 
 async def require(loaded: Loaded, ask: Ask | None = None) -> list[Check]:
-    """Return the findings, or raise `ConfigError` for the first failure among them."""
-    return await _all_well(examine(loaded, ask=ask))
+    """Return the findings, or raise `ConfigError` for the first failure among them.
+
+    Of several chains some may be unreachable now: they are tried again while the others run.
+    """
+    checks, unreached = [], []
+    async for check in examine(loaded, ask=ask):
+        if check.name == "endpoints" and check.state is State.FAIL:
+            unreached.append(check)
+            continue
+        refuse([check])
+        checks.append(check)
+    if len(unreached) == len(loaded.settings.chains):
+        refuse(unreached)
+    return checks
 
 
 async def require_watching(loaded: Loaded, chain: str) -> list[Check]:

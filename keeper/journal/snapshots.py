@@ -154,7 +154,11 @@ def _about(chain: str, record: str, fingerprint: str) -> str:
 @contextmanager
 def _reading(path: Path, chain: str) -> Iterator[sqlite3.Connection]:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with closing(
+            sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
+            )
+        ) as db:
             yield db
     except sqlite3.Error as error:
         raise InvariantError(chain, f"the journal cannot be read ({error})") from error

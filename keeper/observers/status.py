@@ -152,11 +152,30 @@ def _endpoint(state: EndpointState) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A chain that is not open: why it stopped, or what it is waiting for."""
+
+    stopped: str | None
+    waiting: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the chain's part of the status."""
+        if self.stopped is not None:
+            return {"state": "fail", "phase": "stopped", "why": self.stopped}
+        return {"state": "warn", "phase": "starting", "why": self.waiting}
+
+
 def whole(
-    version: str, mode: str, uptime: float, chains: Mapping[str, ChainStatus]
+    version: str,
+    mode: str,
+    uptime: float,
+    chains: Mapping[str, ChainStatus],
+    absent: Mapping[str, Absence],
 ) -> dict[str, Any]:
     """Return the status of the process; its state is the worst of its chains'."""
     parts = {name: chain.as_json() for name, chain in chains.items()}
+    parts |= {name: absence.as_json() for name, absence in absent.items()}
     states = [part["state"] for part in parts.values()] or ["warn"]
     return {
         "state": max(states, key=_ORDER.index),

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from keeper.app import Keeper
-from keeper.errors import InvariantError
+from keeper.app.opening import Opening
+from keeper.errors import InvariantError, TransientError
 from keeper.supervisor import supervise
 
 
@@ -26,6 +28,10 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         drained.append(name)
         over.set()
 
+    async def take() -> None:
+        kept.append(name)
+
+    kept: list[str] = []
     over = asyncio.Event()
     return SimpleNamespace(
         name=name,
@@ -34,8 +40,10 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         observation=SimpleNamespace(run=forever, flush=lambda: None),
         executor=SimpleNamespace(drain=drain),
         upkeep=SimpleNamespace(run=forever),
+        snapshots=SimpleNamespace(run=forever, take=take),
         status=SimpleNamespace(phase="", is_ready=True),
         drained=drained,
+        kept=kept,
         over=over,
     )
 
@@ -94,6 +102,62 @@ async def test_chains_drain_side_by_side() -> None:
     async with asyncio.timeout(1):
         await keeper(*lines).drain(1)
     assert all(each.drained for each in lines)
+
+
+async def test_a_stopping_keeper_writes_every_sound_book_down() -> None:
+    bad, good = line("bad", failing("bad")), line("good")
+    made = keeper(bad, good)
+    running = asyncio.ensure_future(made.run())
+    async with asyncio.timeout(5):
+        await bad.over.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await made.drain(1)
+    assert (bad.kept, good.kept) == ([], ["good"])
+
+
+async def test_a_book_that_cannot_be_written_down_does_not_fail_the_stop() -> None:
+    async def take() -> None:
+        raise InvariantError("journal", "disk full")
+
+    only = line("only")
+    only.snapshots.take = take
+    await keeper(only).drain(1)
+    assert only.drained == ["only"]
+
+
+async def test_a_chain_that_is_not_open_is_shown_and_holds_up_no_other() -> None:
+    here, late = line("here"), line("late")
+    made = keeper(here, late)
+    del made.lines["late"]
+    reachable = asyncio.Event()
+
+    async def open_one(name: str, _: AsyncExitStack) -> Any:
+        if not reachable.is_set():
+            raise TransientError("no endpoint answers")
+        made.lines[name] = late
+        return late
+
+    here.status.as_json = lambda: {"state": "ok"}
+    late.status.as_json = lambda: {"state": "ok"}
+    made._opening = Opening(["late"], open_one, shortest_pause=0.001, longest_pause=0.001)
+    await made._opening.first_tries()
+    running = asyncio.ensure_future(made.run())
+    await asyncio.sleep(0)
+    assert not made.is_ready()
+    assert made.status()["chains"]["late"] == {
+        "state": "warn",
+        "phase": "starting",
+        "why": "no endpoint answers",
+    }
+    reachable.set()
+    async with asyncio.timeout(5):
+        await made._opening.opened("late")
+    assert made.is_ready()
+    assert made.status()["state"] == "ok"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await made._opening.close()
 
 
 async def test_a_failing_drain_does_not_hide_why_the_work_ended() -> None:

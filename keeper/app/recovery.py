@@ -1,0 +1,150 @@
+"""One way to a book that stands on the chain: at start, after a deep reorg, after any loss."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from keeper.app.watched import Watched
+from keeper.book.book import Book
+from keeper.errors import InvariantError
+from keeper.journal.snapshots import Snapshot, SnapshotStore
+from keeper.ports import Reader
+from keeper.types import Head
+
+log = structlog.get_logger(__name__)
+
+FURTHEST = 50_000
+"""Blocks from a snapshot to the chain's head beyond which the state is read anew instead: a week
+on Ethereum. The way there would be longer than a bootstrap, and so would be finding out."""
+SAMPLE = 32
+"""Holders, pools and feeds compared with the chain before a restored book is trusted."""
+
+
+class Recovery:
+    """Load a chain's sources from the newest snapshot that holds, or else from the chain itself.
+
+    A snapshot is used when it is of this configuration, undamaged, and of a block the chain still
+    has; what was folded on top is compared with the chain in a sample. One that fails is told of
+    with the reason and the next one is tried.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        reader: Reader,
+        watched: Watched,
+        store: SnapshotStore,
+        seed: Callable[[], int],
+        *,
+        furthest: int = FURTHEST,
+    ) -> None:
+        self._chain = chain
+        self._reader = reader
+        self._watched = watched
+        self._store = store
+        self._seed = seed
+        self._furthest = furthest
+        self.origin: Snapshot | None = None
+
+    async def load(self) -> Head:
+        """Bring every source to one head, which is returned; raise `TransientError` for no answer."""
+        latest = await self._reader.head()
+        for snapshot in await self._found():
+            try:
+                head = await self._restore(snapshot, latest)
+            except InvariantError as error:
+                await self._refuse(snapshot, str(error))
+                continue
+            if head is not None:
+                self.origin = snapshot
+                log.info(
+                    "snapshot.restored",
+                    chain=self._chain,
+                    block=head.number,
+                    blocks_behind=latest.number - head.number,
+                )
+                return head
+        self.origin = None
+        log.info("book.loading", chain=self._chain, block=latest.number)
+        await self._watched.bootstrap(latest)
+        return latest
+
+    async def settle(
+        self, book: Book, loaded: Head, catch_up: Callable[[Head], Awaitable[None]]
+    ) -> None:
+        """Stand the book at what was loaded, and fold and prove what a snapshot had left open."""
+        while True:
+            book.stand_at(loaded)
+            snapshot = self.origin
+            fault = "" if snapshot is None else await self._fault(book, catch_up)
+            if snapshot is None or not fault:
+                break
+            book.abandon()
+            await self._refuse(snapshot, fault)
+            loaded = await self.load()
+        for market in book.markets:
+            await book.load_market(market)
+
+    async def rebuild(
+        self, reason: str, book: Book, catch_up: Callable[[Head], Awaitable[None]]
+    ) -> None:
+        """Load the book anew while it is in use; until it stands again it holds no block at all."""
+        log.warning("book.lost", chain=self._chain, reason=reason)
+        book.abandon()
+        await self.settle(book, await self.load(), catch_up)
+        head = book.head
+        log.warning(
+            "book.rebuilt",
+            chain=self._chain,
+            reason=reason,
+            head=None if head is None else head.number,
+            origin="chain" if self.origin is None else f"snapshot of block {self.origin.number}",
+        )
+
+    async def _fault(self, book: Book, catch_up: Callable[[Head], Awaitable[None]]) -> str:
+        """Fold up to the chain's head and compare a sample; return what is wrong, if anything."""
+        try:
+            await catch_up(await self._reader.head())
+            drifts = await book.audit(self._reader, SAMPLE, self._seed())
+        except InvariantError as error:
+            return str(error)
+        if not drifts:
+            return ""
+        first = drifts[0]
+        return f"{first.subject} is {first.held} here and {first.actual} on the chain"
+
+    async def _found(self) -> list[Snapshot]:
+        try:
+            return await self._store.found(self._chain)
+        except InvariantError as error:
+            log.warning("snapshot.unreadable", chain=self._chain, error=str(error))
+            return []
+
+    async def _restore(self, snapshot: Snapshot, latest: Head) -> Head | None:
+        """Restore a snapshot; None, and the reason told, when it is of no use here."""
+        reason = self._of_no_use(snapshot, latest)
+        if not reason:
+            pages = await asyncio.to_thread(self._store.read, snapshot)
+            head = snapshot.head
+            if (await self._reader.head(head.number)).hash == head.hash:
+                await self._watched.restore(pages, head, latest)
+                return head
+            reason = "its block is no longer on the chain"
+        log.warning("snapshot.passed_over", chain=self._chain, block=snapshot.number, reason=reason)
+        return None
+
+    def _of_no_use(self, snapshot: Snapshot, latest: Head) -> str:
+        if snapshot.fingerprint != self._watched.fingerprint:
+            return "it is of another configuration"
+        behind = latest.number - snapshot.number
+        if behind > self._furthest:
+            return f"it is {behind} blocks behind"
+        return f"the chain stands at block {latest.number}" if behind < 0 else ""
+
+    async def _refuse(self, snapshot: Snapshot, reason: str) -> None:
+        log.error("snapshot.refused", chain=self._chain, block=snapshot.number, reason=reason)
+        try:
+            await self._store.discard(snapshot)
+        except InvariantError as error:
+            log.warning("snapshot.undeleted", chain=self._chain, error=str(error))
