@@ -36,7 +36,9 @@ def head(header: Mapping[str, Any]) -> Head:
 
 
 def log(entry: Mapping[str, Any]) -> Log:
-    """Read one event log."""
+    """Read one event log; one that a reorg took off the chain is refused."""
+    if entry.get("removed"):
+        raise TransientError("the node sent a log that is no longer on the chain")
     try:
         return Log(
             address=Address(bytes.fromhex(entry["address"][2:])),
@@ -47,7 +49,7 @@ def log(entry: Mapping[str, Any]) -> Log:
             index=int(entry["logIndex"], 16),
             tx_hash=Hash(bytes.fromhex(entry["transactionHash"][2:])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TransientError(f"the node sent a malformed log: {error!r}") from error
 
 

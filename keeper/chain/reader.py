@@ -145,7 +145,7 @@ class ChainReader:
 
 def _is_too_much(error: RpcError) -> bool:
     words = ("gas", "size", "large", "long", "exceed", "limit", "timeout", "revert")
-    return error.code == 3 or any(word in error.message.lower() for word in words)
+    return error.code in {3, 413} or any(word in error.message.lower() for word in words)
 
 
 def _at(block: Hash | None) -> object:
