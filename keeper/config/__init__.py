@@ -2,23 +2,24 @@
 
 from keeper.config.complaint import complain
 from keeper.config.fields import Endpoint, parse_address
+from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.load import Loaded, chain_named, load, shown, shown_lines
 from keeper.config.schema import (
     Chain,
     Fees,
     Http,
     Journal,
-    Limits,
     Logging,
     Market,
     Settings,
     StrategyTable,
-    Table,
     Venue,
-    Wallet,
 )
+from keeper.config.table import Table
+from keeper.config.wallet import Wallet
 
 __all__ = [
+    "Breakers",
     "Chain",
     "Endpoint",
     "Fees",
@@ -28,6 +29,7 @@ __all__ = [
     "Loaded",
     "Logging",
     "Market",
+    "Permitted",
     "Settings",
     "StrategyTable",
     "Table",

@@ -4,14 +4,11 @@ import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -19,15 +16,16 @@ from pydantic import (
 from keeper.chain.multicall import MULTICALL3
 from keeper.config.fields import (
     Endpoint,
-    EtherAmount,
     EvmAddress,
     GweiAmount,
-    UsdAmount,
     UserPath,
     scale,
 )
+from keeper.config.limits import Breakers, Limits, Permitted
+from keeper.config.table import Table
+from keeper.config.wallet import Wallet
 from keeper.journal.home import home_path
-from keeper.units import Usd, Wei
+from keeper.units import Wei
 
 TRANSACTION_GAS_CAP = 16_777_216
 """EIP-7825: no transaction may ask for more gas."""
@@ -38,12 +36,6 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 def _home() -> Path:
     return home_path(os.environ)
-
-
-class Table(BaseModel):
-    """A table of the file: closed, frozen, and silent about values in its errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Http(Table):
@@ -73,109 +65,11 @@ class Logging(Table):
     format: Literal["auto", "console", "json"] = "auto"
 
 
-class Limits(Table):
-    """What the keeper never exceeds, whatever a strategy says."""
-
-    minimum_profit_usd: UsdAmount = Field(default=Decimal(5), gt=0)
-    largest_repay_usd: UsdAmount = Field(default=Decimal(1_000_000), gt=0)
-    gas_ether_per_transaction: EtherAmount = Field(default=Decimal("0.05"), gt=0)
-    gas_ether_per_day: EtherAmount = Field(default=Decimal("0.5"), gt=0)
-    stop_after_reverts: int = Field(default=3, ge=1)
-    kill_file: UserPath = Path("KILL")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.gas_ether_per_transaction > self.gas_ether_per_day:
-            raise ValueError("gas_ether_per_transaction is more than gas_ether_per_day")
-        if self.minimum_profit_usd > self.largest_repay_usd:
-            raise ValueError("minimum_profit_usd is more than largest_repay_usd")
-        return self
-
-    @property
-    def minimum_profit(self) -> Usd:
-        """Return the least profit of a liquidation after all costs."""
-        return Usd(scale(self.minimum_profit_usd, 8))
-
-    @property
-    def largest_repay(self) -> Usd:
-        """Return the most repaid in one transaction."""
-        return Usd(scale(self.largest_repay_usd, 8))
-
-    @property
-    def gas_wei_per_transaction(self) -> Wei:
-        """Return the most one transaction's gas may cost."""
-        return Wei(scale(self.gas_ether_per_transaction, 18))
-
-    @property
-    def gas_wei_per_day(self) -> Wei:
-        """Return the most the gas of one day may cost."""
-        return Wei(scale(self.gas_ether_per_day, 18))
-
-
 class Audit(Table):
     """How often the book is compared with the chain, and how many of each kind at a time."""
 
     heads: int = Field(default=50, ge=1)
     sample: int = Field(default=20, ge=1)
-
-
-class Wallet(Table):
-    """The operator's key: a keystore file, a web3signer, or a plug-in; secrets come by reference."""
-
-    keystore: UserPath | None = None
-    password_file: UserPath | None = None
-    password_env: str | None = None
-    remote_url: SecretStr | None = None
-    signer: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    address: EvmAddress | None = None
-
-    @field_validator("remote_url")
-    @classmethod
-    def _url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        try:
-            parts = urlsplit(url.get_secret_value())
-            valid = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid, parts = False, urlsplit("")
-        if not valid or parts.scheme not in {"http", "https"}:
-            raise ValueError("must be a URL such as https://user:password@host:9000")
-        local = {"localhost", "127.0.0.1", "::1"}
-        if parts.scheme == "http" and parts.username and parts.hostname not in local:
-            raise ValueError("sends a password unencrypted: use https")
-        return url
-
-    @field_serializer("remote_url")
-    def _hide(self, url: SecretStr | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url.get_secret_value())
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/…"
-
-    @field_serializer("options")
-    def _hide_options(self, options: dict[str, Any]) -> dict[str, str]:
-        return dict.fromkeys(options, "…")
-
-    @model_validator(mode="after")
-    def _one_signer(self) -> Self:
-        ways = {"keystore": self.keystore, "remote_url": self.remote_url, "signer": self.signer}
-        given = [name for name, value in ways.items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "takes exactly one of keystore, remote_url and signer, "
-                + (f"not {' and '.join(given)}" if given else "and has none")
-            )
-        if self.password_file is not None and self.password_env is not None:
-            raise ValueError("takes one of password_file and password_env, not both")
-        if self.keystore is None and (self.password_file or self.password_env) is not None:
-            raise ValueError(f"has a password for a keystore, and uses {given[0]}")
-        if self.signer is None and self.options:
-            raise ValueError(f"has options for a signer plug-in, and uses {given[0]}")
-        if self.keystore is None and self.address is None:
-            raise ValueError(f"needs address: the account {given[0]} signs for")
-        return self
 
 
 class Fees(Table):
@@ -233,6 +127,8 @@ class Chain(Table):
     trust_bloom: bool = True
     wallet: Wallet | None = None
     fees: Fees = Fees()
+    allow: Permitted = Permitted()
+    deny: Permitted = Permitted()
     markets: dict[Name, Market] = Field(default_factory=dict)
     venues: dict[Name, Venue] = Field(default_factory=dict)
 
@@ -246,6 +142,20 @@ class Chain(Table):
             alias = f"{endpoint.alias}#{count}" if count > 1 else endpoint.alias
             named.append(endpoint.model_copy(update={"alias": alias}))
         return tuple(named)
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> Self:
+        for kind in ("tokens", "protocols"):
+            allowed, denied = getattr(self.allow, kind), getattr(self.deny, kind)
+            if allowed is not None and not allowed:
+                raise ValueError(f"allow.{kind} is empty: nothing could ever be sent")
+            for name in sorted((allowed or frozenset()) & (denied or frozenset())):
+                raise ValueError(f"allow.{kind} and deny.{kind} both name {name}")
+        known = {market.protocol for market in self.markets.values()}
+        for key, permitted in (("allow", self.allow), ("deny", self.deny)):
+            for name in sorted((permitted.protocols or frozenset()) - known):
+                raise ValueError(f"{key}.protocols names {name}, and no market here is of it")
+        return self
 
 
 class StrategyTable(BaseModel):
@@ -271,6 +181,7 @@ class Settings(Table):
     journal: Journal = Field(default_factory=Journal)
     log: Logging = Logging()
     limits: Limits = Limits()
+    breakers: Breakers = Breakers()
     audit: Audit = Audit()
     chains: dict[Name, Chain] = Field(default_factory=dict)
     strategies: dict[Name, StrategyTable] = Field(

@@ -26,6 +26,9 @@ def write(folder: Path, text: str, name: str = "keeper.toml") -> Path:
     return path
 
 
+CHAIN = "[chains.x]\nchain_id = 1\nendpoints = ['ws://a']\n"
+
+
 def fault(folder: Path, text: str, *overrides: str, env: dict[str, str] | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
         load([write(folder, text)], overrides, env or {})
@@ -138,6 +141,30 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
         ("[limits]\nminimum_profit_usd = 0.123456789", "more than 8 decimals"),
         ("[limits]\nminimum_profit_usd = 2e6", "minimum_profit_usd is more than largest_repay_usd"),
         ("[limits]\ngas_ether_per_transaction = 1", "more than gas_ether_per_day"),
+        (
+            "[limits]\ngas_ether_per_hour = 0.01",
+            "gas_ether_per_transaction is more than gas_ether_per_hour",
+        ),
+        ("[limits]\ngas_ether_per_hour = 1", "gas_ether_per_hour is more than gas_ether_per_day"),
+        (
+            "[limits]\nrepay_usd_per_hour = 1000",
+            "largest_repay_usd is more than repay_usd_per_hour",
+        ),
+        (
+            "[limits]\nrepay_usd_per_hour = 3e6\nrepay_usd_per_day = 2e6",
+            "repay_usd_per_hour is more than repay_usd_per_day",
+        ),
+        ("[limits]\nrepay_usd_per_day = 1", "largest_repay_usd is more than repay_usd_per_day"),
+        ("[breakers]\nloss_usd_per_day = 0", "greater than 0"),
+        ("[breakers]\nrevert_rate = 1", "less than 1"),
+        ("[breakers]\nreset = 0", "breakers.reset"),
+        ("[breakers]\nreset = 'never'", "breakers.reset"),
+        (f"{CHAIN}[chains.x.allow]\ntokens = []", "allow.tokens is empty"),
+        (
+            f"{CHAIN}[chains.x.allow]\ntokens = ['WETH']\n[chains.x.deny]\ntokens = ['WETH']",
+            "allow.tokens and deny.tokens both name WETH",
+        ),
+        (f"{CHAIN}[chains.x.deny]\nprotocols = ['aave-v9']", "deny.protocols names aave-v9"),
         ("[limits]\nstop_after_reverts = 0", "greater than or equal to 1"),
         ("mode = 'life'", "'dry' or 'live'"),
         ("[http]\nport = 99999", "less than or equal to 65535"),
