@@ -3,6 +3,8 @@
 
 ARGS ?=
 SUITES ?=
+N ?=
+SEED ?= 1
 STARTED := $(shell date +%s)
 BIN := .venv/bin
 LOCKED := requirements.lock requirements-dev.lock pyproject.toml .ci/environment
@@ -16,7 +18,7 @@ help:
 	@echo "make test   everything that must pass (SUITES='unit chain' for some of it)"
 	@echo "make check  formatting, lint, types, import layers"
 	@echo "make bench  measure, print, write build/bench.json"
-	@echo "make chaos  faults between keeper and node"
+	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios)"
 	@echo "make venv   only the development environment"
 	@echo "make lock   the lock files again, from pyproject.toml"
 	@echo "make clean  remove .venv, build and tool caches"
@@ -34,7 +36,7 @@ bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: .venv/dev.stamp
-	@$(BIN)/python -m tests.suites chaos
+	@$(if $(N),$(BIN)/python -m tests.chaos --n $(N) --seed $(SEED),$(BIN)/python -m tests.suites chaos)
 
 venv: .venv/dev.stamp
 

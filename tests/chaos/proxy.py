@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ _LAGGING = frozenset(
     {"eth_blockNumber", "eth_getBlockByHash", "eth_getBlockByNumber", "eth_getLogs"}
 )
 _SUBSCRIBING = frozenset({"eth_subscribe", "eth_unsubscribe"})
+_QUIET = logging.getLogger("tests.chaos.proxy")
+_QUIET.disabled = True  # a handler whose connection was aborted on purpose is no news
 _NOTICE = '"eth_subscription"'
 _HELD_SECONDS = 0.03
 """How long a notification waits for one to overtake it."""
@@ -146,7 +149,7 @@ class FaultProxy:
         app = web.Application()
         app.router.add_get("/", self._serve_socket)
         app.router.add_post("/", self._serve_http)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+        self._runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=0.01)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
         self._port = self._runner.addresses[0][1]

@@ -106,8 +106,7 @@ class Rig:
 
     def on_undecided(self, head: Head, error: Exception) -> None:
         """Take a head without a decision; an error that is none of ours is a defect."""
-        if not isinstance(error, KeeperError):
-            raise AssertionError(f"undecided at {head.number}") from error
+        assert isinstance(error, KeeperError), f"undecided at {head.number}: {error!r}"
         self.undecided.append((head, error))
         self._changed.set()
 

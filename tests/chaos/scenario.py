@@ -1,8 +1,10 @@
 """Play one scenario: chain, faults and keeper side by side, and the verdict at the end."""
 
 import asyncio
+import gc
 import random
 import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -32,6 +34,7 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     deepest: int = 0
     seconds: float = 0.0
+    trace: str = ""
 
 
 class Play:
@@ -42,6 +45,7 @@ class Play:
         self.chain = chain
         self.plan = plan
         self.outcome = outcome
+        self.lowest = world.net.chain.block_number()
         self.proxies: list[FaultProxy] = []
 
     async def step(self, step: Step, lowest: int) -> None:
@@ -71,7 +75,7 @@ class Play:
         return await self.chain.reader.head()
 
 
-Run = Callable[[Play, Settings], Awaitable[None]]
+Run = Callable[[Play, Settings, Path], Awaitable[None]]
 
 
 async def play(world: World, plan: Plan, home: Path, run_killed: Run) -> Outcome:
@@ -79,23 +83,32 @@ async def play(world: World, plan: Plan, home: Path, run_killed: Run) -> Outcome
     outcome = Outcome(plan.seed)
     started = time.monotonic()
     with world.played():
+        # Begin on a block never made before: the node forgets states in the order it first had them.
+        world.net.mine(1, seconds=12 + plan.seed % 50_000)
         try:
             async with connect(world.net.ws_url, "direct", timeout=30) as direct:
                 settings = write_settings(world, home, "ws://127.0.0.1:9")
                 reader = ChainReader(direct, settings.chains[NAME].multicall)
                 chain = Chain(reader, world.market.pool, world.borrowers, settings)
                 await reader.head()
+                complaints: list[str] = []
+                asyncio.get_running_loop().set_exception_handler(
+                    lambda _, context: complaints.append(str(context))
+                )
                 before, files = asyncio.all_tasks(), open_files()
                 playing = Play(world, chain, plan, outcome)
-                await (run_killed if plan.killed else run_in_process)(playing, settings)
+                await (run_killed if plan.killed else run_in_process)(playing, settings, home)
                 outcome.problems += await leaks(before, files)
+                gc.collect()
+                outcome.problems += complaints
         except Exception as error:  # noqa: BLE001 - the next scenario is played all the same
             outcome.problems.append(f"{type(error).__name__}: {error}")
+            outcome.trace = traceback.format_exc()
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-async def run_in_process(playing: Play, settings: Settings) -> None:
+async def run_in_process(playing: Play, settings: Settings, _: Path) -> None:
     """Follow the chain through proxies while everything goes wrong."""
     plan, outcome = playing.plan, playing.outcome
     async with AsyncExitStack() as stack:

@@ -2,9 +2,9 @@
 
 import asyncio
 import inspect
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 from keeper.app.watched import Watched, watch_chain
@@ -75,15 +75,24 @@ class Chain:
         accounts = await self.accounts(head)
         mine, other = await state(book, self, head), await state(fresh, self, head)
         drifts += differences(mine, other)
-        for who, position in mine["positions"].items():
-            if position is not None:
-                collateral, debt, *_, health = accounts[who]
-                told = (position.collateral_value, position.debt_value, position.health)
-                if told != (collateral, debt, health):
-                    drifts.append(f"0x{who.hex()}: {told}, chain {collateral, debt, health}")
-            elif accounts[who][1]:
-                drifts.append(f"0x{who.hex()} owes {accounts[who][1]} and is not held")
-        return drifts
+        return drifts + self.unlike(mine["positions"], accounts)
+
+    def unlike(
+        self,
+        positions: Mapping[Address, Position | None],
+        accounts: Mapping[Address, tuple[int, ...]],
+    ) -> list[str]:
+        """Name the positions that are not what the contract tells."""
+        found = []
+        for who, position in positions.items():
+            collateral, debt, *_, health = accounts[who]
+            if position is None:
+                found += [f"0x{who.hex()} owes {debt} and is not held"] * (debt > 0)
+                continue
+            told = (position.collateral_value, position.debt_value, position.health)
+            if told != (collateral, debt, health):
+                found.append(f"0x{who.hex()}: {told}, chain {collateral, debt, health}")
+        return found
 
     async def load(self) -> Book:
         """Return a book loaded at the chain's tip."""
@@ -140,7 +149,7 @@ def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def open_files() -> int:
     """Return how many file descriptors this process holds."""
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def leaks(before: set[asyncio.Task[Any]], files: int) -> list[str]:

@@ -53,7 +53,10 @@ async def foreign_log(rng: random.Random, asked: Mapping[str, Any], result: Any,
 async def outside_log(rng: random.Random, asked: Mapping[str, Any], result: Any, ask: Ask) -> Any:
     """Add a log from a block that was not asked for."""
     _require(asked["method"] == "eth_getLogs" and result)
-    far = {"blockHash": _some_hash(rng), "blockNumber": hex(int(result[0]["blockNumber"], 16) + 10**6)}
+    far = {
+        "blockHash": _some_hash(rng),
+        "blockNumber": hex(int(result[0]["blockNumber"], 16) + 10**6),
+    }
     return [*result, {**result[0], **far}]
 
 
@@ -66,7 +69,10 @@ async def repeated_log(rng: random.Random, asked: Mapping[str, Any], result: Any
 async def unasked_log(rng: random.Random, asked: Mapping[str, Any], result: Any, ask: Ask) -> Any:
     """Add a log of the right block that the filter excludes."""
     _require(asked["method"] == "eth_getLogs" and result)
-    return [*result, {**result[-1], "address": "0x" + rng.randbytes(20).hex(), "logIndex": "0xffff"}]
+    return [
+        *result,
+        {**result[-1], "address": "0x" + rng.randbytes(20).hex(), "logIndex": "0xffff"},
+    ]
 
 
 async def shuffled_logs(rng: random.Random, asked: Mapping[str, Any], result: Any, ask: Ask) -> Any:
