@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from io import TextIOBase
 from typing import Any, TextIO
 
 import structlog
@@ -48,7 +49,7 @@ _NOISY = ("web3", "aiohttp", "aiohttp.access", "websockets", "urllib3", "asyncio
 Event = MutableMapping[str, Any]
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
+def configure(level: str, form: str, stream: TextIO | TextIOBase | None = None) -> None:
     """Send every log of the process to one stream, stderr unless named; `form` as in `[log]`."""
     stream = sys.stderr if stream is None else stream
     console = form == "console" or (form == "auto" and stream.isatty())

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version as installed_version
 from types import TracebackType
@@ -14,6 +14,7 @@ from eth_utils.address import to_checksum_address
 from keeper.app.clock import SystemClock
 from keeper.app.line import Line, Process, open_line
 from keeper.app.opening import Opening
+from keeper.app.progress import LoggedProgress
 from keeper.config import Settings
 from keeper.errors import ConfigError, InvariantError
 from keeper.http import Lag, StatusServer
@@ -22,6 +23,7 @@ from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
 from keeper.observers.status import Absence, whole
 from keeper.plugins import load_strategies
+from keeper.ports import Progress
 from keeper.signers import Ask, operator_address
 from keeper.supervisor import supervise
 
@@ -37,10 +39,18 @@ KEEP_SECONDS = 10.0
 class Keeper:
     """A keeper put together from settings; enter it, then `run` it."""
 
-    def __init__(self, settings: Settings, *, live: bool, ask: Ask | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        live: bool,
+        ask: Ask | None = None,
+        progress: Callable[[str], Progress] = LoggedProgress,
+    ) -> None:
         self._settings = settings
         self._live = live
         self._ask = ask
+        self._progress = progress
         self._clock = SystemClock()
         self._started = self._clock.monotonic()
         self._stack = AsyncExitStack()
@@ -112,6 +122,7 @@ class Keeper:
             self.metrics,
             self._clock,
             self._ask,
+            self._progress,
         )
 
         async def open_one(name: str, stack: AsyncExitStack) -> Line:
@@ -241,9 +252,18 @@ def version() -> str:
         return "0"
 
 
-async def run(settings: Settings, live: bool, ask: Ask | None = None) -> int:
-    """Run a keeper until a signal or a failure; return the exit code."""
-    async with Keeper(settings, live=live, ask=ask) as keeper:
+async def run(
+    settings: Settings,
+    live: bool,
+    ask: Ask | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> int:
+    """Run a keeper until a signal or a failure; return the exit code.
+
+    `progress` gives what is told how far the load of a chain is; without it that is logged.
+    """
+    progress = progress or LoggedProgress
+    async with Keeper(settings, live=live, ask=ask, progress=progress) as keeper:
         log.info("keeper.started", mode=keeper.mode, status=keeper.server.address)
         return await supervise(keeper.run, keeper.drain)
 

@@ -14,6 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
 from keeper.app.endpoints import open_endpoints
+from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
 from keeper.app.upkeep import Upkeep
@@ -43,7 +44,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
-from keeper.ports import LendingProtocol, Rpc, Signer
+from keeper.ports import LendingProtocol, Progress, Rpc, Signer
 from keeper.risk import Limits, Risk
 from keeper.signers import Ask, open_signer
 from keeper.strategist import Seat, Strategist
@@ -79,6 +80,7 @@ class Process:
     metrics: Metrics
     clock: SystemClock
     ask: Ask | None = None
+    progress: Callable[[str], Progress] = LoggedProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ async def open_line(
     metrics, clock, live = process.metrics, process.clock, process.live
     connection = await open_endpoints(chain, stack, metrics.rpc)
     rpc, feed = connection.rpc, connection.feed
-    reader = ChainReader(rpc, chain.multicall)
+    reader = ChainReader(
+        rpc,
+        chain.multicall,
+        checkpoint=process.journal.checkpoint(chain.chain_id),
+        progress=process.progress(name),
+    )
     watched = await Watched.discover(reader, name, chain)
     store = process.journal.snapshots
     recovery = Recovery(name, reader, watched, store, partial(random.getrandbits, 32))

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from keeper.errors import ConfigError, StateGoneError
+from keeper.errors import StateGoneError, TransientError
 from keeper.ports import Reader
 from keeper.types import Head
 
@@ -20,7 +20,8 @@ async def load_at_newest(
     """Load at the newest head and return the head it succeeded at.
 
     A node without an archive drops a block's state after some minutes, and a reorg replaces the
-    block: then it is begun again at a newer head. Raises `ConfigError` when no try was quick enough.
+    block: then it is begun again at a newer head. Raises `TransientError` when no try was quick
+    enough.
     """
     for number in range(1, TRIES + 1):
         head = await reader.head()
@@ -32,7 +33,7 @@ async def load_at_newest(
         else:
             await reader.forget()
             return head
-    raise ConfigError(
-        f"chains.{chain}: the node drops the state of a block before everything in it is read",
-        "use an archive node, one that keeps more states, or a faster one",
+    raise TransientError(
+        f"chains.{chain}: the node drops the state of a block before everything in it is read → "
+        "use an archive node, one that keeps more states, or a faster one"
     )

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.errors import InvariantError
@@ -67,8 +68,7 @@ class Recovery:
                 return head
         self.origin = None
         log.info("book.loading", chain=self._chain, block=latest.number)
-        await self._watched.bootstrap(latest)
-        return latest
+        return await load_at_newest(self._chain, self._reader, self._watched.bootstrap)
 
     async def settle(
         self, book: Book, loaded: Head, catch_up: Callable[[Head], Awaitable[None]]

@@ -1,6 +1,6 @@
 """The riskiest positions of one chain right now, and what liquidating them would bring."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.line import make_planner, seats
+from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.reader import ChainReader
@@ -15,6 +16,7 @@ from keeper.config import Settings
 from keeper.engine import read_prices
 from keeper.errors import PluginError
 from keeper.plugins import load_strategies
+from keeper.ports import Progress
 from keeper.strategist import Strategist
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Skip
 from keeper.units import BPS, WAD, Address, Usd, Wad
@@ -38,15 +40,21 @@ class ScanRow:
     why: str
 
 
-async def scan(settings: Settings, chain: str, below: int, limit: int) -> list[ScanRow]:
+async def scan(
+    settings: Settings,
+    chain: str,
+    below: int,
+    limit: int,
+    progress: Callable[[str], Progress] | None = None,
+) -> list[ScanRow]:
     """Return positions with health under `below` (wad), worst first, priced but never sent."""
     table = settings.chains[chain]
     async with AsyncExitStack() as stack:
         connection = await open_endpoints(table, stack)
-        reader = ChainReader(connection.rpc, table.multicall)
+        told = None if progress is None else progress(chain)
+        reader = ChainReader(connection.rpc, table.multicall, progress=told)
         watched = await Watched.discover(reader, chain, table)
-        head = await reader.head()
-        await watched.bootstrap(head)
+        head = await load_at_newest(chain, reader, watched.bootstrap)
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
         book = Book(chain, markets, venues, watched.native)
         book.stand_at(head)

@@ -24,9 +24,10 @@ def run(
 ) -> None:
     """Run the keeper: dry unless the file says `mode = "live"` and the flag `--live` is given."""
     from keeper import log
+    from keeper.cli.progress import CurrentStderr
 
     loaded = settings_from(configs, overrides)
-    log.configure(loaded.settings.log.level, loaded.settings.log.format)
+    log.configure(loaded.settings.log.level, loaded.settings.log.format, CurrentStderr())
     sends, why = resolve_live(loaded.settings.mode, flag=live)
     raise typer.Exit(run_async(_run(loaded, sends, why)))
 
@@ -51,10 +52,12 @@ def asker() -> Ask | None:
 
 async def _run(loaded: Loaded, live: bool, why: str) -> int:
     from keeper.app import run as run_app
+    from keeper.cli.progress import bars
     from keeper.doctor import require
 
     ask = asker()
     await require(loaded, ask)
     if why:
         print(why, file=sys.stderr)
-    return await run_app(loaded.settings, live, ask)
+    with bars() as progress:
+        return await run_app(loaded.settings, live, ask, progress)

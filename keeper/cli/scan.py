@@ -64,7 +64,9 @@ def scan(
 
 async def _scan(loaded: Loaded, chain: str, below: Decimal, limit: int) -> list[ScanRow]:
     from keeper.app import scan as scan_app
+    from keeper.cli.progress import bars
     from keeper.doctor import require_watching
 
     await require_watching(loaded, chain)
-    return await scan_app(loaded.settings, chain, int(below.scaleb(18)), limit)
+    with bars() as progress:
+        return await scan_app(loaded.settings, chain, int(below.scaleb(18)), limit, progress)
