@@ -190,8 +190,8 @@ class Ledger:
         return partial(setattr, self, "sentinel", before)
 
     def stop(self, reason: str) -> Undo:
-        """Declare the state unreliable; the first reason stands."""
-        before, self.stopped = self.stopped, self.stopped or reason
+        """Declare the state unreliable; the last reason stands, so that each is told."""
+        before, self.stopped = self.stopped, reason
         return partial(setattr, self, "stopped", before)
 
     def list_reserve(self, reserve: Reserve) -> Undo:

@@ -1,6 +1,6 @@
 """One Aave v3 market as the keeper follows it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keeper.oracles.aave_oracle import AaveOracle
-from keeper.ports import LegArrays, LegRow, Oracle, Reader
-from keeper.protocols.aave_v3 import events, screening, v36, valuation
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader
+from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, v36, valuation
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load
 from keeper.protocols.aave_v3.ledger import Ledger
@@ -116,6 +116,24 @@ class AaveV3:
         """Compare reserves and a random sample of holders with the chain."""
         return await audit(reader, self._ledger, self._deployment.pool, head, sample, seed)
 
+    def snapshot(self) -> Pages:
+        """Freeze the ledger and return what encodes it."""
+        head = snapshot.header(self._ledger, self._contracts(), self._deployment.revision)
+        return partial(snapshot.pages, head, self._ledger.accounts.freeze())
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read.
+
+        A pool whose code was replaced since stays stopped until its state is read again.
+        """
+        ledger, revision = restoring.read(pages, self.market, self._contracts())
+        now = self._deployment.revision
+        if now not in REVISIONS:
+            ledger.stop(f"the rules of pool revision {now} are not known")
+        elif revision != now:
+            ledger.stop(f"the pool's revision was {revision} in the snapshot and is {now}")
+        self._follow(self._deployment, ledger)
+
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: liquidity, new tokens, the sentinel."""
         calls: list[Call] = []
@@ -214,6 +232,14 @@ class AaveV3:
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         """Return the pool and the variable debt token."""
         return self._deployment.pool, self._ledger.by_asset[debt].debt_token
+
+    def _contracts(self) -> dict[str, Address]:
+        deployment = self._deployment
+        return {
+            "pool": deployment.pool,
+            "provider": deployment.provider,
+            "configurator": deployment.configurator,
+        }
 
     def _follow(self, deployment: Deployment, ledger: Ledger) -> None:
         self._deployment, self._ledger = deployment, ledger

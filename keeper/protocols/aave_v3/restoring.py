@@ -1,0 +1,168 @@
+"""Read a ledger back from the pages of a snapshot, and trust nothing in them."""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from keeper.errors import InvariantError
+from keeper.protocols.aave_v3.accounts import RESERVES, SHARDS, STRIDE
+from keeper.protocols.aave_v3.ledger import Category, Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.snapshot import FIRST, FORMAT, NUMBERS
+from keeper.types import Token
+from keeper.units import Address, Bps
+
+ADDRESS = 20
+
+
+def read(
+    source: Iterable[bytes], market: str, contracts: Mapping[str, Address]
+) -> tuple[Ledger, int]:
+    """Return the ledger of a snapshot and the pool's revision then.
+
+    Raise `InvariantError` for pages that cannot be read, are not of this market or do not add up.
+    """
+    rest = iter(source)
+    try:
+        about = orjson.loads(next(rest, b""))
+        _check(about, market, contracts)
+        ledger = _ledger(market, about)
+        _holders(ledger, rest, int(about["holders"]), int(about["borrowers"]))
+        return ledger, int(about["revision"])
+    except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise InvariantError(market, f"the snapshot cannot be read: {error}") from error
+
+
+def _check(about: Mapping[str, Any], market: str, contracts: Mapping[str, Address]) -> None:
+    if about["format"] != FORMAT:
+        raise ValueError(f"its format is {about['format']}")
+    named = {name: address.hex() for name, address in contracts.items()}
+    if (about["market"], about["contracts"]) != (market, named):
+        raise ValueError("it is of other contracts")
+
+
+def _ledger(market: str, about: Mapping[str, Any]) -> Ledger:
+    ledger = Ledger(
+        market,
+        flash_premium=Bps(int(about["flash_premium"])),
+        sentinel=_address(about["sentinel"]),
+        stopped=str(about["stopped"]),
+    )
+    for entry in about["reserves"]:
+        ledger.list_reserve(_reserve_in(entry))
+    for number, entry in about["categories"].items():
+        values = {key: int(value) for key, value in entry.items()}
+        ledger.categories[int(number)] = Category(**values)  # type: ignore[arg-type]
+    return ledger
+
+
+def _reserve_in(entry: Mapping[str, Any]) -> Reserve:
+    asset, token = _address(entry["asset"]), entry["token"]
+    numbers = {name: None if entry[name] is None else int(entry[name]) for name in NUMBERS}
+    return Reserve(
+        id=int(entry["id"]),
+        asset=asset,
+        supply_token=_address(entry["supply_token"]),
+        debt_token=_address(entry["debt_token"]),
+        token=None if token is None else Token(asset, str(token[0]), int(token[1])),
+        **numbers,  # type: ignore[arg-type]
+    )
+
+
+def _address(text: str) -> Address:
+    address = bytes.fromhex(text)
+    if len(address) != ADDRESS:
+        raise ValueError("an address has another length")
+    return Address(address)
+
+
+def _holders(ledger: Ledger, rest: Iterator[bytes], holders: int, borrowers: int) -> None:
+    totals = np.zeros((2 * RESERVES, 4), np.uint64)
+    classes: set[int] = set()
+    expected = 0
+    for page in rest:
+        expected = _holders_of(ledger, page, expected, totals, classes)
+    if expected != SHARDS:
+        raise ValueError(f"it ends after {expected} of {SHARDS} shards")
+    if (len(ledger.accounts), ledger.borrowers) != (holders, borrowers):
+        raise ValueError("it has not as many holders as it says")
+    for number, quarters in enumerate(totals.tolist()):
+        total = sum(value << 32 * (3 - place) for place, value in enumerate(quarters))
+        reserve = ledger.reserves.get(number >> 1)
+        if reserve is None:
+            stated = 0
+        else:
+            stated = reserve.scaled_debt if number & 1 else reserve.scaled_supply
+        if total != stated:
+            raise ValueError(f"holders of token {number} sum to {total}, not {stated}")
+    for key in sorted(classes):
+        ledger.know(key // RESERVES, (key % RESERVES,))
+
+
+def _holders_of(
+    ledger: Ledger, page: bytes, expected: int, totals: NDArray[np.uint64], classes: set[int]
+) -> int:
+    first, count = FIRST.unpack_from(page)
+    if first != expected or not 0 < count <= SHARDS - first:
+        raise ValueError(f"shards {first} and following are not due after {expected}")
+    sizes = struct.unpack_from(f"<{count}I", page, FIRST.size)
+    holders, start = sum(sizes), FIRST.size + 4 * count
+    middle = start + ADDRESS * holders
+    end = middle + 2 * holders
+    lengths = np.frombuffer(page, "<u2", holders, middle).astype(np.intp)
+    entries = np.frombuffer(page, np.uint8, offset=end)
+    if len(entries) != STRIDE * int(lengths.sum()) or (holders and not lengths.min()):
+        raise ValueError("the records do not fill their page")
+    entries = entries.reshape(-1, STRIDE)
+    low = np.frombuffer(page, np.uint8, ADDRESS * holders, start).reshape(-1, ADDRESS)[:, 18:]
+    shard = low[:, 1] | (low[:, 0] & 3).astype(np.intp) << 8
+    if not np.array_equal(shard, np.repeat(np.arange(first, first + count), sizes)):
+        raise ValueError("an address is not in its shard")
+    owes = _add(entries, lengths, totals, classes)
+    addresses = [Address(page[at : at + ADDRESS]) for at in range(start, middle, ADDRESS)]
+    bounds = (end + STRIDE * np.concatenate([[0], np.cumsum(lengths)])).tolist()
+    records = [page[here:there] for here, there in pairwise(bounds)]
+    at = 0
+    for number, size in enumerate(sizes, first):
+        kept = dict(zip(addresses[at : at + size], records[at : at + size], strict=True))
+        if len(kept) != size:
+            raise ValueError("an address is there twice")
+        ledger.accounts.load(number, kept)
+        at += size
+    ledger.touched.update(addresses[row] for row in owes)
+    ledger.borrowers += len(owes)
+    return int(first + count)
+
+
+def _add(
+    entries: NDArray[np.uint8],
+    lengths: NDArray[np.intp],
+    totals: NDArray[np.uint64],
+    classes: set[int],
+) -> list[int]:
+    """Check the records of a page, add their amounts to the totals, and return who has debt."""
+    starts = np.cumsum(lengths) - lengths
+    is_leg = np.ones(len(entries), bool)
+    is_leg[starts] = False
+    legs = np.flatnonzero(is_leg)
+    numbers = entries[:, 0].astype(np.intp)
+    # A leg's neighbour before it is its record's header, or a leg of the same record.
+    second = is_leg[legs - 1] & (numbers[legs - 1] >= numbers[legs])
+    amounts = entries[:, 1:].copy().view(">u4").astype(np.uint64)
+    bare = (lengths == 1) & ~entries[starts].any(axis=1)
+    if second.any() or not amounts[legs].any(axis=1).all() or bare.any():
+        raise ValueError("a record is not in order")
+    for quarter in range(4):
+        # Exact in float64: a page has far fewer than 2**21 amounts of 32 bits.
+        sums = np.bincount(numbers[legs], amounts[legs, quarter].astype(float), 2 * RESERVES)
+        totals[:, quarter] += sums.astype(np.uint64)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    supplies = legs[numbers[legs] & 1 == 0]
+    keys = numbers[starts[rows[supplies]]] * RESERVES + (numbers[supplies] >> 1)
+    classes.update(np.unique(keys).tolist())
+    return [int(row) for row in np.unique(rows[legs[numbers[legs] & 1 == 1]])]
