@@ -43,8 +43,11 @@ async def load_holders(
 def _pair(log: Log) -> bytes:
     """Return token and holder: a balance starts with a mint or an incoming transfer.
 
-    Both events name the holder second.
+    Both events name the holder second. A log that names none is no token's own and moved no
+    balance; that every balance is found is proven by the totals.
     """
+    if len(log.topics) != 3 or len(log.topics[2]) != 32:
+        return log.address + ZERO_ADDRESS
     return log.address + log.topics[2][12:]
 
 
