@@ -441,6 +441,54 @@ TRUST = (
         height=5,
     ),
     Panel(
+        "Snapshot age",
+        "stat",
+        "s",
+        "Time since the book was last written to disk, every journal.snapshot_minutes. Older: the log "
+        "line snapshot.failed or snapshot.left_out says why; a restart then takes longer.",
+        [
+            Query(
+                f"time() - max by (chain) (keeper_snapshot_timestamp_seconds{{{CHAIN}}} > 0)",
+                "{{chain}}",
+            )
+        ],
+        width=6,
+        height=5,
+        steps=(("green", None), ("yellow", 3600)),
+    ),
+    Panel(
+        "Snapshot size",
+        "stat",
+        "bytes",
+        "What the last snapshot of the book takes in the journal. Up to three are kept.",
+        [Query(f"max by (chain) (keeper_snapshot_bytes{{{CHAIN}}})", "{{chain}}")],
+        width=6,
+        height=5,
+    ),
+    Panel(
+        "Snapshot time",
+        "stat",
+        "s",
+        "How long the last snapshot took to write, beside everything else. Minutes: the disk is slow.",
+        [Query(f"max by (chain) (keeper_snapshot_duration_seconds{{{CHAIN}}})", "{{chain}}")],
+        width=6,
+        height=5,
+    ),
+    Panel(
+        "Snapshots failed, books rebuilt",
+        "stat",
+        "short",
+        "Snapshots that could not be written: look at the disk. Books loaded anew because a reorg was "
+        "deeper than can be undone: the log line book.rebuilt says from what.",
+        [
+            Query(total("keeper_snapshot_failures_total", "chain"), "{{chain}} failed"),
+            Query(total("keeper_book_rebuilds_total", "chain"), "{{chain}} rebuilt"),
+        ],
+        width=6,
+        height=5,
+        steps=(("green", None), ("red", 1)),
+    ),
+    Panel(
         "Plug-in faults",
         "stat",
         "short",
