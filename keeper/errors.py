@@ -6,6 +6,7 @@ KeeperError
 │   ├── RpcError        the node answered with a JSON-RPC error
 │   └── StateGoneError  the node does not hold the block read at: read at a newer one
 ├── InvariantError   the keeper stops that market (or chain) and says so
+│   ├── UndecodableError    a log of a watched contract makes no sense
 │   └── ReorgTooDeepError   the keeper loads that chain's book anew
 └── PluginError      the keeper disables that plug-in and says so
 """
@@ -52,6 +53,10 @@ class InvariantError(KeeperError):
     def __init__(self, scope: str, message: str) -> None:
         super().__init__(f"{scope}: {message}")
         self.scope = scope
+
+
+class UndecodableError(InvariantError):
+    """Report a log that a watched contract cannot have written as its rules are known."""
 
 
 class ReorgTooDeepError(InvariantError):

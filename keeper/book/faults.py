@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keeper.errors import InvariantError
+from keeper.errors import InvariantError, UndecodableError
 from keeper.types import Drift, Log
 
 
@@ -29,6 +29,10 @@ class Fault:
 
 def fault_of_log(error: Exception, log: Log) -> Fault:
     """Return what an error while one log was folded means."""
+    if isinstance(error, UndecodableError):
+        return Fault(FaultKind.UNDECODABLE, str(error), log.block_number)
+    if isinstance(error, UndecodableError):
+        return Fault(FaultKind.UNDECODABLE, str(error), log.block_number)
     if isinstance(error, InvariantError):
         return Fault(FaultKind.INVARIANT, str(error), log.block_number)
     why = (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from keeper.errors import InvariantError
+from keeper.errors import InvariantError, UndecodableError
 from keeper.protocols.aave_v3 import balances
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
@@ -278,7 +278,7 @@ TOPICS = frozenset().union(SUPPLY_TOKEN, DEBT_TOKEN, POOL, CONFIGURATOR, PROVIDE
 
 
 def fold(ledger: Ledger, event: Event, log: Log) -> Undo | None:
-    """Apply a log of a known event; raise `InvariantError` when it does not decode."""
+    """Apply a log of a known event; raise `UndecodableError` when it cannot be read."""
     handler, name, topics, size, is_dynamic = event
     data = len(log.data)
     if len(log.topics) != topics or (data < size if is_dynamic else data != size):
@@ -290,7 +290,7 @@ def fold(ledger: Ledger, event: Event, log: Log) -> Undo | None:
         raise undecodable(ledger.market, name, log, str(error)) from error
 
 
-def undecodable(market: str, name: str, log: Log, why: str) -> InvariantError:
+def undecodable(market: str, name: str, log: Log, why: str) -> UndecodableError:
     """Return the error for a log that cannot be read."""
     where = f"0x{log.address.hex()} in block {log.block_number}, log {log.index}"
-    return InvariantError(market, f"{name} of {where} does not decode: {why}")
+    return UndecodableError(market, f"{name} of {where} does not decode: {why}")
