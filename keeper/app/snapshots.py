@@ -79,8 +79,8 @@ class Snapshots:
             head = self._book.head
             if head is None or head == self._last:
                 return
-            if self._book.stopped:
-                log.info("snapshot.left_out", chain=self._chain, stopped=dict(self._book.stopped))
+            if self._book.parts.faults:
+                log.info("snapshot.left_out", chain=self._chain, stopped=list(self._book.parts.faults))
                 return
             # No await up to here from the look at the head: all of it is frozen at that block.
             frozen = self._watched.snapshot()
