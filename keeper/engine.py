@@ -152,8 +152,7 @@ class Engine:
     async def _look(self, tick: Tick[Fetched]) -> tuple[View, list[Skip]] | None:
         """Judge the book at the tick's head; None when the reads failed or the head was overtaken.
 
-        Nothing is awaited between the tick and the view unless the head's logs changed what to
-        read, so the book still stands at that head.
+        The book may go on to the next head whenever this waits, so it is asked again after that.
         """
         if isinstance(tick.prefetched, Exception):
             self._on_undecided(tick.head, tick.prefetched)
@@ -169,7 +168,7 @@ class Engine:
             if self._book.head != tick.head:
                 return None
         self._book.observe(wanted, results, tick.head)
-        return self._book.view(tick.head.next_block(self._block_time), self._deadline_ms)
+        return await self._book.view(tick.head.next_block(self._block_time), self._deadline_ms)
 
 
 async def read_prices(book: Book, reader: Reader, head: Head) -> Fetched:

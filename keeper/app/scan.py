@@ -61,14 +61,16 @@ async def scan(
         reads, results = await read_prices(book, reader, head)
         book.observe(reads, results, head)
         next_block = head.next_block(table.block_time)
-        view, skips = book.view(next_block, PATIENCE_MS)
+        seen = await book.view(next_block, PATIENCE_MS)
+        assert seen is not None, "nothing moves a book that follows no chain"
+        view, skips = seen
         strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)
         quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)
         nets = {quote.opportunity.key: quote.net_usd for quote in quotes}
         why = _reasons([*skips, *unchosen, *unquoted])
-        found = book.positions(next_block, below / WAD, limit)
+        found = await book.positions(next_block, below / WAD, limit)
         return [_row(position, view.prices[position.market], nets, why) for position in found]
 
 

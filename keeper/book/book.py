@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from keeper.book.faults import Fault, FaultKind
 from keeper.book.market import MarketBook
 from keeper.book.parts import Parts, part_of
-from keeper.errors import InvariantError
+from keeper.errors import InvariantError, TransientError
 from keeper.ports import LendingProtocol, Reader, Source, Venue
 from keeper.types import (
     AtRisk,
@@ -99,7 +99,9 @@ class Book:
 
     async def load_market(self, name: str) -> None:
         """Screen a market anew, from all its borrowers."""
-        self._markets[name] = MarketBook(self._markets[name].protocol)
+        fresh = MarketBook(self._markets[name].protocol)
+        await fresh.load()
+        self._markets[name] = fresh
 
     def trust(self, part: str) -> bool:
         """Judge a rebuilt part again; False when it was stopped once more meanwhile."""
@@ -149,23 +151,36 @@ class Book:
                 why = f"the reads of block {head.number} make no sense ({error})"
                 self.parts.stop(f"market/{name}", Fault(FaultKind.INVARIANT, why, head.number))
 
-    def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]]:
-        """Return the positions at risk at the next block, and those that could not be judged."""
+    async def load(self) -> None:
+        """Build the screens of all markets; run once every source was loaded."""
+        for market in self._markets.values():
+            await market.load()
+
+    async def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]] | None:
+        """Return the positions at risk at the next block, and those that could not be judged.
+
+        None when the book went on to another head before all were judged.
+        """
         head = self.head
         if head is None:
             raise InvariantError(self._chain, "the book has no head yet")
+        trusted = self._trusted()
         at_risk: list[AtRisk] = []
         skips: list[Skip] = []
-        for _, market in self._trusted():
-            found, unjudged = market.at_risk(next_block)
-            at_risk.extend(found)
-            skips.extend(unjudged)
+        for _, market in trusted:
+            judged = await market.at_risk(next_block, self._stands_at(head))
+            if judged is None:
+                return None
+            at_risk.extend(judged[0])
+            skips.extend(judged[1])
+        if self._trusted() != trusted:
+            return None
         view = View(
             chain=self._chain,
             head=head,
             next_block=next_block,
             at_risk=tuple(at_risk),
-            prices={name: market.prices for name, market in self._trusted()},
+            prices={name: market.prices for name, market in trusted},
             tokens=self.tokens(),
             native=self._native,
             deadline_ms=deadline_ms,
@@ -179,11 +194,18 @@ class Book:
             tokens.update(market.protocol.tokens())
         return tokens
 
-    def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
-        """Return the riskiest positions under a health factor, worst first."""
+    async def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
+        """Return the riskiest positions under a health factor, worst first.
+
+        Raise `TransientError` when the book went on to another head before all were computed.
+        """
+        head = self.head
         found: list[Position] = []
         for _, market in self._trusted():
-            found.extend(market.positions(next_block, below, limit))
+            judged = await market.positions(next_block, below, limit, self._stands_at(head))
+            if judged is None:
+                raise TransientError("another head came before all positions were computed")
+            found.extend(judged)
         return sorted(found, key=lambda position: position.health)[:limit]
 
     async def audit(self, reader: Reader, sample: int, seed: int) -> list[Drift]:
@@ -197,6 +219,9 @@ class Book:
             if self.parts.is_folded(part_of(name))
             for drift in await source.audit(reader, head, sample, seed)
         ]
+
+    def _stands_at(self, head: Head | None) -> Callable[[], bool]:
+        return lambda: self.head == head
 
     def _trusted(self) -> list[tuple[str, MarketBook]]:
         faults = self.parts.faults

@@ -1,11 +1,10 @@
 """One market in the book: its columns, its prices, and who is at risk in it."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from keeper.book.columns import Columns
+from keeper.book.legs import Rows
 from keeper.ports import LendingProtocol
 from keeper.types import (
     AtRisk,
@@ -26,84 +25,156 @@ SCREEN_MARGIN = 1e-5
 The screen's own error is about 1e-12; contracts round to whole token units, which for WBTC is
 0.0006 USD at 60,000 USD, so the margin is right for debts of 60 USD and more.
 """
+THRESHOLD = 1.0 + SCREEN_MARGIN
+
+
+SLICE = 32
+"""Borrowers computed in exact integers, or taken into the columns, without a pause."""
+INLINE_ROWS = 65_536
+"""Rows screened on the event loop, in about a millisecond; more are screened beside it."""
+BULK = 20_000
+"""Changed borrowers from which on all columns are built anew rather than row by row."""
+
+IsCurrent = Callable[[], bool]
+"""Says whether the book still stands at the head that is judged."""
 
 
 class MarketBook:
-    """Screen one market and compute its candidates exactly."""
+    """Screen one market and compute its candidates exactly.
+
+    Whatever takes long is done beside the event loop or in slices, and the book may go on to the
+    next head meanwhile: then there is no answer for the one that was asked about.
+    """
 
     def __init__(self, protocol: LendingProtocol) -> None:
         self.protocol = protocol
         self.prices = Prices(protocol.market, 1, {})
         self.liquidatable = 0
         self.debt_at_risk = 0
-        self._before = self.prices
-        self._columns = Columns()
+        self._judged: Prices | None = None
+        self._columns: Columns | None = None
         self._causes: dict[Address, Cause] = {}
+        self._pending: set[Address] = set()
         self._touched: set[Address] = set()
+        self._lock = asyncio.Lock()
 
     def observe(
         self, prices: Sequence[CallResult], others: Sequence[CallResult], head: Head
     ) -> None:
         """Take a head's answers: the oracle's reads, and the protocol's own."""
-        self._before = self.prices
         self.prices = self.protocol.oracle.prices(prices, head)
         self.protocol.observe(others, head)
 
-    def at_risk(self, next_block: NextBlock) -> tuple[list[AtRisk], list[Skip]]:
-        """Return liquidatable positions, worst first, and a `Skip` for each that has no price."""
-        found: list[AtRisk] = []
-        skips: list[Skip] = []
-        causes: dict[Address, Cause] = {}
-        self.debt_at_risk = 0
-        before: NDArray[np.float64] | None = None
-        for borrower in self._columns.below(self._health(next_block), 1.0 + SCREEN_MARGIN):
-            position = self.protocol.position(borrower, self.prices, next_block)
-            if position is None:
-                skips.append(self._unpriced(borrower))
-                continue
-            if position.health >= WAD:
-                continue
-            cause = self._causes.get(borrower)
-            if cause is None:
-                before = self._health_before(next_block) if before is None else before
-                cause = self._cause(borrower, before)
-            causes[borrower] = cause
-            pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
-            found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
-            self.debt_at_risk += position.debt_value
-        self._causes = causes
-        self._touched.clear()
-        self.liquidatable = len(found)
-        return found, skips
+    async def load(self) -> None:
+        """Build the columns from the whole ledger; run once it was loaded, or loaded anew."""
+        async with self._lock:
+            await self._load()
 
-    def positions(self, next_block: NextBlock, below: float, limit: int) -> list[Position]:
-        """Return exact positions whose approximate health is under `below`, worst first."""
-        found = []
-        for borrower in self._columns.below(self._health(next_block), below)[:limit]:
-            position = self.protocol.position(borrower, self.prices, next_block)
-            if position is not None:
-                found.append(position)
-        return found
+    async def at_risk(
+        self, next_block: NextBlock, is_current: IsCurrent
+    ) -> tuple[list[AtRisk], list[Skip]] | None:
+        """Return liquidatable positions, worst first, and a `Skip` for each that has no price.
 
-    def _health(self, next_block: NextBlock) -> NDArray[np.float64]:
-        changed = self.protocol.changed()
-        for borrower in changed:
-            self._columns.replace(borrower, *self.protocol.legs(borrower))
-        self._touched |= changed
-        return self._columns.health(*self.protocol.factors(self.prices, next_block))
-
-    def _health_before(self, next_block: NextBlock) -> NDArray[np.float64]:
-        """Return health at the next block as it would be at the prices of the head before."""
-        return self._columns.health(*self.protocol.factors(self._before, next_block))
-
-    def _cause(self, borrower: Address, before: NDArray[np.float64]) -> Cause:
-        """Say what brought a position under: its own change, interest at old prices, or a price.
-
-        The screen is exact enough to name it.
+        None when the book went on to another head.
         """
-        if borrower in self._touched:
-            return Cause.POSITION
-        return Cause.INTEREST if before[self._columns.row(borrower)] < 1.0 else Cause.PRICE
+        async with self._lock:
+            columns = await self._renew(is_current)
+            if columns is None:
+                return None
+            factors = self.protocol.factors(self.prices, next_block)
+            if columns.work(*factors, THRESHOLD) > INLINE_ROWS:
+                rows = await asyncio.to_thread(columns.candidates, *factors, THRESHOLD)
+            else:
+                rows = columns.candidates(*factors, THRESHOLD)
+            found: list[AtRisk] = []
+            skips: list[Skip] = []
+            causes = self._causes_of(columns, rows, next_block)
+            async for borrower in _in_slices(columns.borrowers(rows), is_current):
+                position = self.protocol.position(borrower, self.prices, next_block)
+                if position is None:
+                    skips.append(self._unpriced(borrower))
+                elif position.health < WAD:
+                    pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
+                    cause = causes[borrower]
+                    found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
+            if not is_current():
+                return None
+            self._causes = {risk.position.borrower: risk.cause for risk in found}
+            self._touched.clear()
+            self._judged = self.prices
+            self.liquidatable = len(found)
+            self.debt_at_risk = sum(risk.position.debt_value for risk in found)
+            return found, skips
+
+    async def positions(
+        self, next_block: NextBlock, below: float, limit: int, is_current: IsCurrent
+    ) -> list[Position] | None:
+        """Return exact positions whose approximate health is under `below`, worst first.
+
+        None when the book went on to another head.
+        """
+        async with self._lock:
+            columns = await self._renew(is_current)
+            if columns is None:
+                return None
+            factors = self.protocol.factors(self.prices, next_block)
+            rows = await asyncio.to_thread(columns.below, *factors, below)
+            found = []
+            async for borrower in _in_slices(columns.borrowers(rows[:limit]), is_current):
+                position = self.protocol.position(borrower, self.prices, next_block)
+                if position is not None:
+                    found.append(position)
+            return found if is_current() else None
+
+    async def _load(self) -> None:
+        self._pending.clear()
+        self._touched.clear()
+        self._judged = None
+        gather = self.protocol.all_legs()
+        self._columns = await asyncio.to_thread(lambda: Columns.filled(gather()))
+
+    async def _renew(self, is_current: IsCurrent) -> Columns | None:
+        """Bring the columns to the ledger as it stands; None when that went on meanwhile."""
+        if not is_current():
+            return None
+        if self._columns is None:
+            await self._load()
+        self._take_changed()
+        if len(self._pending) > BULK:
+            await self._load()
+            self._take_changed()
+        columns = self._columns
+        assert columns is not None
+        async for borrower in _in_slices(tuple(self._pending), is_current):
+            columns.replace(borrower, *self.protocol.legs(borrower))
+            self._pending.discard(borrower)
+        return columns if is_current() else None
+
+    def _take_changed(self) -> None:
+        changed = self.protocol.changed()
+        self._pending |= changed
+        self._touched |= changed
+
+    def _causes_of(
+        self, columns: Columns, rows: Rows, next_block: NextBlock
+    ) -> dict[Address, Cause]:
+        """Say what brought candidates under: their own change, interest at old prices, or a price.
+
+        The screen is exact enough to name it. What was under before keeps its cause; what nobody
+        looked at before came as it is.
+        """
+        borrowers = columns.borrowers(rows)
+        if self._judged is None:
+            return dict.fromkeys(borrowers, Cause.POSITION) | self._causes
+        # Health at the next block as it would be at the prices of the head judged before.
+        before = columns.health(rows, *self.protocol.factors(self._judged, next_block))
+        causes = {}
+        for borrower, health in zip(borrowers, before.tolist(), strict=True):
+            known = self._causes.get(borrower)
+            if known is None and borrower in self._touched:
+                known = Cause.POSITION
+            causes[borrower] = known or (Cause.INTEREST if health < 1.0 else Cause.PRICE)
+        return causes
 
     def _unpriced(self, borrower: Address) -> Skip:
         return Skip(
@@ -113,3 +184,14 @@ class MarketBook:
             Reason.NO_PRICE,
             "a price this position needs could not be read",
         )
+
+
+async def _in_slices(borrowers: Sequence[Address], is_current: IsCurrent) -> AsyncIterator[Address]:
+    """Yield borrowers, letting the event loop go on between slices; end when the head is old."""
+    for start in range(0, len(borrowers), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        if not is_current():
+            return
+        for borrower in borrowers[start : start + SLICE]:
+            yield borrower

@@ -1,6 +1,7 @@
 """The book: dispatch, undo, the screen's margin, causes, and prices that could not be read."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from keeper.book.book import Book
 from keeper.book.parts import UNDO_DEPTH
 from keeper.errors import InvariantError
-from keeper.ports import CollateralRow, DebtRow, Reader, Terms
+from keeper.ports import LegArrays, LegRow, Pages, Reader, Terms
 from keeper.types import (
     Call,
     CallResult,
@@ -25,6 +26,7 @@ from keeper.types import (
     Skip,
     Token,
     Undo,
+    View,
     Watch,
 )
 from keeper.units import WAD, Address, Hash, Wad, Wei
@@ -72,6 +74,12 @@ class OnePriceOracle:
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         return [Drift("price", 1, 2)]
 
+    def snapshot(self) -> Pages:
+        raise NotImplementedError
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        raise NotImplementedError
+
     def calls(self) -> Sequence[Call]:
         return [Call(FEED, b"price")]
 
@@ -112,6 +120,12 @@ class LoanLedger:
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         return []
 
+    def snapshot(self) -> Pages:
+        raise NotImplementedError
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        raise NotImplementedError
+
     def calls(self) -> Sequence[Call]:
         return [Call(LEDGER, b"sentinel")]
 
@@ -128,9 +142,17 @@ class LoanLedger:
         dirty, self.dirty = self.dirty, set()
         return dirty
 
-    def legs(self, borrower: Address) -> tuple[Sequence[CollateralRow], Sequence[DebtRow]]:
+    def legs(self, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
         debt = self.debts[borrower]
-        return ([(0, 100 * WAD, 8_000)], [(1, debt)]) if debt else ([], [])
+        return ([(0, 100 * WAD)], [(1, debt)]) if debt else ([], [])
+
+    def all_legs(self) -> Callable[[], LegArrays]:
+        self.dirty = set()
+        debts = {who: float(debt) for who, debt in self.debts.items() if debt}
+        rows = np.arange(len(debts))
+        zeros, ones = np.zeros(len(debts), np.intp), np.ones(len(debts), np.intp)
+        held, owed = np.full(len(debts), 100.0 * WAD), np.array(list(debts.values()), np.float64)
+        return lambda: LegArrays(list(debts), rows, zeros, held, rows, ones, owed)
 
     def factors(
         self, prices: Prices, at: NextBlock
@@ -138,7 +160,7 @@ class LoanLedger:
         price = prices.get(TOKEN.address)
         value = np.nan if price is None else price / WAD
         growth = 1 + at.timestamp / 100
-        return np.array([value, 0.0]), np.array([0.0, UNIT / WAD * growth])
+        return np.array([value * 0.8, 0.0]), np.array([0.0, UNIT / WAD * growth])
 
     def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
         price = prices.get(TOKEN.address)
@@ -215,56 +237,124 @@ def test_a_reorg_deeper_than_held_is_an_error() -> None:
         book.undo()
 
 
-def view_at(book: Book, price: int | None, timestamp: int):
+async def view_at(book: Book, price: int | None, timestamp: int) -> tuple[View, list[Skip]]:
     book.observe(book.reads(), answers(price), head(1))
-    return book.view(at(timestamp), 100)
+    seen = await book.view(at(timestamp), 100)
+    assert seen is not None
+    return seen
 
 
-def test_the_cause_tells_position_price_and_interest_apart() -> None:
+async def test_the_cause_tells_position_price_and_interest_apart() -> None:
     book, _ = standing()
     book.fold(
         head(1), [log(head(1), 7, 70 * WAD), log(head(1), 8, 79 * WAD), log(head(1), 9, 90 * WAD)]
     )
-    view, _ = view_at(book, UNIT, 0)
+    view, _ = await view_at(book, UNIT, 0)
     assert {risk.position.borrower[-1]: risk.cause for risk in view.at_risk} == {9: Cause.POSITION}
-    view, _ = view_at(book, UNIT, 2)
+    view, _ = await view_at(book, UNIT, 2)
     causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
     assert causes == {9: Cause.POSITION, 8: Cause.INTEREST}
-    view, _ = view_at(book, UNIT * 8 // 10, 2)
+    view, _ = await view_at(book, UNIT * 8 // 10, 2)
     causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
     assert causes == {9: Cause.POSITION, 8: Cause.INTEREST, 7: Cause.PRICE}
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [9, 8, 7]
 
 
-def test_a_position_of_exactly_one_is_healthy() -> None:
+async def test_a_position_of_exactly_one_is_healthy() -> None:
     book, _ = standing()
     book.fold(head(1), [log(head(1), 7, 80 * WAD), log(head(1), 8, 80 * WAD + 10**11)])
-    view, _ = view_at(book, UNIT, 0)
+    view, _ = await view_at(book, UNIT, 0)
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
 
 
-def test_an_unread_price_is_a_skip_and_never_zero() -> None:
+async def test_an_unread_price_is_a_skip_and_never_zero() -> None:
     book, _ = standing()
     book.fold(head(1), [log(head(1), 7, 10 * WAD), log(head(1), 8, 0)])
-    view, skips = view_at(book, None, 0)
+    view, skips = await view_at(book, None, 0)
     assert view.at_risk == ()
     assert [(skip.borrower[-1], skip.reason) for skip in skips] == [(7, Reason.NO_PRICE)]
     assert view.price("m", TOKEN.address) is None
 
 
-def test_undo_reaches_the_screen() -> None:
+async def test_undo_reaches_the_screen() -> None:
     book, _ = standing()
     book.fold(head(1), [log(head(1), 7, 70 * WAD)])
-    assert view_at(book, UNIT, 0)[0].at_risk == ()
+    assert (await view_at(book, UNIT, 0))[0].at_risk == ()
     book.fold(head(2), [log(head(2), 7, 99 * WAD)])
-    assert len(view_at(book, UNIT, 0)[0].at_risk) == 1
+    assert len((await view_at(book, UNIT, 0))[0].at_risk) == 1
     book.undo()
-    assert view_at(book, UNIT, 0)[0].at_risk == ()
+    assert (await view_at(book, UNIT, 0))[0].at_risk == ()
 
 
-def test_positions_are_worst_first_and_limited() -> None:
+async def test_positions_are_worst_first_and_limited() -> None:
     book, _ = standing()
     book.fold(head(1), [log(head(1), number, number * WAD) for number in range(1, 80)])
     book.observe(book.reads(), answers(UNIT), head(1))
-    found = book.positions(at(0), below=1.1, limit=3)
+    found = await book.positions(at(0), below=1.1, limit=3)
     assert [position.borrower[-1] for position in found] == [79, 78, 77]
+
+
+async def test_a_book_that_goes_on_meanwhile_gives_no_view() -> None:
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 200)])
+    book.observe(book.reads(), answers(UNIT), head(1))
+    await book.load()
+    looking = asyncio.create_task(book.view(at(0), 100))
+    await asyncio.sleep(0)
+    assert not looking.done()
+    book.fold(head(2), [log(head(2), number, 1) for number in range(1, 100)])
+    assert await looking is None
+    book.observe(book.reads(), answers(UNIT), head(2))
+    seen = await book.view(at(0), 100)
+    assert seen is not None
+    assert len(seen[0].at_risk) == 100
+    assert {risk.cause for risk in seen[0].at_risk} == {Cause.POSITION}
+    assert ledger.borrowers() == 199
+
+
+async def test_an_overtaken_head_does_not_change_the_next_ones_causes() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, 75 * WAD) for number in range(1, 200)])
+    assert (await view_at(book, UNIT, 0))[0].at_risk == ()
+    book.observe(book.reads(), answers(UNIT * 9 // 10), head(1))
+    looking = asyncio.create_task(book.view(at(0), 100))
+    await asyncio.sleep(0)
+    book.fold(head(2), [log(head(2), 201, 79 * WAD)])
+    assert await looking is None
+    view, _ = await view_at(book, UNIT * 9 // 10, 0)
+    causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    assert causes.pop(201) == Cause.POSITION
+    assert set(causes.values()) == {Cause.PRICE}
+    assert len(causes) == 199
+
+
+async def test_the_loop_goes_on_while_many_are_judged() -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 1_000)])
+    await book.load()
+    book.observe(book.reads(), answers(UNIT), head(1))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    seen = await book.view(at(0), 100)
+    counting.cancel()
+    assert seen is not None
+    assert len(seen[0].at_risk) == 999
+    assert turns >= 999 // 32
+
+
+async def test_a_market_loaded_anew_is_screened_anew() -> None:
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), 7, 90 * WAD)])
+    assert len((await view_at(book, UNIT, 0))[0].at_risk) == 1
+    ledger.debts = {Address((8).to_bytes(20, "big")): 95 * WAD}
+    ledger.dirty = set()
+    await book.load_market("m")
+    view, _ = await view_at(book, UNIT, 0)
+    assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]

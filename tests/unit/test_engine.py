@@ -58,7 +58,7 @@ class Shelf:
         """Take nothing."""
         self.head = head
 
-    def view(self, next_block: object, deadline_ms: int) -> tuple[View, list[Skip]]:
+    async def view(self, next_block: object, deadline_ms: int) -> tuple[View, list[Skip]]:
         """Judge."""
         if self.fault is not None:
             raise self.fault

@@ -1,0 +1,252 @@
+"""Legs of many borrowers, side by side, so that one pass weighs every row."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeper.ports import LegArrays, LegRow
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Kinds = NDArray[np.uint16]
+
+BLOCK = 32_768
+"""Rows weighed at a time, so that what lies between stays in the processor's cache."""
+WIDTH = 5
+"""Legs most borrowers stay within, collateral and debt together."""
+
+
+def factor_table(collateral: Floats, debt: Floats) -> Floats:
+    """Return factors by kind of leg: none, then a collateral and a debt class by turns, then NaN.
+
+    The last one is for every class beyond the factors.
+    """
+    table = np.full(2 * max(len(collateral), len(debt)) + 2, np.nan)
+    table[0] = 0.0
+    table[1 : 2 * len(collateral) : 2] = collateral
+    table[2 : 2 * len(debt) + 1 : 2] = debt
+    return table
+
+
+def excess_table(collateral: Floats, debt: Floats, threshold: float) -> Floats:
+    """Return factors whose sum is negative for a row of health under the threshold."""
+    return factor_table(collateral, debt * -threshold)
+
+
+class LegTable:
+    """Legs by row, `width` of them side by side; the few rows with more stand in a wider table.
+
+    A leg is its kind (see `factor_table`) and its amount; kind 0 is no leg. Blocks of rows are
+    added as the table grows, so that growing copies nothing.
+    """
+
+    def __init__(self, width: int = WIDTH) -> None:
+        self._width = width
+        self._rows = 0
+        self._kinds: list[Kinds] = []
+        self._amounts: list[Floats] = []
+        self._wide: LegTable | None = None
+        self._wide_of: dict[int, int] = {}
+        self._wide_rows: Rows = np.zeros(0, np.intp)
+
+    @classmethod
+    def filled(cls, legs: LegArrays) -> Self:
+        """Build a table of all rows at once; rows without both collateral and debt stay empty."""
+        rows = len(legs.borrowers)
+        collateral = np.bincount(legs.collateral_rows, minlength=rows)
+        debt = np.bincount(legs.debt_rows, minlength=rows)
+        counts = np.where((collateral > 0) & (debt > 0), collateral + debt, 0)
+        own, owing = legs.collateral_rows, legs.debt_rows
+        placed = _Placed(
+            np.concatenate([own, owing]),
+            np.concatenate([_places(own, collateral), _places(owing, debt) + collateral[owing]]),
+            np.concatenate([1 + 2 * legs.collateral_classes, 2 + 2 * legs.debt_classes]),
+            np.concatenate([legs.collateral_amounts, legs.debt_amounts]),
+        )
+        if placed.kinds.size and int(placed.kinds.max()) > np.iinfo(np.uint16).max:
+            raise OverflowError("more classes than the screen's columns number")
+        table = cls()
+        table._fill(placed, counts, np.arange(rows))
+        return table
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the arrays a pass reads."""
+        return sum(array.nbytes for array in self.arrays())
+
+    def arrays(self) -> Iterator[NDArray[np.generic]]:
+        """Yield exactly the arrays a pass over all rows reads."""
+        for start, kinds, amounts in self._blocks():
+            used = min(BLOCK, self._rows - start)
+            yield kinds[:, :used]
+            yield amounts[:, :used]
+        if self._wide is not None:
+            yield from self._wide.arrays()
+
+    def replace(self, row: int, collateral: Sequence[LegRow], debt: Sequence[LegRow]) -> None:
+        """Set the legs of a row; a row past the end becomes the last."""
+        legs = [(1 + 2 * held, float(amount)) for held, amount in collateral]
+        legs += [(2 + 2 * owed, float(amount)) for owed, amount in debt]
+        self._replace(row, legs)
+
+    def under(self, excess: Floats) -> Rows:
+        """Return the rows whose sum of amount times factor is negative or NaN, ascending."""
+        found = []
+        total, value = np.empty(BLOCK), np.empty(BLOCK)
+        kind = np.empty(BLOCK, np.intp)
+        for start, kinds, amounts in self._blocks():
+            used = min(BLOCK, self._rows - start)
+            at = kind[:used]
+            for slot in range(self._width):
+                into = value[:used] if slot else total[:used]
+                np.copyto(at, kinds[slot, :used])
+                excess.take(at, out=into, mode="clip")
+                into *= amounts[slot, :used]
+                if slot:
+                    total[:used] += into
+            found.append(np.flatnonzero(~(total[:used] >= 0.0)) + start)
+        if self._wide is not None:
+            found.append(self._wide_rows[self._wide.under(excess)])
+            return np.sort(np.concatenate(found))
+        return np.concatenate(found) if found else np.zeros(0, np.intp)
+
+    def sums(self, rows: Rows, factors: Floats) -> Floats:
+        """Return the sum of amount times factor of some rows, ascending."""
+        sums = np.zeros(len(rows))
+        for chosen, block, columns in self._split(rows):
+            kinds = self._kinds[block][:, columns]
+            values = factors.take(kinds, mode="clip")
+            values *= self._amounts[block][:, columns]
+            sums[chosen] = values.sum(axis=0)
+        if self._wide is not None:
+            places, wide = self._wide_among(rows)
+            sums[places] += self._wide.sums(wide, factors)
+        return sums
+
+    def health(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:
+        """Return the approximate health factor of some rows: inf without debt, NaN without a price.
+
+        The relative error is about 1e-12: float64 products and sums of a handful of legs.
+        """
+        have = self.sums(rows, factor_table(collateral, np.zeros(len(debt))))
+        owe = self.sums(rows, factor_table(np.zeros(len(collateral)), debt))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            health: Floats = have / owe
+        health[owe == 0.0] = np.inf
+        return health
+
+    def taken(self, rows: Rows) -> "LegTable":
+        """Return a table of copies of some rows, ascending, in their order."""
+        table = LegTable(self._width)
+        table._grow(len(rows))
+        for chosen, block, columns in self._split(rows):
+            kinds = self._kinds[block][:, columns]
+            amounts = self._amounts[block][:, columns]
+            start = chosen.start
+            while start < chosen.stop:
+                into, at = divmod(start, BLOCK)
+                count = min(BLOCK - at, chosen.stop - start)
+                source = slice(start - chosen.start, start - chosen.start + count)
+                table._kinds[into][:, at : at + count] = kinds[:, source]
+                table._amounts[into][:, at : at + count] = amounts[:, source]
+                start += count
+        if self._wide is not None:
+            places, wide = self._wide_among(rows)
+            table._widen(places, self._wide.taken(wide))
+        return table
+
+    def _replace(self, row: int, legs: Sequence[tuple[int, float]]) -> None:
+        if row >= self._rows:
+            self._grow(row + 1)
+        wide = self._wide_of.get(row)
+        if len(legs) > self._width or wide is not None:
+            if self._wide is None:
+                self._wide = LegTable(2 * self._width)
+            if wide is None:
+                wide = self._wide_of[row] = len(self._wide_of)
+                self._wide_rows = np.append(self._wide_rows, row)
+            self._wide._replace(wide, legs if len(legs) > self._width else ())
+        here = legs if len(legs) <= self._width else ()
+        block, column = divmod(row, BLOCK)
+        kinds, amounts = self._kinds[block], self._amounts[block]
+        kinds[:, column] = 0
+        amounts[:, column] = 0.0
+        for slot, (kind, amount) in enumerate(here):
+            kinds[slot, column] = kind
+            amounts[slot, column] = amount
+
+    def _fill(self, placed: "_Placed", counts: Rows, rows: Rows) -> None:
+        """Take the placed legs of `rows`, ascending; `counts` is by row as the legs number them."""
+        self._rows = len(rows)
+        blocks = -(-len(rows) // BLOCK)
+        place = np.full(len(counts), -1, np.intp)
+        place[rows] = np.arange(len(rows))
+        place[(counts > self._width) | (counts == 0)] = -1
+        at = place[placed.rows]
+        kept = np.flatnonzero(at >= 0)
+        at = at[kept]
+        flat = (at // BLOCK * self._width + placed.slots[kept]) * BLOCK + at % BLOCK
+        kinds = np.zeros((blocks, self._width, BLOCK), np.uint16)
+        kinds.reshape(-1)[flat] = placed.kinds[kept]
+        amounts = np.zeros((blocks, self._width, BLOCK), np.float64)
+        amounts.reshape(-1)[flat] = placed.amounts[kept]
+        self._kinds, self._amounts = list(kinds), list(amounts)
+        over = np.flatnonzero(counts[rows] > self._width)
+        if over.size:
+            wide = LegTable(2 * self._width)
+            wide._fill(placed, counts, rows[over])
+            self._widen(over, wide)
+
+    def _widen(self, rows: Rows, wide: "LegTable") -> None:
+        """Let the rows of a wider table stand for some rows of this one, ascending."""
+        self._wide = wide
+        self._wide_rows = rows
+        self._wide_of = {row: place for place, row in enumerate(rows.tolist())}
+
+    def _grow(self, rows: int) -> None:
+        while len(self._kinds) * BLOCK < rows:
+            self._kinds.append(np.zeros((self._width, BLOCK), np.uint16))
+            self._amounts.append(np.zeros((self._width, BLOCK), np.float64))
+        self._rows = rows
+
+    def _blocks(self) -> Iterator[tuple[int, Kinds, Floats]]:
+        for number, (kinds, amounts) in enumerate(zip(self._kinds, self._amounts, strict=True)):
+            yield number * BLOCK, kinds, amounts
+
+    def _split(self, rows: Rows) -> Iterator[tuple[slice, int, Rows]]:
+        """Yield by block which of the rows are in it, and their columns there."""
+        bounds = np.searchsorted(rows, np.arange(len(self._kinds) + 1) * BLOCK).tolist()
+        for block, (start, stop) in enumerate(pairwise(bounds)):
+            if start < stop:
+                yield slice(start, stop), block, rows[start:stop] - block * BLOCK
+
+    def _wide_among(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return which places of `rows` stand in the wider table, and their rows there, ascending."""
+        of = self._wide_of
+        found = [(of[row], place) for place, row in enumerate(rows.tolist()) if row in of]
+        found.sort()
+        pairs = np.array(found, np.intp).reshape(-1, 2)
+        return pairs[:, 1], pairs[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Legs with the slot each takes in its row."""
+
+    rows: Rows
+    slots: Rows
+    kinds: Rows
+    amounts: Floats
+
+
+def _places(rows: Rows, counts: Rows) -> Rows:
+    """Number the legs of each row from 0; `rows` ascend and `counts` says how many each has."""
+    begins = np.cumsum(counts) - counts
+    return np.arange(len(rows)) - begins[rows]
