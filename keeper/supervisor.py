@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -12,15 +12,21 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def supervise(
-    work: Callable[[], Awaitable[None]], drain: Callable[[], Awaitable[None]]
+    work: Callable[[], Awaitable[None]],
+    drain: Callable[[], Awaitable[None]],
+    *,
+    stop: asyncio.Event | None = None,
+    signals: Mapping[signal.Signals, Callable[[], object]] | None = None,
 ) -> int:
-    """Run `work` until SIGTERM or SIGINT, then `drain`; a second signal ends draining.
+    """Run `work` until SIGTERM, SIGINT or `stop`, then `drain`; a second signal ends draining.
 
+    `signals` are others, and what is called when one arrives.
     Returns 0 after a signal. An error of the work is raised once draining is done: whatever was
     sent is followed even when the rest broke.
     """
     loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry = stop or asyncio.Event(), asyncio.Event()
+    others = dict(signals or {})
 
     def on_signal(number: int) -> None:
         log.info("keeper.stopping", signal=signal.Signals(number).name)
@@ -28,6 +34,8 @@ async def supervise(
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+    for number, act in others.items():
+        loop.add_signal_handler(number, act)
     try:
         working = asyncio.ensure_future(work())
         stopping = asyncio.ensure_future(stop.wait())
@@ -37,7 +45,7 @@ async def supervise(
         stop.set()
         undrained = await _until(drain(), hurry)
     finally:
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, *others):
             loop.remove_signal_handler(number)
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise _only(outcome)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version as installed_version
@@ -12,6 +13,8 @@ import structlog
 from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
+from keeper.app.control import ControlSocket
+from keeper.app.desk import Desk
 from keeper.app.line import Line, Process, open_line
 from keeper.app.opening import Opening
 from keeper.app.progress import LoggedProgress
@@ -57,6 +60,7 @@ class Keeper:
         self.lines: dict[str, Line] = {}
         self._stopped: dict[str, str] = {}
         self._opening: Opening[Line]
+        self.desk = Desk(settings.chains, self.lines)
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
@@ -129,9 +133,12 @@ class Keeper:
             line = await open_line(process, name, settings.chains[name], strategies, stack)
             stack.callback(line.strategist.close)
             self.lines[name] = line
+            self.desk.opened(name)
             log.info("chain.synced", chain=name, **_extent(line))
             return line
 
+        control = ControlSocket(settings.journal.home, self.desk.command)
+        await self._stack.enter_async_context(control)
         self._opening = Opening(settings.chains, open_one)
         self._stack.push_async_callback(self._opening.close)
         await self._opening.first_tries()
@@ -265,7 +272,16 @@ async def run(
     progress = progress or LoggedProgress
     async with Keeper(settings, live=live, ask=ask, progress=progress) as keeper:
         log.info("keeper.started", mode=keeper.mode, status=keeper.server.address)
-        return await supervise(keeper.run, keeper.drain)
+        desk = keeper.desk
+        return await supervise(
+            keeper.run,
+            keeper.drain,
+            stop=desk.stopping,
+            signals={
+                signal.SIGUSR1: lambda: desk.pause("SIGUSR1"),
+                signal.SIGUSR2: lambda: desk.resume("SIGUSR2"),
+            },
+        )
 
 
 def _extent(line: Line) -> dict[str, int]:

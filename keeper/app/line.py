@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from eth_utils.address import to_checksum_address
 
+from keeper.app.breakers import BreakerWatch, make_limits, make_lists
 from keeper.app.clock import SystemClock
 from keeper.app.endpoints import open_endpoints
 from keeper.app.progress import LoggedProgress
@@ -27,6 +28,7 @@ from keeper.chain.survey import Standing
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
+from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
 from keeper.execution.simulate import Simulator
@@ -45,10 +47,10 @@ from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Progress, Rpc, Signer
-from keeper.risk import Limits, Risk
+from keeper.risk import Lists, Risk
 from keeper.signers import Ask, open_signer
 from keeper.strategist import Seat, Strategist
-from keeper.types import Head, Plan, Skip, View
+from keeper.types import Head, Plan, Skip, Token, View
 from keeper.units import ZERO_ADDRESS, Address, Wei
 
 log = structlog.get_logger(__name__)
@@ -93,6 +95,8 @@ class Line:
     listener: Listener[Fetched]
     strategist: Strategist
     executor: Executor
+    risk: Risk
+    breakers: BreakerWatch
     engine: Engine
     observation: Observation
     status: ChainStatus
@@ -153,9 +157,16 @@ async def open_line(
             f"chains.{name} has no {'wallet' if signer is None else 'contract'} to send with",
             "set it, or run dry",
         )
-    risk = Risk(name, _limits(process.settings), clock)
+    breakers = BreakerWatch(name, process.journal, metrics)
+    lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
+    limits = make_limits(process.settings, chain.block_time)
+    risk = Risk(name, limits, clock, lists=lists, seen=lambda: book.head, tell=breakers.tell)
     pending = [signed.plan for signed in await process.journal.pending()]
-    risk.restore(JournalReader(process.journal_path).spent(clock.time() - DAY), pending)
+    told = JournalReader(process.journal_path)
+    risk.restore(told.spent(clock.time() - DAY), pending, told.breakers())
+    breakers.start(risk, stack)
+    if isinstance(signer, CheckedSigner):
+        signer.on_fault = partial(risk.trip, "signer")
     executor = Executor(
         name,
         chain.chain_id,
@@ -171,7 +182,7 @@ async def open_line(
         live=live,
     )
     await executor.start()
-    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped)
+    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped, lists)
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)
@@ -191,6 +202,7 @@ async def open_line(
         trust_bloom=chain.trust_bloom,
     )
     await recovery.settle(book, loaded, listener.catch_up)
+    upkeep.begin(restored=recovery.origin is not None)
     snapshots = Snapshots(
         name,
         book,
@@ -267,6 +279,8 @@ async def open_line(
         listener,
         strategist,
         executor,
+        risk,
+        breakers,
         engine,
         observation,
         status,
@@ -300,6 +314,7 @@ def make_planner(
     watched: Watched,
     settings: Settings,
     stopped: Callable[[], Container[str]] = frozenset,
+    lists: Lists = Lists(),  # noqa: B008  # frozen
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
     hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
@@ -311,6 +326,7 @@ def make_planner(
         hubs=hubs or None,
         largest_repay=settings.limits.largest_repay,
         gas_budget=settings.limits.gas_wei_per_transaction,
+        excluded=lists.refusal,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped)
 
@@ -325,21 +341,14 @@ def make_prover(
     return Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
 
 
+def watched_tokens(markets: Iterable[LendingProtocol]) -> dict[Address, Token]:
+    """Return every market's tokens by address."""
+    return {address: token for market in markets for address, token in market.tokens().items()}
+
+
 def new_plan_id() -> str:
     """Return a name for a plan that sorts by time: milliseconds, then chance, in hex."""
     return f"{int(time.time() * 1000):011x}{os.urandom(5).hex()}"
-
-
-def _limits(settings: Settings) -> Limits:
-    limits = settings.limits
-    return Limits(
-        gas_per_transaction=limits.gas_wei_per_transaction,
-        gas_per_day=limits.gas_wei_per_day,
-        minimum_profit=limits.minimum_profit,
-        largest_repay=limits.largest_repay,
-        kill_file=settings.kill_file,
-        reverts=limits.stop_after_reverts,
-    )
 
 
 def _count(metrics: Metrics, chain: str, what: Count, number: int) -> None:

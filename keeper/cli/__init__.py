@@ -14,6 +14,7 @@ from typer._click.exceptions import NoArgsIsHelpError
 from keeper.cli import (
     config,
     contract,
+    control,
     demo,
     doctor,
     explain,
@@ -88,6 +89,9 @@ app.command("history", rich_help_panel=_LOOK)(history.history)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("watch", rich_help_panel=_LOOK)(watch.watch)
 app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("pause", rich_help_panel=_RUN)(control.pause)
+app.command("resume", rich_help_panel=_RUN)(control.resume)
+app.command("stop", rich_help_panel=_RUN)(control.stop)
 app.command("plugins", rich_help_panel=_EXTEND)(plugins.plugins)
 app.command("health", rich_help_panel=_EXTEND)(health.health)
 

@@ -123,6 +123,7 @@ class ChainStatus:
             "balance_ether": None if balance is None else balance / WAD,
             "pending": self.executor.pending,
             "breakers": breakers,
+            "open_breakers": dict(self.risk.details()),
             "undecided_heads": self.undecided,
             "rebuilt": self.rebuilt,
             "observer_faults": self.observer_faults,

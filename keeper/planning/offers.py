@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from keeper.planning.costs import Rate, Rates
 from keeper.planning.routing import KEPT, Ranked, Route, Router, Sales
-from keeper.planning.rules import Choice
+from keeper.planning.rules import Choice, PlanRules
 from keeper.ports import Terms
 from keeper.types import Reason, Seizure, Skip
-from keeper.units import Address, Usd
+from keeper.units import Address
 
 Lane = tuple[Address, Address, frozenset[str] | None]
 """Collateral, debt and the venues allowed: what decides a ranking of routes."""
@@ -55,19 +55,23 @@ def refuse(choice: Choice, reason: Reason, detail: str) -> Skip:
     )
 
 
-def find_offers(choice: Choice, rates: Rates, largest_repay: Usd | None) -> list[Offer] | Skip:
-    """Return the pairs of a choice that can be priced and repaid, or why there is none.
+def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] | Skip:
+    """Return the pairs of a choice that may be touched, priced and repaid, or why there is none.
 
-    `largest_repay` is the operator's bound, beside the strategy's own.
+    The operator's `rules` bound the repay beside the strategy's own limit.
     """
-    offers, unpriced = [], 0
+    offers, unpriced, denied = [], 0, ""
+    protocol = choice.opportunity.position.protocol
     for terms in choice.opportunity.pairs:
+        if why := rules.excluded(protocol, terms.collateral, terms.debt):
+            denied = why
+            continue
         rate = rates.find(choice.opportunity.position.market, terms.debt)
         if rate is None:
             unpriced += 1
             continue
         most = terms.maximum
-        for bound in (choice.limits.largest_repay, largest_repay):
+        for bound in (choice.limits.largest_repay, rules.largest_repay):
             if bound is not None:
                 most = min(most, rate.from_usd_down(bound))
         largest = terms.legal_down(most)
@@ -75,6 +79,8 @@ def find_offers(choice: Choice, rates: Rates, largest_repay: Usd | None) -> list
             offers.append(Offer(choice, terms, rate, largest, terms.seize(largest)))
     if offers:
         return offers
+    if denied and not unpriced:
+        return refuse(choice, Reason.DENIED, denied)
     if unpriced:
         return refuse(choice, Reason.NO_PRICE, "the debt token or the native coin has no price")
     return refuse(choice, Reason.DUST, "no repay within the limits is legal")

@@ -54,7 +54,7 @@ class Sizing:
             self._settle(list(claims[key].values()))
 
     def _offers(self, choice: Choice) -> list[Offer]:
-        found = find_offers(choice, self._rates, self._rules.largest_repay)
+        found = find_offers(choice, self._rates, self._rules)
         if isinstance(found, Skip):
             self.skips.append(found)
             return []

@@ -1,13 +1,20 @@
 """What an operator fixes for planning, and what a strategy hands over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from keeper.types import Limits, Opportunity
+from keeper.types import Limits, Opportunity, Token
 from keeper.units import Address, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
 """The protocol's limit on one transaction's gas (EIP-7825)."""
+
+
+def _nothing(protocol: str, collateral: Token, debt: Token) -> str:
+    """Exclude nothing."""
+    del protocol, collateral, debt
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +22,7 @@ class PlanRules:
     """Settings of planning on one chain; `priority_fee` prices gas until a strategy has bid.
 
     `hubs` are the tokens a route may pass through; None means every token a venue knows.
+    `excluded` says of a protocol, a collateral and a debt why they are not to be touched, if they are not.
     `largest_repay` and `gas_budget` bound one transaction, gas at its worst: limit times maximum fee.
     """
 
@@ -27,6 +35,7 @@ class PlanRules:
     hubs: frozenset[Address] | None = None
     largest_repay: Usd | None = None
     gas_budget: Wei | None = None
+    excluded: Callable[[str, Token, Token], str] = _nothing
 
     def gas_cap_at(self, max_fee: int) -> int:
         """Return the most gas one transaction may ask for when it pays up to `max_fee` for it."""

@@ -1,0 +1,100 @@
+"""One chain's limits and breakers: made from the settings, restored, watched, and told of."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from keeper.config import Chain, Settings
+from keeper.config.limits import Permitted
+from keeper.journal.breakers import BreakerChange
+from keeper.journal.sqlite import SqliteJournal
+from keeper.metrics import Metrics
+from keeper.risk import Limits, Lists, Risk
+from keeper.risk.lists import find_tokens
+from keeper.types import Token
+from keeper.units import Address
+
+log = structlog.get_logger(__name__)
+
+EVERY = 1.0
+"""Seconds between two looks at the breakers that no plan or receipt moves."""
+
+
+class BreakerWatch:
+    """Write every change of a chain's breakers to log, metrics and journal."""
+
+    def __init__(self, chain: str, journal: SqliteJournal, metrics: Metrics) -> None:
+        self._chain = chain
+        self._journal = journal
+        self._metrics = metrics
+        self._records: set[asyncio.Task[None]] = set()
+
+    def tell(self, change: BreakerChange) -> None:
+        """Take one change; the journal has it soon, and surely after `flush`."""
+        self._metrics.breaker(change.chain, change.name, is_open=change.is_open)
+        fields = {"chain": change.chain, "breaker": change.name, "detail": change.detail}
+        if change.is_open:
+            log.error("breaker.opened", **fields, cause=change.cause)
+        else:
+            log.warning("breaker.closed", **fields, cause=change.cause)
+        record = asyncio.ensure_future(self._journal.breaker(change))
+        self._records.add(record)
+        record.add_done_callback(self._records.discard)
+
+    async def flush(self) -> None:
+        """Return once every change told of is on disk."""
+        await asyncio.gather(*self._records)
+
+    def start(self, risk: Risk, stack: AsyncExitStack) -> None:
+        """Look at the breakers as long as the stack is open, then let all changes reach the disk."""
+        stack.push_async_callback(self.flush)
+        watching = asyncio.create_task(self._watch(risk), name=f"{self._chain}-breakers")
+        stack.callback(watching.cancel)
+
+    async def _watch(self, risk: Risk) -> None:
+        """A file, a clock or a head may move a breaker as well as a plan or a receipt does."""
+        while True:
+            for name, is_open in risk.breakers().items():
+                self._metrics.breaker(self._chain, name, is_open=is_open)
+            await asyncio.sleep(EVERY)
+
+
+def make_limits(settings: Settings, block_time: int) -> Limits:
+    """Return the limits of a chain with this many seconds between two blocks."""
+    limits, breakers = settings.limits, settings.breakers
+    return Limits(
+        gas_per_transaction=limits.gas_wei_per_transaction,
+        gas_per_hour=limits.gas_wei_per_hour,
+        gas_per_day=limits.gas_wei_per_day,
+        minimum_profit=limits.minimum_profit,
+        largest_repay=limits.largest_repay,
+        repay_per_hour=limits.repay_per_hour,
+        repay_per_day=limits.repay_per_day,
+        kill_file=Path(settings.kill_file),
+        reverts=limits.stop_after_reverts,
+        loss_per_day=breakers.loss_per_day,
+        revert_rate=breakers.revert_bps,
+        revert_rate_of=breakers.revert_rate_of,
+        estimate_band=breakers.estimate_bps,
+        estimate_misses=breakers.estimate_misses,
+        stale_seconds=float(breakers.stale_head_blocks * block_time),
+        reset_seconds=breakers.reset_seconds,
+    )
+
+
+def make_lists(name: str, chain: Chain, tokens: Mapping[Address, Token]) -> Lists:
+    """Return a chain's allow and deny lists; raise `ConfigError` for a token no market here has."""
+
+    def find(key: str, permitted: Permitted) -> frozenset[Address]:
+        where = f"chains.{name}.{key}.tokens"
+        return find_tokens(sorted(permitted.tokens or ()), tokens, where)
+
+    return Lists(
+        allowed_tokens=None if chain.allow.tokens is None else find("allow", chain.allow),
+        denied_tokens=find("deny", chain.deny),
+        allowed_protocols=chain.allow.protocols,
+        denied_protocols=chain.deny.protocols or frozenset(),
+    )

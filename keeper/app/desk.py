@@ -1,0 +1,95 @@
+"""Where an operator's words become deeds: pause, resume and stop, by socket or signal."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from keeper.app.breakers import BreakerWatch
+from keeper.risk import Risk
+
+log = structlog.get_logger(__name__)
+
+
+class Sending(Protocol):
+    """What a chain's line shows of itself here."""
+
+    @property
+    def risk(self) -> Risk:
+        """Return the chain's limits and breakers."""
+        ...
+
+    @property
+    def breakers(self) -> BreakerWatch:
+        """Return what writes their changes down."""
+        ...
+
+
+class Desk:
+    """Do what an operator asks of the chains; `stopping` is set once the process is to end.
+
+    A chain that is still loading is paused as soon as it is there.
+    """
+
+    def __init__(self, chains: Iterable[str], lines: Mapping[str, Sending]) -> None:
+        self._chains = tuple(chains)
+        self._lines = lines
+        self._waiting: dict[str, str] = {}
+        self.stopping = asyncio.Event()
+
+    async def command(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out one command and answer when it is on disk."""
+        name, chain = asked.get("command"), asked.get("chain")
+        if name == "stop":
+            log.warning("keeper.stopping", cause="keeper stop")
+            self.stopping.set()
+            return {
+                "text": "stopping: what was sent is followed for a while, then the journal keeps it"
+            }
+        chosen = [each for each in self._chains if chain in {None, each}]
+        if not chosen:
+            return {"error": f"no chain is named {str(chain)[:40]!r}"}
+        match name:
+            case "pause":
+                self.pause("keeper pause", chosen)
+                text = f"paused: {', '.join(chosen)}"
+            case "resume":
+                text = _resumed(self.resume("keeper resume", chosen))
+            case _:
+                return {"error": f"there is no command {str(name)[:40]!r}"}
+        lines = {each: self._lines[each] for each in chosen if each in self._lines}
+        await asyncio.gather(*(line.breakers.flush() for line in lines.values()))
+        still = {each: dict(line.risk.details()) for each, line in lines.items()}
+        if name == "resume" and any(still.values()):
+            text += "; still open: " + ", ".join(
+                f"{each} {', '.join(names)}" for each, names in still.items() if names
+            )
+        return {"text": text, "open": still}
+
+    def pause(self, cause: str, chains: Sequence[str] | None = None) -> None:
+        """Let chains send nothing more."""
+        for name in self._chains if chains is None else chains:
+            if name in self._lines:
+                self._lines[name].risk.pause(cause)
+            else:
+                self._waiting[name] = cause
+
+    def resume(self, cause: str, chains: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Close what an operator may close; return which breakers that were, by chain."""
+        closed = {}
+        for name in self._chains if chains is None else chains:
+            self._waiting.pop(name, None)
+            if name in self._lines:
+                closed[name] = self._lines[name].risk.resume(cause)
+        return closed
+
+    def opened(self, name: str) -> None:
+        """Hold a chain back that was paused while it was loading."""
+        if name in self._waiting:
+            self._lines[name].risk.pause(self._waiting.pop(name))
+
+
+def _resumed(closed: Mapping[str, Sequence[str]]) -> str:
+    parts = [f"{chain} ({', '.join(names)})" for chain, names in closed.items() if names]
+    return f"resumed: {', '.join(parts)}" if parts else "nothing was paused"
