@@ -70,9 +70,22 @@ class Upkeep:
             sample=audit.sample,
             seed=seed,
         )
-        for part, why in book.stopped.items():
-            kind, _, name = part.partition("/")
-            log.error(STOPPED[kind], chain=chain, name=name, why=why)
+
+    def begin(self, *, restored: bool) -> None:
+        """Tell what is stopped from the start.
+
+        What a snapshot holds as stopped is loaded anew: its rules may be known by now.
+        """
+        head = self._book.head
+        for name, market in self._book.markets.items():
+            why = market.protocol.stopped
+            if not why or f"market/{name}" in self._book.parts.faults:
+                continue
+            if restored and head is not None:
+                fault = Fault(FaultKind.UPGRADED, why, head.number)
+                self._book.parts.stop(f"market/{name}", fault)
+            else:
+                log.error(STOPPED["market"], chain=self._chain, name=name, why=why)
 
     def stopped(self, part: str, fault: Fault) -> None:
         """Tell of a part that stopped, and have it loaded anew."""
