@@ -33,8 +33,8 @@ class Branch:
                 told = {"result": await self._block(method, params[0])}
             case "eth_getLogs":
                 told = await self._logs(params[0])
-            case "eth_call" if isinstance(params[1], dict) and "blockHash" in params[1]:
-                told = await self._call(params)
+            case _ if params and isinstance(params[-1], dict) and "blockHash" in params[-1]:
+                told = await self._state(method, params)
             case _:
                 return None
         return {"jsonrpc": "2.0", "id": asked["id"], **told}
@@ -94,14 +94,14 @@ class Branch:
         here = {"blockHash": block, "blockNumber": hex(number)}
         return {"result": [{**log, **here} for log in logs]}
 
-    async def _call(self, params: list[Any]) -> dict[str, Any]:
-        block = params[1]["blockHash"]
+    async def _state(self, method: str, params: list[Any]) -> dict[str, Any]:
+        block = params[-1]["blockHash"]
         header = await self._ask("eth_getBlockByHash", self._true.get(block, block), False)
         forged = block in self._true
         if header is None or (not forged and int(header["number"], 16) >= self._first):
             return {"error": _UNKNOWN}
         at = header["parentHash"] if forged else block
-        return {"result": await self._ask("eth_call", params[0], {"blockHash": at})}
+        return {"result": await self._ask(method, *params[:-1], {"blockHash": at})}
 
     def _forged(self, true: str) -> str:
         forged = "0x" + keccak(self._salt + bytes.fromhex(true[2:])).hex()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -58,7 +57,7 @@ async def _follow(
         finally:
             for task in (working, asking):
                 task.cancel()
-            ended: list[Any] = await asyncio.gather(working, asking, return_exceptions=True)
+            ended = await asyncio.gather(working, asking, return_exceptions=True)
         loop.remove_reader(pipe.fileno())
         if isinstance(ended[0], Exception):
             raise ended[0]
@@ -67,8 +66,12 @@ async def _follow(
 
 async def _answer(asked: "asyncio.Queue[str]", line: Line, chain: Chain, pipe: Connection) -> None:
     """Tell of the book as often as asked, until told to end."""
-    while await asked.get() != "end":
+    while (what := await asked.get()) != "end":
+        if what == "snapshot":
+            await line.snapshots.take()
+            continue
         head = line.book.head
         assert head is not None
-        drifts = [str(drift) for drift in await line.book.audit(chain.reader, 10_000, 1)]
+        drifts = [f"{part} stopped: {why}" for part, why in line.book.stopped.items()]
+        drifts += [str(drift) for drift in await line.book.audit(chain.reader, 10_000, 1)]
         pipe.send(("state", (head, drifts, await state(line.book, chain, head))))

@@ -20,7 +20,7 @@ from tests.chaos.scenario import Play, write_settings
 from tests.chaos.verdict import Chain, differences, state
 
 PATIENCE = 20.0
-KILLS = 3
+_SNAPSHOT_SHARE = 0.4
 
 
 def prepare() -> None:
@@ -69,6 +69,10 @@ class Child:
                 while not any(seen.head.hash == block for seen in self.seen):
                     await self._more()
         return any(seen.head.hash == block for seen in self.seen)
+
+    def tell(self, what: str) -> None:
+        """Let the keeper do something, and do not wait for it."""
+        self._pipe.send(what)
 
     async def ask(self, what: str, about: str) -> Any:
         """Ask the keeper and return what it tells."""
@@ -137,9 +141,12 @@ async def _until_some_moment(child: Child, playing: Play, rng: random.Random) ->
         return
     assert await child.decide((await playing.chain.reader.head()).hash)
     for _ in range(rng.randint(1, 6)):
-        await playing.step(Step("blocks", rng.randint(1, 4), rng.getrandbits(32), 0.0), 0)
+        kind, size = rng.choice([("blocks", rng.randint(1, 4)), ("reorg", rng.randint(1, 12))])
+        await playing.step(Step(kind, size, rng.getrandbits(32), 0.0), playing.lowest)
         tip = await playing.chain.reader.head()
         await child.decide(tip.hash, rng.choice([0.0, 0.005, 0.03, PATIENCE]))
+        if rng.random() < _SNAPSHOT_SHARE:
+            child.tell("snapshot")
 
 
 async def _compare(child: Child, chain: Chain) -> list[str]:

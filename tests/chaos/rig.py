@@ -11,20 +11,23 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from keeper.app.clock import SystemClock
 from keeper.app.line import Unproven, make_planner
-from keeper.app.watched import Watched, watch_chain
+from keeper.app.recovery import Recovery
+from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.connect import connect_pool
-from keeper.chain.endpoint import connect
-from keeper.chain.heads import HeadFeed, PolledHeads, SocketHeads
+from keeper.chain.heads import HeadFeed
 from keeper.chain.listener import Count, Listener
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Report, read_prices
 from keeper.errors import KeeperError
 from keeper.execution.executor import Executor
+from keeper.journal.snapshots import Snapshot, SnapshotStore
+from keeper.planning.planner import Planner
 from keeper.ports import Rpc
 from keeper.strategist import Strategist
 from keeper.types import Head
@@ -32,8 +35,8 @@ from keeper.units import Address, Hash
 from tests.fake_node import FakeAdmission, FakeJournal
 
 NAME = "devnet"
-REQUEST_SECONDS = 0.3
-LIVENESS_SECONDS = 0.6
+REQUEST_SECONDS = 0.4
+LIVENESS_SECONDS = 0.8
 SETTLE_SECONDS = 20.0
 """Longest wait for a decision on a head; reaching it is a failure, not a delay."""
 
@@ -46,12 +49,19 @@ class Seen:
     borrowers: frozenset[Address]
 
 
+class NoSnapshots:
+    """A store in which nothing was ever saved; those that were are the killed keepers' part."""
+
+    async def found(self, chain: str) -> list[Snapshot]:
+        """Return none."""
+        return []
+
+
 class Rig:
     """A running keeper and what its decisions saw."""
 
-    def __init__(self, book: Book, watched: Watched) -> None:
+    def __init__(self, book: Book) -> None:
         self.book = book
-        self.watched = watched
         self.seen: list[Seen] = []
         self.undecided: list[tuple[Head, Exception]] = []
         self.counts: Counter[str] = Counter()
@@ -122,28 +132,38 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         rpc, feed = await _open_endpoints(chain, urls, stack)
         reader = ChainReader(rpc, chain.multicall)
-        watched = await watch_chain(reader, NAME, chain)
-        rig = Rig(make_book(watched), watched)
+        watched = await Watched.discover(reader, NAME, chain)
+        store = cast("SnapshotStore", NoSnapshots())
+        recovery = Recovery(NAME, reader, watched, store, lambda: 1)
+        loaded = await recovery.load()
+        rig = Rig(make_book(watched))
+
+        async def recover(reason: str) -> None:
+            await recovery.rebuild(reason, rig.book, rig.listener.catch_up)
+
         rig.listener = Listener(
             NAME,
             rpc,
             feed,
             rig.book,
             partial(read_prices, rig.book, reader),
+            recover=recover,
             liveness=LIVENESS_SECONDS,
             count=rig.count,
             shortest_pause=0.01,
             longest_pause=0.05,
         )
+        await recovery.settle(rig.book, loaded, rig.listener.catch_up)
         strategist = Strategist([], _raise)
         stack.callback(strategist.close)
-        engine = _engine(rig, rpc, reader, strategist, settings)
+        planner = make_planner(NAME, chain, watched, settings)
+        engine = _engine(rig, rpc, reader, strategist, planner, chain)
         rig.tasks = [
             asyncio.create_task(rig.listener.run()),
             asyncio.create_task(engine.run()),
         ]
         try:
-            assert await rig.decide(watched.head.hash), "the first head was not decided on"
+            assert await rig.decide(loaded.hash), "the first head was not decided on"
             yield rig
         finally:
             for task in rig.tasks:
@@ -152,41 +172,37 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
 
 
 def make_book(watched: Watched) -> Book:
-    """Return a book that stands where its sources were loaded."""
+    """Return a book of sources that were loaded."""
     markets, venues = list(watched.markets.values()), list(watched.venues.values())
-    book = Book(NAME, markets, venues, watched.native)
-    book.stand_at(watched.head)
-    return book
+    return Book(NAME, markets, venues, watched.native)
 
 
 async def _open_endpoints(
     chain: Chain, urls: Sequence[str], stack: AsyncExitStack
 ) -> tuple[Rpc, HeadFeed]:
-    if len(urls) > 1:
-        named = [(url, f"number-{number}") for number, url in enumerate(urls)]
-        return await stack.enter_async_context(
-            connect_pool(
-                named,
-                chain.chain_id,
-                poll_interval=0.02,
-                probe_interval=0.3,
-                shortest_probe_interval=0.05,
-                patience=REQUEST_SECONDS,
-                longest_request=REQUEST_SECONDS,
-                stagger=0.1,
-            )
+    named = [(url, f"number-{number}") for number, url in enumerate(urls)]
+    return await stack.enter_async_context(
+        connect_pool(
+            named,
+            chain.chain_id,
+            poll_interval=0.02,
+            probe_interval=0.3,
+            shortest_probe_interval=0.05,
+            patience=REQUEST_SECONDS,
+            longest_request=REQUEST_SECONDS,
+            stagger=0.1,
         )
-    (url,) = urls
-    rpc = await stack.enter_async_context(connect(url, "only", timeout=REQUEST_SECONDS))
-    if url.startswith("ws"):
-        return rpc, SocketHeads(url, "only", open_timeout=REQUEST_SECONDS)
-    return rpc, PolledHeads(rpc, "only", interval=0.02)
+    )
 
 
 def _engine(
-    rig: Rig, rpc: Rpc, reader: ChainReader, strategist: Strategist, settings: Settings
+    rig: Rig,
+    rpc: Rpc,
+    reader: ChainReader,
+    strategist: Strategist,
+    planner: Planner,
+    chain: Chain,
 ) -> Engine:
-    chain = settings.chains[NAME]
     clock = SystemClock()
     executor = Executor(
         NAME,
@@ -207,7 +223,7 @@ def _engine(
         reader,
         rig.book,
         strategist,
-        make_planner(NAME, chain, rig.watched, settings),
+        planner,
         Unproven(),
         executor,
         clock,

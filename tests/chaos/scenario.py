@@ -119,6 +119,7 @@ async def run_in_process(playing: Play, settings: Settings, _: Path) -> None:
             proxy.ws_url if scheme == "ws" else proxy.http_url
             for scheme, proxy in zip(plan.shape, playing.proxies, strict=True)
         ]
+        await asyncio.to_thread(playing.world.blocks, random.Random(plan.seed), 2, 0.5)
         async with rigged(settings, urls) as rig:
             for each in plan.rounds:
                 await _round(playing, rig, each.steps)
@@ -133,7 +134,7 @@ async def run_in_process(playing: Play, settings: Settings, _: Path) -> None:
 
 
 async def _round(playing: Play, rig: Rig, steps: tuple[Fault | Step, ...]) -> None:
-    start = rig.watched.head.number
+    start = playing.lowest
     for step in steps:
         if isinstance(step, Fault):
             await strike(playing.proxies, step, start)

@@ -1,13 +1,12 @@
 """Whether the keeper's state is the chain's: to the wei, nobody at risk unseen, nothing left open."""
 
 import asyncio
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
-from keeper.app.watched import Watched, watch_chain
+from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.reader import ChainReader
 from keeper.config import Settings
@@ -70,7 +69,8 @@ class Chain:
         tip = await self.reader.head()
         if head != tip:
             return [f"the book stands at block {head.number}, the chain at {tip.number}"]
-        drifts = [str(drift) for drift in await book.audit(self.reader, 10_000, seed)]
+        drifts = [f"{part} stopped: {why}" for part, why in book.stopped.items()]
+        drifts += [str(drift) for drift in await book.audit(self.reader, 10_000, seed)]
         fresh = await self.load()
         accounts = await self.accounts(head)
         mine, other = await state(book, self, head), await state(fresh, self, head)
@@ -96,8 +96,14 @@ class Chain:
 
     async def load(self) -> Book:
         """Return a book loaded at the chain's tip."""
-        watched: Watched = await watch_chain(self.reader, NAME, self._settings.chains[NAME])
-        return make_book(watched)
+        watched = await Watched.discover(self.reader, NAME, self._settings.chains[NAME])
+        head = await self.reader.head()
+        await watched.bootstrap(head)
+        book = make_book(watched)
+        book.stand_at(head)
+        for market in book.markets:
+            await book.load_market(market)
+        return book
 
 
 async def state(book: Book, chain: Chain, head: Head) -> dict[str, Any]:
@@ -109,8 +115,7 @@ async def state(book: Book, chain: Chain, head: Head) -> dict[str, Any]:
     protocol, prices = market.protocol, market.prices
     positions = {who: protocol.position(who, prices, at) for who in chain.borrowers}
     tokens = protocol.tokens()
-    found: Any = book.positions(head.next_block(12), float("inf"), 10**6)
-    screened = await found if inspect.isawaitable(found) else found
+    screened = await book.positions(head.next_block(12), float("inf"), 10**6)
     return {
         "positions": {who: _held(position) for who, position in positions.items()},
         "screened": {position.borrower: position for position in screened},
@@ -125,7 +130,7 @@ async def state(book: Book, chain: Chain, head: Head) -> dict[str, Any]:
         "feeds": _feed_sources(protocol),
         "pools": {
             address: astuple(pool)
-            for venue in book._sources
+            for venue in book.sources.values()
             if isinstance(venue, UniswapV3)
             for address, pool in venue.pools.items()
         },
@@ -168,7 +173,7 @@ async def leaks(before: set[asyncio.Task[Any]], files: int) -> list[str]:
 def _watched(book: Book) -> dict[Address, int]:
     """Return what is watched; a proxy's aggregator is learnt later, from unannounced prices."""
     oracles = [market.protocol.oracle for market in book.markets.values()]
-    watches = [source.watch() for source in book._sources if source not in oracles]
+    watches = [source.watch() for source in book.sources.values() if source not in oracles]
     return {address: len(watch.topics) for watch in watches for address in watch.addresses}
 
 

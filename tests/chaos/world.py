@@ -20,8 +20,8 @@ CREATE = "createAndInitializePoolIfNecessary(address,address,uint24,uint160)"
 LENT = ("WETH", "wstETH", "WBTC", "USDC", "DAI")
 OWED = ("WETH", "USDC", "DAI")
 MOVED = ("WETH", "WBTC", "wstETH", "DAI")
-FEES = (500, 3000, 10_000)
-"""Fee tiers that are followed; the finest has so many tick words that loading takes a second."""
+FEES = (3000, 10_000)
+"""Fee tiers that are followed; the finer ones have so many tick words that loading takes long."""
 _GAS = 1_500_000
 _POSITIONS = 6
 _STATES = 256
@@ -281,7 +281,7 @@ class World:
             manager, "tokenOfOwnerByIndex(address,uint256)", [self.trader, index]
         )
         shape = ["uint96", "address", "address", "address", "uint24", "int24", "int24", "uint128"]
-        return number, self.net.call(manager, "positions(uint256)", [number], shape)[7]
+        return number, int(self.net.call(manager, "positions(uint256)", [number], shape)[7])
 
     def _tick(self, pool: Pool) -> int:
         shape = ["uint160", "int24", *["uint16"] * 3]
