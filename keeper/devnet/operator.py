@@ -22,6 +22,7 @@ CHAIN_NAME = "devnet"
 _PASSWORD = "devnet"  # noqa: S105 - of a key everyone knows
 # The key is public knowledge: a costly derivation would protect nothing.
 _SCRYPT_COST = 2
+_ANY_AGE = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ home = "{home}"
 
 [limits]
 minimum_profit_usd = {minimum_profit_usd}
+
+[breakers]
+stale_head_blocks = {_ANY_AGE}        # the chain's clock is stepped, not the wall's
 
 [chains.{CHAIN_NAME}]
 chain_id = {net.chain_id}
