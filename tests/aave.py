@@ -92,7 +92,7 @@ class Following:
             "topics": [["0x" + topic.hex() for topic in topics]],
         }
         entries = self.net.rpc("eth_getLogs", query)
-        return [replace(log, timestamp=self.head.timestamp) for log in parse.logs(entries)]
+        return [log.at(self.head.timestamp) for log in parse.logs(entries)]
 
     def fold(self, logs: Sequence[Log]) -> list[Undo]:
         undos = []

@@ -31,8 +31,6 @@ def fault_of_log(error: Exception, log: Log) -> Fault:
     """Return what an error while one log was folded means."""
     if isinstance(error, UndecodableError):
         return Fault(FaultKind.UNDECODABLE, str(error), log.block_number)
-    if isinstance(error, UndecodableError):
-        return Fault(FaultKind.UNDECODABLE, str(error), log.block_number)
     if isinstance(error, InvariantError):
         return Fault(FaultKind.INVARIANT, str(error), log.block_number)
     why = (

@@ -1,11 +1,14 @@
 """Node JSON to nouns and back; what does not decode is an error, never skipped."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from keeper.errors import TransientError
 from keeper.types import Head, Log
 from keeper.units import Address, Hash, Wei
+
+_PLACE = itemgetter(Log._fields.index("block_number"), Log._fields.index("index"))
 
 
 def quantity(text: str) -> int:
@@ -35,28 +38,63 @@ def head(header: Mapping[str, Any]) -> Head:
         raise TransientError(f"the node sent a malformed header: {error!r}") from error
 
 
+class _Blobs(dict[str, bytes]):
+    """Hex text of one length, decoded once however often it comes."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
+
+    def __missing__(self, text: str) -> bytes:
+        value = bytes.fromhex(text[2:])
+        if len(value) != self._length:
+            raise ValueError(f"{len(value)} bytes instead of {self._length}")
+        self[text] = value
+        return value
+
+
+class _Quantities(dict[str, int]):
+    def __missing__(self, text: str) -> int:
+        value = self[text] = int(text, 16)
+        return value
+
+
+class _Logs:
+    """Read the logs of one answer, which name the same contracts and blocks over and over."""
+
+    __slots__ = ("_addresses", "_numbers", "_words")
+
+    def __init__(self) -> None:
+        self._addresses, self._words, self._numbers = _Blobs(20), _Blobs(32), _Quantities()
+
+    def read(self, entry: Mapping[str, Any]) -> Log:
+        if entry.get("removed"):
+            raise TransientError("the node sent a log that is no longer on the chain")
+        words = self._words
+        return Log(
+            Address(self._addresses[entry["address"]]),
+            tuple([words[topic] for topic in entry["topics"]]),
+            bytes.fromhex(entry["data"][2:]),
+            self._numbers[entry["blockNumber"]],
+            Hash(words[entry["blockHash"]]),
+            self._numbers[entry["logIndex"]],
+            Hash(words[entry["transactionHash"]]),
+        )
+
+
 def log(entry: Mapping[str, Any]) -> Log:
     """Read one event log; one that a reorg took off the chain is refused."""
-    if entry.get("removed"):
-        raise TransientError("the node sent a log that is no longer on the chain")
-    try:
-        return Log(
-            address=Address(bytes.fromhex(entry["address"][2:])),
-            topics=tuple([bytes.fromhex(topic[2:]) for topic in entry["topics"]]),
-            data=bytes.fromhex(entry["data"][2:]),
-            block_number=int(entry["blockNumber"], 16),
-            block_hash=Hash(bytes.fromhex(entry["blockHash"][2:])),
-            index=int(entry["logIndex"], 16),
-            tx_hash=Hash(bytes.fromhex(entry["transactionHash"][2:])),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TransientError(f"the node sent a malformed log: {error!r}") from error
+    return logs([entry])[0]
 
 
 def logs(entries: Sequence[Mapping[str, Any]]) -> list[Log]:
-    """Read logs and put them in chain order."""
+    """Read logs and put them in chain order; raise `TransientError` unless all can be read."""
     if not isinstance(entries, list):
         raise TransientError("the node sent no list of logs")
-    read = [log(entry) for entry in entries]
-    read.sort(key=lambda each: (each.block_number, each.index))
-    return read
+    read = _Logs().read
+    try:
+        found = [read(entry) for entry in entries]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TransientError(f"the node sent a malformed log: {error!r}") from error
+    found.sort(key=_PLACE)
+    return found

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from keeper.errors import InvariantError
+from keeper.errors import InvariantError, UndecodableError
 from keeper.oracles.aave_oracle import (
     ASSET_SOURCE_UPDATED,
     PRICE_ORACLE_UPDATED,
@@ -159,6 +159,27 @@ def test_what_cannot_have_happened_stops_the_market(market: AaveV3, log: Log) ->
     with pytest.raises(InvariantError) as caught:
         market.fold(log)
     assert caught.value.scope == "main"
+
+
+@pytest.mark.parametrize("log", EVENTS)
+def test_a_log_that_does_not_decode_is_named(market: AaveV3, log: Log) -> None:
+    before = copy.deepcopy(ledger(market))
+    broken = [
+        log._replace(data=log.data[:-1] if log.data else b"\0"),
+        log._replace(topics=log.topics[:-1] if len(log.topics) > 1 else (*log.topics, bytes(32))),
+        log._replace(topics=(*log.topics, bytes(32))),
+    ]
+    if log.topics[1:] and log.topics[0] != topic("Upgraded(address)"):
+        garbled = (b"\xff" * 32,) * (len(log.topics) - 1)
+        broken.append(log._replace(topics=(log.topics[0], *garbled)))
+    for each in broken:
+        with pytest.raises(InvariantError, match=r"^main: ") as caught:
+            market.fold(each)
+        assert "\n" not in str(caught.value)
+        assert ledger(market) == before
+    with pytest.raises(UndecodableError, match="in block 7, log 0 does not decode: it has") as told:
+        market.fold(broken[2])
+    assert f"of 0x{log.address.hex()}" in str(told.value)
 
 
 @pytest.mark.parametrize(

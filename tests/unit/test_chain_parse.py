@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 from keeper.chain import bloom, jsonrpc, parse
 from keeper.chain.secrecy import SecretUrl
 from keeper.errors import RpcError, TransientError
-from keeper.types import Watch
-from keeper.units import Address
+from keeper.types import Log, Watch
+from keeper.units import Address, Hash
 from tests.fake_chain import TOPIC, FakeChain, address
 
 
@@ -36,6 +36,59 @@ def test_a_malformed_header_is_an_error(header: Any) -> None:
 def test_malformed_logs_are_an_error(answer: Any) -> None:
     with pytest.raises(TransientError):
         parse.logs(answer)
+
+
+WHOLE = {
+    "address": "0x" + "11" * 20,
+    "topics": ["0x" + "22" * 32, "0x" + "33" * 32],
+    "data": "0x" + "44" * 7,
+    "blockNumber": "0x10",
+    "blockHash": "0x" + "55" * 32,
+    "transactionHash": "0x" + "66" * 32,
+    "logIndex": "0x2",
+}
+
+
+def test_logs_are_read_whole_and_put_in_order() -> None:
+    later = WHOLE | {"blockNumber": "0x11", "logIndex": "0x0"}
+    earlier = WHOLE | {"logIndex": "0x1"}
+    logs = parse.logs([later, WHOLE, earlier])
+    assert [(log.block_number, log.index) for log in logs] == [(16, 1), (16, 2), (17, 0)]
+    assert logs[1] == Log(
+        Address(b"\x11" * 20),
+        (b"\x22" * 32, b"\x33" * 32),
+        b"\x44" * 7,
+        16,
+        Hash(b"\x55" * 32),
+        2,
+        Hash(b"\x66" * 32),
+    )
+    assert logs[1].at(99) == logs[1]._replace(timestamp=99)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "0x" + "11" * 19},
+        {"address": None},
+        {"topics": ["0x" + "22" * 31]},
+        {"topics": ["0x" + "2g" * 32]},
+        {"topics": None},
+        {"data": "0x123"},
+        {"data": 7},
+        {"blockNumber": "ten"},
+        {"blockNumber": None},
+        {"blockHash": "0x"},
+        {"logIndex": ""},
+        {"transactionHash": "0x" + "66" * 33},
+    ],
+)
+def test_one_bad_field_refuses_the_whole_answer(change: dict[str, Any]) -> None:
+    with pytest.raises(TransientError, match="malformed log"):
+        parse.logs([WHOLE, WHOLE | change])
+    for missing in WHOLE:
+        with pytest.raises(TransientError, match="malformed log"):
+            parse.logs([{key: value for key, value in WHOLE.items() if key != missing}])
 
 
 @given(

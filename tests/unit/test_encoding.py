@@ -333,9 +333,9 @@ def test_only_the_runs_of_our_contract_are_read_from_a_receipt() -> None:
     )
     ours = Log(OTHERS[0], (RAN, bytes(12) + OTHERS[1]), data, 1, Hash(bytes(32)), 0)
     others = [
-        replace(ours, address=OTHERS[2]),
-        replace(ours, topics=(bytes(32),)),
-        replace(ours, topics=()),
+        ours._replace(address=OTHERS[2]),
+        ours._replace(topics=(bytes(32),)),
+        ours._replace(topics=()),
     ]
     (event,) = decode_receipt_logs([*others, ours], OTHERS[0])
     assert (event.operator, event.items, event.groups) == (OTHERS[1], (0, 2), (0,))
