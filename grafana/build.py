@@ -288,12 +288,16 @@ SPEED = (
         width=8,
     ),
     Panel(
-        "Event loop lag p99",
+        "Event loop lag",
         "timeseries",
         "s",
         "How late the loop wakes. Above a tenth of a second: the machine is short of CPU, or a "
         "strategy is slow.",
-        [Query(quantile(0.99, "keeper_loop_lag_seconds", "", JOB), "p99")],
+        [
+            Query(quantile(0.99, "keeper_loop_lag_seconds", "", JOB), "p99"),
+            Query(f"max(keeper_loop_lag_max_seconds{{{JOB}}})", "worst since the start"),
+            Query(f"max(keeper_gc_pause_max_seconds{{{JOB}}})", "longest collection"),
+        ],
         width=8,
     ),
 )

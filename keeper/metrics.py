@@ -244,6 +244,17 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self._lag_max = Gauge(
+            "keeper_loop_lag_max_seconds",
+            "The latest the event loop woke since the start",
+            registry=registry,
+        )
+        self._pause_max = Gauge(
+            "keeper_gc_pause_max_seconds",
+            "The longest garbage collection since the start",
+            registry=registry,
+        )
+        self._worst_lag = self._worst_pause = 0.0
         self._journal_drops = Counter(
             "keeper_journal_dropped_total",
             "Observations the journal's full queue refused",
@@ -467,6 +478,15 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """Record how late the event loop woke."""
         self._lag.observe(seconds)
+        if seconds > self._worst_lag:
+            self._worst_lag = seconds
+            self._lag_max.set(seconds)
+
+    def gc_pause(self, seconds: float) -> None:
+        """Record how long a garbage collection stopped everything."""
+        if seconds > self._worst_pause:
+            self._worst_pause = seconds
+            self._pause_max.set(seconds)
 
     def journal_dropped(self, count: int) -> None:
         """Count observations the journal refused."""

@@ -13,6 +13,7 @@ import structlog
 from eth_utils.address import to_checksum_address
 
 from keeper.app.clock import SystemClock
+from keeper.app.collection import Collection
 from keeper.app.control import ControlSocket
 from keeper.app.desk import Desk
 from keeper.app.line import Line, Process, open_line
@@ -64,6 +65,7 @@ class Keeper:
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
+        self._collection: Collection
 
     @property
     def mode(self) -> str:
@@ -109,6 +111,7 @@ class Keeper:
         journal.open()
         self._stack.callback(journal.close)
         self._lag = Lag(self.metrics.loop_lag)
+        self._collection = self._stack.enter_context(Collection(self.metrics.gc_pause))
         self.server = StatusServer(
             settings.http.host,
             settings.http.port,
@@ -134,6 +137,7 @@ class Keeper:
             stack.callback(line.strategist.close)
             self.lines[name] = line
             self.desk.opened(name)
+            self._collection.settle()
             log.info("chain.synced", chain=name, **_extent(line))
             return line
 

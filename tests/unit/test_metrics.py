@@ -153,6 +153,8 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(STANDING, "local", (True, 3))
     subject.plugin_error("p")
     subject.loop_lag(0.002)
+    subject.loop_lag(0.001)
+    subject.gc_pause(0.003)
     subject.journal_dropped(1)
     subject.reports_dropped("x", 1)
     subject.snapshot("x", 1_700_000_000.0, 10**6, 0.5)
@@ -161,6 +163,8 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     still = {f.name for f in subject.registry.collect() if f.name.startswith("keeper_")}
     assert still - set(moved(subject)) == set()
     assert value(subject.registry, "keeper_debt_at_risk_usd", chain="x", protocol="aave-v3") == 5
+    assert value(subject.registry, "keeper_loop_lag_max_seconds") == 0.002
+    assert value(subject.registry, "keeper_gc_pause_max_seconds") == 0.003
     assert value(subject.registry, "keeper_plan_cost_ether", chain="x", wallet=WALLET) == 0.25
     assert value(subject.registry, "keeper_dry_net_usd_total", chain="x") == 3
     assert value(subject.registry, "keeper_part_stopped", chain="x", part="venue/v") == 1

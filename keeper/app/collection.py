@@ -1,0 +1,48 @@
+"""Garbage collection that never walks what the book holds, and how long it stops everything."""
+
+import gc
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+THRESHOLDS = (20_000, 20, 20)
+"""Objects per young collection, young ones per middle one, middle ones per full one."""
+
+
+class Collection:
+    """Measures every pause of the collector while entered, and sets what was loaded apart."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._started = 0.0
+        self._before = gc.get_threshold()
+
+    def __enter__(self) -> Self:
+        self._before = gc.get_threshold()
+        gc.set_threshold(*THRESHOLDS)
+        gc.callbacks.append(self._on_phase)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        gc.callbacks.remove(self._on_phase)
+        gc.set_threshold(*self._before)
+        gc.unfreeze()
+
+    def settle(self) -> None:
+        """Set all that lives now apart, so that no later collection looks at it."""
+        gc.collect()
+        gc.freeze()
+
+    def _on_phase(self, phase: str, info: dict[str, int]) -> None:
+        del info
+        now = time.perf_counter()
+        if phase == "start":
+            self._started = now
+        else:
+            self._observe(now - self._started)
