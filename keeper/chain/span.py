@@ -1,6 +1,6 @@
 """How many blocks of logs a provider gives at once, learnt from what it takes and refuses."""
 
-_FORGET_AFTER = 32
+_FORGET_AFTER = 128
 _CLOSE_ENOUGH = 16
 
 
