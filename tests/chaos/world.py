@@ -305,7 +305,8 @@ class World:
         return max(self._amount(symbol, 10 ** rng.uniform(low, high)), 1)
 
     def _amount(self, symbol: str, usd: float) -> int:
-        return int(usd * 10**8) * 10 ** self.net.tokens[symbol].decimals // self.prices[symbol]
+        unit = int(10 ** self.net.tokens[symbol].decimals)
+        return int(usd * 10**8) * unit // self.prices[symbol]
 
 
 def _ignore(_: str) -> None:
