@@ -235,6 +235,46 @@ async def test_a_reorg_to_a_lower_head_is_followed() -> None:
     setup.assert_exact()
 
 
+async def test_a_reorg_below_what_is_kept_has_the_follower_loaded_anew() -> None:
+    setup = Setup()
+    reasons: list[str] = []
+    phases: list[Phase] = []
+
+    async def recover(reason: str) -> None:
+        reasons.append(reason)
+        phases.append(setup.listener.state.phase)
+        assert setup.listener._tick is None
+        if len(reasons) < 3:
+            raise TransientError("no endpoint answers")
+        # what stands in the place of a snapshot: a block below the reorg
+        setup.follower.blocks = [(setup.chain.header(1), ())]
+        await setup.listener.catch_up(setup.chain.header(3))
+
+    setup.listener._recover = recover
+    start = [setup.chain.mine() for _ in range(6)][-1]
+    setup.follower.blocks = [(start, ())]
+    task = asyncio.create_task(setup.listener.run())
+    await setup.listener.next()
+    setup.chain.roll_back(4)
+    for _ in range(8):
+        setup.chain.mine(address(1))
+    setup.feed.announce(setup.chain.head)
+    async with asyncio.timeout(5):
+        tick = await setup.listener.next()
+    assert tick.head == setup.chain.head
+    assert len(reasons) == 3
+    assert "reorganised below block 6" in reasons[0]
+    assert set(phases) == {Phase.SYNCING}
+    assert setup.counts[Count.REBUILDS] == 1
+    assert setup.listener.state.phase is Phase.LIVE
+    assert setup.follower.blocks[1:] == setup.canonical()[2:]
+    setup.feed.announce(setup.chain.mine(address(2)))
+    async with asyncio.timeout(5):
+        assert (await setup.listener.next()).head == setup.chain.head
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_reorg_below_what_is_kept_is_an_invariant_error() -> None:
     setup = Setup()
     start = [setup.chain.mine() for _ in range(3)][-1]
