@@ -17,7 +17,10 @@ from tests.fake_chain import FakeChain
 
 
 class ServedChain(FakeChain):
-    """Speaks as a node does; sockets can be closed, aborted, or kept open and silent."""
+    """Speaks as a node does; sockets can be closed, aborted, or kept open and silent.
+
+    `silent` makes new sockets silent too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,6 +28,7 @@ class ServedChain(FakeChain):
         self.asked: list[dict[str, Any]] = []
         self.refusing: Callable[[str], web.Response | None] = lambda method: None
         self.subscriptions = 0
+        self.silent = False
         self.url = self.ws_url = ""
         self._sockets: dict[web.WebSocketResponse, bool] = {}
         self._subscribed: list[web.WebSocketResponse] = []
@@ -82,7 +86,7 @@ class ServedChain(FakeChain):
     async def _serve_socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
-        self._sockets[socket] = True
+        self._sockets[socket] = not self.silent
         answering: set[asyncio.Task[None]] = set()
         try:
             async for message in socket:
