@@ -167,8 +167,13 @@ class Book:
         trusted = self._trusted()
         at_risk: list[AtRisk] = []
         skips: list[Skip] = []
-        for _, market in trusted:
-            judged = await market.at_risk(next_block, self._stands_at(head))
+        for name, market in trusted:
+            try:
+                judged = await market.at_risk(next_block, self._stands_at(head))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of this market
+                why = f"positions at block {head.number} cannot be judged ({error})"
+                self.parts.stop(f"market/{name}", Fault(FaultKind.INVARIANT, why, head.number))
+                return None
             if judged is None:
                 return None
             at_risk.extend(judged[0])
