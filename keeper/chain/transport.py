@@ -130,6 +130,8 @@ class SocketTransport:
             return await answer
         finally:
             del self._waiting[number]
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # the sending itself failed: this error is known already
 
     async def renew(self, since: float) -> None:
         if self._heard < since:
