@@ -175,13 +175,15 @@ async def _operator(wallet: Wallet) -> Address:
 
 
 async def _allow(chain: Chain, owner: Owner, operator: Address | None, *, as_json: bool) -> None:
-    from keeper.cli.permissions import missing
+    from keeper.cli.owner import Action
+    from keeper.doctor.permissions import missing
 
     contract = _contract(chain)
     if operator is None and chain.wallet is not None:
         operator = await _operator(chain.wallet)
     async with _rpc(chain) as rpc:
-        actions = await missing(rpc, chain, contract, operator)
+        lacking = await missing(rpc, chain, contract, operator)
+    actions = [Action(each.what, contract, each.data) for each in lacking]
     if not actions and not as_json:
         print("nothing to allow: the contract has every permission the configuration needs")
         return

@@ -11,7 +11,7 @@ from eth_utils.address import to_checksum_address
 from keeper.chain.endpoint import Endpoint
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Loaded, Market, Venue
-from keeper.doctor import contract, node, process, wallet
+from keeper.doctor import contract, node, permissions, process, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import load_protocol
@@ -30,6 +30,7 @@ async def examine(
     yield await look("", "config", partial(process.check_settings, loaded))
     yield await look("", "strategies", partial(process.check_strategies, loaded))
     yield await look("", "journal", partial(process.check_journal, settings))
+    yield await look("", "control", partial(process.check_control, settings))
     yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
     for name, table in settings.chains.items():
         if chain in {None, name}:
@@ -148,6 +149,11 @@ async def _examine_money(
     if chain.contract is not None:
         yield await look(
             name, "roles", partial(contract.check_roles, reader, chain.contract, address)
+        )
+        yield await look(
+            name,
+            "permissions",
+            partial(permissions.check_permissions, endpoint, chain, chain.contract),
         )
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import socket
+import sqlite3
+import stat
 import tempfile
 
 import aiohttp
@@ -10,7 +12,9 @@ from keeper.config import Http, Loaded, Settings
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
 from keeper.journal.home import open_home
+from keeper.journal.read import JournalReader
 from keeper.plugins import check_names, load_strategies
+from keeper.risk.latches import LATCHED
 
 
 async def check_settings(loaded: Loaded) -> Finding:
@@ -36,6 +40,7 @@ async def check_strategies(loaded: Loaded) -> Finding:
 
 async def check_journal(settings: Settings) -> Finding:
     """Write a file where the journal goes."""
+    stood = settings.journal.home.stat().st_mode if settings.journal.home.is_dir() else 0
     home = open_home(settings.journal.home)
     try:
         with tempfile.NamedTemporaryFile(dir=home, prefix=".doctor-"):
@@ -46,7 +51,37 @@ async def check_journal(settings: Settings) -> Finding:
         ) from None
     if settings.kill_file.exists():
         return State.WARN, f"kill file {settings.kill_file} exists", "remove it to allow sending"
+    if stood & 0o077:
+        return (
+            State.WARN,
+            f"others could enter {home}; it is closed now",
+            "look who read the journal",
+        )
     return State.OK, str(home), ""
+
+
+async def check_control(settings: Settings) -> Finding:
+    """Look at the control socket and the breakers that would keep a start from sending."""
+    path = settings.journal.home / "control.sock"
+    if path.exists():
+        mode = path.stat().st_mode
+        if not stat.S_ISSOCK(mode):
+            raise ConfigError(f"{path} is no socket", "remove it: the keeper listens there")
+        if mode & 0o077:
+            return State.WARN, f"others may command the keeper through {path}", f"chmod 600 {path}"
+    if settings.journal_file.exists():
+        try:
+            changes = JournalReader(settings.journal_file).breakers()
+        except sqlite3.OperationalError:
+            changes = []  # of an older keeper: the start migrates it
+        held = [
+            f"{change.chain} {change.name}"
+            for change in changes
+            if change.is_open and change.name in LATCHED
+        ]
+        if held:
+            return State.WARN, f"still open: {', '.join(held)}", "`keeper resume` closes them"
+    return State.OK, "answering" if path.exists() else "no keeper is running", ""
 
 
 async def check_port(http: Http, *, beside: bool = False) -> Finding:

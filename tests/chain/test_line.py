@@ -123,6 +123,7 @@ async def test_a_market_deployed_at_run_time_needs_four_facts(
         await asyncio.to_thread(main)
     assert not ended.value.code
     overrides = ["mode=live", "http.port=0", f"journal.home={tmp_path}"]
+    overrides.append("breakers.stale_head_blocks=1000000000")  # the chain's clock is stepped
     async with staged(net, load([path], overrides).settings, live=True) as stage:
         play = Play(stage)
         fallen = net.price("LINK", market) * 93 // 100

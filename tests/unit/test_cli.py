@@ -226,6 +226,7 @@ def test_doctor_speaks_json(cli: Keeper, tmp_path: Path) -> None:
         "config": "ok",
         "strategies": "ok",
         "journal": "ok",
+        "control": "ok",
         "port": "ok",
         "endpoints": "fail",
     }

@@ -1,10 +1,12 @@
 """What the contract must allow for a configuration, and which of it is missing."""
 
+from dataclasses import dataclass
+
 from eth_utils.address import to_checksum_address
 
 from keeper.chain.reader import ChainReader
-from keeper.cli.owner import Action
 from keeper.config import Chain
+from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
 from keeper.planning.owner_calls import (
     AAVE_FLASH,
@@ -26,31 +28,49 @@ UNISWAP_V3_POOL_CODE_HASH = bytes.fromhex(
 """Keccak of UniswapV3Pool's creation code, by which a pool's CREATE2 address is derived."""
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A call to the contract that only its owner may make, and what it permits."""
+
+    what: str
+    data: bytes
+
+
+async def check_permissions(rpc: Rpc, chain: Chain, contract: Address) -> Finding:
+    """Look whether the contract may use every configured market and venue."""
+    lacking = await missing(rpc, chain, contract, None)
+    if not lacking:
+        return State.OK, "the contract may use every configured market and venue", ""
+    more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    return (
+        State.WARN,
+        f"the owner did not yet {lacking[0].what}{more}",
+        "`keeper contract allow` shows what the owner must sign",
+    )
+
+
 async def missing(
     rpc: Rpc, chain: Chain, contract: Address, operator: Address | None
-) -> list[Action]:
-    """Return the owner's actions that give the contract what it lacks."""
+) -> list[Grant]:
+    """Return the owner's calls that give the contract what it lacks."""
     reader = ChainReader(rpc, chain.multicall)
-    wanted: list[tuple[bytes, bytes, Action]] = []
+    wanted: list[tuple[bytes, bytes, Grant]] = []
     for name, market in chain.markets.items():
         for what, selector in (("liquidations", LIQUIDATION_CALL), ("flash loans", AAVE_FLASH)):
-            action = Action(
+            action = Grant(
                 f"allow {what} on market {name}",
-                contract,
                 encode_allow(market.pool, selector, market.pool),
             )
             wanted.append((encode_is_allowed(market.pool, selector), _TRUE, action))
     for name, venue in chain.venues.items():
-        action = Action(
+        action = Grant(
             f"trust the pools of venue {name}",
-            contract,
             encode_set_factory(venue.factory, UNISWAP_V3_POOL_CODE_HASH),
         )
         wanted.append((encode_factories(venue.factory), UNISWAP_V3_POOL_CODE_HASH, action))
     if operator is not None:
-        action = Action(
+        action = Grant(
             f"list operator {to_checksum_address(operator)}",
-            contract,
             encode_set_operator(operator, listed=True),
         )
         wanted.append((encode_operators(operator), _TRUE, action))
