@@ -46,6 +46,9 @@ class Witness:
         """Return the distinct keys of all logs of a long inclusive range."""
         return await self._ask(lambda reader: reader.collect(stage, watch, first, last, key))
 
+    async def forget(self) -> None:
+        """Keep what scans found: a witness only reads."""
+
     async def sweep(
         self,
         stage: str,

@@ -87,8 +87,19 @@ async def notebook(tmp_path: Path) -> AsyncIterator[Notebook]:
 
 
 def test_no_amount_is_an_integer_column() -> None:
-    counts = {"id", "chain_id", "is_open", "head", "position", "nonce", "gas", "gas_limit", "gas_used"}
+    counts = {
+        "id",
+        "chain_id",
+        "is_open",
+        "head",
+        "position",
+        "nonce",
+        "gas",
+        "gas_limit",
+        "gas_used",
+    }
     blocks = {"block_number", "block_time", "snapshot", "page", "pages", "bytes"}
+    blocks |= {"first", "last", "anchor", "width"}
     with closing(sqlite3.connect(":memory:")) as db:
         for _, sql in migrations():
             db.executescript(sql)
