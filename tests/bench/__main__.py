@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keeper import log
 from keeper.devnet import Devnet
-from tests.bench import gas, latency, ratios
+from tests.bench import gas, latency, ratios, snapshots
 
 OUT = Path("build") / "bench.json"
 TARGETS: dict[str, int] = {
@@ -17,6 +17,7 @@ TARGETS: dict[str, int] = {
     "storm_rejected_sends": 0,
     "storm_reverted": 0,
     "storm_estimate_error_bps": 1,
+    "snapshot_load_seconds": 5,
 }
 
 
@@ -29,6 +30,7 @@ def main() -> None:
         more, lines = latency.figures(net)
     found |= more
     found |= ratios.figures()
+    found |= snapshots.figures()
     for name, value in found.items():
         target = TARGETS.get(name)
         note = "" if target is None else f"   target ≤ {target:,}"
