@@ -1,0 +1,204 @@
+"""Which state a book starts from, and that a book in use stands nowhere while it is loaded."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from keeper.app.recovery import Recovery
+from keeper.app.snapshots import Snapshots
+from keeper.errors import InvariantError, TransientError
+from keeper.journal.snapshots import OLDER_BY
+from keeper.journal.sqlite import SqliteJournal
+from keeper.types import Drift, Head
+from tests.fake_node import FakeClock
+from tests.plans import make_head
+
+
+class Bench:
+    """A journal with snapshots of a one-number state, a chain of heads, and a book of that number."""
+
+    def __init__(self, path: Path) -> None:
+        self.journal = SqliteJournal(path, FakeClock(), 30, lambda _: None)
+        self.journal.open()
+        self.tip = 5_000
+        self.forks: dict[int, Head] = {}
+        self.value = 0
+        self.loaded: list[str] = []
+        self.drift: set[int] = set()
+        self.down = 0
+        self.at: list[Head | None] = []
+        self.faults: dict[str, str] = {}
+        self.watched: Any = SimpleNamespace(
+            fingerprint="print",
+            restore=self.restore,
+            bootstrap=self.bootstrap,
+            snapshot=lambda: {"state": lambda: iter([str(self.value).encode()])},
+        )
+        self.book: Any = SimpleNamespace(
+            head=None,
+            markets={},
+            parts=SimpleNamespace(faults=self.faults),
+            stand_at=self.stand_at,
+            abandon=lambda: self.stand_at(None),
+            audit=self.audit,
+        )
+        self.recovery = Recovery("x", self, self.watched, self.journal.snapshots, lambda: 1)  # type: ignore[arg-type]
+
+    async def head(self, number: int | None = None) -> Head:
+        if self.down:
+            self.down -= 1
+            raise TransientError("no endpoint answers")
+        wanted = self.tip if number is None else number
+        return self.forks.get(wanted) or make_head(wanted)
+
+    async def forget(self) -> None:
+        """Stand in for a reader that keeps nothing."""
+
+    async def restore(
+        self, pages: Callable[[str], Iterable[bytes]], head: Head, latest: Head
+    ) -> None:
+        self.value = int(b"".join(pages("state")))
+        self.loaded.append(f"snapshot {head.number}")
+
+    async def bootstrap(self, head: Head) -> None:
+        self.value = head.number
+        self.loaded.append("chain")
+
+    def stand_at(self, head: Head | None) -> None:
+        self.book.head = head
+        self.at.append(head)
+
+    async def catch_up(self, head: Head) -> None:
+        assert self.book.head is not None
+        self.stand_at(head)
+
+    async def audit(self, *_: object) -> list[Drift]:
+        return [Drift("state", self.value, 0)] if self.value in self.drift else []
+
+    async def save(self, number: int, fingerprint: str = "print") -> None:
+        sources = {"state": lambda: iter([str(number).encode()])}
+        await self.journal.snapshots.save("x", make_head(number), fingerprint, sources)
+
+    async def start(self) -> None:
+        await self.recovery.settle(self.book, await self.recovery.load(), self.catch_up)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    made = Bench(tmp_path / "journal.db")
+    yield made
+    made.journal.close()
+
+
+async def test_without_a_snapshot_the_chain_is_read(bench: Bench) -> None:
+    await bench.start()
+    assert bench.loaded == ["chain"]
+    assert bench.book.head == make_head(5_000)
+    assert bench.recovery.origin is None
+
+
+async def test_the_newest_snapshot_is_taken_and_caught_up_from(bench: Bench) -> None:
+    await bench.save(4_000 - OLDER_BY)
+    await bench.save(4_000)
+    await bench.start()
+    assert bench.loaded == ["snapshot 4000"]
+    assert bench.at == [make_head(4_000), make_head(5_000)]
+
+
+async def test_each_that_is_of_no_use_leads_to_the_next(bench: Bench) -> None:
+    for number in (3_000, 4_500):
+        await bench.save(number)
+    bench.forks[4_500] = replace(make_head(4_500), hash=make_head(1).hash)
+    bench.drift.add(3_000)
+    with capture_logs() as events:
+        await bench.start()
+    told = [(e["event"], e.get("block"), e.get("reason", "")) for e in events]
+    assert told == [
+        ("snapshot.passed_over", 4_500, "its block is no longer on the chain"),
+        ("snapshot.restored", 3_000, ""),
+        ("snapshot.refused", 3_000, "state is 3000 here and 0 on the chain"),
+        ("snapshot.passed_over", 4_500, "its block is no longer on the chain"),
+        ("book.loading", 5_000, ""),
+    ]
+    assert bench.loaded == ["snapshot 3000", "chain"]
+    # One that was wrong is gone; one of another branch may be on the chain again.
+    assert [each.number for each in await bench.journal.snapshots.found("x")] == [4_500]
+
+
+@pytest.mark.parametrize(
+    ("number", "fingerprint", "reason"),
+    [
+        (4_000, "other", "it is of another configuration"),
+        (5_001, "print", "the chain stands at block 5000"),
+    ],
+)
+async def test_a_snapshot_of_something_else_is_passed_over(
+    bench: Bench, number: int, fingerprint: str, reason: str
+) -> None:
+    await bench.save(number, fingerprint)
+    with capture_logs() as events:
+        await bench.start()
+    assert events[0]["event"] == "snapshot.passed_over"
+    assert events[0]["reason"] == reason
+    assert bench.loaded == ["chain"]
+
+
+async def test_a_rebuild_holds_no_block_until_it_stands_and_may_be_repeated(bench: Bench) -> None:
+    await bench.save(4_000)
+    await bench.start()
+    bench.at.clear()
+    bench.down = 1
+    with pytest.raises(TransientError):
+        await bench.recovery.rebuild("too deep", bench.book, bench.catch_up)
+    assert bench.at == [None]
+    with capture_logs() as events:
+        await bench.recovery.rebuild("too deep", bench.book, bench.catch_up)
+    assert bench.at == [None, None, make_head(4_000), make_head(5_000)]
+    assert events[-1]["event"] == "book.rebuilt"
+    assert (events[-1]["reason"], events[-1]["origin"]) == ("too deep", "snapshot of block 4000")
+
+
+async def test_a_fault_on_the_way_to_the_head_throws_the_snapshot_away(bench: Bench) -> None:
+    await bench.save(4_000)
+
+    async def catch_up(_: Head) -> None:
+        raise InvariantError("x", "block 4001 does not follow")
+
+    await bench.recovery.settle(bench.book, await bench.recovery.load(), catch_up)
+    assert bench.loaded == ["snapshot 4000", "chain"]
+    assert await bench.journal.snapshots.found("x") == []
+
+
+def keeping(bench: Bench, taken: list[Any], failed: list[None]) -> Snapshots:
+    return Snapshots(
+        "x",
+        bench.book,
+        bench.watched,
+        bench.journal.snapshots,
+        FakeClock(),
+        3_600,
+        lambda made, _: taken.append(made),
+        lambda: failed.append(None),
+    )
+
+
+async def test_only_a_new_and_sound_book_is_written(bench: Bench) -> None:
+    taken: list[Any] = []
+    snapshots = keeping(bench, taken, [])
+    await snapshots.take()
+    bench.stand_at(make_head(7))
+    bench.faults["market/m"] = "drift"
+    await snapshots.take()
+    assert not taken
+    bench.faults.clear()
+    await snapshots.take()
+    await snapshots.take()
+    assert [made.number for made in taken] == [7]
+    bench.stand_at(make_head(8))
+    await snapshots.take()
+    assert [made.number for made in taken] == [7, 8]
