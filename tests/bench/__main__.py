@@ -6,10 +6,10 @@ from pathlib import Path
 
 from keeper import log
 from keeper.devnet import Devnet
-from tests.bench import gas, latency, ratios, snapshots
+from tests.bench import gas, latency, ratios, screen, snapshots, ticks
 
 OUT = Path("build") / "bench.json"
-TARGETS: dict[str, int] = {
+TARGETS: dict[str, float] = {
     "gas_per_liquidation_20": 160_000,
     "gas_per_item_all_taken_20": 25_000,
     "head_to_send_ms_p95_20": 60,
@@ -17,6 +17,8 @@ TARGETS: dict[str, int] = {
     "storm_rejected_sends": 0,
     "storm_reverted": 0,
     "storm_estimate_error_bps": 1,
+    "screen_full_vs_floor": 2.5,
+    "tick_hits_ratio": 3,
     "snapshot_load_seconds": 5,
 }
 
@@ -30,6 +32,8 @@ def main() -> None:
         more, lines = latency.figures(net)
     found |= more
     found |= ratios.figures()
+    found |= screen.figures()
+    found |= ticks.figures()
     found |= snapshots.figures()
     for name, value in found.items():
         target = TARGETS.get(name)

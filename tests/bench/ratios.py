@@ -1,26 +1,21 @@
-"""Hot paths next to the common way of doing the same, and the screen next to its floor."""
+"""Hot paths next to the common way of doing the same."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from statistics import median
 
-import numpy as np
 from eth_abi.abi import decode, encode
 from eth_account import Account
 from eth_utils.abi import function_signature_to_4byte_selector
 from web3 import Web3
 
-from keeper.book.columns import Columns
 from keeper.chain.multicall import decode_aggregate3, encode_aggregate3
 from keeper.chain.parse import log as parse_log
 from keeper.execution.signer import KeySigner
 from keeper.types import Call
 from keeper.units import Address
 
-BORROWERS = 10_000
-LEGS = 5
-ASSETS = 10
 KEY = bytes([0x11]) * 32
 AGGREGATE3 = "aggregate3((address,bool,bytes)[])"
 
@@ -33,42 +28,6 @@ def seconds(work: Callable[[], object], rounds: int = 9) -> float:
         work()
         taken.append(time.perf_counter() - started)
     return median(taken)
-
-
-def screen() -> dict[str, float]:
-    """Screen 10,000 borrowers of five legs, 1 % under: against reading the bytes, and a loop."""
-    draw = np.random.default_rng(1)
-    columns = Columns()
-    book = []
-    for number in range(BORROWERS):
-        assets = [int(asset) for asset in draw.choice(ASSETS, LEGS, replace=False)]
-        amounts = [int(amount) for amount in draw.integers(10**17, 10**18, LEGS)]
-        collateral = [(a, n, 8_000) for a, n in zip(assets[:3], amounts[:3], strict=True)]
-        debt = list(zip(assets[3:], amounts[3:], strict=True))
-        columns.replace(Address(number.to_bytes(20, "big")), collateral, debt)
-        book.append((collateral, debt))
-    factors = draw.uniform(0.5, 1.5, ASSETS)
-    prices = [int(value * 10**8) for value in factors]
-
-    def loop() -> int:
-        under = 0
-        for collateral, debt in book:
-            have = sum(n * prices[a] // 10**18 * t for a, n, t in collateral)
-            owe = sum(n * prices[a] // 10**18 for a, n in debt)
-            under += have * 10**18 // 10_000 < owe * 10**18
-        return under
-
-    tables = (columns._collateral, columns._debt)
-    arrays = [array[:, :BORROWERS] for t in tables for array in (t._assets, t._weights)]
-    threshold = float(np.quantile(columns.health(factors, factors), 0.01))
-    ours = seconds(lambda: columns.below(columns.health(factors, factors), threshold))
-    floor = seconds(lambda: [array.sum() for array in arrays])
-    common = seconds(loop)
-    return {
-        "screen_10k_ms": ours * 1000,
-        "screen_10k_vs_floor": ours / floor,
-        "screen_10k_vs_loop": common / ours,
-    }
 
 
 def multicall() -> dict[str, float]:
@@ -154,8 +113,8 @@ def signing() -> dict[str, float]:
 
 
 def figures() -> dict[str, float]:
-    """Return every ratio; above one, ours is faster, except against a floor."""
-    return screen() | multicall() | decoding() | signing()
+    """Return every ratio; above one, ours is faster."""
+    return multicall() | decoding() | signing()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""A tick costs the hits: a thousand cross at one feed's tick, among a million and among 10,000."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from keeper.book.market import MarketBook
+from keeper.ports import LendingProtocol
+from keeper.types import NextBlock
+from keeper.units import Wei
+from tests.bench.crowd import ASSETS, Crowd, priced
+
+SIZES = (10_000, 1_000_000)
+HITS = 1_000
+TICKS = 500
+"""Falls of the first feed, each after a rise: a path of twice as many ticks on all feeds."""
+COMMON, OWN = 0.0007, 0.0004
+"""Standard deviation of one tick, shared by all feeds and of each alone."""
+FALL = 0.995
+AT = NextBlock(1, 12, Wei(1))
+
+
+@dataclass
+class Taken:
+    """Seconds of the heads of a path, and what they came to."""
+
+    hits: list[float] = field(default_factory=list)
+    quiet: list[float] = field(default_factory=list)
+    found: int = 0
+    full_passes: int = 0
+
+
+async def _path(size: int) -> Taken:
+    """Walk all feeds together, and let the first fall and rise at every other tick."""
+    crowd: Any = Crowd(size, seed=2, planted=HITS)
+    market = MarketBook(cast("LendingProtocol", crowd))
+    await market.load()
+    draw = np.random.default_rng(3)
+    shared, walk = 0.0, np.zeros(ASSETS)
+    taken = Taken()
+    columns: Any = market._columns
+    for tick in range(2 * TICKS):
+        # A pull back to the start keeps the number that crosses the same over the whole path.
+        shared = 0.98 * shared + draw.normal(0, COMMON)
+        walk = 0.98 * walk + draw.normal(0, OWN, ASSETS)
+        # The legs of those planted move as one, so that exactly they cross.
+        values = np.exp(shared + np.concatenate([np.zeros(5), walk[5:]]))
+        if tick % 2:
+            values[0] *= FALL
+        market.prices = priced(values)
+        full = columns.work(*crowd.factors(market.prices, AT), 1.00001) == size
+        started = time.perf_counter()
+        judged = await market.at_risk(AT, lambda: True)
+        seconds = time.perf_counter() - started
+        assert judged is not None
+        taken.full_passes += full
+        (taken.hits if tick % 2 else taken.quiet).append(seconds)
+        if tick % 2:
+            taken.found += len(judged[0])
+    return taken
+
+
+def figures() -> dict[str, float]:
+    """Walk the same path in both markets; every head's time counts, full passes included."""
+    found: dict[str, float] = {}
+    for size in SIZES:
+        taken = asyncio.run(_path(size))
+        name = "1m" if size > 100_000 else "10k"
+        found[f"tick_hits_us_{name}"] = 1e6 * sum(taken.hits) / len(taken.hits)
+        found[f"tick_screen_us_{name}"] = 1e6 * sum(taken.quiet) / len(taken.quiet)
+        print(
+            f"{size:>9,} borrowers: a tick of {taken.found / len(taken.hits):,.0f} hits "
+            f"{found[f'tick_hits_us_{name}']:,.0f} µs, a quiet one "
+            f"{found[f'tick_screen_us_{name}']:,.0f} µs, {taken.full_passes} full passes"
+        )
+    found["tick_hits_ratio"] = found["tick_hits_us_1m"] / found["tick_hits_us_10k"]
+    found["tick_screen_ratio"] = found["tick_screen_us_1m"] / found["tick_screen_us_10k"]
+    print(
+        f"1,000,000 against 10,000: {found['tick_hits_ratio']:.2f}× with hits, "
+        f"{found['tick_screen_ratio']:.2f}× without"
+    )
+    return found
+
+
+if __name__ == "__main__":
+    figures()
