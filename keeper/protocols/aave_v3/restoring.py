@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def _address(text: str) -> Address:
 
 def _holders(ledger: Ledger, rest: Iterator[bytes], holders: int, borrowers: int) -> None:
     totals = np.zeros((2 * RESERVES, 4), np.uint64)
-    classes: set[int] = set()
+    classes = np.zeros(256 * RESERVES, bool)
     expected = 0
     for page in rest:
         expected = _holders_of(ledger, page, expected, totals, classes)
@@ -100,12 +100,16 @@ def _holders(ledger: Ledger, rest: Iterator[bytes], holders: int, borrowers: int
             stated = reserve.scaled_debt if number & 1 else reserve.scaled_supply
         if total != stated:
             raise ValueError(f"holders of token {number} sum to {total}, not {stated}")
-    for key in sorted(classes):
+    for key in np.flatnonzero(classes).tolist():
         ledger.know(key // RESERVES, (key % RESERVES,))
 
 
 def _holders_of(
-    ledger: Ledger, page: bytes, expected: int, totals: NDArray[np.uint64], classes: set[int]
+    ledger: Ledger,
+    page: bytes,
+    expected: int,
+    totals: NDArray[np.uint64],
+    classes: NDArray[np.bool_],
 ) -> int:
     first, count = FIRST.unpack_from(page)
     if first != expected or not 0 < count <= SHARDS - first:
@@ -124,7 +128,7 @@ def _holders_of(
     if not np.array_equal(shard, np.repeat(np.arange(first, first + count), sizes)):
         raise ValueError("an address is not in its shard")
     owes = _add(entries, lengths, totals, classes)
-    addresses = [Address(page[at : at + ADDRESS]) for at in range(start, middle, ADDRESS)]
+    addresses: list[Address] = np.frombuffer(page, f"V{ADDRESS}", holders, start).tolist()
     bounds = (end + STRIDE * np.concatenate([[0], np.cumsum(lengths)])).tolist()
     records = [page[here:there] for here, there in pairwise(bounds)]
     at = 0
@@ -134,8 +138,8 @@ def _holders_of(
             raise ValueError("an address is there twice")
         ledger.accounts.load(number, kept)
         at += size
-    ledger.touched.update(addresses[row] for row in owes)
-    ledger.borrowers += len(owes)
+    ledger.touched.update(compress(addresses, owes.tolist()))
+    ledger.borrowers += int(owes.sum())
     return int(first + count)
 
 
@@ -143,8 +147,8 @@ def _add(
     entries: NDArray[np.uint8],
     lengths: NDArray[np.intp],
     totals: NDArray[np.uint64],
-    classes: set[int],
-) -> list[int]:
+    classes: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
     """Check the records of a page, add their amounts to the totals, and return who has debt."""
     starts = np.cumsum(lengths) - lengths
     is_leg = np.ones(len(entries), bool)
@@ -164,5 +168,7 @@ def _add(
     rows = np.repeat(np.arange(len(lengths)), lengths)
     supplies = legs[numbers[legs] & 1 == 0]
     keys = numbers[starts[rows[supplies]]] * RESERVES + (numbers[supplies] >> 1)
-    classes.update(np.unique(keys).tolist())
-    return [int(row) for row in np.unique(rows[legs[numbers[legs] & 1 == 1]])]
+    classes[keys] = True
+    owes = np.zeros(len(lengths), bool)
+    owes[rows[legs[numbers[legs] & 1 == 1]]] = True
+    return owes
