@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from tests.line import Play, assert_clean
 
-Events = list[dict[str, Any]]
+Events = Sequence[MutableMapping[str, Any]]
 
 
 class Requests:
@@ -50,7 +50,7 @@ def recorded() -> Iterator[Requests]:
         yield requests
 
 
-def named(events: Events, event: str) -> Events:
+def named(events: Events, event: str) -> list[MutableMapping[str, Any]]:
     return [each for each in events if each["event"] == event]
 
 
