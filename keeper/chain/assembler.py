@@ -75,16 +75,27 @@ class Assembler:
         """Return linked headers towards the target, the first of which continues a folded block."""
         oldest = next(iter(self._trail.values()))
         if target.number <= oldest:
+            await self._require_lag(target, oldest)
             raise TransientError(f"block {target.number} is not past block {oldest}: the node lags")
         heads = await self._ahead(target, at_hand)
         while heads[0].parent not in self._trail:
             if heads[0].number <= oldest:
-                raise ReorgTooDeepError(
-                    self._chain, f"the chain was reorganised below block {oldest}, the oldest kept"
-                )
+                raise self._too_deep(oldest)
             parent = heads[0].parent
             heads.insert(0, at_hand.get(parent) or await self._blocks.by_hash(parent))
         return heads
+
+    async def _require_lag(self, target: Head, oldest: int) -> None:
+        """Tell a chain that holds another block at the oldest one's height from a node that lags."""
+        if target.number != oldest:
+            return
+        if (await self._blocks.by_number(oldest)).hash == target.hash:
+            raise self._too_deep(oldest)
+
+    def _too_deep(self, oldest: int) -> ReorgTooDeepError:
+        return ReorgTooDeepError(
+            self._chain, f"the chain was reorganised below block {oldest}, the oldest kept"
+        )
 
     async def _ahead(self, target: Head, at_hand: Mapping[Hash, Head]) -> list[Head]:
         first = self.head.number + 1

@@ -74,11 +74,7 @@ class Branch:
 
     async def _logs(self, query: dict[str, Any]) -> dict[str, Any]:
         if "blockHash" not in query:
-            first, last = int(query["fromBlock"], 16), int(query["toBlock"], 16)
-            if first >= self._first:
-                return {"result": []}
-            last = min(last, self._first - 1)
-            return {"result": await self._ask("eth_getLogs", {**query, "toBlock": hex(last)})}
+            return {"result": await self._range(query)}
         block = query["blockHash"]
         header = await self._ask("eth_getBlockByHash", self._true.get(block, block), False)
         if header is None:
@@ -93,6 +89,21 @@ class Branch:
         logs = await self._ask("eth_getLogs", {**query, "blockHash": header["parentHash"]})
         here = {"blockHash": block, "blockNumber": hex(number)}
         return {"result": [{**log, **here} for log in logs]}
+
+    async def _range(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+        first, last = int(query["fromBlock"], 16), int(query["toBlock"], 16)
+        tip = int(await self._ask("eth_blockNumber"), 16)
+        true = {"fromBlock": hex(min(first, self._first)), "toBlock": hex(min(last, tip))}
+        found = []
+        for log in await self._ask("eth_getLogs", {**query, **true}) or []:
+            number = int(log["blockNumber"], 16)
+            if number < self._first:
+                found += [log] * (number >= first)
+            elif first <= number + 1 <= min(last, tip):
+                header = await self._ask("eth_getBlockByNumber", hex(number + 1), False)
+                here = {"blockHash": self._forged(header["hash"]), "blockNumber": hex(number + 1)}
+                found.append({**log, **here})
+        return found
 
     async def _state(self, method: str, params: list[Any]) -> dict[str, Any]:
         block = params[-1]["blockHash"]

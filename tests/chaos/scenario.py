@@ -45,7 +45,7 @@ class Play:
         self.chain = chain
         self.plan = plan
         self.outcome = outcome
-        self.lowest = world.net.chain.block_number()
+        self.lowest = self.highest = world.net.chain.block_number()
         self.proxies: list[FaultProxy] = []
 
     async def step(self, step: Step, lowest: int) -> None:
@@ -69,10 +69,16 @@ class Play:
                 busy, most = (0.1, 2) if step.size > 8 else (0.8, 4)
                 await asyncio.to_thread(self.world.blocks, rng, step.size, busy, most)
 
+        tip = await asyncio.to_thread(self.world.net.chain.block_number)
+        self.highest = max(self.highest, tip)
+
     async def mine(self) -> Head:
-        """Make one block and return it."""
-        await asyncio.to_thread(self.world.net.mine)
-        return await self.chain.reader.head()
+        """Make one block, and more until the chain is as high as it ever was; return the last."""
+        head = None
+        while head is None or head.number < self.highest:
+            await asyncio.to_thread(self.world.net.mine)
+            head = await self.chain.reader.head()
+        return head
 
 
 Run = Callable[[Play, Settings, Path], Awaitable[None]]

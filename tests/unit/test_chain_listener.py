@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from keeper.chain.heads import HeadQueue, PolledHeads
 from keeper.chain.listener import Count, Listener, Phase
-from keeper.errors import InvariantError, RpcError, TransientError
+from keeper.errors import InvariantError, ReorgTooDeepError, RpcError, TransientError
 from keeper.types import Head, Log, Watch
 from keeper.units import Address
 from tests.fake_chain import OTHER_TOPIC, TOPIC, FakeChain, FakeFeed, RecordingFollower, address
@@ -422,6 +422,22 @@ async def test_a_node_behind_the_start_is_waited_for() -> None:
     assert setup.follower.head == head
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("told_once", [False, True])
+async def test_another_block_at_the_height_of_the_start_is_a_deep_reorg(told_once: bool) -> None:
+    setup = Setup()
+    start = [setup.chain.mine() for _ in range(3)][-1]
+    setup.follower.blocks = [(start, ())]
+    setup.chain.roll_back(1)
+    other = setup.chain.mine()
+    assert other.number == start.number
+    if told_once:  # one wrong header is no chain
+        setup.chain.roll_back(1)
+        setup.chain._canonical.append("0x" + start.hash.hex())
+    with pytest.raises(TransientError if told_once else ReorgTooDeepError):
+        await setup.listener.catch_up(other)
+    assert setup.follower.head == start
 
 
 async def test_following_without_a_start_is_an_invariant_error() -> None:
