@@ -6,7 +6,7 @@ from typing import Any
 
 from keeper.errors import TransientError
 from keeper.types import Head, Log
-from keeper.units import Address, Hash, Wei
+from keeper.units import Hash, Wei
 
 _PLACE = itemgetter(Log._fields.index("block_number"), Log._fields.index("index"))
 
@@ -38,50 +38,6 @@ def head(header: Mapping[str, Any]) -> Head:
         raise TransientError(f"the node sent a malformed header: {error!r}") from error
 
 
-class _Blobs(dict[str, bytes]):
-    """Hex text of one length, decoded once however often it comes."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self._length = length
-
-    def __missing__(self, text: str) -> bytes:
-        value = bytes.fromhex(text[2:])
-        if len(value) != self._length:
-            raise ValueError(f"{len(value)} bytes instead of {self._length}")
-        self[text] = value
-        return value
-
-
-class _Quantities(dict[str, int]):
-    def __missing__(self, text: str) -> int:
-        value = self[text] = int(text, 16)
-        return value
-
-
-class _Logs:
-    """Read the logs of one answer, which name the same contracts and blocks over and over."""
-
-    __slots__ = ("_addresses", "_numbers", "_words")
-
-    def __init__(self) -> None:
-        self._addresses, self._words, self._numbers = _Blobs(20), _Blobs(32), _Quantities()
-
-    def read(self, entry: Mapping[str, Any]) -> Log:
-        if entry.get("removed"):
-            raise TransientError("the node sent a log that is no longer on the chain")
-        words = self._words
-        return Log(
-            Address(self._addresses[entry["address"]]),
-            tuple([words[topic] for topic in entry["topics"]]),
-            bytes.fromhex(entry["data"][2:]),
-            self._numbers[entry["blockNumber"]],
-            Hash(words[entry["blockHash"]]),
-            self._numbers[entry["logIndex"]],
-            Hash(words[entry["transactionHash"]]),
-        )
-
-
 def log(entry: Mapping[str, Any]) -> Log:
     """Read one event log; one that a reorg took off the chain is refused."""
     return logs([entry])[0]
@@ -91,10 +47,54 @@ def logs(entries: Sequence[Mapping[str, Any]]) -> list[Log]:
     """Read logs and put them in chain order; raise `TransientError` unless all can be read."""
     if not isinstance(entries, list):
         raise TransientError("the node sent no list of logs")
-    read = _Logs().read
     try:
-        found = [read(entry) for entry in entries]
+        found = _read(entries)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TransientError(f"the node sent a malformed log: {error!r}") from error
     found.sort(key=_PLACE)
     return found
+
+
+def _read(entries: Sequence[Mapping[str, Any]]) -> list[Log]:
+    """Read logs in one loop, without a call for each field: this is half the cost of a fold.
+
+    Contracts, blocks and transactions come many times in one answer and are decoded once.
+    """
+    found: list[Log] = []
+    add, fromhex, make = found.append, bytes.fromhex, tuple.__new__
+    contracts: dict[str, bytes] = {}
+    known: dict[str, bytes] = {}
+    numbers: dict[str, int] = {}
+    for entry in entries:
+        if entry.get("removed"):
+            raise TransientError("the node sent a log that is no longer on the chain")
+        contract, block, transaction, number = (
+            entry["address"],
+            entry["blockHash"],
+            entry["transactionHash"],
+            entry["blockNumber"],
+        )
+        if contract not in contracts:
+            contracts[contract] = _sized(contract, 20)
+        if block not in known:
+            known[block] = _sized(block, 32)
+        if transaction not in known:
+            known[transaction] = _sized(transaction, 32)
+        if number not in numbers:
+            numbers[number] = int(number, 16)
+        topics = tuple([fromhex(topic[2:]) for topic in entry["topics"]])
+        for topic in topics:
+            if len(topic) != 32:
+                raise ValueError(f"a topic of {len(topic)} bytes")
+        data = fromhex(entry["data"][2:])
+        index = int(entry["logIndex"], 16)
+        values = contracts[contract], topics, data, numbers[number], known[block], index
+        add(make(Log, (*values, known[transaction], 0)))
+    return found
+
+
+def _sized(text: str, length: int) -> bytes:
+    value = bytes.fromhex(text[2:])
+    if len(value) != length:
+        raise ValueError(f"{len(value)} bytes instead of {length}")
+    return value

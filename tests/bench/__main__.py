@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keeper import log
 from keeper.devnet import Devnet
-from tests.bench import gas, latency, ratios, screen, snapshots, ticks
+from tests.bench import folding, gas, latency, million, ratios, screen, snapshots, ticks
 
 OUT = Path("build") / "bench.json"
 TARGETS: dict[str, float] = {
@@ -20,7 +20,9 @@ TARGETS: dict[str, float] = {
     "screen_full_vs_floor": 2.5,
     "tick_hits_ratio": 3,
     "snapshot_load_seconds": 5,
+    "bytes_per_borrower": 600,
 }
+FLOORS: dict[str, float] = {"fold_logs_per_second": 100_000, "fold_vs_process_log": 50}
 
 
 def main() -> None:
@@ -35,9 +37,13 @@ def main() -> None:
     found |= screen.figures()
     found |= ticks.figures()
     found |= snapshots.figures()
+    found |= folding.figures()
+    found |= million.figures()
     for name, value in found.items():
         target = TARGETS.get(name)
         note = "" if target is None else f"   target ≤ {target:,}"
+        if name in FLOORS:
+            note = f"   target ≥ {FLOORS[name]:,}"
         text = f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
         print(f"{name:<46} {text:>14}{note}")
     print(*lines, sep="\n")
