@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,54 +9,12 @@ from pathlib import Path
 
 from keeper.book.market import MarketBook
 from keeper.journal.sqlite import SqliteJournal
-from keeper.oracles.aave_oracle import AaveOracle
-from keeper.protocols.aave_v3 import AaveV3
-from keeper.protocols.aave_v3.bootstrap import Deployment
-from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.types import Token
-from keeper.units import Address
+from tests.bench import million
 from tests.fake_node import FakeClock
 from tests.plans import Plans, make_head, signed
 
 MILLION = 1_000_000
-RESERVES = 20
-SUPPLIES, DEBTS = 3, 2
 MEGABYTE = 1 << 20
-
-
-def address(kind: int, number: int) -> Address:
-    return Address(random.Random(kind << 32 | number).randbytes(20))
-
-
-def market() -> AaveV3:
-    """Return a market without holders."""
-    pool, provider, configurator, oracle = (address(0, number) for number in range(4))
-    deployment = Deployment(pool, provider, configurator, oracle, 10)
-    prices = AaveOracle("bench", pool, provider, configurator, oracle)
-    made = AaveV3("bench", deployment, prices)
-    for number in range(RESERVES):
-        asset, supply, debt = (address(kind, number) for kind in (1, 2, 3))
-        token = Token(asset, f"T{number}", 18)
-        made._ledger.list_reserve(
-            Reserve(number, asset, supply, debt, 8_000 << 16 | 18 << 48, token=token)
-        )
-    return made
-
-
-def crowd(borrowers: int, seed: int = 1) -> AaveV3:
-    """Return a market whose borrowers each have five legs in random reserves."""
-    made, rng = market(), random.Random(seed)
-    ledger = made._ledger
-    reserves = list(ledger.reserves.values())
-    for _ in range(borrowers):
-        holder = Address(rng.randbytes(20))
-        chosen = rng.sample(reserves, SUPPLIES + DEBTS)
-        for reserve in chosen[:SUPPLIES]:
-            ledger.set_supplied(holder, reserve, rng.getrandbits(70) + 1)
-            ledger.set_flag(holder, reserve, used=True)
-        for reserve in chosen[SUPPLIES:]:
-            ledger.set_borrowed(holder, reserve, rng.getrandbits(68) + 1)
-    return made
 
 
 def opened(folder: Path) -> SqliteJournal:
@@ -67,7 +24,7 @@ def opened(folder: Path) -> SqliteJournal:
 
 
 async def _load(folder: Path, borrowers: int) -> dict[str, float]:
-    held = crowd(borrowers)
+    held = million.market(borrowers)
     journal = opened(folder)
     began = time.perf_counter()
     frozen = held.snapshot()
@@ -76,7 +33,7 @@ async def _load(folder: Path, borrowers: int) -> dict[str, float]:
     saved = time.perf_counter()
     journal.close()
     del held, frozen
-    fresh, journal = market(), opened(folder)
+    fresh, journal = million.empty(), opened(folder)
     started = time.perf_counter()
     (found,) = await journal.snapshots.found("x")
     read = await asyncio.to_thread(journal.snapshots.read, found)
