@@ -71,7 +71,7 @@ class Log(NamedTuple):
 
     def at(self, timestamp: int) -> "Log":
         """Return the log with its block's timestamp."""
-        return Log(*self[:7], timestamp)
+        return tuple.__new__(Log, (*self[:7], timestamp))
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,13 +439,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A transaction ready to send; `raw` are the exact bytes."""
+    """A transaction ready to send; `raw` are the exact bytes, `plan.bid` its own fees.
+
+    One that `cancels` has no calls: it takes the plan's nonce back.
+    """
 
     plan: Plan
     sender: Address
     nonce: int
     raw: bytes
     hash: Hash
+    cancels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,11 +514,18 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """We took the nonce back with an empty transaction."""
+    """We took the nonce back with an empty transaction; that one's own receipt tells its gas.
+
+    There `by` is `tx_hash`; in those of the transactions it stopped the figures are zero.
+    """
 
     plan_id: str
     tx_hash: Hash
     by: Hash
+    block_number: int = 0
+    gas_used: int = 0
+    gas_price: Wei = Wei(0)
+    gas_cost_usd: Usd = Usd(0)
 
 
 Receipt = Included | Reverted | Dropped | Replaced | Cancelled

@@ -124,7 +124,7 @@ class Accounts:
         if self._frozen[number]:
             shard = self._shards[number] = shard.copy()
             self._frozen[number] = 0
-        if record == EMPTY:
+        if len(record) == STRIDE and record == EMPTY:
             shard.pop(holder, None)
         else:
             shard[holder] = record

@@ -61,7 +61,8 @@ def _supply_change(ledger: Ledger, log: Log, holder: Address, change: int) -> Un
     holder's last index, which is the balance now less `balanceIncrease`.
     """
     reserve = ledger.by_supply_token[log.address]
-    increase, index = uint(log.data, 1), uint(log.data, 2)
+    data = log.data
+    increase, index = int.from_bytes(data[32:64]), int.from_bytes(data[64:96])
     record = ledger.accounts.get(holder)
     at = find(record, reserve.id << 1)
     balance = v36.supply_balance_down(amount(record, at), index) - increase + change
@@ -73,7 +74,8 @@ def _supply_change(ledger: Ledger, log: Log, holder: Address, change: int) -> Un
 
 def _debt_change(ledger: Ledger, log: Log, holder: Address, change: int) -> Undo:
     reserve = ledger.by_debt_token[log.address]
-    increase, index = uint(log.data, 1), uint(log.data, 2)
+    data = log.data
+    increase, index = int.from_bytes(data[32:64]), int.from_bytes(data[64:96])
     record = ledger.accounts.get(holder)
     at = find(record, reserve.id << 1 | 1)
     balance = v36.debt_balance_up(amount(record, at), index) - increase + change

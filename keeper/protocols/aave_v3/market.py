@@ -130,7 +130,7 @@ class AaveV3:
         now = self._deployment.revision
         if now not in REVISIONS:
             ledger.stop(f"the rules of pool revision {now} are not known")
-        elif revision != now:
+        elif revision != now and not ledger.stopped:
             ledger.stop(f"the pool's revision was {revision} in the snapshot and is {now}")
         self._follow(self._deployment, ledger)
 
