@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keeper import log
 from keeper.devnet import Devnet
-from tests.bench import folding, gas, latency, million, ratios, screen, snapshots, ticks
+from tests.bench import folding, gas, latency, loop_lag, million, ratios, screen, snapshots, ticks
 
 OUT = Path("build") / "bench.json"
 TARGETS: dict[str, float] = {
@@ -21,6 +21,7 @@ TARGETS: dict[str, float] = {
     "tick_hits_ratio": 3,
     "snapshot_load_seconds": 5,
     "bytes_per_borrower": 600,
+    "loop_lag_ms_p999": 20,
 }
 FLOORS: dict[str, float] = {"fold_logs_per_second": 100_000, "fold_vs_process_log": 50}
 
@@ -39,6 +40,7 @@ def main() -> None:
     found |= snapshots.figures()
     found |= folding.figures()
     found |= million.figures()
+    found |= loop_lag.figures()
     for name, value in found.items():
         target = TARGETS.get(name)
         note = "" if target is None else f"   target ≤ {target:,}"

@@ -1,0 +1,190 @@
+"""How late the event loop wakes while a book of a million borrowers is kept and screened."""
+
+import argparse
+import asyncio
+import random
+import sqlite3
+import tempfile
+import time
+from array import array
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import orjson
+from aiohttp import ClientSession
+
+from keeper.app.collection import Collection
+from keeper.book.book import Book
+from keeper.chain import jsonrpc, parse
+from keeper.http import Lag, StatusServer
+from keeper.metrics import Metrics
+from keeper.ports import Pages
+from keeper.protocols.aave_v3 import AaveV3
+from keeper.types import Head, Prices, Token
+from keeper.units import Address, Hash, Wei
+from tests.bench import million
+from tests.bench.folding import Chain
+
+SECONDS = 600
+BORROWERS = 1_000_000
+LOGS = 200
+EVERY = 1.0
+"""Seconds between heads."""
+SAMPLE = 0.002
+SNAPSHOT_EVERY = 60.0
+SCRAPE_EVERY = 5.0
+COMMON, OWN = 0.002, 0.001
+"""Standard deviation of one head's prices, shared by all and of each alone."""
+NATIVE = Token(Address(b"\xee" * 20), "ETH", 18)
+
+
+def _heads(count: int) -> list[Head]:
+    hashes = [Hash(number.to_bytes(32)) for number in range(1, count + 3)]
+    return [
+        Head(number, hashes[number], hashes[number - 1], million.NOW + 12 * number, Wei(1), 0, 1)
+        for number in range(1, count + 2)
+    ]
+
+
+def _answers(heads: Sequence[Head]) -> list[bytes]:
+    """Return what a node answers to `eth_getLogs` of each head."""
+    chain = Chain(million.market(BORROWERS), seed=5)
+    return [
+        orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": chain.block(head, LOGS)})
+        for head in heads
+    ]
+
+
+def _walk(count: int) -> Iterator[Prices]:
+    """Walk all prices together, with a fall of a tenth and its way back now and then."""
+    draw, start = np.random.default_rng(6), million.prices()
+    shared, own = 0.0, np.zeros(len(start.values))
+    for number in range(count):
+        shared = 0.99 * shared + draw.normal(0, COMMON) - (0.1 if number % 97 == 50 else 0.0)
+        own = 0.99 * own + draw.normal(0, OWN, len(own))
+        moved = np.exp(shared * (np.arange(len(own)) % 3 > 0) + own).tolist()
+        pairs = zip(start.values.items(), moved, strict=True)
+        yield Prices("million", start.unit, {asset: int(p * by) for (asset, p), by in pairs})
+
+
+class Load:
+    """A book and what happens to it, each on its own beat."""
+
+    def __init__(self, market: AaveV3, heads: Sequence[Head], answers: Sequence[bytes]) -> None:
+        self.book = Book("bench", [market], [], NATIVE)
+        self._market = market
+        self._heads, self._answers = heads, answers
+        self.book.stand_at(heads[0])
+        self.judged = self.overtaken = self.at_risk = self.full_passes = self.snapshots = 0
+
+    async def follow(self) -> None:
+        """Fold and judge a head at every beat."""
+        prices = _walk(len(self._answers))
+        rounds = zip(self._heads[1:], self._answers, prices, strict=True)
+        for head, answer, now in rounds:
+            pause = asyncio.create_task(asyncio.sleep(EVERY))
+            self.book.fold(head, parse.logs(jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))))
+            market = self.book.markets["million"]
+            market.prices = now
+            columns = market._columns
+            if columns is not None:
+                factors = self._market.factors(now, head.next_block(12))
+                self.full_passes += columns.work(*factors, 1.00001) == len(columns)
+            seen = await self.book.view(head.next_block(12), 100)
+            self.judged += seen is not None
+            self.overtaken += seen is None
+            self.at_risk += 0 if seen is None else len(seen[0].at_risk)
+            await pause
+
+    async def keep(self, file: Path) -> None:
+        """Write a snapshot at every beat."""
+        while True:
+            await asyncio.sleep(SNAPSHOT_EVERY)
+            await asyncio.to_thread(_write, file, self._market.snapshot())
+            self.snapshots += 1
+
+
+def _write(file: Path, pages: Pages) -> None:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("create table if not exists pages (number integer, page blob)")
+        connection.execute("delete from pages")
+        connection.executemany("insert into pages values (?, ?)", enumerate(pages()))
+
+
+async def _scrape(address: str) -> None:
+    async with ClientSession() as session:
+        while True:
+            await asyncio.sleep(SCRAPE_EVERY)
+            async with session.get(f"{address}/metrics") as answer:
+                await answer.read()
+
+
+async def _sample(late: "array[float]", busy: "array[float]") -> None:
+    """Record how late each wake is, and the processor time the loop's thread took until it."""
+    while True:
+        due, before = time.perf_counter() + SAMPLE, time.thread_time()
+        await asyncio.sleep(SAMPLE)
+        late.append(time.perf_counter() - due)
+        busy.append(time.thread_time() - before)
+
+
+async def _run(seconds: int, folder: Path) -> dict[str, float]:
+    heads = _heads(int(seconds / EVERY))
+    load = Load(million.market(BORROWERS), heads, _answers(heads[1:]))
+    load.book.markets["million"].prices = million.prices()
+    await load.book.load()
+    await load.book.view(heads[0].next_block(12), 100)
+    metrics = Metrics(version="0", commit="", mode="dry", chains={}, strategies=[])
+    lag = Lag(metrics.loop_lag)
+    late: array[float] = array("d")
+    busy: array[float] = array("d")
+    pauses: list[float] = []
+    server = StatusServer("127.0.0.1", 0, metrics.registry, dict, lambda: True, lambda: lag.seconds)
+    with Collection(pauses.append) as collection:
+        async with server:
+            collection.settle()
+            pauses.clear()
+            beside: list[Awaitable[None]] = [
+                load.keep(folder / "pages.sqlite"),
+                _scrape(server.address),
+                _sample(late, busy),
+                lag.run(),
+            ]
+            tasks = [asyncio.ensure_future(each) for each in beside]
+            await load.follow()
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
+    found, work = 1000 * np.array(late), 1000 * np.array(busy)
+    worst = max(pauses, default=0.0) * 1000
+    print(
+        f"{seconds} s at {BORROWERS:,} borrowers: {load.judged} heads judged, {load.overtaken} "
+        f"overtaken, {load.at_risk:,} at risk, {load.full_passes} full passes, "
+        f"{load.snapshots} snapshots, {len(pauses)} collections of at most {worst:.1f} ms, "
+        f"{len(found):,} samples, p50 {np.quantile(found, 0.5):.2f} ms, "
+        f"p99 {np.quantile(found, 0.99):.2f} ms; processor time of the loop between two samples: "
+        f"p999 {np.quantile(work, 0.999):.2f} ms, most {work.max():.2f} ms"
+    )
+    return {
+        "loop_lag_ms_p999": float(np.quantile(found, 0.999)),
+        "loop_lag_ms_max": float(found.max()),
+        "gc_pause_ms_max": worst,
+    }
+
+
+def figures(seconds: int = SECONDS) -> dict[str, float]:
+    """Keep a book for some time; the start is not counted."""
+    random.seed(1)
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_run(seconds, Path(folder)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", type=int, nargs="?", default=SECONDS)
+    for name, value in figures(parser.parse_args().seconds).items():
+        print(f"{name:<24} {value:10.2f}")
