@@ -464,8 +464,23 @@ class Journal(Protocol):
         """Queue what was seen and skipped; a full queue drops and counts."""
         ...
 
+    async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
+        """Take back how a plan ended: a reorg undid it, and its transactions are open again."""
+        ...
+
+    async def finished(self, chain: str, sender: Address, nonce: int) -> None:
+        """Record that how a nonce ended is final."""
+        ...
+
     async def pending(self) -> list[Signed]:
         """Return transactions signed and not settled, for recovery at start."""
+        ...
+
+    async def unfinal(self) -> list[tuple[Signed, int | None, Hash]]:
+        """Return transactions settled and not final, and the block of those that were mined.
+
+        The block's hash is empty where it is not on record.
+        """
         ...
 
 

@@ -10,8 +10,8 @@ from eth_hash.auto import keccak
 from hexbytes import HexBytes
 
 from keeper.errors import RpcError, TransientError
-from keeper.types import Head, Log, Plan, Receipt, Signed, Skip
-from keeper.units import Address, to_hex
+from keeper.types import Dropped, Head, Log, Plan, Receipt, Signed, Skip
+from keeper.units import Address, Hash, to_hex
 from tests.plans import CONTRACT, GWEI, USDC, make_head
 
 
@@ -45,6 +45,7 @@ class FakeNode:
         self.answering: Callable[[str, Sequence[Any]], Any] | None = None
         self.revert_data: bytes | None = None
         self.liquidations = 1
+        self.code = b""
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:
         """Serve one request."""
@@ -66,7 +67,7 @@ class FakeNode:
             raise RpcError("eth_sendRawTransaction", -32000, "nonce too low")
         if self.pool.get(nonce) == body:
             raise RpcError("eth_sendRawTransaction", -32000, "already known")
-        if nonce in self.pool:
+        if nonce in self.pool and not replaces(body, self.pool[nonce]):
             text = "replacement transaction underpriced"
             raise RpcError("eth_sendRawTransaction", -32000, text)
         self.pool[nonce] = body
@@ -80,6 +81,10 @@ class FakeNode:
         """Return something for a pooled or mined transaction."""
         known = {to_hex(keccak(raw)) for raw in self.pool.values()} | self.receipts.keys()
         return {"hash": tx} if tx in known else None
+
+    def eth_getCode(self, account: str, tag: str) -> str:  # noqa: N802
+        """Return the account's code: none, unless it is delegated."""
+        return to_hex(self.code)
 
     def eth_getTransactionCount(self, sender: str, tag: str) -> str:  # noqa: N802
         """Return the mined count, or with the pool's transactions in a row behind it."""
@@ -132,10 +137,25 @@ class FakeNode:
         return self.head
 
 
+def fields_of(raw: bytes) -> dict[str, Any]:
+    """Return a raw transaction's fields under their JSON-RPC names."""
+    return dict(TypedTransaction.from_bytes(HexBytes(raw)).as_dict())
+
+
 def nonce_of(raw: bytes) -> int:
     """Return a raw transaction's nonce."""
-    transaction = TypedTransaction.from_bytes(HexBytes(raw))
-    return int(transaction.as_dict()["nonce"])
+    return int(fields_of(raw)["nonce"])
+
+
+def replaces(new: bytes, old: bytes) -> bool:
+    """Say whether both fees are a tenth higher, as geth's pool asks; a stranger's never is known."""
+    if len(old) < 50:
+        return False
+    before, after = fields_of(old), fields_of(new)
+    return all(
+        after[fee] * 100 >= before[fee] * 110 and after[fee] > before[fee]
+        for fee in ("maxFeePerGas", "maxPriorityFeePerGas")
+    )
 
 
 def log_of(head: Head, index: int) -> dict[str, Any]:
@@ -192,6 +212,7 @@ class FakeJournal:
 
     rows: list[tuple[str, Any]] = field(default_factory=list)
     open: dict[bytes, Signed] = field(default_factory=dict)
+    ended: dict[bytes, tuple[Signed, Receipt]] = field(default_factory=dict)
 
     async def planned(self, plan: Plan) -> None:
         """Keep a plan."""
@@ -212,7 +233,35 @@ class FakeJournal:
         assert ("planned", receipt.plan_id) in self.rows
         self.rows.append(("settled", receipt))
         if receipt.tx_hash is not None:
-            del self.open[receipt.tx_hash]
+            signed = self.open.pop(receipt.tx_hash, None) or self.ended[receipt.tx_hash][0]
+            self.ended[receipt.tx_hash] = (signed, receipt)
+
+    async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
+        """Open a plan's transactions again."""
+        self.rows.append(("reopened", plan_id))
+        for tx_hash, (signed, _) in list(self.ended.items()):
+            if (signed.plan.id, signed.sender, signed.nonce) == (plan_id, sender, nonce):
+                del self.ended[tx_hash]
+                self.open[tx_hash] = signed
+
+    async def finished(self, chain: str, sender: Address, nonce: int) -> None:
+        """Forget what is final."""
+        self.rows.append(("finished", nonce))
+        for tx_hash, (signed, _) in list(self.ended.items()):
+            if (signed.sender, signed.nonce) == (sender, nonce):
+                del self.ended[tx_hash]
+
+    async def unfinal(self) -> list[tuple[Signed, int | None, Hash]]:
+        """Return what ended and is not final."""
+        return [
+            (
+                signed,
+                getattr(receipt, "block_number", 0) or None,
+                getattr(receipt, "block_hash", Hash(b"")),
+            )
+            for signed, receipt in self.ended.values()
+            if not isinstance(receipt, Dropped)
+        ]
 
     def observe(self, *_: object) -> None:
         """Forget."""

@@ -7,10 +7,16 @@ from keeper.types import Reason
 
 
 class Answer(StrEnum):
-    """The classes of answers; only `UNKNOWN` leaves open whether the node holds the transaction."""
+    """The classes of answers; only `UNKNOWN` leaves open whether the node holds the transaction.
+
+    `NONCE` is used already, `OCCUPIED` held in the pool by a transaction of too much the same fees;
+    `LIMIT` says the pool takes no more, of this account or at all.
+    """
 
     ACCEPTED = "accepted"
     NONCE = "nonce"
+    OCCUPIED = "occupied"
+    LIMIT = "limit"
     UNDERPRICED = "underpriced"
     FUNDS = "funds"
     INVALID = "invalid"
@@ -19,6 +25,8 @@ class Answer(StrEnum):
 
 REASONS = {
     Answer.NONCE: Reason.IN_FLIGHT,
+    Answer.OCCUPIED: Reason.IN_FLIGHT,
+    Answer.LIMIT: Reason.IN_FLIGHT,
     Answer.UNDERPRICED: Reason.GAS_CAP,
     Answer.FUNDS: Reason.CAPITAL,
     Answer.INVALID: Reason.SIMULATION_FAILED,
@@ -29,7 +37,21 @@ REASONS = {
 _TEXTS = (
     (Answer.ACCEPTED, ("already known", "already imported", "known transaction", "alreadyknown")),
     (Answer.NONCE, ("nonce too low", "oldnonce", "nonce is too low", "nonce too high")),
-    (Answer.NONCE, ("replacement transaction underpriced", "replacementnotallowed")),
+    (
+        Answer.OCCUPIED,
+        ("replacement transaction underpriced", "replacementnotallowed", "replacement fee too low"),
+    ),
+    (
+        Answer.LIMIT,
+        (
+            "in-flight transaction limit",
+            "inflight transaction limit",
+            "account limit exceeded",
+            "delegated account",
+            "txpool is full",
+            "transaction pool is full",
+        ),
+    ),
     (
         Answer.UNDERPRICED,
         ("underpriced", "less than block base fee", "feetoolow", "fee too low", "gas price below"),

@@ -7,11 +7,15 @@ from contextlib import suppress
 from keeper.chain.parse import head as parse_head
 from keeper.errors import TransientError
 from keeper.execution.answer import REASONS, Answer
+from keeper.execution.bookkeeper import Bookkeeper
 from keeper.execution.flight import Flight, Flights, Key
+from keeper.execution.hurry import Hurried
+from keeper.execution.life import Event
+from keeper.execution.pursuit import Look, Policy, Pursuit
 from keeper.execution.refusal import skips_for
 from keeper.execution.rehearsal import Rehearsal
 from keeper.execution.settlement import DecodeRuns
-from keeper.execution.tracker import Observe, Tracker
+from keeper.execution.tracker import FOLLOW_SECONDS, Observe, Tracker
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Clock, Journal, Rpc, Signer
 from keeper.types import Dropped, Head, Plan, Reason, Receipt, Skip
@@ -30,8 +34,11 @@ class Executor:
     whose transaction is refused goes to the next plan. Plans of one head are proven one behind the
     other: where one is not sent, those behind it are not either, and the next head proves them anew.
 
-    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.abandoned, plan.included,
-    plan.reverted, plan.dropped, plan.replaced, plan.dry, nonce.foreign, executor.recovered.
+    `look` simulates a sent plan again; without it nothing is replaced at higher fees.
+
+    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.cancelling,
+    plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
+    plan.cancelled, plan.reorged, plan.settled_again, plan.dry, nonce.foreign, executor.recovered.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class Executor:
         observe: Observe,
         *,
         live: bool,
+        policy: Policy = Policy(),  # noqa: B008  # frozen
+        look: Look | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._chain = chain
@@ -67,16 +76,20 @@ class Executor:
         self._wallet = Wallet(rpc, signer, chain_id) if signer is not None else None
         self._sender = self._wallet if live else None
         self._rehearsal = Rehearsal(journal, admission, observe)
+        hurried = Hurried(rpc, FOLLOW_SECONDS)
+        pursuit = Pursuit(
+            hurried, self._flights, journal, admission, observe, policy, look, self._later
+        )
         self._tracker = Tracker(
-            rpc,
+            hurried,
             self._wallet,
             self._flights,
-            journal,
-            admission,
+            Bookkeeper(journal, admission, observe, self._later),
+            pursuit if live else None,
             decode,
             explain,
             observe,
-            rebroadcast=live,
+            policy,
         )
         if live and signer is None:
             raise ValueError("live without a signer")
@@ -86,9 +99,12 @@ class Executor:
         recovered = [
             signed for signed in await self._journal.pending() if signed.plan.chain == self._chain
         ]
-        for signed in recovered:
-            self._flights.add(Flight(signed))
+        self._flights.recover(recovered)
+        unfinal = await self._journal.unfinal()
+        self._flights.recover_settled(each for each in unfinal if each[0].plan.chain == self._chain)
         if self._wallet is not None:
+            if self._sender is not None:
+                await self._wallet.refuse_code()
             await self._wallet.synchronise(self._flights)
         if recovered:
             self._observe("executor.recovered", {"transactions": len(recovered)})
@@ -137,7 +153,7 @@ class Executor:
 
     @property
     def pending(self) -> int:
-        """Return the number of transactions not settled."""
+        """Return the number of plans whose nonce is not used yet."""
         return len(self._flights)
 
     @property
@@ -170,6 +186,10 @@ class Executor:
         gone = [plan for plan in plans if not self._canonical(plan.head)]
         kept = [plan for plan in plans if plan not in gone]
         return kept, skips_for(gone, Reason.TIMEOUT, "its head was reorged out")
+
+    def _later(self, record: Awaitable[None]) -> None:
+        """Write a record beside the work; the next head waits for it."""
+        self._records.append(asyncio.ensure_future(record))
 
     async def _flush(self) -> None:
         """Wait for the records of sends; raise when one could not be written."""
@@ -225,7 +245,7 @@ class Executor:
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
         signed = await wallet.sign(plan)
-        flight = Flight(signed)
+        flight = Flight.of(signed)
         self._flights.add(flight)
         try:
             # queued together they cost one wait for the disk
@@ -241,30 +261,32 @@ class Executor:
             skips = await self._refused(flight, wallet, refusal.reason, refusal.detail)
             return Answer.INVALID, skips
         answer, words = await wallet.hand_over(signed)
-        if answer is Answer.NONCE:
-            answer = await self._look_up(flight)
+        if answer in {Answer.NONCE, Answer.OCCUPIED}:
+            answer = await self._look_up(flight, answer)
         if answer in REASONS:
             fields = {"plan": plan, "tx": signed.hash, "result": str(answer), "error": words}
             self._observe("plan.refused", fields)
             skips = await self._refused(flight, wallet, REASONS[answer], words)
-            if answer is Answer.NONCE:
+            if answer in {Answer.NONCE, Answer.OCCUPIED}:
                 await self._resynchronise(wallet)
             return answer, skips
         if answer is Answer.ACCEPTED:
             flight.broadcast = plan.head.number
-        self._records.append(asyncio.ensure_future(self._journal.sent(signed, words or None)))
+            words = ""
+        flight.versions[0].undergo(Event.SIGHT if answer is Answer.ACCEPTED else Event.HAND_OVER)
+        self._later(self._journal.sent(signed, words or None))
         fields = {"plan": plan, "tx": signed.hash, "nonce": signed.nonce, "result": str(answer)}
         self._observe("plan.submitted", fields)
         return answer, []
 
-    async def _look_up(self, flight: Flight) -> Answer:
+    async def _look_up(self, flight: Flight, answer: Answer) -> Answer:
         """Say what a refused nonce means: a provider that repeats requests may have ours already."""
         try:
             params = [to_hex(flight.signed.hash)]
             known = await self._rpc.request("eth_getTransactionByHash", params)
         except TransientError:
             return Answer.UNKNOWN
-        return Answer.NONCE if known is None else Answer.ACCEPTED
+        return answer if known is None else Answer.ACCEPTED
 
     async def _resynchronise(self, wallet: Wallet) -> None:
         """Start the nonce line over, as far as the chain can be asked."""

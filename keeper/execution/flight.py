@@ -1,27 +1,98 @@
-"""Transactions that left, or may have left, and are not settled."""
+"""Transactions that left, or may have left, and are not final."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from keeper.types import Signed
+from keeper.execution.bump import highest
+from keeper.execution.life import Event, State, after
+from keeper.types import Fees, Plan, Signed
 from keeper.units import Address, Hash, Wei
 
 Key = tuple[str, Address]
 
+Ended = tuple[Signed, int | None, Hash]
+"""A settled transaction, the block it is in if it was mined, and that block's hash if known."""
+
+
+@dataclass(slots=True)
+class Version:
+    """One signed transaction of a flight, and how far it came."""
+
+    signed: Signed
+    state: State = State.SIGNED
+
+    def undergo(self, event: Event) -> None:
+        """Take an event; raise `InvariantError` when it cannot happen now."""
+        self.state = after(self.state, event)
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """Which version was mined, in which block, and what it moved; an empty hash is not known yet."""
+
+    tx_hash: Hash
+    number: int
+    block_hash: Hash
+    gas: Wei = Wei(0)
+    refill: Wei = Wei(0)
+
 
 @dataclass(slots=True)
 class Flight:
-    """One signed transaction on its way.
+    """A plan on its nonce: every transaction signed for it, of which one at most is mined.
 
-    `broadcast` is the block at whose head it was last handed over, None when that is not known to
-    have happened. An abandoned one gave its nonce back and is only watched; until its deadline it
-    may still be mined. `passed` counts heads on which its nonce was used and no receipt was found.
+    `broadcast` is the block at whose head the last was handed over, None when that is not known to
+    have happened; `offered` that the node took the same bytes as new once more since. An abandoned one gave its nonce back and is only watched; until its deadline it
+    may still be mined. `passed` counts heads on which its nonce was used and no receipt was found,
+    `missing` those on which the receipt it had was gone. `mined` is set until a reorg or the final
+    depth; `superseded` is what another plan's transaction did to its nonce. `told` says that its end
+    was told of before: a reorg does not make it happen twice.
     """
 
-    signed: Signed
+    versions: list[Version]
     broadcast: int | None = None
     abandoned: bool = False
     passed: int = 0
+    missing: int = 0
+    mined: Mined | None = None
+    superseded: Hash | None = None
+    told: bool = False
+    offered: bool = False
+    stuck: str = ""
+
+    @classmethod
+    def of(cls, signed: Signed) -> "Flight":
+        """Begin with one transaction."""
+        return cls([Version(signed)])
+
+    @property
+    def signed(self) -> Signed:
+        """Return the latest transaction."""
+        return self.versions[-1].signed
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan, with the fees of its latest transaction that carries it out."""
+        return next(
+            (each.signed.plan for each in reversed(self.versions) if not each.signed.cancels),
+            self.signed.plan,
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is decided who used its nonce."""
+        return self.mined is not None or self.superseded is not None
+
+    @property
+    def held(self) -> Fees:
+        """Return the highest fees offered on its nonce."""
+        return highest([each.signed.plan.fees for each in self.versions])
+
+    @property
+    def reserved(self) -> Wei:
+        """Return the most its nonce may burn as gas."""
+        plans = [each.signed.plan for each in self.versions]
+        return Wei(max(plan.gas_limit * plan.fees.max_fee for plan in plans))
 
     def is_expired(self, timestamp: int) -> bool:
         """Whether a block at a timestamp is past the contract's deadline."""
@@ -39,18 +110,73 @@ class Flights:
         return iter(list(self._flights.values()))
 
     def __len__(self) -> int:
-        return len(self._flights)
+        """Return how many are not decided."""
+        return sum(not flight.is_settled for flight in self._flights.values())
+
+    def recover(self, signed: Iterable[Signed]) -> None:
+        """Take up recorded transactions, those of one plan and nonce together, oldest first."""
+        known: dict[tuple[str, Address, int], Flight] = {}
+        for each in signed:
+            key = (each.plan.id, each.sender, each.nonce)
+            if key in known:
+                known[key].versions.append(Version(each))
+            else:
+                known[key] = Flight.of(each)
+                self.add(known[key])
+
+    def recover_settled(self, settled: Iterable[Ended]) -> None:
+        """Take up recorded transactions that a reorg may still undo, each with its block if mined.
+
+        Of some the record has no block's hash: the first receipt at the same height tells it.
+        """
+        known: dict[tuple[Address, int], list[Ended]] = {}
+        for each in settled:
+            known.setdefault((each[0].sender, each[0].nonce), []).append(each)
+        for versions in known.values():
+            mined = [(s, number, block) for s, number, block in versions if number is not None]
+            if not mined:
+                continue
+            by, number, block_hash = mined[-1]
+            flights: dict[str, Flight] = {}
+            for signed, block, _ in versions:
+                flight = flights.setdefault(signed.plan.id, Flight([], told=True))
+                state = State.REPLACED if block is None else State.INCLUDED
+                flight.versions.append(Version(signed, state))
+            for plan_id, flight in flights.items():
+                if plan_id == by.plan.id:
+                    flight.mined = Mined(by.hash, number, block_hash)
+                else:
+                    flight.superseded = by.hash
+                self._flights[flight.versions[0].signed.hash] = flight
 
     def add(self, flight: Flight) -> None:
         """Begin to follow a transaction; an older one on the same nonce is then only watched."""
-        for other in self._of(flight.signed.sender):
-            if other.signed.nonce == flight.signed.nonce:
-                other.abandoned = True
-        self._flights[flight.signed.hash] = flight
+        for other in self.beside(flight):
+            other.abandoned = True
+        self._flights[flight.versions[0].signed.hash] = flight
 
     def remove(self, flight: Flight) -> None:
         """Stop following."""
-        del self._flights[flight.signed.hash]
+        del self._flights[flight.versions[0].signed.hash]
+
+    def beside(self, flight: Flight) -> list[Flight]:
+        """Return the other flights on the same nonce."""
+        return [
+            other
+            for other in self._of(flight.signed.sender)
+            if other is not flight and other.signed.nonce == flight.signed.nonce
+        ]
+
+    def behind(self, flight: Flight) -> bool:
+        """Whether others wait on later nonces: a gap would hold them for ever."""
+        return any(
+            other.signed.nonce > flight.signed.nonce and not other.abandoned
+            for other in self._of(flight.signed.sender)
+        )
+
+    def first(self, sender: Address) -> int | None:
+        """Return the lowest undecided nonce of a sender."""
+        return min((o.signed.nonce for o in self._of(sender) if not o.abandoned), default=None)
 
     def nonces(self, sender: Address) -> set[int]:
         """Return the nonces a sender's flights hold."""
@@ -65,14 +191,15 @@ class Flights:
         return frozenset(
             quote.opportunity.key
             for flight in self
-            if not flight.is_expired(timestamp)
-            for quote in flight.signed.plan.quotes
+            if not flight.is_settled and not flight.is_expired(timestamp)
+            for quote in flight.plan.quotes
         )
 
     def reserved(self, sender: Address) -> Wei:
         """Return the native coin a sender's flights may still burn as gas."""
-        held = (other.signed.plan for other in self._of(sender) if not other.abandoned)
-        return Wei(sum(plan.gas_limit * plan.fees.max_fee for plan in held))
+        return Wei(sum(other.reserved for other in self._of(sender) if not other.abandoned))
 
     def _of(self, sender: Address) -> Iterator[Flight]:
-        return (flight for flight in self if flight.signed.sender == sender)
+        return (
+            flight for flight in self if flight.signed.sender == sender and not flight.is_settled
+        )

@@ -50,6 +50,11 @@ class NonceLine:
         """Go back to a lower count: a reorg undid what was mined, and its nonces are free again."""
         self._confirmed = min(self._confirmed, confirmed)
 
+    def reopen(self, nonce: int) -> None:
+        """Hold a nonce again whose mined transaction a reorg undid."""
+        self.rewind(nonce)
+        self._held.add(nonce)
+
     def confirm(self, confirmed: int) -> None:
         """Take a newer count of mined transactions."""
         self._confirmed = max(self._confirmed, confirmed)

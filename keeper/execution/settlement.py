@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import gain_usd_down, native_usd_up
-from keeper.types import Included, ItemOutcome, Log, Plan, Reverted
+from keeper.types import Cancelled, Included, ItemOutcome, Log, Plan, Reverted
 from keeper.units import BPS, Address, Hash, Usd, Wei
 
 
@@ -137,6 +137,20 @@ def reverted(plan: Plan, receipt: Mapping[str, Any], reason: str) -> Reverted:
         gas_used=quantity(receipt["gasUsed"]),
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
         reason=reason,
+        gas_cost_usd=native_usd_up(plan, gas_paid(receipt)),
+    )
+
+
+def cancelled(plan: Plan, receipt: Mapping[str, Any]) -> Cancelled:
+    """Value the receipt of an empty transaction that took a plan's nonce back."""
+    tx_hash = Hash(blob(receipt["transactionHash"]))
+    return Cancelled(
+        plan_id=plan.id,
+        tx_hash=tx_hash,
+        by=tx_hash,
+        block_number=quantity(receipt["blockNumber"]),
+        gas_used=quantity(receipt["gasUsed"]),
+        gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
         gas_cost_usd=native_usd_up(plan, gas_paid(receipt)),
     )
 

@@ -1,34 +1,33 @@
-"""From sent to settled: receipts, rebroadcasts, and transactions that vanish."""
+"""From sent to final: receipts, reorgs that take them back, and transactions that vanish."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keeper.chain.parse import blob, head as parse_head, quantity
 from keeper.errors import InvariantError, TransientError
-from keeper.execution.answer import Answer
 from keeper.execution.autopsy import revert_reason
-from keeper.execution.flight import Flight, Flights
+from keeper.execution.bookkeeper import Bookkeeper
+from keeper.execution.flight import Flight, Flights, Mined, Version
 from keeper.execution.hurry import Hurried
+from keeper.execution.life import Event
+from keeper.execution.pursuit import Policy, Pursuit
 from keeper.execution.settlement import (
     Booked,
     DecodeRuns,
-    error_bps,
+    cancelled,
     gas_paid,
     included,
     reverted,
     unreadable,
 )
 from keeper.execution.wallet import Wallet
-from keeper.ports import Admission, Journal, Rpc
-from keeper.types import Dropped, Head, Included, Plan, Receipt, Replaced
+from keeper.types import Dropped, Head, Plan, Receipt, Replaced
 from keeper.units import Address, Hash, Wei, to_hex
 
 Observe = Callable[[str, Mapping[str, object]], None]
 """Takes an event's name and its fields."""
-
-REBROADCAST_AFTER = 3
-"""Blocks without a receipt before the same bytes are handed over again."""
 
 FOLLOW_SECONDS = 2.0
 """How long a head's decisions wait for what is in flight; what was not told is asked again."""
@@ -37,81 +36,161 @@ PATIENCE = 2
 """Heads on which a used nonce may lack its receipt: nodes index receipts after the state."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The receipt of one version, with its block's time."""
+
+    version: Version
+    receipt: Mapping[str, Any]
+    timestamp: int
+
+    @property
+    def block(self) -> tuple[int, Hash]:
+        """Return number and hash of the block it is in."""
+        return quantity(self.receipt["blockNumber"]), Hash(blob(self.receipt["blockHash"]))
+
+
 class Tracker:
-    """Follow every flight to its receipt; never more than reads and the same bytes again."""
+    """Follow every flight until it is final; what is offered again goes through the pursuit."""
 
     def __init__(
         self,
-        rpc: Rpc,
+        rpc: Hurried,
         wallet: Wallet | None,
         flights: Flights,
-        journal: Journal,
-        admission: Admission,
+        books: Bookkeeper,
+        pursuit: Pursuit | None,
         decode: DecodeRuns,
         explain: Callable[[bytes], str],
         observe: Observe,
-        *,
-        rebroadcast: bool,
-        seconds: float = FOLLOW_SECONDS,
+        policy: Policy,
     ) -> None:
-        self._rpc = Hurried(rpc, seconds)
+        self._rpc = rpc
         self._wallet = wallet
         self._flights = flights
-        self._journal = journal
-        self._admission = admission
+        self._books = books
+        self._pursuit = pursuit
         self._decode = decode
         self._explain = explain
         self._observe = observe
-        self._rebroadcast = rebroadcast
-        self._used: dict[tuple[Address, int], Hash] = {}
+        self._policy = policy
 
     async def follow(self, head: Head) -> list[Receipt]:
-        """Settle what ended since the last head; asks nothing when nothing is in flight."""
-        flights = list(self._flights)
+        """Settle what ended since the last head; asks nothing when nothing is followed."""
+        flights = [flight for flight in self._flights if flight.superseded is None]
         self._rpc.begin()
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
         ended: list[Receipt] = []
         waiting: list[Flight] = []
         for flight, answer in zip(flights, answers, strict=True):
-            if answer is None:
+            found = None if isinstance(answer, TransientError) else answer
+            if flight.mined is not None:
+                if not isinstance(answer, TransientError):
+                    await self._recheck(flight, flight.mined, found, head)
+                if flight.mined is not None:
+                    continue
+            if found is None:
                 waiting.append(flight)
             else:
-                ended.append(await self._mined(flight, *answer))
+                ended.append(await self._mined(flight, found))
         if waiting:
             ended.extend(await self._chase(waiting, head))
         return ended
 
-    async def _answer(self, flight: Flight, head: Head) -> tuple[Mapping[str, Any], int] | None:
-        """Return a receipt with its block's time; None when there is none or the node did not say."""
+    async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:
+        """Return what was mined of a flight, None when nothing, the error when the node did not say."""
         try:
-            receipt = await self._rpc.request(
-                "eth_getTransactionReceipt", [to_hex(flight.signed.hash)]
+            receipts = await asyncio.gather(
+                *(
+                    self._rpc.request("eth_getTransactionReceipt", [to_hex(version.signed.hash)])
+                    for version in flight.versions
+                )
             )
-            if receipt is None:
-                return None
-            if blob(receipt["blockHash"]) == head.hash:
-                return receipt, head.timestamp
-            header = await self._rpc.request("eth_getBlockByHash", [receipt["blockHash"], False])
-        except TransientError:
-            return None
-        return None if header is None else (receipt, parse_head(header).timestamp)
+            for version, receipt in zip(flight.versions, receipts, strict=True):
+                if receipt is not None:
+                    return await self._timed(version, receipt, flight.mined, head)
+        except TransientError as error:
+            return error
+        return None
 
-    async def _mined(self, flight: Flight, answer: Mapping[str, Any], timestamp: int) -> Receipt:
+    async def _timed(
+        self, version: Version, receipt: Mapping[str, Any], mined: Mined | None, head: Head
+    ) -> Found | None:
+        block = blob(receipt["blockHash"])
+        if block == head.hash:
+            return Found(version, receipt, head.timestamp)
+        if mined is not None and block == mined.block_hash:
+            return Found(version, receipt, 0)
+        header = await self._rpc.request("eth_getBlockByHash", [receipt["blockHash"], False])
+        return None if header is None else Found(version, receipt, parse_head(header).timestamp)
+
+    async def _recheck(self, flight: Flight, mined: Mined, found: Found | None, head: Head) -> None:
+        """Hold a mined transaction to its block; the final depth lets go, a reorg opens it again."""
+        if found is not None and found.version.signed.hash == mined.tx_hash:
+            number, block_hash = found.block
+            if not mined.block_hash and number == mined.number:
+                mined = flight.mined = replace(mined, block_hash=block_hash)
+            if found.block == (mined.number, mined.block_hash):
+                flight.missing = 0
+                if head.number - mined.number + 1 >= self._policy.final_depth:
+                    for each in (flight, *self._superseded(flight)):
+                        self._flights.remove(each)
+                    self._books.finish(flight)
+                return
+        elif found is None:
+            # a node that lags tells of no receipt either, and never of another head at its height
+            flight.missing += 1
+            known = mined.block_hash or head.hash
+            replaced = head.number == mined.number and head.hash != known
+            if flight.missing <= PATIENCE and not (replaced or head.number < mined.number):
+                return
+        for each in (flight, *self._superseded(flight)):
+            await self._reopen(each, head)
+
+    def _superseded(self, flight: Flight) -> list[Flight]:
+        """Return the other plans whose nonce a flight's transaction used."""
         signed = flight.signed
+        return [
+            other
+            for other in self._flights
+            if other.superseded is not None
+            and (other.signed.sender, other.signed.nonce) == (signed.sender, signed.nonce)
+        ]
+
+    async def _reopen(self, flight: Flight, head: Head) -> None:
+        """Bring what a reorg undid back to life: it is offered again at once."""
+        mined, wallet = flight.mined, self._wallet_of(flight)
+        if wallet is not None and mined is not None:
+            wallet.nonces.reopen(flight.signed.nonce)
+            wallet.pay(Wei(-mined.gas), Wei(-mined.refill))
+        await self._books.reopen(flight, head)
+
+    async def _mined(self, flight: Flight, found: Found) -> Receipt:
+        signed, answer, plan = found.version.signed, found.receipt, found.version.signed.plan
         receipt: Receipt
         refill, unpriced, fault = Wei(0), frozenset[Address](), ""
-        if quantity(answer["status"]) == 1:
-            booked, fault = self._book(signed.plan, answer, timestamp)
+        event = Event.SUCCEED
+        if signed.cancels:
+            receipt = cancelled(plan, answer)
+        elif quantity(answer["status"]) == 1:
+            booked, fault = self._book(plan, answer, found.timestamp)
             receipt, refill, unpriced = booked.receipt, booked.refill, booked.unpriced
         else:
-            why = await revert_reason(self._rpc, signed, answer, timestamp, self._explain)
-            receipt = reverted(signed.plan, answer, why)
-        self._used[signed.sender, signed.nonce] = signed.hash
+            why = await revert_reason(self._rpc, signed, answer, found.timestamp, self._explain)
+            receipt = reverted(plan, answer, why)
+            event = Event.FAIL
+        found.version.undergo(event)
+        number, block_hash = found.block
+        flight.mined = Mined(signed.hash, number, block_hash, gas_paid(answer), refill)
+        flight.missing = 0
         wallet = self._wallet_of(flight)
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
             wallet.pay(gas_paid(answer), refill)
-        await self._settle(flight, receipt, unpriced)
+        await self._books.settle(flight, receipt, unpriced)
+        if self._policy.final_depth == 1:
+            self._flights.remove(flight)
+            self._books.finish(flight)
         if fault:
             # Booked first: a restart must not find it open and stop over it again.
             raise InvariantError(signed.plan.chain, f"{to_hex(signed.hash)} {fault}")
@@ -135,17 +214,28 @@ class Tracker:
         except TransientError:
             return []
         ended: list[Receipt] = []
-        for flight in flights:
+        for flight in sorted(flights, key=lambda each: each.signed.nonce):
             signed = flight.signed
             if signed.nonce >= mined[signed.sender]:
                 flight.passed = 0
-                await self._push(flight, head)
+                wallet = self._wallet_of(flight)
+                if self._pursuit is not None and wallet is not None:
+                    await self._pursuit.push(flight, wallet, head)
                 continue
             flight.passed += 1
-            by = self._used.get((signed.sender, signed.nonce))
+            by = self._used(flight)
             if by is not None or flight.passed > PATIENCE:
                 ended.append(await self._lost(flight, by))
         return ended
+
+    def _used(self, flight: Flight) -> Hash | None:
+        """Return which of our transactions used a flight's nonce, None when none did."""
+        signed = flight.signed
+        for other in self._flights:
+            same = (other.signed.sender, other.signed.nonce) == (signed.sender, signed.nonce)
+            if same and other.mined is not None:
+                return other.mined.tx_hash
+        return None
 
     async def _count(self, sender: Address) -> int:
         if self._wallet is not None and self._wallet.address == sender:
@@ -158,65 +248,15 @@ class Tracker:
         signed = flight.signed
         receipt: Receipt
         if by is not None:
+            flight.superseded = by
             receipt = Replaced(signed.plan.id, signed.hash, by)
         else:
             reason = f"a transaction that is not ours used nonce {signed.nonce} of this wallet"
             receipt = Dropped(signed.plan.id, signed.hash, reason)
             self._observe("nonce.foreign", {"nonce": signed.nonce, "tx": signed.hash})
-        await self._settle(flight, receipt)
+            self._flights.remove(flight)
+        await self._books.settle(flight, receipt)
         return receipt
-
-    async def _push(self, flight: Flight, head: Head) -> None:
-        """Hand an unmined transaction's bytes over again, or give its nonce back when it is gone."""
-        wallet = self._wallet_of(flight)
-        if flight.abandoned or wallet is None or not self._rebroadcast:
-            return
-        if flight.is_expired(head.timestamp):
-            if await self._is_unknown(flight):
-                self._abandon(flight, wallet, "its deadline passed and the node does not know it")
-            return
-        if flight.broadcast is not None and head.number - flight.broadcast < REBROADCAST_AFTER:
-            return
-        if self._admission.admit(flight.signed.plan) is not None:
-            return  # a switch was thrown after it was sent: the bytes are not offered again
-        try:
-            answer, words = await self._rpc.hurry(wallet.hand_over(flight.signed))
-        except TransientError:
-            return
-        if answer is Answer.UNKNOWN:
-            return
-        flight.broadcast = head.number
-        self._observe("plan.rebroadcast", {"tx": flight.signed.hash, "result": str(answer)})
-        if answer not in {Answer.ACCEPTED, Answer.NONCE}:
-            self._abandon(flight, wallet, words)
-
-    async def _is_unknown(self, flight: Flight) -> bool:
-        params = [to_hex(flight.signed.hash)]
-        try:
-            return await self._rpc.request("eth_getTransactionByHash", params) is None
-        except TransientError:
-            return False
-
-    def _abandon(self, flight: Flight, wallet: Wallet, reason: str) -> None:
-        """Free the nonce for another plan; whichever is mined, the other never can be."""
-        flight.abandoned = True
-        wallet.nonces.give_back(flight.signed.nonce)
-        fields = {"plan": flight.signed.plan, "tx": flight.signed.hash, "reason": reason}
-        self._observe("plan.abandoned", fields)
-
-    async def _settle(
-        self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
-    ) -> None:
-        await self._journal.settled(receipt)
-        self._admission.settle(receipt)
-        self._flights.remove(flight)
-        plan = flight.signed.plan
-        fields: dict[str, object] = {"plan": plan, "receipt": receipt}
-        if isinstance(receipt, Included):
-            fields["estimate_error_bps"] = error_bps(receipt.net_usd, plan.net_usd)
-        if unpriced:
-            fields["unpriced"] = sorted(to_hex(token) for token in unpriced)
-        self._observe(f"plan.{type(receipt).__name__.lower()}", fields)
 
     def _wallet_of(self, flight: Flight) -> Wallet | None:
         """Return our wallet when the flight is its own; a former wallet's are only watched."""

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Sequence
 
 from keeper.chain.parse import quantity
-from keeper.errors import RpcError, TransientError
+from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.execution.answer import Answer, classify
 from keeper.execution.flight import Flights
 from keeper.execution.nonce import NonceLine
 from keeper.ports import Rpc, Signer
 from keeper.types import Plan, Signed
 from keeper.units import Address, Wei, to_hex
+
+CANCEL_GAS = 150_000
+"""Most gas a transaction without calls may use: 21,000, and on a rollup its parent chain's part."""
 
 PATIENCE = 2
 """Times a node may tell fewer mined transactions than seen before: it may lag behind another."""
@@ -39,6 +42,15 @@ class Wallet:
     def balance(self) -> Wei:
         """Return the native coin held, as far as is known."""
         return Wei(self._balance)
+
+    async def refuse_code(self) -> None:
+        """Raise `ConfigError` when the account has code: pools hold delegated ones to few at a time."""
+        code = await self._rpc.request("eth_getCode", [to_hex(self.address), "latest"])
+        if code not in {"", "0x"}:
+            raise ConfigError(
+                f"the wallet {to_hex(self.address)} has code (it is delegated, EIP-7702)",
+                "revoke the delegation, or send with another account",
+            )
 
     async def synchronise(self, flights: Flights) -> None:
         """Read nonces and balance from the chain."""
@@ -81,22 +93,26 @@ class Wallet:
         """Sign a plan on the next nonce; the nonce stays held."""
         nonce = self.nonces.take()
         try:
-            raw, tx_hash = await self._signer.sign(
-                {
-                    "chainId": self._chain_id,
-                    "nonce": nonce,
-                    "maxPriorityFeePerGas": plan.fees.priority_fee,
-                    "maxFeePerGas": plan.fees.max_fee,
-                    "gas": plan.gas_limit,
-                    "to": plan.contract,
-                    "value": 0,
-                    "data": plan.calldata,
-                }
-            )
+            return await self.sign_on(plan, nonce)
         except BaseException:
             self.nonces.give_back(nonce)
             raise
-        return Signed(plan, self.address, nonce, raw, tx_hash)
+
+    async def sign_on(self, plan: Plan, nonce: int, *, cancels: bool = False) -> Signed:
+        """Sign a plan on a nonce it holds; one that cancels only sends nothing to this account."""
+        raw, tx_hash = await self._signer.sign(
+            {
+                "chainId": self._chain_id,
+                "nonce": nonce,
+                "maxPriorityFeePerGas": plan.fees.priority_fee,
+                "maxFeePerGas": plan.fees.max_fee,
+                "gas": min(plan.gas_limit, CANCEL_GAS) if cancels else plan.gas_limit,
+                "to": self.address if cancels else plan.contract,
+                "value": 0,
+                "data": b"" if cancels else plan.calldata,
+            }
+        )
+        return Signed(plan, self.address, nonce, raw, tx_hash, cancels)
 
     async def hand_over(self, signed: Signed) -> tuple[Answer, str]:
         """Give the bytes to the node once; return what it made of them and its words."""

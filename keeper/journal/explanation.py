@@ -160,7 +160,8 @@ def _of_plan(plan: Planned, borrower: str | None) -> str:
     if not plan.receipts:
         if plan.transactions:
             last = plan.transactions[-1]
-            return f"{last.state} in {last.hash} with nonce {last.nonce}, no receipt yet"
+            state = "sent" if last.state == "seen" else last.state
+            return f"{state} in {last.hash} with nonce {last.nonce}, no receipt yet"
         return f"planned at head {plan.head}, not signed"
     receipt = plan.receipts[-1]
     where = f" in block {receipt.block_number}" if receipt.block_number is not None else ""

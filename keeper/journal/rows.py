@@ -1,8 +1,9 @@
 """Statements that write one noun each."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -38,7 +39,7 @@ def text(value: object) -> str:
 
 _SIGNED_AGAIN = (
     "ON CONFLICT (hash) DO UPDATE SET plan = excluded.plan, state = excluded.state, "
-    "signed = excluded.signed, error = '', sent = NULL, settled = NULL"
+    "signed = excluded.signed, error = '', sent = NULL, settled = NULL, final = 0"
 )
 
 
@@ -154,6 +155,9 @@ def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) ->
         "raw": signed.raw,
         "state": "signed",
         "signed": time,
+        "max_fee": str(signed.plan.bid.max_fee),
+        "priority_fee": str(signed.plan.bid.priority_fee),
+        "cancels": int(signed.cancels),
     }
     _insert(connection, "transactions", row, _SIGNED_AGAIN)
 
@@ -161,11 +165,11 @@ def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) ->
 def write_sent(
     connection: sqlite3.Connection, time: float, signed: Signed, error: str | None
 ) -> None:
-    """Record that the bytes were handed over, or how that failed."""
+    """Record that the bytes were handed over, or how that failed; without error a node has them."""
     connection.execute(
-        "UPDATE transactions SET state = 'sent', sent = coalesce(sent, ?), error = ? "
+        "UPDATE transactions SET state = ?, sent = coalesce(sent, ?), error = ? "
         "WHERE hash = ? AND settled IS NULL",
-        (time, error or "", to_hex(signed.hash)),
+        ("sent" if error else "seen", time, error or "", to_hex(signed.hash)),
     )
 
 
@@ -209,16 +213,48 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
         case Replaced() | Cancelled():
             reason = f"by {to_hex(receipt.by)}"
             row |= {"replaced_by": to_hex(receipt.by), "reason": reason}
+            if isinstance(receipt, Cancelled) and receipt.gas_used:
+                row |= {
+                    "block_number": receipt.block_number,
+                    "gas_used": receipt.gas_used,
+                    "gas_price": str(receipt.gas_price),
+                    "gas_cost_usd": str(receipt.gas_cost_usd),
+                    "net_usd": str(-receipt.gas_cost_usd),
+                }
             _close_items(connection, receipt.plan_id, state, reason)
     connection.execute(
         "DELETE FROM receipts WHERE plan = ? AND hash IS ?", (receipt.plan_id, row["hash"])
     )
     _insert(connection, "receipts", row)
     if row["hash"] is not None:
+        # a lost nonce is somebody else's for good; what we mined may be undone
         connection.execute(
-            "UPDATE transactions SET state = ?, settled = ? WHERE hash = ?",
-            (state, time, row["hash"]),
+            "UPDATE transactions SET state = CASE WHEN cancels AND ? = 'cancelled' "
+            "THEN 'included' ELSE ? END, settled = ?, final = ? WHERE hash = ?",
+            (state, state, time, int(isinstance(receipt, Dropped)), row["hash"]),
         )
+
+
+def reopen(connection: sqlite3.Connection, plan: str, sender: str, nonce: int) -> None:
+    """Take back how a plan ended: receipts, outcomes, and what its transactions came to."""
+    connection.execute("DELETE FROM receipts WHERE plan = ?", (plan,))
+    connection.execute(
+        "UPDATE items SET outcome = 'planned', gain = NULL, reason = '' WHERE plan = ?", (plan,)
+    )
+    connection.execute(
+        "UPDATE transactions SET state = 'sent', settled = NULL, final = 0 "
+        "WHERE plan = ? AND sender = ? AND nonce = ?",
+        (plan, sender, nonce),
+    )
+
+
+def finish(connection: sqlite3.Connection, chain: str, sender: str, nonce: int) -> None:
+    """Record that how a nonce ended is final."""
+    connection.execute(
+        "UPDATE transactions SET final = 1 "
+        "WHERE chain = ? AND sender = ? AND nonce = ? AND settled IS NOT NULL",
+        (chain, sender, nonce),
+    )
 
 
 def _settle_items(connection: sqlite3.Connection, receipt: Included) -> None:
@@ -254,10 +290,23 @@ def prune(connection: sqlite3.Connection, before: float) -> None:
     )
 
 
-def open_transactions(connection: sqlite3.Connection) -> Iterable[tuple[str, str, int, bytes, str]]:
-    """Return plan, sender, nonce, raw bytes and hash of each unsettled transaction, oldest first."""
+_TRANSACTION = (
+    "SELECT plans.record, sender, nonce, raw, transactions.hash, max_fee, priority_fee, cancels"
+)
+_OF_PLAN = "FROM transactions JOIN plans ON plans.id = transactions.plan"
+
+
+def open_transactions(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return each unsettled transaction's columns, oldest first."""
     return connection.execute(
-        "SELECT plans.record, sender, nonce, raw, hash FROM transactions "
-        "JOIN plans ON plans.id = transactions.plan "
-        "WHERE settled IS NULL ORDER BY signed, nonce"
+        f"{_TRANSACTION} {_OF_PLAN} WHERE settled IS NULL ORDER BY signed, nonce"
+    ).fetchall()
+
+
+def unfinal_transactions(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return each settled, not yet final transaction's columns and its block, oldest first."""
+    return connection.execute(
+        f"{_TRANSACTION}, receipts.block_number, block_hash {_OF_PLAN} "
+        "LEFT JOIN receipts ON receipts.hash = transactions.hash "
+        "WHERE settled IS NOT NULL AND final = 0 ORDER BY signed, nonce"
     ).fetchall()

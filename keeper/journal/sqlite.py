@@ -3,8 +3,10 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -17,7 +19,7 @@ from keeper.journal.standing import Standing
 from keeper.journal.writer import Writer
 from keeper.ports import Clock
 from keeper.types import Opportunity, Plan, Receipt, Signed, Skip, View
-from keeper.units import Address, Hash
+from keeper.units import Address, Hash, Wei, to_hex
 
 DAY = 86_400
 CAPACITY = 256
@@ -87,6 +89,20 @@ class SqliteJournal:
         """Record that a breaker opened or closed; on disk when this returns."""
         await self._writer.write(lambda db: write_change(db, change))
 
+    async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
+        """Take back how a plan ended: a reorg undid it."""
+        account = to_hex(sender)
+        await self._writer.write(lambda db: rows.reopen(db, plan_id, account, nonce))
+
+    async def finished(self, chain: str, sender: Address, nonce: int) -> None:
+        """Record that how a nonce ended is final."""
+        account = to_hex(sender)
+        await self._writer.write(lambda db: rows.finish(db, chain, account, nonce))
+
+    async def unfinal(self) -> list[tuple[Signed, int | None, Hash]]:
+        """Return transactions settled and not final, of every chain, with their block if mined."""
+        return await self._writer.write(_unfinal)
+
     async def pending(self) -> list[Signed]:
         """Return transactions signed and not settled, of every chain, oldest first."""
         return await self._writer.write(_pending)
@@ -115,16 +131,30 @@ class SqliteJournal:
 
 
 def _pending(connection: sqlite3.Connection) -> list[Signed]:
+    return [_signed(row) for row in rows.open_transactions(connection)]
+
+
+def _unfinal(connection: sqlite3.Connection) -> list[tuple[Signed, int | None, Hash]]:
     return [
-        Signed(
-            load(Plan, orjson.loads(record)),
-            Address(bytes.fromhex(sender[2:])),
-            nonce,
-            bytes(raw),
-            Hash(bytes.fromhex(tx_hash[2:])),
-        )
-        for record, sender, nonce, raw, tx_hash in rows.open_transactions(connection)
+        (_signed(row[:-2]), row[-2], Hash(bytes.fromhex((row[-1] or "0x")[2:])))
+        for row in rows.unfinal_transactions(connection)
     ]
+
+
+def _signed(row: tuple[Any, ...]) -> Signed:
+    record, sender, nonce, raw, tx_hash, max_fee, priority_fee, cancels = row
+    plan = load(Plan, orjson.loads(record))
+    if max_fee is not None:
+        bid = replace(plan.bid, max_fee=Wei(int(max_fee)), priority_fee=Wei(int(priority_fee)))
+        plan = replace(plan, bid=bid)
+    return Signed(
+        plan,
+        Address(bytes.fromhex(sender[2:])),
+        nonce,
+        bytes(raw),
+        Hash(bytes.fromhex(tx_hash[2:])),
+        bool(cancels),
+    )
 
 
 def _observation(

@@ -91,6 +91,8 @@ def test_no_amount_is_an_integer_column() -> None:
         "id",
         "chain_id",
         "is_open",
+        "cancels",
+        "final",
         "head",
         "position",
         "nonce",
@@ -522,7 +524,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 @pytest.mark.parametrize(
     ("step", "pending", "state"),
-    [(0, 0, []), (1, 0, []), (2, 1, ["signed"]), (3, 1, ["sent"]), (4, 0, ["included"])],
+    [(0, 0, []), (1, 0, []), (2, 1, ["signed"]), (3, 1, ["seen"]), (4, 0, ["included"])],
 )
 async def test_what_was_written_before_a_kill_is_there_after_it(
     tmp_path: Path, step: int, pending: int, state: list[str]

@@ -1,0 +1,102 @@
+"""What the end of a flight means for the record and the limits, done once and undone once."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from keeper.execution.flight import Flight, Version
+from keeper.execution.life import Event
+from keeper.execution.settlement import error_bps
+from keeper.ports import Admission, Journal
+from keeper.types import Cancelled, Dropped, Head, Included, Receipt, Replaced
+from keeper.units import Address, Hash, to_hex
+
+
+class Bookkeeper:
+    """Settle flights, and open those again that a reorg undid.
+
+    Limits hear of a plan's one deciding receipt; the record has one for every version, the deciding
+    one last. What was told of before is not counted by observers again.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        admission: Admission,
+        observe: Callable[[str, Mapping[str, object]], None],
+        later: Callable[[Awaitable[None]], None],
+    ) -> None:
+        self._journal = journal
+        self._admission = admission
+        self._observe = observe
+        self._later = later
+
+    async def settle(
+        self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
+    ) -> None:
+        """Record how a flight ended."""
+        decided = receipt.tx_hash
+        for version in flight.versions:
+            if version.signed.hash != decided:
+                other = _other(version, receipt)
+                version.undergo(_event(other))
+                await self._journal.settled(other)
+            elif not version.state.is_settled:
+                version.undergo(_event(receipt))
+        await self._journal.settled(receipt)
+        self._admission.settle(receipt)
+        plan = flight.plan
+        fields: dict[str, object] = {"plan": plan, "receipt": receipt}
+        if isinstance(receipt, Included):
+            fields["estimate_error_bps"] = error_bps(receipt.net_usd, plan.net_usd)
+        if unpriced:
+            fields["unpriced"] = sorted(to_hex(token) for token in unpriced)
+        if flight.told:
+            self._observe("plan.settled_again", {"plan": plan, "again": receipt})
+        else:
+            self._observe(f"plan.{type(receipt).__name__.lower()}", fields)
+        flight.told = True
+
+    async def reopen(self, flight: Flight, head: Head) -> None:
+        """Take back how a flight ended: record, limits, and the lives of its versions."""
+        signed, plan = flight.signed, flight.plan
+        gone = flight.superseded if flight.mined is None else flight.mined.tx_hash
+        await self._journal.reopened(plan.id, signed.sender, signed.nonce)
+        if flight.mined is not None:
+            undone = Dropped(plan.id, flight.mined.tx_hash, "a reorg took it out of its block")
+            self._admission.settle(undone)
+        # reserved again whatever the limits say by now: it may be mined at any time
+        self._admission.admit(replace(plan, head=head))
+        for version in flight.versions:
+            version.undergo(Event.REORG)
+        flight.mined, flight.superseded, flight.broadcast = None, None, None
+        flight.passed = flight.missing = 0
+        self._observe("plan.reorged", {"plan": plan, "tx": gone, "head": head.number})
+
+    def finish(self, flight: Flight) -> None:
+        """Record that a flight's end is final."""
+        signed = flight.signed
+        self._later(self._journal.finished(signed.plan.chain, signed.sender, signed.nonce))
+
+
+def _other(version: Version, receipt: Receipt) -> Receipt:
+    """Return what a flight's end means for one of its versions that did not decide it."""
+    plan_id, tx_hash = version.signed.plan.id, version.signed.hash
+    match receipt:
+        case Cancelled():
+            return Cancelled(plan_id, tx_hash, Hash(receipt.tx_hash))
+        case Replaced():
+            return Replaced(plan_id, tx_hash, receipt.by)
+        case Dropped():
+            return Dropped(plan_id, tx_hash, receipt.reason)
+        case _:
+            return Replaced(plan_id, tx_hash, Hash(receipt.tx_hash))
+
+
+def _event(receipt: Receipt) -> Event:
+    match receipt:
+        case Cancelled():
+            return Event.CANCEL
+        case Dropped():
+            return Event.LOSE
+        case _:
+            return Event.REPLACE

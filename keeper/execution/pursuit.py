@@ -1,0 +1,256 @@
+"""After transactions that do not get in: the same bytes again, a replacement, or a cancel."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from keeper.errors import ConfigError, TransientError
+from keeper.execution.answer import Answer
+from keeper.execution.bump import replacement_fees
+from keeper.execution.flight import Flight, Flights, Version
+from keeper.execution.hurry import Hurried
+from keeper.execution.life import Event
+from keeper.execution.recheck import Gone, at_fees, most_per_gas_down
+from keeper.execution.wallet import Wallet
+from keeper.ports import Admission, Journal
+from keeper.types import Fees, Head, Plan, Reason
+from keeper.units import Wei, to_hex
+
+Look = Callable[[Plan, Head], Awaitable[Plan | Gone | None]]
+"""Simulates a sent plan again: with its figures now, gone, or None when only a part of it holds."""
+
+Later = Callable[[Awaitable[None]], None]
+"""Takes a record that need not be waited for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long transactions are waited for, and what a replacement may cost.
+
+    `replace_after` heads without inclusion lead to the same bytes again, and to a replacement when
+    the node has them; without `replacement`, on chains that take the first to come, to waiting.
+    `final_depth` is how many blocks, its own included, make a transaction final; `max_fee` is the
+    most per gas, None for what each plan's own fees allow twice over.
+    """
+
+    replace_after: int = 3
+    replacement: bool = True
+    final_depth: int = 8
+    max_fee: Wei | None = None
+
+    def __post_init__(self) -> None:
+        if self.replace_after < 1 or self.final_depth < 1:
+            raise ConfigError("replace_after or final_depth is below one", "both count heads")
+
+    def ceiling(self, held: Fees) -> Wei:
+        """Return the most per gas a replacement may offer."""
+        return Wei(2 * held.max_fee) if self.max_fee is None else self.max_fee
+
+
+class Pursuit:
+    """Get waiting transactions mined or out of the way; every version is on record before it leaves.
+
+    Only one version of a nonce can ever be mined, so nothing here can execute twice. Nothing is
+    offered while a switch is thrown.
+    """
+
+    def __init__(
+        self,
+        rpc: Hurried,
+        flights: Flights,
+        journal: Journal,
+        admission: Admission,
+        observe: Callable[[str, Mapping[str, object]], None],
+        policy: Policy,
+        look: Look | None,
+        later: Later,
+    ) -> None:
+        self._rpc = rpc
+        self._flights = flights
+        self._journal = journal
+        self._admission = admission
+        self._observe = observe
+        self._policy = policy
+        self._look = look
+        self._later = later
+
+    async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
+        """Do what one head allows for a transaction whose nonce is unused."""
+        if flight.abandoned or self._is_stopped(flight, head):
+            return
+        if flight.is_expired(head.timestamp) and not flight.signed.cancels:
+            await self._retire(flight, wallet, head)
+            return
+        after = self._policy.replace_after
+        if flight.broadcast is not None and head.number - flight.broadcast < after:
+            return
+        answer, words = await self._offer(flight, wallet)
+        match answer:
+            case Answer.UNKNOWN:
+                return
+            case Answer.ACCEPTED if flight.broadcast is None or not (words or flight.offered):
+                # it was not in the pool, as far as is known: it gets its time again
+                flight.offered = flight.broadcast is not None
+                flight.broadcast = head.number
+                fields = {"tx": flight.signed.hash, "result": str(answer)}
+                self._observe("plan.rebroadcast", fields)
+            case Answer.ACCEPTED | Answer.UNDERPRICED | Answer.OCCUPIED:
+                await self._raise(flight, wallet, head, answer, words)
+            case Answer.NONCE | Answer.LIMIT:
+                flight.broadcast = head.number
+            case Answer.FUNDS | Answer.INVALID:
+                await self._give_up(flight, wallet, head, words)
+
+    def _is_stopped(self, flight: Flight, head: Head) -> bool:
+        """Whether a switch was thrown after it was sent; asked at the head of today."""
+        refusal = self._admission.admit(replace(flight.plan, head=head))
+        return refusal is not None and refusal.reason is Reason.BREAKER
+
+    async def _offer(self, flight: Flight, wallet: Wallet) -> tuple[Answer, str]:
+        """Hand the latest version over; what is told of an answer is also the pool's state."""
+        version = flight.versions[-1]
+        try:
+            answer, words = await self._rpc.hurry(wallet.hand_over(version.signed))
+        except TransientError as error:
+            answer, words = Answer.UNKNOWN, str(error)
+        if answer in {Answer.ACCEPTED, Answer.UNKNOWN}:
+            version.undergo(Event.SIGHT if answer is Answer.ACCEPTED else Event.HAND_OVER)
+        return answer, words
+
+    async def _retire(self, flight: Flight, wallet: Wallet, head: Head) -> None:
+        """Free the nonce of a transaction past its deadline: it could only fail."""
+        reason = "its deadline passed"
+        if await self._is_unknown(flight) and not self._flights.behind(flight):
+            self._abandon(flight, wallet, f"{reason} and the node does not know it")
+        elif flight.broadcast != head.number:
+            await self._cancel(flight, wallet, head, reason)
+
+    async def _raise(
+        self, flight: Flight, wallet: Wallet, head: Head, answer: Answer, words: str
+    ) -> None:
+        """Offer more for what waits in a pool, as long as it brings more than it costs."""
+        base_fee = head.next_base_fee()
+        flight.broadcast = head.number
+        is_first = self._flights.first(flight.signed.sender) == flight.signed.nonce
+        if not is_first and flight.signed.plan.fees.max_fee >= base_fee:
+            return  # it waits for the nonce before it
+        if flight.signed.cancels:
+            await self._cancel(flight, wallet, head, "its cancel waits")
+            return
+        if not self._policy.replacement or self._look is None:
+            if answer is Answer.UNDERPRICED and not self._flights.behind(flight):
+                self._abandon(flight, wallet, words)
+            return
+        try:
+            found = await self._rpc.hurry(self._look(flight.plan, head))
+        except TransientError:
+            return
+        if isinstance(found, Gone):
+            await self._cancel(flight, wallet, head, found.reason)
+        elif found is not None:
+            await self._replace(flight, wallet, head, found)
+
+    async def _replace(self, flight: Flight, wallet: Wallet, head: Head, found: Plan) -> None:
+        base_fee = head.next_base_fee()
+        ceiling = most_per_gas_down(found, self._policy.ceiling(flight.held))
+        fees = replacement_fees(flight.held, base_fee, ceiling)
+        if fees is not None and not self._covers(flight, wallet, fees):
+            self._stick(flight, f"the wallet's {wallet.balance} wei do not cover more")
+            return
+        if fees is None:
+            self._stick(flight, f"more than {ceiling} wei per gas would eat its profit or the cap")
+            return
+        raised = at_fees(found, fees, base_fee)
+        refusal = self._admission.admit(replace(raised, head=head))
+        if refusal is not None:
+            self._stick(flight, refusal.detail)
+            return
+        # the calls and the record stay the plan's: only what is paid for them is new
+        bid = replace(flight.plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
+        await self._launch(flight, wallet, head, replace(flight.plan, bid=bid), "plan.repriced")
+
+    def _covers(self, flight: Flight, wallet: Wallet, fees: Fees) -> bool:
+        """Whether the balance covers all that is in flight, this one at higher fees."""
+        others = self._flights.reserved(wallet.address) - flight.reserved
+        return others + flight.plan.gas_limit * fees.max_fee <= wallet.balance
+
+    async def _cancel(self, flight: Flight, wallet: Wallet, head: Head, reason: str) -> None:
+        """Take the nonce back with a transaction that does nothing."""
+        fees = replacement_fees(
+            flight.held, head.next_base_fee(), self._policy.ceiling(flight.held)
+        )
+        if fees is None:
+            self._stick(flight, "a cancel would pass the maximum fee")
+            return
+        bid = replace(flight.plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
+        plan = replace(flight.plan, bid=bid)
+        await self._launch(flight, wallet, head, plan, "plan.cancelling", reason)
+
+    async def _launch(
+        self,
+        flight: Flight,
+        wallet: Wallet,
+        head: Head,
+        plan: Plan,
+        event: str,
+        reason: str = "",
+    ) -> None:
+        """Sign another version, put it on record, then hand it over."""
+        cancels = event == "plan.cancelling"
+        before = flight.signed.hash
+        try:
+            signed = await self._rpc.hurry(
+                wallet.sign_on(plan, flight.signed.nonce, cancels=cancels)
+            )
+        except TransientError as error:
+            self._stick(flight, str(error))
+            return
+        await self._journal.signed(signed)
+        flight.versions.append(Version(signed))
+        answer, words = await self._offer(flight, wallet)
+        flight.broadcast = head.number
+        flight.offered = False
+        flight.stuck = ""
+        if answer in {Answer.ACCEPTED, Answer.UNKNOWN}:
+            self._later(self._journal.sent(signed, words or None))
+        fields: dict[str, object] = {
+            "plan": plan,
+            "tx": signed.hash,
+            "nonce": signed.nonce,
+            "after": before,
+            "max_fee": plan.bid.max_fee,
+            "result": str(answer),
+            "reason": reason,
+        }
+        self._observe(event, fields)
+
+    async def _give_up(self, flight: Flight, wallet: Wallet, head: Head, words: str) -> None:
+        """Let go of bytes the node refuses for good; what waits behind them needs the nonce used."""
+        if self._flights.behind(flight):
+            await self._cancel(flight, wallet, head, words)
+        else:
+            self._abandon(flight, wallet, words)
+
+    async def _is_unknown(self, flight: Flight) -> bool:
+        """Whether the node tells that it has no version."""
+        for version in flight.versions:
+            params = [to_hex(version.signed.hash)]
+            try:
+                if await self._rpc.request("eth_getTransactionByHash", params) is not None:
+                    return False
+            except TransientError:
+                return False
+        return True
+
+    def _abandon(self, flight: Flight, wallet: Wallet, reason: str) -> None:
+        """Free the nonce for another plan; whichever is mined, the other never can be."""
+        flight.abandoned = True
+        wallet.nonces.give_back(flight.signed.nonce)
+        fields = {"plan": flight.plan, "tx": flight.signed.hash, "reason": reason}
+        self._observe("plan.abandoned", fields)
+
+    def _stick(self, flight: Flight, reason: str) -> None:
+        """Tell once why a transaction that waits is left as it is."""
+        if flight.stuck != reason:
+            flight.stuck = reason
+            fields = {"plan": flight.plan, "tx": flight.signed.hash, "reason": reason}
+            self._observe("plan.stuck", fields)

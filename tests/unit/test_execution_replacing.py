@@ -1,0 +1,387 @@
+"""Transactions that do not get in: replaced, cancelled, reorged, restarted, all on one nonce."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.execution.executor import Executor
+from keeper.execution.pursuit import Policy
+from keeper.execution.recheck import Gone
+from keeper.execution.signer import KeySigner
+from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reason, Replaced, Skip
+from keeper.units import Address, Usd, Wei
+from tests.fake_node import (
+    Events,
+    FakeAdmission,
+    FakeClock,
+    FakeJournal,
+    FakeNode,
+    decode_runs,
+    fields_of,
+    nonce_of,
+)
+from tests.plans import GWEI, OPERATOR_KEY, Plans, address, make_head
+
+POLICY = Policy(replace_after=3, final_depth=3, max_fee=Wei(200 * GWEI))
+
+
+@dataclass
+class Bench:
+    """An executor that may look again at what it sent."""
+
+    node: FakeNode = field(default_factory=FakeNode)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    admission: FakeAdmission = field(default_factory=FakeAdmission)
+    events: Events = field(default_factory=Events)
+    plans: Plans = field(default_factory=Plans)
+    found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
+    policy: Policy = POLICY
+
+    async def start(self) -> Executor:
+        """Return a started executor; a second call is a restart over the same journal."""
+        executor = Executor(
+            "test",
+            31337,
+            self.node,
+            KeySigner(OPERATOR_KEY),
+            self.journal,
+            self.admission,
+            decode_runs,
+            lambda data: data.hex(),
+            lambda _: True,
+            FakeClock(),
+            self.events,
+            live=True,
+            policy=self.policy,
+            look=self.look,
+        )
+        await executor.start()
+        return executor
+
+    async def look(self, plan: Plan, head: Head) -> Plan | Gone | None:
+        """Say what a plan would bring now."""
+        return self.found(plan)
+
+    def late(self, *borrowers: Address) -> Plan:
+        """Return a plan with much time."""
+        return self.plans.make(*borrowers, deadline=2_000_000_000)
+
+    async def wait(self, executor: Executor, heads: int) -> list[object]:
+        """Let heads pass on which nothing of the pool is mined."""
+        ended: list[object] = []
+        for _ in range(heads):
+            pool, self.node.pool = self.node.pool, {}
+            head = self.node.mine()
+            self.node.pool = pool
+            ended.extend(await executor.follow(head))
+        return ended
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Return a fresh bench."""
+    return Bench()
+
+
+async def test_what_a_pool_holds_too_long_is_replaced_on_its_nonce(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    await executor.send([plan])
+    await bench.wait(executor, 3)
+    first, again, second = bench.node.sent
+    assert first == again, "the same bytes first: the node tells that it has them"
+    before, after = fields_of(first), fields_of(second)
+    assert after["nonce"] == before["nonce"]
+    assert after["data"] == before["data"]
+    for fee in ("maxFeePerGas", "maxPriorityFeePerGas"):
+        assert after[fee] * 100 >= before[fee] * 110
+    assert executor.pending == 1
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included]
+    kinds = [type(row) for name, row in bench.journal.rows if name == "settled"]
+    assert kinds == [Replaced, Included], "both versions have an end on record"
+    assert [type(receipt) for receipt in bench.admission.settled] == [Included]
+
+
+async def test_the_older_version_may_be_the_one_that_is_mined(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await bench.wait(executor, 3)
+    bench.node.pool[0] = bench.node.sent[0]
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert not bench.journal.open
+    assert [type(receipt) for receipt in bench.admission.settled] == [Included]
+
+
+async def test_a_replacement_never_passes_what_the_plan_brings(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    bench.found = lambda plan: replace(plan, net_usd=Usd(plan.net_usd // 5))
+    await executor.send([plan])
+    await bench.wait(executor, 60)
+    for raw in bench.node.sent:
+        cost = fields_of(raw)["maxFeePerGas"] * plan.gas_limit * 2_000 / 10**18
+        assert cost <= 8 + 1.6 - 4.95, "all its gas at the highest fee"
+    assert len(set(bench.node.sent)) > 1, "it did rise"
+    assert bench.events.names.count("plan.stuck") == 1, "told once"
+
+
+async def test_a_replacement_stays_within_the_maximum_fee(bench: Bench) -> None:
+    bench.policy = replace(POLICY, max_fee=Wei(4 * GWEI))
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await bench.wait(executor, 40)
+    offered = [fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent]
+    assert 36 * GWEI // 10 < max(offered) <= 4 * GWEI
+
+
+async def test_what_limits_refuse_is_not_offered_more_for(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+
+    def refuse(plan: Plan) -> Skip | None:
+        if plan.fees.max_fee <= 3 * GWEI:
+            return None
+        return Skip("aave-v3", "aave-v3", address("one"), Reason.UNPROFITABLE, "too little")
+
+    bench.admission.refusal = refuse
+    await bench.wait(executor, 9)
+    assert len(set(bench.node.sent)) == 1
+    assert "plan.stuck" in bench.events.names
+
+
+async def test_an_opportunity_that_is_gone_is_cancelled(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    await executor.send([plan])
+    bench.found = lambda _: Gone("debt repaid by another")
+    await bench.wait(executor, 3)
+    empty = fields_of(bench.node.sent[-1])
+    assert empty["nonce"] == 0
+    assert empty["value"] == 0
+    assert bytes(empty["data"]) == b""
+    assert bytes(empty["to"]) == KeySigner(OPERATOR_KEY).address
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
+    assert isinstance(receipt, Cancelled)
+    assert receipt.gas_used == 21_000
+    assert receipt.gas_cost_usd == 8400000
+    assert not bench.journal.open
+    assert executor.in_flight() == frozenset()
+    assert executor.pending == 0
+
+
+async def test_a_deadline_that_passed_cancels_what_the_pool_still_holds(bench: Bench) -> None:
+    executor = await bench.start()
+    head = bench.node.head
+    await executor.send([bench.plans.make(deadline=head.timestamp + 12)])
+    await bench.wait(executor, 2)
+    assert bench.events.names[-1] == "plan.cancelling"
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
+    assert isinstance(receipt, Cancelled)
+
+
+async def test_a_cancel_that_waits_is_raised_too(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    await bench.wait(executor, 6)
+    cancels = [fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent[1:]]
+    assert len(set(cancels)) == 2
+    assert max(cancels) * 100 >= min(cancels) * 110
+
+
+async def test_no_gap_is_left_before_what_waits_on_a_later_nonce(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12), bench.late()])
+    del bench.node.pool[0]
+    await bench.wait(executor, 2)
+    assert nonce_of(bench.node.pool[0]) == 0, "a cancel fills it"
+    receipts = await executor.follow(bench.node.mine())
+    assert {type(receipt) for receipt in receipts} == {Cancelled, Included}
+
+
+async def test_without_replacement_it_waits_and_only_cancels(bench: Bench) -> None:
+    bench.policy = replace(POLICY, replacement=False)
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 100)])
+    await bench.wait(executor, 8)
+    assert len(set(bench.node.sent)) == 1
+    await bench.wait(executor, 1)
+    assert bench.events.names[-1] == "plan.cancelling"
+
+
+async def test_only_the_first_of_a_line_is_replaced_while_the_others_can_pay(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late(), bench.late()])
+    await bench.wait(executor, 3)
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 1, 0, 0, 1]
+
+
+async def test_every_version_is_on_record_before_it_leaves(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    known: list[int] = []
+    bench.node.refuse = lambda _: known.append(len(bench.journal.open))
+    await bench.wait(executor, 3)
+    assert known == [1, 2]
+
+
+async def test_a_restart_takes_all_versions_up(bench: Bench) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    await executor.send([plan])
+    await bench.wait(executor, 3)
+    old = bench.node.sent[0]
+    restarted = await bench.start()
+    assert restarted.pending == 1
+    bench.node.pool[0] = old
+    (receipt,) = await restarted.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert not bench.journal.open
+
+
+async def test_a_crash_between_record_and_replacement_loses_nothing(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+
+    def die(raw: bytes) -> None:
+        if raw != bench.node.sent[0]:
+            raise KeyboardInterrupt
+
+    bench.node.refuse = die
+    with pytest.raises(KeyboardInterrupt):
+        await bench.wait(executor, 3)
+    bench.node.refuse = None
+    assert len(bench.journal.open) == 2
+    bench.node.pool = {0: bench.node.sent[0]}
+    restarted = await bench.start()
+    await restarted.follow(make_head(bench.node.head.number))
+    assert bench.node.pool[0] != bench.node.sent[0], "the version on record is handed over"
+    (receipt,) = await restarted.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert not bench.journal.open
+
+
+async def test_included_is_not_final_before_its_depth(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await executor.follow(bench.node.mine())
+    for _ in range(2):
+        assert "finished" not in [name for name, _ in bench.journal.rows]
+        assert await executor.follow(bench.node.mine()) == []
+    await executor.follow(bench.node.mine())
+    assert ("finished", 0) in bench.journal.rows
+    bench.node.requests.clear()
+    await executor.follow(bench.node.mine())
+    assert not bench.node.requests, "what is final is not asked for"
+
+
+def undo(bench: Bench) -> None:
+    """Take the last block's transactions back, and lose them."""
+    bench.node.receipts.clear()
+    bench.node.mined, bench.node.pool = 0, {}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_reorg_brings_an_included_one_back_to_life(bench: Bench, restart: bool) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    await executor.send([plan])
+    (first,) = await executor.follow(bench.node.mine())
+    assert isinstance(first, Included)
+    undo(bench)
+    if restart:
+        executor = await bench.start()
+    receipts: list[object] = []
+    for _ in range(8):
+        receipts.extend(await executor.follow(bench.node.mine()))
+        if receipts:
+            break
+    (second,) = receipts
+    assert isinstance(second, Included)
+    assert second.block_number > first.block_number
+    assert len(set(bench.node.sent)) == 1, "the same bytes"
+    assert bench.events.names.count("plan.included") == 1, "counted once"
+    assert bench.events.names[-1] == "plan.settled_again"
+    kinds = [type(each) for each in bench.admission.settled]
+    assert kinds == [Included, Dropped, Included], "undone and done once each"
+    assert not bench.journal.open
+
+
+async def test_another_block_at_its_height_needs_no_patience(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await executor.follow(bench.node.mine())
+    undo(bench)
+    await executor.follow(make_head(bench.node.head.number, "fork"))
+    assert "plan.reorged" in bench.events.names
+    assert list(bench.node.pool) == [0]
+    assert executor.pending == 1
+    _, skips = await executor.send([bench.late(address("borrower 1"))])
+    assert [skip.reason for skip in skips] == [Reason.IN_FLIGHT]
+
+
+async def test_a_node_that_lags_is_no_reorg(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await executor.follow(bench.node.mine())
+    receipts, bench.node.receipts = bench.node.receipts, {}
+    await executor.follow(bench.node.mine())
+    bench.node.receipts = receipts
+    await executor.follow(bench.node.mine())
+    assert "plan.reorged" not in bench.events.names
+    assert len(bench.node.sent) == 1
+
+
+async def test_included_again_in_another_block_is_booked_anew(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await executor.follow(bench.node.mine())
+    undo(bench)
+    bench.node.pool = {0: bench.node.sent[0]}
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=500_000))
+    assert isinstance(receipt, Included)
+    assert receipt.gas_used == 500_000
+    kinds = [type(each) for each in bench.admission.settled]
+    assert kinds == [Included, Dropped, Included]
+
+
+async def test_a_delegated_account_is_refused_at_the_start(bench: Bench) -> None:
+    bench.node.code = bytes.fromhex("ef0100") + bytes(20)
+    with pytest.raises(ConfigError, match="has code"):
+        await bench.start()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["in-flight transaction limit reached for delegated accounts", "txpool is full"],
+)
+async def test_a_full_pool_is_no_reason_to_start_the_line_over(bench: Bench, text: str) -> None:
+    executor = await bench.start()
+
+    def full(_: bytes) -> None:
+        raise RpcError("eth_sendRawTransaction", -32000, text)
+
+    bench.node.refuse = full
+    bench.node.requests.clear()
+    sent, skips = await executor.send([bench.late()])
+    assert not sent
+    assert [skip.reason for skip in skips] == [Reason.IN_FLIGHT]
+    assert bench.node.requests == {"eth_sendRawTransaction": 1}
+
+
+async def test_a_node_that_cannot_simulate_leaves_it_waiting(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+
+    def fail(_: Plan) -> Plan:
+        raise TransientError("not simulated")
+
+    bench.found = fail
+    await bench.wait(executor, 6)
+    assert len(set(bench.node.sent)) == 1
+    bench.found = lambda plan: plan
+    await bench.wait(executor, 3)
+    assert len(set(bench.node.sent)) == 2
