@@ -28,7 +28,7 @@ The screen's own error is about 1e-12; contracts round to whole token units, whi
 THRESHOLD = 1.0 + SCREEN_MARGIN
 
 
-SLICE = 32
+SLICE = 4
 """Borrowers computed in exact integers, or taken into the columns, without a pause."""
 INLINE_ROWS = 65_536
 """Rows screened on the event loop, in about a millisecond; more are screened beside it."""
