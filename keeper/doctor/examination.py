@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 
 from eth_utils.address import to_checksum_address
@@ -21,7 +21,7 @@ from keeper.types import Head
 
 async def examine(
     loaded: Loaded, *, chain: str | None = None, beside: bool = False, ask: Ask | None = None
-) -> AsyncIterator[Check]:
+) -> AsyncGenerator[Check, None]:
     """Yield every finding as it is made; a chain nobody answers for ends with its first failure.
 
     `beside` a running keeper its port may be taken. `ask` is asked for passwords nothing else tells.
@@ -34,8 +34,9 @@ async def examine(
     yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
     for name, table in settings.chains.items():
         if chain in {None, name}:
-            async for check in _examine_chain(loaded, name, table, ask=ask):
-                yield check
+            async with aclosing(_examine_chain(loaded, name, table, ask=ask)) as found:
+                async for check in found:
+                    yield check
 
 
 async def require(loaded: Loaded, ask: Ask | None = None) -> list[Check]:
@@ -44,12 +45,13 @@ async def require(loaded: Loaded, ask: Ask | None = None) -> list[Check]:
     Of several chains some may be unreachable now: they are tried again while the others run.
     """
     checks, unreached = [], []
-    async for check in examine(loaded, ask=ask):
-        if check.name == "endpoints" and check.state is State.FAIL:
-            unreached.append(check)
-            continue
-        refuse([check])
-        checks.append(check)
+    async with aclosing(examine(loaded, ask=ask)) as found:
+        async for check in found:
+            if check.name == "endpoints" and check.state is State.FAIL:
+                unreached.append(check)
+                continue
+            refuse([check])
+            checks.append(check)
     if len(unreached) == len(loaded.settings.chains):
         refuse(unreached)
     return checks
@@ -62,17 +64,18 @@ async def require_watching(loaded: Loaded, chain: str) -> list[Check]:
     return await _all_well(_examine_chain(loaded, chain, table, sends=False))
 
 
-async def _all_well(found: AsyncIterator[Check]) -> list[Check]:
+async def _all_well(found: AsyncGenerator[Check, None]) -> list[Check]:
     checks = []
-    async for check in found:
-        refuse([check])
-        checks.append(check)
+    async with aclosing(found):  # a refusal leaves it early, with its connections open
+        async for check in found:
+            refuse([check])
+            checks.append(check)
     return checks
 
 
 async def _examine_chain(
     loaded: Loaded, name: str, chain: Chain, *, sends: bool = True, ask: Ask | None = None
-) -> AsyncIterator[Check]:
+) -> AsyncGenerator[Check, None]:
     async with AsyncExitStack() as stack:
         endpoints = await node.dial(chain, stack)
         answers = await node.ask_all(endpoints)
@@ -106,8 +109,10 @@ async def _examine_chain(
         for venue, place in chain.venues.items():
             yield await look(name, f"venue {venue}", partial(_check_venue, reader, place))
         if sends:
-            async for check in _examine_money(loaded, name, chain, endpoint, reader, ask):
-                yield check
+            money = _examine_money(loaded, name, chain, endpoint, reader, ask)
+            async with aclosing(money) as checks:
+                async for check in checks:
+                    yield check
 
 
 async def _examine_money(
@@ -117,7 +122,7 @@ async def _examine_money(
     endpoint: Endpoint,
     reader: ChainReader,
     ask: Ask | None,
-) -> AsyncIterator[Check]:
+) -> AsyncGenerator[Check, None]:
     live = loaded.settings.mode == "live"
     needed = State.FAIL if live else State.WARN
     if chain.contract is None:
