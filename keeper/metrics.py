@@ -414,7 +414,11 @@ class Metrics:
                 for (protocol, strategy), share in _shares(quotes).items():
                     cost = self._cost.labels(chain, protocol, strategy, "gas")
                     cost.inc(share * receipt.gas_cost_usd / USD)
-            case Dropped() | Replaced() | Cancelled():
+            case Cancelled():
+                for (protocol, strategy), share in _shares(quotes).items():
+                    cost = self._cost.labels(chain, protocol, strategy, "gas")
+                    cost.inc(share * receipt.gas_cost_usd / USD)
+            case Dropped() | Replaced():
                 pass
 
     def wallet(self, chain: str, balance: Wei, pending: int) -> None:

@@ -31,6 +31,8 @@ from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
+from keeper.execution.pursuit import Look, Policy
+from keeper.execution.recheck import Recheck
 from keeper.execution.simulate import Simulator
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import Snapshot
@@ -167,6 +169,7 @@ async def open_line(
     breakers.start(risk, stack)
     if isinstance(signer, CheckedSigner):
         signer.on_fault = partial(risk.trip, "signer")
+    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped, lists)
     executor = Executor(
         name,
         chain.chain_id,
@@ -180,9 +183,15 @@ async def open_line(
         clock,
         tell,
         live=live,
+        policy=Policy(
+            chain.fees.replace_after,
+            chain.fees.replacement,
+            chain.final_depth,
+            chain.fees.max_fee,
+        ),
+        look=make_look(rpc, planner, signer, chain),
     )
     await executor.start()
-    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped, lists)
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)
@@ -344,6 +353,14 @@ def make_prover(
 def watched_tokens(markets: Iterable[LendingProtocol]) -> dict[Address, Token]:
     """Return every market's tokens by address."""
     return {address: token for market in markets for address, token in market.tokens().items()}
+
+
+def make_look(rpc: Rpc, planner: Planner, signer: Signer | None, chain: Chain) -> Look | None:
+    """Return what simulates a sent plan again before more is offered for it."""
+    if signer is None:
+        return None
+    simulator = Simulator(rpc, signer.address)
+    return Recheck(simulator, decode_run, planner.settle, explain_reason, chain.block_time)
 
 
 def new_plan_id() -> str:

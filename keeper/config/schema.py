@@ -73,11 +73,16 @@ class Audit(Table):
 
 
 class Fees(Table):
-    """EIP-1559 fees and the gas one batch may use."""
+    """EIP-1559 fees, the gas one batch may use, and when more is offered for what waits.
+
+    `replacement = false` suits chains that take the first to come: there a sent transaction waits.
+    """
 
     max_fee_gwei: GweiAmount = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: GweiAmount = Field(default=Decimal("0.1"), ge=0)
     gas_cap: int = Field(default=15_000_000, ge=100_000, le=TRANSACTION_GAS_CAP)
+    replace_after: int = Field(default=3, ge=1)
+    replacement: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,6 +130,7 @@ class Chain(Table):
     poll_seconds: float = Field(default=1.0, gt=0)
     allowed_lag: int = Field(default=2, ge=0)
     trust_bloom: bool = True
+    final_depth: int = Field(default=8, ge=1)
     wallet: Wallet | None = None
     fees: Fees = Fees()
     allow: Permitted = Permitted()

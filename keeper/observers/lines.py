@@ -18,7 +18,15 @@ from keeper.units import USD, to_hex
 
 log = structlog.get_logger(__name__)
 
-LOUD = {"plan.reverted", "plan.refused", "plan.dropped", "nonce.foreign", "executor.drain_failed"}
+LOUD = {
+    "plan.reverted",
+    "plan.refused",
+    "plan.dropped",
+    "plan.stuck",
+    "plan.reorged",
+    "nonce.foreign",
+    "executor.drain_failed",
+}
 """Events an operator should look at."""
 
 

@@ -128,6 +128,10 @@ class Risk:
                 gas = receipt.gas_used * receipt.gas_price
                 entry = Entry(now, receipt.tx_hash, gas, 0, -receipt.gas_cost_usd, reverted=True)
                 self._ledger.book(receipt.plan_id, entry)
+            case Cancelled() if receipt.gas_used:
+                gas = receipt.gas_used * receipt.gas_price
+                entry = Entry(now, receipt.tx_hash, gas, 0, -receipt.gas_cost_usd, reverted=False)
+                self._ledger.book(receipt.plan_id, entry)
             case Dropped() | Replaced() | Cancelled():
                 self._ledger.strike(receipt.plan_id, receipt.tx_hash)
         self._measure()
