@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from keeper.errors import ConfigError
-from keeper.execution.cipher import UnsupportedError, WrongPasswordError, decrypt, encrypt
 from keeper.execution.signer import KeySigner
 from keeper.units import Address, to_hex
 
 KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
+VERSION = 3
 SCRYPT_COST = 2**18
 """scrypt's N for new files, the keystore standard's; opening one takes about half a second."""
 
@@ -116,21 +116,22 @@ def _stated(document: Mapping[str, Any]) -> Address | None:
 
 
 def _open(document: Mapping[str, Any], password: str, path: Path) -> KeySigner:
+    """Decrypt; slow on purpose, and so is the import, which only who has a keystore waits for."""
+    from eth_account import Account  # noqa: PLC0415 - takes seconds; here it is in a thread
+
     try:
-        return KeySigner(decrypt(document, password))
-    except WrongPasswordError:
-        raise ConfigError(
-            f"wrong password for the keystore {path}", "check where it is read from"
-        ) from None
-    except UnsupportedError as error:
-        raise ConfigError(
-            f"the keystore {path} uses {error}, which keeper does not open",
-            "scrypt or pbkdf2 with aes-128-ctr are opened; import the key again",
-        ) from None
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        raise ConfigError(
-            f"{path} is not a keystore keeper can open", "a version 3 keystore JSON is wanted"
-        ) from None
+        if document.get("version") == VERSION:
+            return KeySigner(bytes(Account.decrypt(dict(document), password)))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        # eth-keyfile tells a wrong password apart by these words alone.
+        if "MAC mismatch" in str(error):
+            raise ConfigError(
+                f"wrong password for the keystore {path}", "check where it is read from"
+            ) from None
+    raise ConfigError(
+        f"{path} is not a keystore keeper can open",
+        "a version 3 keystore JSON with scrypt or pbkdf2 is wanted",
+    )
 
 
 def _write(path: Path, secret: bytes, password: str) -> Address:
@@ -142,7 +143,9 @@ def _write(path: Path, secret: bytes, password: str) -> Address:
         raise ConfigError("this is no private key", "it is zero or too large") from None
     if path.exists():
         raise ConfigError(f"{path} exists", "choose another name; a keystore is never overwritten")
-    document = encrypt(secret, password, address, SCRYPT_COST)
+    from eth_account import Account  # noqa: PLC0415 - takes seconds; here it is in a thread
+
+    document = Account.encrypt(secret, password, kdf="scrypt", iterations=SCRYPT_COST)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

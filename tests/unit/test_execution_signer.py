@@ -200,11 +200,8 @@ async def test_geth_s_published_vector_opens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"version": 4}, "uses version 4"),
-        ({"kdf": "argon2id"}, "the key derivation 'argon2id'"),
-        ({"cipher": "aes-256-gcm"}, "the cipher 'aes-256-gcm'"),
-        ({"prf": "hmac-sha512"}, "PBKDF2 with 'hmac-sha512'"),
-        ({"dklen": 64}, "a derived key of 64 bytes"),
+        ({"version": 4}, "not a keystore keeper can open"),
+        ({"kdf": "argon2id"}, "not a keystore keeper can open"),
         ({"mac": "00" * 32}, "wrong password"),
         ({"mac": "zz"}, "not a keystore"),
         ({"ciphertext": "12"}, "wrong password"),
@@ -222,15 +219,6 @@ async def test_what_cannot_be_opened_is_named(
         await open_keystore(path, "testpassword")
     assert "\n" not in str(caught.value)
     assert "testpassword" not in str(caught.value)
-
-
-async def test_scrypt_is_not_given_all_the_memory(tmp_path: Path) -> None:
-    path = tmp_path / "operator.json"
-    await import_keystore(path, OPERATOR_KEY.hex(), "pw")
-    document = changed(orjson.loads(path.read_bytes()), {"n": 2**40})
-    path.write_bytes(orjson.dumps(document))
-    with pytest.raises(ConfigError, match="scrypt with 1073741824 MiB"):
-        await open_keystore(path, "pw")
 
 
 async def test_a_keystore_without_address_opens_and_a_false_address_is_refused(
