@@ -10,7 +10,7 @@ class Answer(StrEnum):
     """The classes of answers; only `UNKNOWN` leaves open whether the node holds the transaction.
 
     `NONCE` is used already, `OCCUPIED` held in the pool by a transaction of too much the same fees;
-    `LIMIT` says the pool takes no more, of this account or at all.
+    `LIMIT` says the pool takes no more, of this account or at all, `RELAYS` that all relays refuse.
     """
 
     ACCEPTED = "accepted"
@@ -20,6 +20,7 @@ class Answer(StrEnum):
     UNDERPRICED = "underpriced"
     FUNDS = "funds"
     INVALID = "invalid"
+    RELAYS = "relays"
     UNKNOWN = "unknown"
 
 
@@ -30,6 +31,7 @@ REASONS = {
     Answer.UNDERPRICED: Reason.GAS_CAP,
     Answer.FUNDS: Reason.CAPITAL,
     Answer.INVALID: Reason.SIMULATION_FAILED,
+    Answer.RELAYS: Reason.TIMEOUT,
 }
 """The skip each refusal becomes."""
 

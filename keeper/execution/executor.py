@@ -177,6 +177,7 @@ class Executor:
             if not self._flights or self._clock.monotonic() >= until:
                 break
             await self._sleep(DRAIN_POLL)
+        await self._flush()
         return ended
 
     def _current(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:

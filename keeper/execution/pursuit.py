@@ -138,7 +138,7 @@ class Pursuit:
             return
         if not self._policy.replacement or self._look is None:
             if answer is Answer.UNDERPRICED and not self._flights.behind(flight):
-                self._abandon(flight, wallet, words)
+                await self._give_up(flight, wallet, head, words)
             return
         try:
             found = await self._rpc.hurry(self._look(flight.plan, head))
@@ -225,6 +225,9 @@ class Pursuit:
 
     async def _give_up(self, flight: Flight, wallet: Wallet, head: Head, words: str) -> None:
         """Let go of bytes the node refuses for good; what waits behind them needs the nonce used."""
+        flight.broadcast = head.number
+        if not await self._is_unknown(flight):
+            return  # refused anew, and in its pool all the same
         if self._flights.behind(flight):
             await self._cancel(flight, wallet, head, words)
         else:
