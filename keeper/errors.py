@@ -4,7 +4,8 @@ KeeperError
 ├── ConfigError      the operator: one line and a hint, exit 2
 ├── TransientError   nobody: an idempotent read is retried
 │   ├── RpcError        the node answered with a JSON-RPC error
-│   └── StateGoneError  the node does not hold the block read at: read at a newer one
+│   ├── StateGoneError  the node does not hold the block read at: read at a newer one
+│   └── IncompleteError what the node told does not add up: read again at a newer block
 ├── InvariantError   the keeper stops that market (or chain) and says so
 │   ├── UndecodableError    a log of a watched contract makes no sense
 │   └── ReorgTooDeepError   the keeper loads that chain's book anew
@@ -45,6 +46,14 @@ class RpcError(TransientError):
 
 class StateGoneError(TransientError):
     """Report that a block's state was dropped, or the block replaced, while it was read."""
+
+
+class IncompleteError(TransientError):
+    """Report that what a node told does not add up; `hint` says what else may be the cause."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class InvariantError(KeeperError):

@@ -8,7 +8,7 @@ import structlog
 from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
-from keeper.errors import InvariantError
+from keeper.errors import ConfigError, InvariantError, TransientError
 from keeper.journal.snapshots import Snapshot, SnapshotStore
 from keeper.ports import Reader
 from keeper.types import Head
@@ -92,7 +92,11 @@ class Recovery:
         """Load the book anew while it is in use; until it stands again it holds no block at all."""
         log.warning("book.lost", chain=self._chain, reason=reason)
         book.abandon()
-        await self.settle(book, await self.load(), catch_up)
+        try:
+            await self.settle(book, await self.load(), catch_up)
+        except ConfigError as error:
+            # The settings held when it started: what seems wrong with them is the node's.
+            raise TransientError(str(error)) from error
         head = book.head
         log.warning(
             "book.rebuilt",

@@ -13,7 +13,13 @@ from keeper.app.loading import TRIES, load_at_newest
 from keeper.chain.patience import Patience
 from keeper.chain.reader import ChainReader
 from keeper.chain.sweep import Sweep
-from keeper.errors import RpcError, StateGoneError, TransientError
+from keeper.errors import (
+    ConfigError,
+    IncompleteError,
+    RpcError,
+    StateGoneError,
+    TransientError,
+)
 from keeper.types import Call, CallResult, Head
 from keeper.units import Address, Hash
 from tests.fake_chain import FakeChain
@@ -173,3 +179,33 @@ async def test_a_revert_is_no_missing_state() -> None:
 
     with pytest.raises(RpcError):
         await ChainReader(Reverting()).call(Call(TARGET, b""), Hash(bytes(32)))
+
+
+async def test_answers_that_do_not_add_up_are_asked_for_again_and_then_blamed() -> None:
+    class Forgetting(ChainReader):
+        forgotten = 0
+
+        async def forget(self) -> None:
+            self.forgotten += 1
+
+    reader = Forgetting(FakeChain())
+    tries: list[int] = []
+
+    async def load(_: Head) -> None:
+        tries.append(reader.forgotten)
+        if len(tries) < 3:
+            raise IncompleteError("holders sum to 1, not 2", "set first_block below 9")
+
+    await load_at_newest("ethereum", reader, load)
+    # what was kept of the history is doubted the second time
+    assert tries == [0, 0, 1]
+
+    async def never(_: Head) -> None:
+        raise IncompleteError("holders sum to 1, not 2", hint)
+
+    hint = "set first_block below 9"
+    with pytest.raises(ConfigError, match="sum to 1, not 2 → set first_block below 9"):
+        await load_at_newest("ethereum", reader, never)
+    hint = ""
+    with pytest.raises(IncompleteError, match="sum to 1"):
+        await load_at_newest("ethereum", reader, never)
