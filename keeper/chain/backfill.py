@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keeper.chain import bloom
 from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
-from keeper.errors import RpcError
+from keeper.errors import ConfigError, RpcError
 from keeper.types import Head, Log, Watch
 from keeper.units import Hash
 
@@ -27,7 +27,8 @@ async def logs_by_block(
     admitted = [head for head in heads if not bloom.matches_nothing(blocks.admitted(head, watch))]
     if len(admitted) >= _RANGE_FROM:
         claimed: dict[int, list[Log]] = {}
-        with contextlib.suppress(RpcError):
+        # Also what one node has pruned: another one may be asked for each block.
+        with contextlib.suppress(RpcError, ConfigError):
             for log in await ranges.logs(watch, admitted[0].number, admitted[-1].number):
                 claimed.setdefault(log.block_number, []).append(log)
         for head in admitted:

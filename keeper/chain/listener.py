@@ -14,13 +14,16 @@ from keeper.chain.assembler import Assembler
 from keeper.chain.blocks import Blocks
 from keeper.chain.heads import Announced, HeadFeed, HeadQueue
 from keeper.chain.ranges import LogRanges
-from keeper.errors import ReorgTooDeepError, TransientError
+from keeper.errors import InvariantError, ReorgTooDeepError, TransientError
 from keeper.ports import Follower, Rpc
 from keeper.types import Head
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_UNEXPECTED = 20
+"""Times the pause after a load that failed for want of an answer: what else fails is rarely brief."""
 
 
 class Phase(StrEnum):
@@ -68,7 +71,8 @@ class Listener(Generic[T]):
     `liveness` is how many seconds without a head are suspicious (a few block times): then the node
     is asked, and a chain that moved on unannounced means a dead connection, replaced by a new one.
     `recover` is given the reason why the follower cannot be brought to the chain, and has to leave
-    it at a block that the chain holds; nothing is offered meanwhile.
+    it at a block that the chain holds; nothing is offered meanwhile, and whatever it raises but an
+    `InvariantError` of the journal has it called again.
     `run` ends only by cancellation or an `InvariantError`.
     """
 
@@ -113,6 +117,7 @@ class Listener(Generic[T]):
         self._announced = 0
         self._failures = 0
         self._ever_offered = False
+        self._unproven = False
         self._tick: Tick[T] | None = None
         self._offered = asyncio.Event()
 
@@ -165,6 +170,7 @@ class Listener(Generic[T]):
         # Subscribed first, asked second: whatever was missed while away lies up to this head.
         latest = Announced(await self._blocks.latest(), time.monotonic())
         await self._settle([latest], announced=False)
+        self._unproven = False
         if not self._ever_offered and latest.head.hash == self._assembler.head.hash:
             await self._offer(latest, self._prefetched(latest.head))
         self._phase = Phase.LIVE
@@ -186,17 +192,31 @@ class Listener(Generic[T]):
         self._phase = Phase.SYNCING
         self._withdraw()
         self._count(Count.REBUILDS, 1)
+        if self._unproven:
+            # The last load did not lead to the chain either: nodes may contradict each other.
+            await asyncio.sleep(self._pause())
         while True:
             try:
                 await self._recover(str(error))
             except TransientError as failed:
-                pause = self._pause()
-                log.warning("rebuild.retried", chain=self._chain, error=str(failed))
-                await asyncio.sleep(pause)
+                await self._retry_rebuild(failed, self._pause())
+            except Exception as failed:
+                if isinstance(failed, InvariantError) and failed.scope == "journal":
+                    raise
+                await self._retry_rebuild(failed, _UNEXPECTED * self._pause())
             else:
-                self._failures = 0
+                self._unproven = True
                 self._ever_offered = False
                 return
+
+    async def _retry_rebuild(self, failed: Exception, pause: float) -> None:
+        log.warning(
+            "rebuild.retried",
+            chain=self._chain,
+            error=str(failed) or type(failed).__name__,
+            retry_seconds=round(pause, 2),
+        )
+        await asyncio.sleep(pause)
 
     async def _probe(self, queue: HeadQueue) -> None:
         latest = await self._blocks.latest()

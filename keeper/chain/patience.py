@@ -8,6 +8,8 @@ from keeper.chain.jsonrpc import LimitedError
 from keeper.errors import RpcError, TransientError
 
 _LONGEST_PAUSE = 30.0
+_LONGEST_REST = 300.0
+"""A quota of a day is asked about again now and then: another endpoint may be there by then."""
 
 
 class Patience:
@@ -45,6 +47,6 @@ class Patience:
         if now >= self._until:
             pause = min(max(silent / 2, self._shortest_pause), _LONGEST_PAUSE)
             if isinstance(error, LimitedError) and error.wait is not None:
-                pause = max(error.wait, self._shortest_pause)
+                pause = min(max(error.wait, self._shortest_pause), _LONGEST_REST)
             self._until = now + pause
         await self._sleep(self._until - now)
