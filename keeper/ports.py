@@ -430,12 +430,24 @@ class Signer(Protocol):
 
 
 class Relay(Protocol):
-    """One way to hand a signed transaction to block builders."""
+    """One way to hand a signed transaction to block builders past the public pool."""
 
     name: str
 
-    async def send(self, signed: Signed) -> None:
-        """Submit the bytes once; raise `RpcError` when refused."""
+    async def send(self, signed: Signed, before: Sequence[Signed], first: int, last: int) -> None:
+        """Submit the bytes once, to be included in one of these blocks.
+
+        `before` are those on the nonces before it. Raises `RpcError` when refused, `TransientError`
+        when nobody can know.
+        """
+        ...
+
+    async def cancel(self, signed: Signed, first: int, last: int) -> None:
+        """Ask for it to be forgotten for these blocks."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connections."""
         ...
 
 

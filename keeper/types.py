@@ -441,7 +441,8 @@ class Plan:
 class Signed:
     """A transaction ready to send; `raw` are the exact bytes, `plan.bid` its own fees.
 
-    One that `cancels` has no calls: it takes the plan's nonce back.
+    One that `cancels` has no calls: it takes the plan's nonce back. A `private` one goes to relays
+    alone, never to the node.
     """
 
     plan: Plan
@@ -450,6 +451,7 @@ class Signed:
     raw: bytes
     hash: Hash
     cancels: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
-from keeper.execution.pursuit import Look, Policy
-from keeper.execution.recheck import Recheck
+from keeper.execution.pursuit import Policy
+from keeper.execution.recheck import Look, Recheck
 from keeper.execution.signer import KeySigner
 from keeper.execution.simulate import Simulator
 from keeper.journal.sqlite import SqliteJournal

@@ -31,8 +31,8 @@ from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
-from keeper.execution.pursuit import Look, Policy
-from keeper.execution.recheck import Recheck
+from keeper.execution.pursuit import Policy
+from keeper.execution.recheck import Look, Recheck
 from keeper.execution.simulate import Simulator
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import Snapshot

@@ -7,7 +7,7 @@ from keeper.execution.flight import Flight, Version
 from keeper.execution.life import Event
 from keeper.execution.settlement import error_bps
 from keeper.ports import Admission, Journal
-from keeper.types import Cancelled, Dropped, Head, Included, Receipt, Replaced
+from keeper.types import Cancelled, Dropped, Head, Included, Receipt, Replaced, Reverted
 from keeper.units import Address, Hash, to_hex
 
 
@@ -24,11 +24,13 @@ class Bookkeeper:
         admission: Admission,
         observe: Callable[[str, Mapping[str, object]], None],
         later: Callable[[Awaitable[None]], None],
+        score: Callable[[Hash, int | None], None] | None = None,
     ) -> None:
         self._journal = journal
         self._admission = admission
         self._observe = observe
         self._later = later
+        self._score = score
 
     async def settle(
         self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
@@ -43,6 +45,7 @@ class Bookkeeper:
             elif not version.state.is_settled:
                 version.undergo(_event(receipt))
         await self._journal.settled(receipt)
+        self._rate(flight, receipt)
         self._admission.settle(receipt)
         plan = flight.plan
         fields: dict[str, object] = {"plan": plan, "receipt": receipt}
@@ -55,6 +58,16 @@ class Bookkeeper:
         else:
             self._observe(f"plan.{type(receipt).__name__.lower()}", fields)
         flight.told = True
+
+    def _rate(self, flight: Flight, receipt: Receipt) -> None:
+        """Tell of each private version in which block it was included, if it was."""
+        if self._score is None:
+            return
+        block = receipt.block_number if isinstance(receipt, Included | Reverted) else None
+        for version in flight.versions:
+            if version.signed.private:
+                is_it = version.signed.hash == receipt.tx_hash
+                self._score(version.signed.hash, block if is_it else None)
 
     async def reopen(self, flight: Flight, head: Head) -> None:
         """Take back how a flight ended: record, limits, and the lives of its versions."""

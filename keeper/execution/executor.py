@@ -1,7 +1,7 @@
 """Send plans once each on one nonce line, and follow them to their receipts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from keeper.chain.parse import head as parse_head
@@ -11,14 +11,18 @@ from keeper.execution.bookkeeper import Bookkeeper
 from keeper.execution.flight import Flight, Flights, Key
 from keeper.execution.hurry import Hurried
 from keeper.execution.life import Event
-from keeper.execution.pursuit import Look, Policy, Pursuit
+from keeper.execution.privately import Privately
+from keeper.execution.pursuit import Policy, Pursuit
+from keeper.execution.recheck import Look
 from keeper.execution.refusal import skips_for
 from keeper.execution.rehearsal import Rehearsal
+from keeper.execution.relays.flow import PrivateFlow
+from keeper.execution.relays.scores import Score
 from keeper.execution.settlement import DecodeRuns
 from keeper.execution.tracker import FOLLOW_SECONDS, Observe, Tracker
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Clock, Journal, Rpc, Signer
-from keeper.types import Dropped, Head, Plan, Reason, Receipt, Skip
+from keeper.types import Dropped, Head, Plan, Reason, Receipt, Signed, Skip
 from keeper.units import ZERO_ADDRESS, Hash, Wei, to_hex
 
 BEHIND = "proven behind a plan that was not sent"
@@ -34,10 +38,11 @@ class Executor:
     whose transaction is refused goes to the next plan. Plans of one head are proven one behind the
     other: where one is not sent, those behind it are not either, and the next head proves them anew.
 
-    `look` simulates a sent plan again; without it nothing is replaced at higher fees.
+    `look` simulates a sent plan again; without it nothing is replaced at higher fees. With a `flow`
+    plans go to relays, and later, if at all, `untipped` to the node.
 
-    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.cancelling,
-    plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
+    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.published,
+    plan.cancelling, plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
     plan.cancelled, plan.reorged, plan.settled_again, plan.dry, nonce.foreign, executor.recovered.
     """
 
@@ -58,6 +63,8 @@ class Executor:
         live: bool,
         policy: Policy = Policy(),  # noqa: B008  # frozen
         look: Look | None = None,
+        flow: PrivateFlow | None = None,
+        untipped: Callable[[Plan], Plan] = lambda plan: plan,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._chain = chain
@@ -67,6 +74,7 @@ class Executor:
         self._canonical = canonical
         self._clock = clock
         self._observe = observe
+        self._flow = flow
         self._sleep = sleep
         self._draining = False
         self._records: list[asyncio.Future[None]] = []
@@ -78,13 +86,23 @@ class Executor:
         self._rehearsal = Rehearsal(journal, admission, observe)
         hurried = Hurried(rpc, FOLLOW_SECONDS)
         pursuit = Pursuit(
-            hurried, self._flights, journal, admission, observe, policy, look, self._later
+            hurried,
+            self._flights,
+            journal,
+            admission,
+            observe,
+            policy,
+            look,
+            self._later,
+            Privately(hurried, flow, self._flights, look, untipped),
         )
         self._tracker = Tracker(
             hurried,
             self._wallet,
             self._flights,
-            Bookkeeper(journal, admission, observe, self._later),
+            Bookkeeper(
+                journal, admission, observe, self._later, None if flow is None else flow.ended
+            ),
             pursuit if live else None,
             decode,
             explain,
@@ -160,6 +178,11 @@ class Executor:
     def balance(self) -> Wei | None:
         """Return the wallet's native coin as far as is known; None without a wallet."""
         return None if self._wallet is None else self._wallet.balance
+
+    @property
+    def relays(self) -> Mapping[str, Score]:
+        """Return how each relay has done, best first."""
+        return {} if self._flow is None else self._flow.scores
 
     async def drain(self, seconds: float) -> list[Receipt]:
         """Take no more plans and follow what is pending for a bounded time; the journal keeps the rest."""
@@ -245,7 +268,7 @@ class Executor:
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
-        signed = await wallet.sign(plan)
+        signed = await wallet.sign(plan, private=self._flow is not None)
         flight = Flight.of(signed)
         self._flights.add(flight)
         try:
@@ -261,7 +284,7 @@ class Executor:
         if refusal is not None:  # a switch was thrown since
             skips = await self._refused(flight, wallet, refusal.reason, refusal.detail)
             return Answer.INVALID, skips
-        answer, words = await wallet.hand_over(signed)
+        answer, words = await self._hand_over(signed, wallet)
         if answer in {Answer.NONCE, Answer.OCCUPIED}:
             answer = await self._look_up(flight, answer)
         if answer in REASONS:
@@ -279,6 +302,13 @@ class Executor:
         fields = {"plan": plan, "tx": signed.hash, "nonce": signed.nonce, "result": str(answer)}
         self._observe("plan.submitted", fields)
         return answer, []
+
+    async def _hand_over(self, signed: Signed, wallet: Wallet) -> tuple[Answer, str]:
+        """Give the bytes to the relays, or without any to the node."""
+        if self._flow is None:
+            return await wallet.hand_over(signed)
+        head = signed.plan.head.number
+        return await self._flow.hand_over(signed, self._flights.before(signed), head)
 
     async def _look_up(self, flight: Flight, answer: Answer) -> Answer:
         """Say what a refused nonce means: a provider that repeats requests may have ours already."""

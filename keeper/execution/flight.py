@@ -178,6 +178,15 @@ class Flights:
         """Return the lowest undecided nonce of a sender."""
         return min((o.signed.nonce for o in self._of(sender) if not o.abandoned), default=None)
 
+    def before(self, signed: Signed) -> list[Signed]:
+        """Return what has to be mined before a transaction, in the order of nonces."""
+        others = [
+            other.signed
+            for other in self._of(signed.sender)
+            if other.signed.nonce < signed.nonce and not other.abandoned
+        ]
+        return sorted(others, key=lambda each: each.nonce)
+
     def nonces(self, sender: Address) -> set[int]:
         """Return the nonces a sender's flights hold."""
         return {other.signed.nonce for other in self._of(sender) if not other.abandoned}

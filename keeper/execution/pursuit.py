@@ -9,14 +9,12 @@ from keeper.execution.bump import replacement_fees
 from keeper.execution.flight import Flight, Flights, Version
 from keeper.execution.hurry import Hurried
 from keeper.execution.life import Event
-from keeper.execution.recheck import Gone, at_fees, most_per_gas_down
+from keeper.execution.privately import Privately, offered_fees
+from keeper.execution.recheck import Gone, Look, at_fees, most_per_gas_down
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Journal
 from keeper.types import Fees, Head, Plan, Reason
 from keeper.units import Wei, to_hex
-
-Look = Callable[[Plan, Head], Awaitable[Plan | Gone | None]]
-"""Simulates a sent plan again: with its figures now, gone, or None when only a part of it holds."""
 
 Later = Callable[[Awaitable[None]], None]
 """Takes a record that need not be waited for now."""
@@ -63,6 +61,7 @@ class Pursuit:
         policy: Policy,
         look: Look | None,
         later: Later,
+        privately: Privately,
     ) -> None:
         self._rpc = rpc
         self._flights = flights
@@ -72,6 +71,7 @@ class Pursuit:
         self._policy = policy
         self._look = look
         self._later = later
+        self._privately = privately
 
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Do what one head allows for a transaction whose nonce is unused."""
@@ -79,6 +79,9 @@ class Pursuit:
             return
         if flight.is_expired(head.timestamp) and not flight.signed.cancels:
             await self._retire(flight, wallet, head)
+            return
+        if flight.signed.private:
+            await self._push_private(flight, wallet, head)
             return
         after = self._policy.replace_after
         if flight.broadcast is not None and head.number - flight.broadcast < after:
@@ -99,6 +102,19 @@ class Pursuit:
                 flight.broadcast = head.number
             case Answer.FUNDS | Answer.INVALID:
                 await self._give_up(flight, wallet, head, words)
+
+    async def _push_private(self, flight: Flight, wallet: Wallet, head: Head) -> None:
+        """Publish what is due at its own fees, and let go of what is gone once no relay has it."""
+        found = await self._privately.push(flight, head)
+        if isinstance(found, Plan):
+            await self._replace(flight, wallet, head, found, "plan.published")
+            if flight.signed.private:
+                self._privately.keep(flight, head)
+        elif isinstance(found, Gone):
+            if self._flights.behind(flight):
+                await self._cancel(flight, wallet, head, found.reason)
+            elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
+                self._abandon(flight, wallet, found.reason)
 
     def _is_stopped(self, flight: Flight, head: Head) -> bool:
         """Whether a switch was thrown after it was sent; asked at the head of today."""
@@ -149,10 +165,17 @@ class Pursuit:
         elif found is not None:
             await self._replace(flight, wallet, head, found)
 
-    async def _replace(self, flight: Flight, wallet: Wallet, head: Head, found: Plan) -> None:
+    async def _replace(
+        self,
+        flight: Flight,
+        wallet: Wallet,
+        head: Head,
+        found: Plan,
+        event: str = "plan.repriced",
+    ) -> None:
         base_fee = head.next_base_fee()
         ceiling = most_per_gas_down(found, self._policy.ceiling(flight.held))
-        fees = replacement_fees(flight.held, base_fee, ceiling)
+        fees = replacement_fees(offered_fees(flight), base_fee, ceiling)
         if fees is not None and not self._covers(flight, wallet, fees):
             self._stick(flight, f"the wallet's {wallet.balance} wei do not cover more")
             return
@@ -165,8 +188,9 @@ class Pursuit:
             self._stick(flight, refusal.detail)
             return
         # the calls and the record stay the plan's: only what is paid for them is new
-        bid = replace(flight.plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
-        await self._launch(flight, wallet, head, replace(flight.plan, bid=bid), "plan.repriced")
+        plan = self._privately.public(flight)
+        bid = replace(plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
+        await self._launch(flight, wallet, head, replace(plan, bid=bid), event)
 
     def _covers(self, flight: Flight, wallet: Wallet, fees: Fees) -> bool:
         """Whether the balance covers all that is in flight, this one at higher fees."""
@@ -247,6 +271,7 @@ class Pursuit:
     def _abandon(self, flight: Flight, wallet: Wallet, reason: str) -> None:
         """Free the nonce for another plan; whichever is mined, the other never can be."""
         flight.abandoned = True
+        self._privately.ended(flight)
         wallet.nonces.give_back(flight.signed.nonce)
         fields = {"plan": flight.plan, "tx": flight.signed.hash, "reason": reason}
         self._observe("plan.abandoned", fields)

@@ -1,6 +1,6 @@
 """Whether a transaction that waits is still worth its gas, asked of the chain as it is now."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -19,6 +19,10 @@ class Gone:
     """The opportunity does not exist any more, and why."""
 
     reason: str
+
+
+Look = Callable[[Plan, Head], Awaitable[Plan | Gone | None]]
+"""Simulates a sent plan again: with its figures now, gone, or None when only a part of it holds."""
 
 
 class Recheck(Generic[R]):

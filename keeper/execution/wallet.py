@@ -89,16 +89,18 @@ class Wallet:
         """Account for a settled transaction."""
         self._balance += refill - gas
 
-    async def sign(self, plan: Plan) -> Signed:
+    async def sign(self, plan: Plan, *, private: bool = False) -> Signed:
         """Sign a plan on the next nonce; the nonce stays held."""
         nonce = self.nonces.take()
         try:
-            return await self.sign_on(plan, nonce)
+            return await self.sign_on(plan, nonce, private=private)
         except BaseException:
             self.nonces.give_back(nonce)
             raise
 
-    async def sign_on(self, plan: Plan, nonce: int, *, cancels: bool = False) -> Signed:
+    async def sign_on(
+        self, plan: Plan, nonce: int, *, cancels: bool = False, private: bool = False
+    ) -> Signed:
         """Sign a plan on a nonce it holds; one that cancels only sends nothing to this account."""
         raw, tx_hash = await self._signer.sign(
             {
@@ -112,7 +114,7 @@ class Wallet:
                 "data": b"" if cancels else plan.calldata,
             }
         )
-        return Signed(plan, self.address, nonce, raw, tx_hash, cancels)
+        return Signed(plan, self.address, nonce, raw, tx_hash, cancels, private)
 
     async def hand_over(self, signed: Signed) -> tuple[Answer, str]:
         """Give the bytes to the node once; return what it made of them and its words."""

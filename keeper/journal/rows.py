@@ -158,6 +158,7 @@ def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) ->
         "max_fee": str(signed.plan.bid.max_fee),
         "priority_fee": str(signed.plan.bid.priority_fee),
         "cancels": int(signed.cancels),
+        "private": int(signed.private),
     }
     _insert(connection, "transactions", row, _SIGNED_AGAIN)
 
@@ -290,9 +291,7 @@ def prune(connection: sqlite3.Connection, before: float) -> None:
     )
 
 
-_TRANSACTION = (
-    "SELECT plans.record, sender, nonce, raw, transactions.hash, max_fee, priority_fee, cancels"
-)
+_TRANSACTION = "SELECT plans.record, sender, nonce, raw, transactions.hash, max_fee, priority_fee, cancels, private"
 _OF_PLAN = "FROM transactions JOIN plans ON plans.id = transactions.plan"
 
 

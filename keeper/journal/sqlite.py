@@ -142,7 +142,7 @@ def _unfinal(connection: sqlite3.Connection) -> list[tuple[Signed, int | None, H
 
 
 def _signed(row: tuple[Any, ...]) -> Signed:
-    record, sender, nonce, raw, tx_hash, max_fee, priority_fee, cancels = row
+    record, sender, nonce, raw, tx_hash, max_fee, priority_fee, cancels, private = row
     plan = load(Plan, orjson.loads(record))
     if max_fee is not None:
         bid = replace(plan.bid, max_fee=Wei(int(max_fee)), priority_fee=Wei(int(priority_fee)))
@@ -154,6 +154,7 @@ def _signed(row: tuple[Any, ...]) -> Signed:
         bytes(raw),
         Hash(bytes.fromhex(tx_hash[2:])),
         bool(cancels),
+        bool(private),
     )
 
 

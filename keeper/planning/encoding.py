@@ -14,6 +14,7 @@ All integers are big-endian and unpadded; addresses stand once, in a table, and 
              (fee of a swap; sizes of a call's bytes before and behind the amount, which follow)
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from eth_hash.auto import keccak
@@ -50,7 +51,8 @@ from keeper.planning.decoding import (
     decode_run,
 )
 from keeper.planning.reasons import explain_reason
-from keeper.units import Address
+from keeper.types import Plan
+from keeper.units import Address, Wei
 
 __all__ = [
     "GAINED",
@@ -83,12 +85,15 @@ __all__ = [
     "explain_reason",
     "pack",
     "share_of_gain",
+    "untipped",
 ]
 
 RUN = keccak(b"run(bytes)")[:4]
 _NATIVE_INDEX = 255
 _KINDS = {Swap: 1, Call: 2, Wrap: 3, Unwrap: 4, Redeem: 5}
 _UNPATCHED = 128
+_TIP = slice(4 + 64 + 14, 4 + 64 + 14 + 18)
+"""Where tip share and tip stand in the calldata: behind selector, offset, size and eight counts."""
 
 
 class BatchError(ValueError):
@@ -164,6 +169,15 @@ def pack(batch: Batch) -> bytes:
     )
     _within("bytes of a batch", len(whole), bounds["max_batch"])
     return whole
+
+
+def untipped(plan: Plan) -> Plan:
+    """Return the plan without its tip to the block's builder, everything else as it is."""
+    if not plan.bid.tip:
+        return plan
+    zeros = bytes(_TIP.stop - _TIP.start)
+    calldata = plan.calldata[: _TIP.start] + zeros + plan.calldata[_TIP.stop :]
+    return replace(plan, calldata=calldata, bid=replace(plan.bid, tip=Wei(0)), tips=())
 
 
 def _pack_fund(out: bytearray, fund: Fund, table: _Table) -> None:

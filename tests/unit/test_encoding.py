@@ -33,9 +33,11 @@ from keeper.planning.encoding import (
     explain_reason,
     pack,
     share_of_gain,
+    untipped,
 )
 from keeper.types import Log
-from keeper.units import WAD, Address, Hash
+from keeper.units import WAD, Address, Hash, Wei
+from tests.plans import Plans
 
 TOKENS = tuple(Address(bytes([n]) * 20) for n in range(1, 5))
 OTHERS = tuple(Address(bytes([n]) * 20) for n in range(100, 106))
@@ -369,3 +371,18 @@ def test_reasons_are_told_in_words(data: str, told: str) -> None:
 def test_the_flash_payload_is_the_batch_itself() -> None:
     packed = pack(BATCH)
     assert decode(["bytes"], encode_run(BATCH)[4:]) == (packed,)
+
+
+def test_a_plan_without_its_tip_is_the_batch_without_it() -> None:
+    batch = replace(BATCH, tip=7 * 10**15, tip_share=123)
+    plan = Plans().make()
+    tipped = replace(
+        plan,
+        calldata=encode_run(batch),
+        bid=replace(plan.bid, tip=Wei(batch.tip)),
+        tips=(Wei(batch.tip),),
+    )
+    plain = untipped(tipped)
+    assert plain.calldata == encode_run(replace(batch, tip=0, tip_share=0))
+    assert (plain.bid.tip, plain.tips) == (0, ())
+    assert untipped(plan) is plan

@@ -92,6 +92,7 @@ def test_no_amount_is_an_integer_column() -> None:
         "chain_id",
         "is_open",
         "cancels",
+        "private",
         "final",
         "head",
         "position",

@@ -1,0 +1,1 @@
+"""Private order flow: transactions handed to those who build blocks, past the public pool."""

@@ -1,0 +1,335 @@
+"""Transactions that go to relays: kept there, published at the deadline, given up, restarted."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from keeper.errors import RpcError, TransientError
+from keeper.execution.executor import Executor
+from keeper.execution.pursuit import Policy
+from keeper.execution.recheck import Gone
+from keeper.execution.relays.flow import PrivateFlow, Route
+from keeper.execution.relays.scores import Scores
+from keeper.execution.signer import KeySigner
+from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Signed, Skip
+from keeper.units import Wei
+from tests.fake_node import (
+    Events,
+    FakeAdmission,
+    FakeClock,
+    FakeJournal,
+    FakeNode,
+    decode_runs,
+    fields_of,
+)
+from tests.plans import GWEI, OPERATOR_KEY, Plans
+
+POLICY = Policy(replace_after=3, final_depth=3, max_fee=Wei(200 * GWEI))
+BLOCKS = 2
+
+
+@dataclass
+class FakeRelay:
+    """Keep what it is asked for."""
+
+    name: str = "relay"
+    fault: TransientError | None = None
+    sent: list[tuple[Signed, tuple[Signed, ...], int, int]] = field(default_factory=list)
+    cancelled: list[Signed] = field(default_factory=list)
+
+    async def send(self, signed: Signed, before: Sequence[Signed], first: int, last: int) -> None:
+        """Keep it, or fail."""
+        self.sent.append((signed, tuple(before), first, last))
+        if self.fault is not None:
+            raise self.fault
+
+    async def cancel(self, signed: Signed, first: int, last: int) -> None:
+        """Keep that it was cancelled."""
+        self.cancelled.append(signed)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Bench:
+    """An executor with relays before a node in memory."""
+
+    node: FakeNode = field(default_factory=FakeNode)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    admission: FakeAdmission = field(default_factory=FakeAdmission)
+    events: Events = field(default_factory=Events)
+    plans: Plans = field(default_factory=Plans)
+    relay: FakeRelay = field(default_factory=FakeRelay)
+    found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
+    public_after: int = 3
+    flow: PrivateFlow | None = None
+
+    async def start(self, *, relays: bool = True) -> Executor:
+        """Return a started executor; a second call is a restart over the same journal."""
+        scores = Scores([self.relay.name])
+        routes = [Route(self.relay, BLOCKS)]
+        self.flow = PrivateFlow(routes, scores, self.public_after) if relays else None
+        executor = Executor(
+            "test",
+            31337,
+            self.node,
+            KeySigner(OPERATOR_KEY),
+            self.journal,
+            self.admission,
+            decode_runs,
+            lambda data: data.hex(),
+            lambda _: True,
+            FakeClock(),
+            self.events,
+            live=True,
+            policy=POLICY,
+            look=self.look,
+            flow=self.flow,
+            untipped=untipped,
+        )
+        await executor.start()
+        return executor
+
+    async def look(self, plan: Plan, head: Head) -> Plan | Gone | None:
+        """Say what a plan would bring now."""
+        return self.found(plan)
+
+    def tipped(self, tip: int = 0) -> Plan:
+        """Return a plan with much time and a tip."""
+        plan = self.plans.make(deadline=2_000_000_000)
+        return replace(plan, bid=replace(plan.bid, tip=Wei(tip)))
+
+    async def wait(self, executor: Executor, heads: int = 1) -> list[object]:
+        """Let heads pass on which nothing is mined."""
+        ended: list[object] = []
+        for _ in range(heads):
+            pool, self.node.pool = self.node.pool, {}
+            head = self.node.mine()
+            self.node.pool = pool
+            ended.extend(await executor.follow(head))
+            await asyncio.sleep(0)
+        return ended
+
+    async def build(self, executor: Executor) -> list[object]:
+        """Let the relay's builder make a block of what was last sent to it."""
+        signed, before, first, last = self.relay.sent[-1]
+        assert first <= self.node.head.number + 1 <= last
+        self.node.pool |= {each.nonce: each.raw for each in (*before, signed)}
+        return list(await executor.follow(self.node.mine()))
+
+
+def untipped(plan: Plan) -> Plan:
+    return replace(plan, calldata=b"untipped", bid=replace(plan.bid, tip=Wei(0)))
+
+
+async def test_relays_have_it_and_the_node_never_sees_it() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    plan = bench.tipped()
+    sent, skips = await executor.send([plan])
+    assert (sent, skips) == ([plan], [])
+    await bench.wait(executor)
+    assert bench.node.sent == []
+    assert [each[2:] for each in bench.relay.sent] == [(101, 102)]
+    (receipt,) = await bench.build(executor)
+    assert isinstance(receipt, Included)
+    assert executor.relays["relay"].won == 1
+    assert not bench.journal.open
+
+
+async def test_it_is_given_again_when_its_blocks_are_over() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await bench.wait(executor, 6)
+    assert [each[2:] for each in bench.relay.sent] == [
+        (101, 102),
+        (103, 104),
+        (105, 106),
+        (107, 108),
+    ]
+    assert len({each[0].raw for each in bench.relay.sent}) == 1
+    assert bench.node.sent == []
+    (receipt,) = await bench.build(executor)
+    assert isinstance(receipt, Included)
+
+
+async def test_plans_behind_it_go_with_what_is_before_them() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped(), bench.tipped()])
+    (first, before_first, *_), (_, before_second, *_) = bench.relay.sent
+    assert before_first == ()
+    assert before_second == (first,)
+    receipts = await bench.build(executor)
+    assert [type(receipt) for receipt in receipts] == [Included, Included]
+
+
+async def test_at_the_deadline_another_transaction_on_its_nonce_is_public() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    plan = bench.tipped(tip=4_000_000 * GWEI)
+    await executor.send([plan])
+    await bench.wait(executor, 2)
+    assert bench.node.sent == []
+    await bench.wait(executor)
+    private, (public,) = bench.relay.sent[0][0], bench.node.sent
+    before, after = fields_of(private.raw), fields_of(public)
+    assert before["nonce"] == after["nonce"]
+    assert bytes(after["data"]) == b"untipped"
+    assert bytes(before["data"]) == plan.calldata
+    assert after["maxFeePerGas"] * 100 >= before["maxFeePerGas"] * 110
+    tip_per_gas = 4_000_000 * GWEI // plan.gas
+    assert after["maxPriorityFeePerGas"] >= before["maxPriorityFeePerGas"] + tip_per_gas
+    assert bench.events.names.count("plan.published") == 1
+    assert len(bench.journal.open) == 2, "both are on record"
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included]
+    kinds = [type(row) for name, row in bench.journal.rows if name == "settled"]
+    assert kinds == [Replaced, Included]
+    assert [type(receipt) for receipt in bench.admission.settled] == [Included]
+    assert executor.relays["relay"].lost == 1
+
+
+async def test_the_private_one_may_still_win_after_publication() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await bench.wait(executor, 3)
+    bench.node.pool[0] = bench.relay.sent[0][0].raw
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert receipt.tx_hash == bench.relay.sent[0][0].hash
+    assert not bench.journal.open
+
+
+async def test_what_is_public_is_outbid_as_any_other() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await bench.wait(executor, 6)
+    assert bench.events.names.count("plan.repriced") == 1
+    assert {bytes(fields_of(raw)["data"]) for raw in bench.node.sent} == {b"untipped"}
+
+
+async def test_a_restart_does_not_publish_what_was_private() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    again = await bench.start()
+    assert again.pending == 1
+    await bench.wait(again)
+    assert bench.node.sent == []
+    assert [each[2:] for each in bench.relay.sent] == [(101, 102), (102, 103)]
+    await bench.wait(again, 2)
+    assert len(bench.node.sent) == 1, "due three blocks after it was made, not after the restart"
+
+
+async def test_a_restart_without_relays_publishes_it() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    again = await bench.start(relays=False)
+    await bench.wait(again)
+    (public,) = bench.node.sent
+    assert bytes(fields_of(public)["data"]) == b"untipped"
+
+
+async def test_what_is_gone_gives_its_nonce_back_without_a_cancel() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor)
+    assert executor.pending == 1, "a relay has it for a block to come"
+    assert "plan.abandoned" not in bench.events.names
+    await bench.wait(executor)
+    assert "plan.abandoned" in bench.events.names
+    assert bench.node.sent == []
+    assert executor.relays["relay"].lost == 1
+    bench.found = lambda plan: plan
+    await executor.send([bench.tipped()])
+    assert bench.relay.sent[-1][0].nonce == 0
+
+
+async def test_what_is_gone_at_the_deadline_is_cancelled_at_the_relays() -> None:
+    bench = Bench(public_after=1)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor)
+    await asyncio.sleep(0)
+    assert [each.nonce for each in bench.relay.cancelled] == [0]
+    assert bench.node.sent == []
+
+
+async def test_a_gap_before_another_is_filled() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped(), bench.tipped()])
+    first = bench.relay.sent[0][0].plan.calldata
+    bench.found = lambda plan: Gone("repaid") if plan.calldata == first else plan
+    await bench.wait(executor, 2)
+    (cancel,) = bench.node.sent
+    assert fields_of(cancel)["nonce"] == 0
+    assert bytes(fields_of(cancel)["data"]) == b""
+
+
+async def test_relays_that_do_not_answer_count_as_having_it() -> None:
+    bench = Bench()
+    bench.relay.fault = TransientError("no answer within 1 s")
+    executor = await bench.start()
+    plan = bench.tipped()
+    sent, _ = await executor.send([plan])
+    assert sent == [plan]
+    assert executor.in_flight()
+    await bench.wait(executor, 3)
+    assert len(bench.node.sent) == 1
+
+
+async def test_refused_by_all_it_waits_for_the_deadline_or_is_dropped() -> None:
+    fault = RpcError("eth_sendBundle", 403, "HTTP 403")
+    bench = Bench()
+    bench.relay.fault = fault
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await bench.wait(executor, 3)
+    assert len(bench.node.sent) == 1, "nobody has it: it is tried at each head, then public"
+    assert len(bench.relay.sent) == 3
+
+    never = Bench(public_after=0)
+    never.relay.fault = fault
+    executor = await never.start()
+    sent, skips = await executor.send([never.tipped()])
+    assert not sent
+    assert [(skip.reason, skip.detail) for skip in skips] == [(Reason.TIMEOUT, "relay: HTTP 403")]
+    (receipt,) = never.admission.settled
+    assert isinstance(receipt, Dropped)
+    assert executor.pending == 0
+
+
+async def test_a_thrown_switch_keeps_it_from_relays_and_node() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    bench.admission.refusal = lambda _: Skip(
+        "m", "p", bench.plans.make().quotes[0].opportunity.key[1], Reason.BREAKER, "paused"
+    )
+    await bench.wait(executor, 6)
+    assert len(bench.relay.sent) == 1
+    assert bench.node.sent == []
+
+
+async def test_a_reorg_gives_it_to_the_relays_again() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    (receipt,) = await bench.build(executor)
+    assert isinstance(receipt, Included)
+    bench.node.receipts.clear()
+    bench.node.mined = 0
+    await bench.wait(executor, 4)
+    assert "plan.reorged" in bench.events.names
+    assert bench.node.sent == []
+    assert len(bench.relay.sent) > 1
