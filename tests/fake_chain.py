@@ -49,10 +49,10 @@ class FakeChain:
 
     def logs(self, number: int, watch: Watch) -> list[Log]:
         """Return a canonical block's logs that a watch asks for."""
-        entries = self._known[self._canonical[number]][1]
+        entries, timestamp = self._known[self._canonical[number]][1], self.header(number).timestamp
         return [
             log
-            for log in parse.logs(entries)
+            for log in parse.logs(entries, timestamp)
             if log.address in watch.addresses and log.topics[0] in watch.topics
         ]
 

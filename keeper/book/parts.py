@@ -118,7 +118,7 @@ class Parts:
         undos: dict[str, list[Undo]] = {}
         self.blocks.append(Block(head, undos))
         for bare in logs:
-            log = bare if bare.timestamp else bare.at(head.timestamp)
+            log = bare if bare.timestamp == head.timestamp else bare.at(head.timestamp)
             if log.address not in self._by_address:
                 self.watch()  # an earlier log of this block made it known
             for part, fold in self._by_address.get(log.address, ()):
@@ -220,7 +220,7 @@ class Parts:
         before = "" if market is None else market.stopped
         undos: list[Undo] = []
         for bare in logs:
-            log = bare if bare.timestamp else bare.at(head.timestamp)
+            log = bare if bare.timestamp == head.timestamp else bare.at(head.timestamp)
             for _, source in self.sources(part):
                 if log.address not in source.watch().addresses:
                     continue

@@ -17,7 +17,7 @@ _RANGE_FROM = 8
 async def logs_by_block(
     blocks: Blocks, ranges: LogRanges, heads: Sequence[Head], watch: Watch
 ) -> list[list[Log]]:
-    """Return each linked header's matching logs, in order.
+    """Return each linked header's matching logs, in order and with its timestamp.
 
     A range answer is taken block by block, where nothing speaks against it: a node that lags
     answers a range with fewer logs and no error. A block the bloom admits and the range left empty
@@ -34,7 +34,7 @@ async def logs_by_block(
         for head in admitted:
             logs = claimed.get(head.number)
             if logs and not blocks.doubt(head, watch, logs):
-                found[head.hash] = logs
+                found[head.hash] = [log.at(head.timestamp) for log in logs]
     open_heads = [head for head in admitted if head.hash not in found]
     answers = await asyncio.gather(*(blocks.logs(head, watch) for head in open_heads))
     found.update(zip((head.hash for head in open_heads), answers, strict=True))

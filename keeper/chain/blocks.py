@@ -42,12 +42,15 @@ class Blocks:
         return head
 
     async def logs(self, head: Head, watch: Watch) -> list[Log]:
-        """Return the block's matching logs in order; costs nothing when the bloom excludes them."""
+        """Return the block's matching logs in order, with its timestamp.
+
+        Costs nothing when the bloom excludes them.
+        """
         wanted = self.admitted(head, watch)
         if bloom.matches_nothing(wanted):
             return []
         where = {"blockHash": to_hex(head.hash)}
-        logs = await fetch_logs(self._rpc, wanted, where)
+        logs = await fetch_logs(self._rpc, wanted, where, head.timestamp)
         if doubt := self.doubt(head, watch, logs):
             raise TransientError(f"asked for logs of block {head.number}, was given {doubt}")
         return logs
@@ -80,13 +83,21 @@ class Blocks:
         return parse.head(header)
 
 
-async def fetch_logs(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[Log]:
-    """Return matching logs in chain order; a long address list takes several requests."""
+async def fetch_logs(
+    rpc: Rpc, watch: Watch, where: dict[str, str], timestamp: int = 0
+) -> list[Log]:
+    """Return matching logs in chain order; a long address list takes several requests.
+
+    `timestamp` is that of the block asked for, when it is one.
+    """
     addresses = sorted(watch.addresses)
     topics = [to_hex(topic) for topic in sorted(watch.topics)]
     chunks = range(0, len(addresses), ADDRESSES_PER_REQUEST)
     answers = await asyncio.gather(
-        *(_request(rpc, addresses[at : at + ADDRESSES_PER_REQUEST], topics, where) for at in chunks)
+        *(
+            _request(rpc, addresses[at : at + ADDRESSES_PER_REQUEST], topics, where, timestamp)
+            for at in chunks
+        )
     )
     if len(answers) == 1:
         return answers[0]
@@ -96,8 +107,12 @@ async def fetch_logs(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[Log]
 
 
 async def _request(
-    rpc: Rpc, addresses: Sequence[Address], topics: Sequence[str], where: dict[str, str]
+    rpc: Rpc,
+    addresses: Sequence[Address],
+    topics: Sequence[str],
+    where: dict[str, str],
+    timestamp: int,
 ) -> list[Log]:
     names = [to_hex(address) for address in addresses]
     query = {**where, "address": names, "topics": [topics]}
-    return parse.logs(await rpc.request("eth_getLogs", [query]))
+    return parse.logs(await rpc.request("eth_getLogs", [query]), timestamp)

@@ -1,6 +1,8 @@
 """Node JSON to nouns and back; what does not decode is an error, never skipped."""
 
-from collections.abc import Mapping, Sequence
+from binascii import unhexlify
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
@@ -8,6 +10,9 @@ from keeper.errors import TransientError
 from keeper.types import Head, Log
 from keeper.units import Hash, Wei
 
+_FIELDS = itemgetter(
+    "address", "topics", "data", "blockNumber", "blockHash", "logIndex", "transactionHash"
+)
 _PLACE = itemgetter(Log._fields.index("block_number"), Log._fields.index("index"))
 
 
@@ -33,6 +38,7 @@ def head(header: Mapping[str, Any]) -> Head:
             gas_used=int(header["gasUsed"], 16),
             gas_limit=int(header["gasLimit"], 16),
             bloom=blob(header.get("logsBloom") or "0x"),
+            extra=blob(header.get("extraData") or "0x"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TransientError(f"the node sent a malformed header: {error!r}") from error
@@ -43,58 +49,79 @@ def log(entry: Mapping[str, Any]) -> Log:
     return logs([entry])[0]
 
 
-def logs(entries: Sequence[Mapping[str, Any]]) -> list[Log]:
-    """Read logs and put them in chain order; raise `TransientError` unless all can be read."""
+def logs(entries: Sequence[Mapping[str, Any]], timestamp: int = 0) -> list[Log]:
+    """Read logs and put them in chain order; raise `TransientError` unless all can be read.
+
+    `timestamp` is that of the block all of them are of, when they are of one.
+    """
     if not isinstance(entries, list):
         raise TransientError("the node sent no list of logs")
+    if not entries:
+        return []
     try:
-        found = _read(entries)
+        for entry in entries:
+            if entry.get("removed"):
+                raise TransientError("the node sent a log that is no longer on the chain")
+        return _read(entries, timestamp)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TransientError(f"the node sent a malformed log: {error!r}") from error
-    found.sort(key=_PLACE)
+
+
+def _read(entries: list[Mapping[str, Any]], timestamp: int) -> list[Log]:
+    """Read logs column by column, so that no field costs a line of Python for each log."""
+    fields = zip(*map(_FIELDS, entries), strict=True)
+    contracts, topics, data, numbers, blocks, indexes, transactions = fields
+    places = list(map(_Numbers().__getitem__, numbers)), list(map(int, indexes, repeat(16)))
+    word = _Words(32).__getitem__
+    columns = (
+        map(_Words(20).__getitem__, contracts),
+        _topics(topics, word),
+        [unhexlify(text[2:]) for text in data],
+        places[0],
+        map(word, blocks),
+        places[1],
+        map(word, transactions),
+        repeat(timestamp),
+    )
+    found = list(map(tuple.__new__, repeat(Log), zip(*columns, strict=False)))
+    order = list(zip(*places, strict=True))
+    if order != sorted(order):
+        found.sort(key=_PLACE)
     return found
 
 
-def _read(entries: Sequence[Mapping[str, Any]]) -> list[Log]:
-    """Read logs in one loop, without a call for each field: this is half the cost of a fold.
-
-    Contracts, blocks and transactions come many times in one answer and are decoded once.
-    """
-    found: list[Log] = []
-    add, fromhex, make = found.append, bytes.fromhex, tuple.__new__
-    contracts: dict[str, bytes] = {}
-    known: dict[str, bytes] = {}
-    numbers: dict[str, int] = {}
-    for entry in entries:
-        if entry.get("removed"):
-            raise TransientError("the node sent a log that is no longer on the chain")
-        contract, block, transaction, number = (
-            entry["address"],
-            entry["blockHash"],
-            entry["transactionHash"],
-            entry["blockNumber"],
-        )
-        if contract not in contracts:
-            contracts[contract] = _sized(contract, 20)
-        if block not in known:
-            known[block] = _sized(block, 32)
-        if transaction not in known:
-            known[transaction] = _sized(transaction, 32)
-        if number not in numbers:
-            numbers[number] = int(number, 16)
-        topics = tuple([fromhex(topic[2:]) for topic in entry["topics"]])
-        for topic in topics:
-            if len(topic) != 32:
-                raise ValueError(f"a topic of {len(topic)} bytes")
-        data = fromhex(entry["data"][2:])
-        index = int(entry["logIndex"], 16)
-        values = contracts[contract], topics, data, numbers[number], known[block], index
-        add(make(Log, (*values, known[transaction], 0)))
-    return found
+def _topics(
+    topics: Iterable[Sequence[str]], word: Callable[[str], bytes]
+) -> Iterator[tuple[bytes, ...]]:
+    """Read topics; of three the first is a known event, and the last often repeats the second."""
+    for texts in topics:
+        if len(texts) != 3:
+            yield tuple(map(word, texts))
+            continue
+        event, second, third = texts
+        one = unhexlify(second[2:])
+        other = one if third == second else unhexlify(third[2:])
+        if not len(one) == len(other) == 32:
+            raise ValueError(f"topics of {len(one)} and {len(other)} bytes")
+        yield word(event), one, other
 
 
-def _sized(text: str, length: int) -> bytes:
-    value = bytes.fromhex(text[2:])
-    if len(value) != length:
-        raise ValueError(f"{len(value)} bytes instead of {length}")
-    return value
+class _Words(dict[str, bytes]):
+    """Hex words of one length, decoded at first sight: most come many times in one answer."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __missing__(self, text: str) -> bytes:
+        value = self[text] = unhexlify(text[2:])
+        if len(value) != self._length:
+            raise ValueError(f"{len(value)} bytes instead of {self._length}")
+        return value
+
+
+class _Numbers(dict[str, int]):
+    """Quantities, read at first sight."""
+
+    def __missing__(self, text: str) -> int:
+        value = self[text] = int(text, 16)
+        return value
