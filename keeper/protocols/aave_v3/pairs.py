@@ -1,13 +1,16 @@
 """Which debt/collateral pairs may be liquidated at the next block, and why the others may not."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.accounts import amount, find
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Reason, Skip
+from keeper.units import Bps
 
 
 def refusal(reserve: Reserve, timestamp: int) -> tuple[Reason, str] | None:
@@ -40,6 +43,12 @@ def pairs(
     debts = _open(ledger, position.debt, timestamp)
     collaterals = _open(ledger, position.collateral, timestamp)
     skips.extend(skip(why) for _, _, why in (*debts, *collaterals) if why is not None)
+    owing = [
+        _Owed(owed, prices.get(debt.asset), debt.unit, debt.borrow_index_at(timestamp))
+        for debt, owed, shut in debts
+        if shut is None and isinstance(owed, DebtLeg)
+    ]
+    record = ledger.accounts.get(position.borrower)
     found: list[AaveTerms] = []
     for collateral, seized, closed in collaterals:
         if closed is not None or not isinstance(seized, CollateralLeg) or not seized.amount:
@@ -47,25 +56,54 @@ def pairs(
         if not seized.bonus:
             skips.append(skip((Reason.DENIED, f"{seized.token.symbol} has no liquidation bonus")))
             continue
-        if not collateral.available:
+        available = collateral.available
+        if not available:
             skips.append(skip(_dry(collateral, seized)))
             continue
-        for debt, owed, shut in debts:
-            if shut is not None or not isinstance(owed, DebtLeg):
-                continue
-            terms = _terms(ledger, position, prices, timestamp, collateral, seized, debt, owed)
+        held = _Held(
+            seized,
+            prices.get(collateral.asset),
+            collateral.unit,
+            collateral.supply_index_at(timestamp),
+            amount(record, find(record, collateral.id << 1)),
+            collateral.protocol_fee,
+            available,
+        )
+        for owed in owing:
+            terms = _terms(position, held, owed)
             if terms is None:
                 skips.append(skip((Reason.NO_PRICE, "a price of the pair was not read")))
             elif terms.legal_down(terms.maximum):
                 found.append(terms)
-            elif terms.seize(terms.maximum).received > terms.available:
+            elif terms.seize(terms.maximum).received > available:
                 skips.append(skip(_dry(collateral, seized)))
             else:
-                pair = f"{owed.token.symbol} against {seized.token.symbol}"
+                pair = f"{owed.leg.token.symbol} against {seized.token.symbol}"
                 skips.append(skip((Reason.DUST, f"no repay of {pair} is legal")))
     if not found and not skips:
         skips.append(skip((Reason.DUST, "no collateral is left to seize")))
     return found, skips
+
+
+class _Held(NamedTuple):
+    """One collateral and what its reserve adds; `scaled` is the aToken units behind it."""
+
+    leg: CollateralLeg
+    price: int | None
+    unit: int
+    supply_index: int
+    scaled: int
+    fee: Bps
+    available: int
+
+
+class _Owed(NamedTuple):
+    """One debt and what its reserve adds."""
+
+    leg: DebtLeg
+    price: int | None
+    unit: int
+    debt_index: int
 
 
 def _open(
@@ -84,42 +122,33 @@ def _dry(reserve: Reserve, leg: CollateralLeg) -> tuple[Reason, str]:
     return Reason.NO_LIQUIDITY, f"{reserve.available} of {leg.token.symbol} can be withdrawn"
 
 
-def _terms(
-    ledger: Ledger,
-    position: Position,
-    prices: Prices,
-    timestamp: int,
-    collateral: Reserve,
-    seized: CollateralLeg,
-    debt: Reserve,
-    owed: DebtLeg,
-) -> AaveTerms | None:
-    collateral_price, debt_price = prices.get(collateral.asset), prices.get(debt.asset)
-    if collateral_price is None or debt_price is None:
+def _terms(position: Position, held: _Held, owed: _Owed) -> AaveTerms | None:
+    if held.price is None or owed.price is None:
         return None
+    seized, debt = held.leg, owed.leg
     cap = v36.repay_cap(
-        owed.amount,
-        owed.value,
+        debt.amount,
+        debt.value,
         seized.value,
         position.debt_value,
         position.health,
-        debt_price,
-        debt.unit,
+        owed.price,
+        owed.unit,
     )
     return AaveTerms(
         collateral=seized.token,
-        debt=owed.token,
+        debt=debt.token,
         bonus=seized.bonus,
-        fee=collateral.protocol_fee,
-        collateral_price=collateral_price,
-        debt_price=debt_price,
-        collateral_unit=collateral.unit,
-        debt_unit=debt.unit,
+        fee=held.fee,
+        collateral_price=held.price,
+        debt_price=owed.price,
+        collateral_unit=held.unit,
+        debt_unit=owed.unit,
         balance=seized.amount,
-        scaled=ledger.account(position.borrower).supplied[collateral.id],
-        supply_index=collateral.supply_index_at(timestamp),
-        owed=owed.amount,
-        debt_index=debt.borrow_index_at(timestamp),
-        available=collateral.available or 0,
+        scaled=held.scaled,
+        supply_index=held.supply_index,
+        owed=debt.amount,
+        debt_index=owed.debt_index,
+        available=held.available,
         cap=cap,
     )

@@ -6,6 +6,8 @@ from keeper.protocols.aave_v3 import v36
 from keeper.types import Token
 from keeper.units import RAY, Address, Bps
 
+_UNITS: list[int] = [10**decimals for decimals in range(256)]
+
 
 @dataclass(slots=True)
 class Reserve:
@@ -58,8 +60,7 @@ class Reserve:
     @property
     def unit(self) -> int:
         """Return one whole token."""
-        unit: int = 10 ** (self.configuration >> 48 & 0xFF)
-        return unit
+        return _UNITS[self.configuration >> 48 & 0xFF]
 
     @property
     def is_active(self) -> bool:
