@@ -9,6 +9,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from keeper.errors import ConfigError, KeeperError, PluginError
+    from keeper.fees import BidOutcome, BidRecord, DataFee, FeeHistory, Inclusion
     from keeper.ports import Strategy, Terms
     from keeper.types import (
         AtRisk,
@@ -63,16 +64,21 @@ __all__ = [
     "Address",
     "AtRisk",
     "Bid",
+    "BidOutcome",
+    "BidRecord",
     "Bps",
     "Cause",
     "CollateralLeg",
     "ConfigError",
+    "DataFee",
     "DebtLeg",
+    "FeeHistory",
     "FlashKind",
     "FlashSource",
     "Hash",
     "Head",
     "Hop",
+    "Inclusion",
     "KeeperError",
     "Limits",
     "NextBlock",
@@ -103,7 +109,7 @@ __all__ = [
 def __getattr__(name: str) -> typing.Any:
     """Load the face when it is first looked at: `keeper --help` has no use for it."""
     if name in __all__:
-        for module in ("errors", "ports", "types", "units"):
+        for module in ("errors", "fees", "ports", "types", "units"):
             found = importlib.import_module(f"keeper.{module}")
             if name in vars(found):
                 return globals().setdefault(name, vars(found)[name])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from keeper.fees import BidRecord, DataFee, FeeHistory, Inclusion
 from keeper.units import USD, Address, Bps, Hash, Usd, Wad, Wei
 
 if TYPE_CHECKING:
@@ -23,10 +24,17 @@ class NextBlock:
     timestamp: int
     base_fee: Wei
 
+    def base_fee_after(self, full_blocks: int) -> Wei:
+        """Return the base fee behind so many full blocks: each adds an eighth, and 1 wei at least."""
+        highest = int(self.base_fee)
+        for _ in range(full_blocks):
+            highest += max(highest // 8, 1)
+        return Wei(highest)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One block header."""
+    """One block header; `extra` is its extra data, where OP-stack chains keep their fee parameters."""
 
     number: int
     hash: Hash
@@ -36,20 +44,43 @@ class Head:
     gas_used: int
     gas_limit: int
     bloom: bytes = b""
+    extra: bytes = b""
 
-    def next_base_fee(self) -> Wei:
-        """Return the base fee of the next block (EIP-1559, denominator 8, elasticity 2)."""
-        target = self.gas_limit // 2
-        if target in {0, self.gas_used}:
+    def next_base_fee(self, inclusion: Inclusion = Inclusion.AUCTION) -> Wei:
+        """Return the base fee of the next block.
+
+        EIP-1559 with denominator 8 and elasticity 2; on an OP-stack chain with what its header
+        carries (Holocene and Jovian, else Canyon's 250 and 6) and not below its minimum. Arbitrum's
+        follows a backlog no header tells: there the last one is the best guess.
+        """
+        if inclusion is Inclusion.ARBITRUM:
             return self.base_fee
-        if self.gas_used > target:
-            rise = self.base_fee * (self.gas_used - target) // target // 8
-            return Wei(self.base_fee + max(rise, 1))
-        return Wei(self.base_fee - self.base_fee * (target - self.gas_used) // target // 8)
+        if inclusion is not Inclusion.OP_STACK:
+            return _adjusted(self, 8, 2)
+        version, body = self.extra[:1], self.extra[1:]
+        denominator, elasticity, least = 250, 6, 0
+        if (version, len(body)) in {(b"\0", 8), (b"\1", 16)}:
+            told = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+            denominator, elasticity = told if all(told) else (denominator, elasticity)
+            least = int.from_bytes(body[8:], "big")
+        return Wei(max(_adjusted(self, denominator, elasticity), least))
 
-    def next_block(self, block_time: int) -> NextBlock:
+    def next_block(self, block_time: int, inclusion: Inclusion = Inclusion.AUCTION) -> NextBlock:
         """Return the block expected `block_time` seconds after this one."""
-        return NextBlock(self.number + 1, self.timestamp + block_time, self.next_base_fee())
+        return NextBlock(
+            self.number + 1, self.timestamp + block_time, self.next_base_fee(inclusion)
+        )
+
+
+def _adjusted(head: Head, denominator: int, elasticity: int) -> Wei:
+    target = head.gas_limit // elasticity
+    if target in {0, head.gas_used}:
+        return head.base_fee
+    if head.gas_used > target:
+        rise = head.base_fee * (head.gas_used - target) // target // denominator
+        return Wei(head.base_fee + max(rise, 1))
+    fall = head.base_fee * (target - head.gas_used) // target // denominator
+    return Wei(head.base_fee - fall)
 
 
 class Log(NamedTuple):
@@ -249,7 +280,11 @@ class AtRisk:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a strategy sees of one head; nothing in it changes."""
+    """What a strategy sees of one head; nothing in it changes.
+
+    `fee_history` is None when none was read lately; `data_fee` is None where a transaction costs its
+    gas and nothing else.
+    """
 
     chain: str
     head: Head
@@ -259,6 +294,10 @@ class View:
     tokens: Mapping[Address, Token]
     native: Token
     deadline_ms: int = 200
+    inclusion: Inclusion = Inclusion.AUCTION
+    fee_history: FeeHistory | None = None
+    bid_record: BidRecord = BidRecord()  # noqa: RUF009  # frozen
+    data_fee: DataFee | None = None
 
     def price(self, market: str, asset: Address) -> int | None:
         """Return an asset's price in the market's base currency, or None when it was not read."""
@@ -360,7 +399,8 @@ class Quote:
 
     `proceeds` is what the sale of the collateral brings, `premium` the flash fee, `gas_cost` the
     gas at the next block's fees converted at the protocol's own prices (rounded up), and
-    `net = proceeds - repaid - premium - gas_cost`.
+    `net = proceeds - repaid - premium - gas_cost`. On a rollup `gas_cost` holds `data_fee`, this
+    quote's share of what posting the transaction costs.
     """
 
     opportunity: Opportunity
@@ -377,6 +417,7 @@ class Quote:
     net_usd: Usd
     minimum_profit: int
     gross_usd: Usd
+    data_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,14 +443,25 @@ class Fees:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """So much of a token the contract holds; the native coin stands under `ZERO_ADDRESS`."""
+
+    token: Token
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Several bid quotes packed in one transaction.
+    """Several bid quotes packed in one transaction, or a sweep of profit to the treasury.
 
     `calldata` is what is simulated and what is sent, byte for byte. `net` is per debt token, after
     premium, before gas; `net_usd` is after gas. `prices` are dollars per whole token at the head the
     plan was made on, the native coin under `ZERO_ADDRESS`; receipts are valued by them. `tips` say
     what each quote pays of the bid's tip, in the order of `quotes`, none when there is no tip;
-    `behind` are the sales of the plans before it at the same head.
+    `behind` are the sales of the plans before it at the same head. `refill` is the native wei asked
+    for the operator out of the profit. A plan with a `sweep` has no quotes: it earns nothing, and its
+    gas is all it costs. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
+    `data_gas` is the part of `gas_limit` it is taken from where it is taken as gas.
     """
 
     id: str
@@ -430,11 +482,24 @@ class Plan:
     prices: Mapping[Address, Usd] = field(default_factory=dict)
     tips: tuple[Wei, ...] = ()
     behind: tuple[Sale, ...] = ()
+    refill: Wei = Wei(0)
+    sweep: Holding | None = None
+    data_fee: Wei = Wei(0)
+    data_gas: int = 0
 
     @property
     def fees(self) -> Fees:
         """Return the fees the transaction is signed with."""
         return Fees(self.bid.max_fee, self.bid.priority_fee)
+
+    @property
+    def worst_cost(self) -> Wei:
+        """Return the most native coin it can burn: all its gas at the maximum fee, and the data fee.
+
+        Where the data fee is taken as gas, the limit holds it already.
+        """
+        beside = 0 if self.data_gas else self.data_fee
+        return Wei(self.gas_limit * self.bid.max_fee + beside)
 
 
 @dataclass(frozen=True, slots=True)
