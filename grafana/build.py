@@ -328,6 +328,43 @@ SENDING = (
         [Query(f"keeper_nonces_pending{{{CHAIN}}}", "{{chain}}")],
         width=6,
     ),
+    Panel(
+        "Relays: what they answered",
+        "timeseries",
+        "short",
+        "Refused or unclear for long: /status has its last complaint; check its URL and keys with "
+        "`keeper doctor`.",
+        [
+            Query(
+                f"sum by (relay, result) (increase(keeper_relay_requests_total{{{CHAIN}}}"
+                "[$__interval]))",
+                "{{relay}} {{result}}",
+            )
+        ],
+        custom=BARS,
+    ),
+    Panel(
+        "Relays: what came of it",
+        "timeseries",
+        "short",
+        "Included while the relay held it, or held in vain. One that never includes is asked only "
+        "now and then: remove it.",
+        [
+            Query(
+                f"sum by (relay, outcome) (increase(keeper_relay_transactions_total{{{CHAIN}}}"
+                "[$__interval]))",
+                "{{relay}} {{outcome}}",
+            )
+        ],
+        custom=BARS,
+    ),
+    Panel(
+        "Relays: time to answer, 95 of 100",
+        "timeseries",
+        "s",
+        "The first that takes a transaction ends the wait; a slow one alone holds up the next plans.",
+        [Query(quantile(0.95, "keeper_relay_duration_seconds", "relay"), "{{relay}}")],
+    ),
 )
 
 NODE = (

@@ -63,6 +63,8 @@ METHODS = (
 OTHER = "other"
 """The method label of a request that is none of `METHODS`."""
 RESULTS = ("ok", "error", "limited", "timeout", "failed")
+HANDED = ("taken", "refused", "unclear")
+"""How a relay answered; an unclear one may have taken it."""
 OUTCOMES: Mapping[type[Receipt], str] = {
     Included: "included",
     Reverted: "reverted",
@@ -102,6 +104,7 @@ class ChainLabels:
     endpoints: Sequence[str] = ()
     wallet: str | None = None
     breakers: Sequence[str] = field(default=BREAKERS)
+    relays: Sequence[str] = ()
 
 
 class Metrics:
@@ -205,6 +208,22 @@ class Metrics:
         self._rpc_duration = histogram(
             "keeper_rpc_duration_seconds", "Time of an attempt", _RPC_BUCKETS, "endpoint", "method"
         )
+        self._relay_handed = counter(
+            "keeper_relay_requests_total",
+            "Transactions handed to a relay by its answer",
+            *("chain", "relay", "result"),
+        )
+        self._relay_duration = histogram(
+            "keeper_relay_duration_seconds",
+            "Time a relay's answer took",
+            _RPC_BUCKETS,
+            *("chain", "relay"),
+        )
+        self._relay_ended = counter(
+            "keeper_relay_transactions_total",
+            "Transactions a relay held: included meanwhile, or held in vain",
+            *("chain", "relay", "outcome"),
+        )
         self._breaker = gauge(
             "keeper_breaker_open", "1 while a breaker stops sending", "chain", "breaker"
         )
@@ -306,6 +325,12 @@ class Metrics:
             if known.wallet is not None:
                 for fuel in (self._plan_cost, self._balance, self._nonces):
                     fuel.labels(chain, known.wallet)
+            for relay in known.relays:
+                self._relay_duration.labels(chain, relay)
+                for result in HANDED:
+                    self._relay_handed.labels(chain, relay, result)
+                for outcome in ("included", "vain"):
+                    self._relay_ended.labels(chain, relay, outcome)
             for endpoint in known.endpoints:
                 self._endpoint_lag.labels(chain, endpoint)
                 self._endpoint_up.labels(chain, endpoint)
@@ -433,6 +458,16 @@ class Metrics:
         known = method if method in METHODS else OTHER
         self._rpc_requests.labels(endpoint, known, result).inc()
         self._rpc_duration.labels(endpoint, known).observe(seconds)
+
+    def relay_handed(self, chain: str, relay: str, result: str, seconds: float) -> None:
+        """Count a transaction handed to a relay, and how long its answer took."""
+        self._relay_handed.labels(chain, relay, result).inc()
+        self._relay_duration.labels(chain, relay).observe(seconds)
+
+    def relay_ended(self, chain: str, relay: str, included: bool) -> None:
+        """Count what came of a transaction a relay held."""
+        outcome = "included" if included else "vain"
+        self._relay_ended.labels(chain, relay, outcome).inc()
 
     def breaker(self, chain: str, breaker: str, *, is_open: bool) -> None:
         """Show whether a breaker stops sending."""

@@ -25,7 +25,7 @@ class RelayStandIn:
     """Hold bundles and private transactions until `build`.
 
     `refusing`, `silent` and `limiting` answer like a relay that is down; `ignoring` takes
-    everything and never includes it; `naming` is told instead of a transaction's own hash;
+    everything and never includes it; `gone` is another site; `naming` is told instead of a transaction's own hash;
     `unsigned` takes requests without a signature, `authorization` asks for that header.
     """
 
@@ -39,6 +39,7 @@ class RelayStandIn:
         self.silent = False
         self.limiting = False
         self.ignoring = False
+        self.gone = False
         self.naming = ""
         self._node = node
         self._bundles: dict[tuple[str, int], list[str]] = {}
@@ -91,6 +92,8 @@ class RelayStandIn:
         body = await request.read()
         if self.silent:
             await self._stopping.wait()
+        if self.gone:
+            return web.Response(status=404, text="not here")
         if self.limiting:
             return web.Response(status=429, headers={"Retry-After": "1"})
         asked = orjson.loads(body)

@@ -163,12 +163,11 @@ class Keeper:
         try:
             line = self.lines.get(name) or await self._opening.opened(name)
             await self._work(line)
-        except ConfigError:
-            raise
         except Exception as group:
-            error = group.exceptions[0] if isinstance(group, ExceptionGroup) else group
+            error = _cause(group)
             self._stopped[name] = str(error)
-            log.exception("chain.stopped", chain=name, error=str(error))
+            trace = None if isinstance(error, ConfigError) else error
+            log.error("chain.stopped", chain=name, error=str(error), exc_info=trace)  # noqa: TRY400
             if _is_shared(error) or self._stopped.keys() >= self._settings.chains.keys():
                 raise
             if name in self.lines:
@@ -248,6 +247,13 @@ async def _write_down(line: Line) -> None:
             await line.snapshots.take()
     except Exception as error:  # noqa: BLE001 - the one before is still there
         log.warning("snapshot.failed", chain=line.name, error=str(error) or "no time")
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the first exception of nested groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _is_shared(error: Exception) -> bool:

@@ -44,11 +44,13 @@ from keeper.observers.observation import Event, Observation
 from keeper.observers.record import record
 from keeper.observers.status import ChainStatus
 from keeper.planning.decoding import decode_receipt_logs, decode_run
+from keeper.planning.encoding import untipped
 from keeper.planning.planner import Planner
 from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Progress, Rpc, Signer
+from keeper.relays import open_relays
 from keeper.risk import Lists, Risk
 from keeper.signers import Ask, open_signer
 from keeper.strategist import Seat, Strategist
@@ -170,6 +172,7 @@ async def open_line(
     if isinstance(signer, CheckedSigner):
         signer.on_fault = partial(risk.trip, "signer")
     planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped, lists)
+    handed, ended = partial(metrics.relay_handed, name), partial(metrics.relay_ended, name)
     executor = Executor(
         name,
         chain.chain_id,
@@ -190,6 +193,8 @@ async def open_line(
             chain.fees.max_fee,
         ),
         look=make_look(rpc, planner, signer, chain),
+        flow=open_relays(name, chain, stack, handed, ended) if live else None,
+        untipped=untipped,
     )
     await executor.start()
 
@@ -221,6 +226,7 @@ async def open_line(
         60.0 * process.settings.journal.snapshot_minutes,
         partial(_on_snapshot, metrics),
         partial(metrics.snapshot_failed, name),
+        lambda: recovery.is_settled,
     )
     if recovery.origin is None:
         snapshots.hurry()

@@ -47,6 +47,7 @@ class Recovery:
         self._seed = seed
         self._furthest = furthest
         self.origin: Snapshot | None = None
+        self.is_settled = False
 
     async def load(self) -> Head:
         """Bring every source to one head, which is returned; raise `TransientError` for no answer."""
@@ -73,7 +74,11 @@ class Recovery:
     async def settle(
         self, book: Book, loaded: Head, catch_up: Callable[[Head], Awaitable[None]]
     ) -> None:
-        """Stand the book at what was loaded, and fold and prove what a snapshot had left open."""
+        """Stand the book at what was loaded, and fold and prove what a snapshot had left open.
+
+        Only then `is_settled` is true again.
+        """
+        self.is_settled = False
         while True:
             book.stand_at(loaded)
             snapshot = self.origin
@@ -85,6 +90,7 @@ class Recovery:
             loaded = await self.load()
         for market in book.markets:
             await book.load_market(market)
+        self.is_settled = True
 
     async def rebuild(
         self, reason: str, book: Book, catch_up: Callable[[Head], Awaitable[None]]

@@ -20,7 +20,8 @@ class Snapshots:
     """Write the book to disk every so often; a failure is told and tried again, and stops nothing.
 
     `taken` is told of each snapshot and the seconds it took, `failed` of each that was not written.
-    A book with a stopped part is not written: what that part holds is not trusted.
+    A book with a stopped part is not written: what that part holds is not trusted. Nor is one that
+    was restored and not yet compared with the chain, which `is_settled` says.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Snapshots:
         every: float,
         taken: Callable[[Snapshot, float], None],
         failed: Callable[[], None],
+        is_settled: Callable[[], bool] = lambda: True,
     ) -> None:
         self._chain = chain
         self._book = book
@@ -42,6 +44,7 @@ class Snapshots:
         self._every = every
         self._taken = taken
         self._failed = failed
+        self._is_settled = is_settled
         self._due = asyncio.Event()
         self._turn = asyncio.Lock()
         self._last: Head | None = None
@@ -77,10 +80,12 @@ class Snapshots:
         """Freeze the book at its head and write it; nothing when there is nothing new or right."""
         async with self._turn:
             head = self._book.head
-            if head is None or head == self._last:
+            if head is None or head == self._last or not self._is_settled():
                 return
             if self._book.parts.faults:
-                log.info("snapshot.left_out", chain=self._chain, stopped=list(self._book.parts.faults))
+                log.info(
+                    "snapshot.left_out", chain=self._chain, stopped=list(self._book.parts.faults)
+                )
                 return
             # No await up to here from the look at the head: all of it is frozen at that block.
             frozen = self._watched.snapshot()

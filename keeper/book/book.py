@@ -56,6 +56,7 @@ class Book:
             **{f"venue/{venue.name}": venue for venue in venues},
         }
         self._native = native
+        self._loads = dict.fromkeys(self._markets, 0)
         self.parts = Parts(
             chain, self._sources, {market.market: market for market in markets}, on_fault
         )
@@ -99,9 +100,13 @@ class Book:
 
     async def load_market(self, name: str) -> None:
         """Screen a market anew, from all its borrowers."""
+        self._loads[name] += 1
+        load = self._loads[name]
         fresh = MarketBook(self._markets[name].protocol)
         await fresh.load()
-        self._markets[name] = fresh
+        if load == self._loads[name]:
+            # One begun later froze a later state, also when it was done sooner.
+            self._markets[name] = fresh
 
     def trust(self, part: str) -> bool:
         """Judge a rebuilt part again; False when it was stopped once more meanwhile."""
@@ -171,6 +176,8 @@ class Book:
             try:
                 judged = await market.at_risk(next_block, self._stands_at(head))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is of this market
+                if self.head != head:
+                    return None  # what was looked at changed meanwhile: that proves nothing
                 why = f"positions at block {head.number} cannot be judged ({error})"
                 self.parts.stop(f"market/{name}", Fault(FaultKind.INVARIANT, why, head.number))
                 return None

@@ -53,10 +53,12 @@ def asker() -> Ask | None:
 async def _run(loaded: Loaded, live: bool, why: str) -> int:
     from keeper.app import run as run_app
     from keeper.cli.progress import bars
-    from keeper.doctor import require
+    from keeper.doctor import State, require
 
     ask = asker()
-    await require(loaded, ask)
+    for check in await require(loaded, ask):
+        if check.state is State.WARN and check.name.startswith("relay "):
+            print(f"{check.chain}: {check.detail} → {check.hint}", file=sys.stderr)
     if why:
         print(why, file=sys.stderr)
     with bars() as progress:

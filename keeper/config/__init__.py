@@ -4,6 +4,7 @@ from keeper.config.complaint import complain
 from keeper.config.fields import Endpoint, parse_address
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.load import Loaded, chain_named, load, shown, shown_lines
+from keeper.config.relays import RelayTable
 from keeper.config.schema import (
     Chain,
     Fees,
@@ -30,6 +31,7 @@ __all__ = [
     "Logging",
     "Market",
     "Permitted",
+    "RelayTable",
     "Settings",
     "StrategyTable",
     "Table",

@@ -22,6 +22,7 @@ from keeper.config.fields import (
     scale,
 )
 from keeper.config.limits import Breakers, Limits, Permitted
+from keeper.config.relays import RelayTable
 from keeper.config.table import Table
 from keeper.config.wallet import Wallet
 from keeper.journal.home import home_path
@@ -119,7 +120,11 @@ class Venue(Table):
 
 
 class Chain(Table):
-    """One chain: how to reach it, what to pay with, what to watch."""
+    """One chain: how to reach it, what to pay with, what to watch.
+
+    With `relays` a transaction goes to them alone, and `public_after` blocks later, unless that is 0,
+    another one on its nonce to everybody.
+    """
 
     chain_id: int = Field(ge=1)
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
@@ -131,12 +136,14 @@ class Chain(Table):
     allowed_lag: int = Field(default=2, ge=0)
     trust_bloom: bool = True
     final_depth: int = Field(default=8, ge=1)
+    public_after: int = Field(default=2, ge=0)
     wallet: Wallet | None = None
     fees: Fees = Fees()
     allow: Permitted = Permitted()
     deny: Permitted = Permitted()
     markets: dict[Name, Market] = Field(default_factory=dict)
     venues: dict[Name, Venue] = Field(default_factory=dict)
+    relays: dict[Name, RelayTable] = Field(default_factory=dict)
 
     @field_validator("endpoints")
     @classmethod
@@ -148,6 +155,17 @@ class Chain(Table):
             alias = f"{endpoint.alias}#{count}" if count > 1 else endpoint.alias
             named.append(endpoint.model_copy(update={"alias": alias}))
         return tuple(named)
+
+    @field_validator("relays")
+    @classmethod
+    def _each_once(cls, relays: dict[Name, RelayTable]) -> dict[Name, RelayTable]:
+        seen: dict[tuple[str, str], str] = {}
+        for name, relay in relays.items():
+            key = (relay.kind, relay.url.get_secret_value())
+            if key in seen:
+                raise ValueError(f"{name} and {seen[key]} are the same relay twice")
+            seen[key] = name
+        return relays
 
     @model_validator(mode="after")
     def _lists_agree(self) -> Self:

@@ -11,7 +11,7 @@ from eth_utils.address import to_checksum_address
 from keeper.chain.endpoint import Endpoint
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Loaded, Market, Venue
-from keeper.doctor import contract, node, permissions, process, wallet
+from keeper.doctor import contract, node, permissions, process, relays, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import load_protocol
@@ -159,6 +159,12 @@ async def _examine_money(
             name,
             "permissions",
             partial(permissions.check_permissions, endpoint, chain, chain.contract),
+        )
+    for alias, table in chain.relays.items():
+        yield await look(
+            name,
+            f"relay {alias}",
+            partial(relays.check_relay, name, alias, table, chain, address),
         )
 
 

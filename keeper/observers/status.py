@@ -9,6 +9,7 @@ from keeper.book.book import Book
 from keeper.chain.roster import EndpointState
 from keeper.engine import Report
 from keeper.execution.executor import Executor
+from keeper.execution.relays.scores import Score
 from keeper.observers.observation import Event
 from keeper.ports import Clock
 from keeper.risk import Risk
@@ -122,6 +123,7 @@ class ChainStatus:
             "wallet": self.wallet,
             "balance_ether": None if balance is None else balance / WAD,
             "pending": self.executor.pending,
+            "relays": [_relay(alias, score) for alias, score in self.executor.relays.items()],
             "breakers": breakers,
             "open_breakers": dict(self.risk.details()),
             "undecided_heads": self.undecided,
@@ -150,6 +152,20 @@ def _endpoint(state: EndpointState) -> dict[str, Any]:
         "lag_blocks": state.lag,
         "latency_ms": None if state.latency is None else round(state.latency * 1e3, 1),
         "preferred": state.preferred,
+    }
+
+
+def _relay(alias: str, score: Score) -> dict[str, Any]:
+    return {
+        "alias": alias,
+        "left_out": score.is_idle,
+        "taken": score.taken,
+        "refused": score.refused,
+        "unclear": score.unclear,
+        "included": score.won,
+        "vain": score.lost,
+        "latency_ms": None if score.seconds is None else round(score.seconds * 1e3, 1),
+        "last_fault": score.words,
     }
 
 

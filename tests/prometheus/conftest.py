@@ -29,7 +29,9 @@ def promtool(tools: Path) -> Path:
 def metrics() -> Metrics:
     wallet = "0x" + "11" * 20
     chains = {
-        name: ChainLabels(12, ["aave-v3"], endpoints=["first", "second"], wallet=wallet)
+        name: ChainLabels(
+            12, ["aave-v3"], endpoints=["first", "second"], wallet=wallet, relays=["builder"]
+        )
         for name in ("ethereum", "other")
     }
     return Metrics(

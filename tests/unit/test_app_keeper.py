@@ -10,7 +10,7 @@ import pytest
 
 from keeper.app import Keeper
 from keeper.app.opening import Opening
-from keeper.errors import InvariantError, TransientError
+from keeper.errors import ConfigError, InvariantError, TransientError
 from keeper.supervisor import supervise
 
 
@@ -87,6 +87,25 @@ async def test_what_all_stand_on_and_the_last_chain_end_the_process(scope: str) 
     async with asyncio.timeout(5):
         with pytest.raises(ExceptionGroup):
             await keeper(*lines).run()
+
+
+async def test_a_chain_that_cannot_be_opened_later_leaves_those_that_run() -> None:
+    async def open_one(name: str, _: AsyncExitStack) -> Any:
+        raise ConfigError("the node does not hold the logs of block 1 any more")
+
+    good, bad = line("good"), line("bad")
+    made = keeper(good, bad)
+    del made.lines["bad"]
+    made._opening = Opening(["bad"], open_one)
+    running = asyncio.ensure_future(made.run())
+    async with asyncio.timeout(5):
+        while "bad" not in made._stopped:  # noqa: ASYNC110 - nothing to wait for but the state
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await made._opening.close()
 
 
 async def test_readiness_waits_for_every_configured_chain() -> None:

@@ -1,6 +1,7 @@
 """The book: dispatch, undo, the screen's margin, causes, and prices that could not be read."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -358,3 +359,42 @@ async def test_a_market_loaded_anew_is_screened_anew() -> None:
     await book.load_market("m")
     view, _ = await view_at(book, UNIT, 0)
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
+
+
+async def test_a_market_loaded_twice_at_once_is_screened_as_loaded_last() -> None:
+    book, ledger = standing()
+    ledger.debts = {Address((7).to_bytes(20, "big")): 90 * WAD}
+    go_on, gather = threading.Event(), ledger.all_legs()
+
+    def late() -> LegArrays:
+        go_on.wait(5)
+        return gather()
+
+    def slow() -> Callable[[], LegArrays]:
+        del ledger.all_legs  # only the first one is slow
+        return late
+
+    ledger.all_legs = slow  # type: ignore[method-assign]
+    early = asyncio.create_task(book.load_market("m"))
+    await asyncio.sleep(0)
+    ledger.debts = {Address((8).to_bytes(20, "big")): 95 * WAD}
+    await book.load_market("m")
+    go_on.set()
+    await early
+    view, _ = await view_at(book, UNIT, 0)
+    assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
+
+
+async def test_what_fails_because_the_book_went_on_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), 7, 90 * WAD)])
+    await view_at(book, UNIT, 0)
+    monkeypatch.setattr("keeper.book.market.INLINE_ROWS", -1)
+    looking = asyncio.create_task(book.view(at(0), 100))
+    await asyncio.sleep(0)
+    book.abandon()
+    monkeypatch.setattr(ledger, "factors", lambda *_: ())
+    assert await looking is None
+    assert not book.parts.faults

@@ -273,3 +273,45 @@ def test_schema_describes_every_table() -> None:
     schema = Settings.model_json_schema()
     assert set(schema["properties"]) == set(Settings.model_fields)
     assert schema["additionalProperties"] is False
+
+
+RELAY = (
+    GOOD + "[chains.ethereum.relays.builder]\nkind = 'bundle'\nurl = 'https://b.example/s3cret'\n"
+)
+
+
+def test_a_relay_s_secrets_come_by_reference_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "relay.key").write_text("0x" + KEY + "\n", encoding="utf-8")
+    text = RELAY + "identity = 'file:relay.key'\nauthorization = '${TOKEN}'\n"
+    settings = load([write(tmp_path, text)], env={"TOKEN": "Bearer t0ken"}).settings
+    relay = settings.chains["ethereum"].relays["builder"]
+    assert relay.identity is not None
+    assert relay.identity.get_secret_value() == "0x" + KEY
+    assert (relay.blocks, settings.chains["ethereum"].public_after) == (3, 2)
+    shown_text = repr(settings) + str(shown(settings))
+    for secret in (KEY, "t0ken", "s3cret"):
+        assert secret not in shown_text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("identity = '${SHORT}'", "identity is no private key: 64 hexadecimal digits are wanted"),
+        ("authorization = '${LINES}'", "authorization is no header"),
+        ("blocks = 0", "blocks"),
+        ("[chains.ethereum.relays.two]\nkind = 'mail'\nurl = 'https://x'", "kind"),
+        ("[chains.ethereum.relays.two]\nkind = 'bundle'\nurl = 'relay.example'", "must be a URL"),
+        ("[chains.ethereum.relays.two]\nkind = 'bundle'\nurl = 'ws://x'", "must be a URL"),
+        ("[chains.ethereum.relays.two]\nkind = 'bundle'\nurl = 'http://x'", "use https"),
+        (
+            "[chains.ethereum.relays.two]\nkind = 'bundle'\nurl = 'https://b.example/s3cret'",
+            "two and builder are the same relay twice",
+        ),
+        ("[chains.ethereum.relays.two]\nkind = 'bundle'", "url is missing"),
+    ],
+)
+def test_a_relay_that_cannot_be_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    env = {"SHORT": "0x12", "LINES": "a\nb"}
+    line = fault(tmp_path, RELAY + text + "\n", env=env)
+    assert said.lower() in line.lower()
+    assert "s3cret" not in line

@@ -56,7 +56,7 @@ def exported() -> set[str]:
         version="1",
         commit="c",
         mode="dry",
-        chains={"x": ChainLabels(12, ["p"], ["e"], "0x1")},
+        chains={"x": ChainLabels(12, ["p"], ["e"], "0x1", relays=["r"])},
         strategies=["s"],
     )
     names = set()

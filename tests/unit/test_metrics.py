@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 
 from keeper.book.faults import FaultKind
-from keeper.metrics import BREAKERS, FAULTS, METHODS, OUTCOMES, ChainLabels, Metrics
+from keeper.metrics import BREAKERS, FAULTS, HANDED, METHODS, OUTCOMES, ChainLabels, Metrics
 from keeper.types import (
     AtRisk,
     Bid,
@@ -44,7 +44,7 @@ USDC = Token(Address(b"\x01" * 20), "USDC", 6)
 
 
 def metrics() -> Metrics:
-    labels = ChainLabels(12, ["aave-v3"], ["local"], WALLET)
+    labels = ChainLabels(12, ["aave-v3"], ["local"], WALLET, relays=["builder"])
     made = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=["p", "q"])
     made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
     made.endpoints("x", ["local"], lambda alias: STANDING[alias])
@@ -120,6 +120,13 @@ def test_every_child_exists_from_the_start() -> None:
         assert value(registry, "keeper_transactions_total", chain="x", outcome=outcome) == 0
     for breaker in BREAKERS:
         assert value(registry, "keeper_breaker_open", chain="x", breaker=breaker) == 0
+    for result in HANDED:
+        assert (
+            value(
+                registry, "keeper_relay_requests_total", chain="x", relay="builder", result=result
+            )
+            == 0
+        )
     assert all(list(family.samples) for family in registry.collect())
 
 
@@ -145,6 +152,8 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.receipt("x", included(revenue_usd=Usd(USD), gas_cost_usd=Usd(USD)), [first])
     subject.wallet("x", Wei(10**18), 2)
     subject.rpc("local", "eth_call", "ok", 0.004)
+    subject.relay_handed("x", "builder", "taken", 0.02)
+    subject.relay_ended("x", "builder", True)
     subject.breaker("x", "reverts", is_open=True)
     subject.audited("x", "aave-v3", 20, 1)
     subject.fault("x", "market/m", "drift")

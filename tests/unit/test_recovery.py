@@ -184,12 +184,15 @@ def keeping(bench: Bench, taken: list[Any], failed: list[None]) -> Snapshots:
         3_600,
         lambda made, _: taken.append(made),
         lambda: failed.append(None),
+        lambda: bench.recovery.is_settled,
     )
 
 
 async def test_only_a_new_and_sound_book_is_written(bench: Bench) -> None:
     taken: list[Any] = []
     snapshots = keeping(bench, taken, [])
+    await bench.start()
+    bench.stand_at(None)
     await snapshots.take()
     bench.stand_at(make_head(7))
     bench.faults["market/m"] = "drift"
@@ -202,3 +205,20 @@ async def test_only_a_new_and_sound_book_is_written(bench: Bench) -> None:
     bench.stand_at(make_head(8))
     await snapshots.take()
     assert [made.number for made in taken] == [7, 8]
+
+
+async def test_a_restored_book_is_not_written_before_it_is_compared(bench: Bench) -> None:
+    await bench.save(4_000)
+    bench.drift.add(4_000)
+    taken: list[Any] = []
+    snapshots = keeping(bench, taken, [])
+
+    async def catch_up(head: Head) -> None:
+        bench.stand_at(make_head(head.number - 1))
+        await snapshots.take()
+        bench.stand_at(head)
+
+    await bench.recovery.settle(bench.book, await bench.recovery.load(), catch_up)
+    assert not taken
+    await snapshots.take()
+    assert [made.number for made in taken] == [5_000]

@@ -26,7 +26,7 @@ class Handed(StrEnum):
 class Score:
     """Counts of one relay; `seconds` is the running mean of its answers, None before the first.
 
-    `won` are transactions included while it held them, `lost` those it held in vain. Of several that
+    `words` are its last complaint. `won` are transactions included while it held them, `lost` those it held in vain. Of several that
     held one nobody can tell which had it included.
     """
 
@@ -80,7 +80,7 @@ class Scores:
         if how is not Handed.UNCLEAR:
             known = score.seconds
             score.seconds = seconds if known is None else known + WEIGHT * (seconds - known)
-        score.words = words
+        score.words = words or score.words
         if self._on_handed is not None:
             self._on_handed(relay, how, seconds)
 

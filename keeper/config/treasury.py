@@ -1,0 +1,58 @@
+"""Where profit goes: sweeps to the owner's treasury, gas for the operator, and when to warn of little."""
+
+from decimal import Decimal
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from keeper.config.fields import EtherAmount, UsdAmount, scale
+from keeper.config.table import Table
+from keeper.units import Usd, Wei
+
+
+class Treasury(Table):
+    """When profit is swept and gas refilled; without amounts neither happens by itself.
+
+    A token is swept when it is worth more than `sweep_gas_multiple` times the gas of doing so.
+    """
+
+    sweep_above_usd: UsdAmount | None = Field(default=None, gt=0)
+    sweep_hours: int = Field(default=24, ge=1)
+    sweep_gas_multiple: int = Field(default=20, ge=1)
+    refill_below_ether: EtherAmount | None = Field(default=None, gt=0)
+    refill_to_ether: EtherAmount | None = Field(default=None, gt=0)
+    warn_below_ether: EtherAmount | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.refill_to_ether is not None:
+            if self.refill_below_ether is None:
+                raise ValueError("refill_to_ether is of no use without refill_below_ether")
+            if self.refill_to_ether <= self.refill_below_ether:
+                raise ValueError("refill_to_ether is not more than refill_below_ether")
+        return self
+
+    @property
+    def sweep_above(self) -> Usd | None:
+        """Return the dollars on the contract from which on it is swept; None for never."""
+        above = self.sweep_above_usd
+        return None if above is None else Usd(scale(above, 8))
+
+    @property
+    def refill_below(self) -> Wei | None:
+        """Return the wallet's balance under which plans ask for a refill; None for never."""
+        return _wei(self.refill_below_ether)
+
+    @property
+    def refill_to(self) -> Wei:
+        """Return the balance a refill aims at: twice the lower level where nothing is said."""
+        given = self.refill_to_ether
+        return _wei(given) or Wei(2 * (self.refill_below or 0))
+
+    def warn_below(self, gas_per_transaction: Wei) -> Wei:
+        """Return the balance to warn under: gas for two of the dearest plans where nothing is said."""
+        return _wei(self.warn_below_ether) or Wei(2 * gas_per_transaction)
+
+
+def _wei(value: Decimal | None) -> Wei | None:
+    return None if value is None else Wei(scale(value, 18))
