@@ -1,8 +1,12 @@
-"""Skips for whole plans: one per opportunity, so that none goes missing."""
+"""Skips for whole plans: one per opportunity, or one for a sweep, so that none goes missing."""
 
 from collections.abc import Iterable
 
 from keeper.types import Plan, Quote, Reason, Skip
+from keeper.units import ZERO_ADDRESS
+
+TREASURY = "treasury"
+"""Stands for a strategy where a plan sweeps."""
 
 
 def skip_for(quote: Quote, reason: Reason, detail: str) -> Skip:
@@ -19,5 +23,10 @@ def skip_for(quote: Quote, reason: Reason, detail: str) -> Skip:
 
 
 def skips_for(plans: Iterable[Plan], reason: Reason, detail: str) -> list[Skip]:
-    """Return a skip for every opportunity of some plans."""
-    return [skip_for(quote, reason, detail) for plan in plans for quote in plan.quotes]
+    """Return a skip for every opportunity of some plans, and one for each plan that sweeps."""
+    skips = []
+    for plan in plans:
+        if plan.sweep is not None:
+            skips.append(Skip("", "", ZERO_ADDRESS, reason, detail, TREASURY))
+        skips.extend(skip_for(quote, reason, detail) for quote in plan.quotes)
+    return skips

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import gain_usd_down, native_usd_up
+from keeper.execution.sweeping import swept
 from keeper.types import Cancelled, Included, ItemOutcome, Log, Plan, Reverted
 from keeper.units import BPS, Address, Hash, Usd, Wei
 
@@ -77,10 +78,13 @@ class Booked:
 
 
 def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: DecodeRuns) -> Booked:
-    """Value a successful receipt; raises ValueError without a run's event.
+    """Value a successful receipt; raises ValueError without a run's event, unless it is a sweep's.
 
     Tip and refill left the gains as native coin: both are revenue, the tip a cost beside the gas.
     """
+    if plan.sweep is not None:
+        gas = native_usd_up(plan, gas_paid(receipt))
+        return Booked(swept(plan, plan.sweep, receipt, timestamp, gas), Wei(0), frozenset())
     runs = decode(logs(receipt["logs"]), plan.contract)
     if len(runs) != 1:
         raise ValueError(f"{len(runs)} runs in its logs")

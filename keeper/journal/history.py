@@ -28,12 +28,16 @@ COLUMNS = (
     "net_usd",
 )
 
+SWEEP = "sweep"
+"""Stands for a strategy where profit went to the treasury."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One token of one transaction; `paid` is debt repaid and premium, `received` the sales.
 
-    `received − paid` is the gain the chain reported, tip already taken out.
+    `received − paid` is the gain the chain reported, tip already taken out. What a sweep moved to the
+    treasury is `paid`, and no cost.
     """
 
     token: str
@@ -84,7 +88,7 @@ def _entry(plan: Planned, receipt: Ended, block: int, gas: int) -> Entry:
         transaction=receipt.hash or "",
         outcome=receipt.outcome,
         plan=plan.id,
-        strategies=tuple(sorted({item.strategy for item in plan.items})),
+        strategies=_strategies(plan),
         markets=markets,
         borrowers=len({item.borrower for item in done}),
         flows=tuple(_flows(plan, receipt, done)),
@@ -92,14 +96,22 @@ def _entry(plan: Planned, receipt: Ended, block: int, gas: int) -> Entry:
         gas_usd=receipt.gas_cost_usd or 0,
         tip_usd=receipt.tip_usd or 0,
         net_usd=receipt.net_usd or 0,
-        price_source=f"oracle of {', '.join(markets)} at block {plan.head}",
+        price_source=f"oracle of {', '.join(markets) or 'the markets'} at block {plan.head}",
     )
+
+
+def _strategies(plan: Planned) -> tuple[str, ...]:
+    if plan.record.get("sweep"):
+        return (SWEEP,)
+    return tuple(sorted({item.strategy for item in plan.items}))
 
 
 def _flows(plan: Planned, receipt: Ended, done: list[Item]) -> Iterator[Flow]:
     paid: dict[str, int] = {}
     for item in done:
         paid[item.debt] = paid.get(item.debt, 0) + item.repaid + item.premium
+    if plan.record.get("sweep"):
+        paid = {token: -gain for token, gain in receipt.gains.items()}
     tokens = _tokens(plan.record)
     prices = plan.record.get("prices", {})
     for address in sorted(paid.keys() | {token for token, gain in receipt.gains.items() if gain}):
@@ -124,6 +136,9 @@ def _tokens(record: dict[str, Any]) -> dict[str, tuple[str, int]]:
         legs = [leg["token"] for leg in (*position["collateral"], *position["debt"])]
         for token in (quote["debt"], *legs):
             found[token["address"]] = (token["symbol"], int(token["decimals"]))
+    if record.get("sweep"):
+        token = record["sweep"]["token"]
+        found[token["address"]] = (token["symbol"], int(token["decimals"]))
     return found
 
 

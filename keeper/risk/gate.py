@@ -22,7 +22,7 @@ from keeper.types import (
     Reverted,
     Skip,
 )
-from keeper.units import BPS, USD, Usd, Wei
+from keeper.units import BPS, USD, ZERO_ADDRESS, Usd, Wei
 
 REFUSED_SECONDS = 60.0
 """How long `gas_transaction` shows as open after the last plan it refused."""
@@ -93,6 +93,9 @@ class Risk:
             self._refused[name] = (now, wanted.repaid if "repay" in name else wanted.gas)
             self._watch()
             return _refuse(plan, Reason.BREAKER, f"{name}: {detail}")
+        if plan.sweep is not None:  # it earns nothing by design: only its gas is bounded
+            self._reserved[plan.id] = wanted
+            return None
         limits = self._limits
         if denied := self._lists.refuse(plan):
             return _refuse(plan, Reason.DENIED, denied)
@@ -288,6 +291,8 @@ def _reserve(plan: Plan) -> Reserved:
 
 
 def _refuse(plan: Plan, reason: Reason, detail: str) -> Skip:
+    if not plan.quotes:
+        return Skip("", "", ZERO_ADDRESS, reason, detail)
     position = plan.quotes[0].opportunity.position
     strategy = plan.quotes[0].opportunity.strategy
     return Skip(position.market, position.protocol, position.borrower, reason, detail, strategy)

@@ -1,0 +1,272 @@
+"""Send profit to the treasury when nothing else is to be done, and look after the operator's gas."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from keeper.app.stock import Stock, take_stock
+from keeper.book.book import Book
+from keeper.engine import Report
+from keeper.errors import InvariantError, RpcError, TransientError
+from keeper.execution.executor import Executor
+from keeper.execution.gas import fees as choose_fees
+from keeper.observers.observation import Event
+from keeper.planning.owner_calls import encode_sweep
+from keeper.planning.treasury import (
+    Balance,
+    is_worth,
+    native,
+    promising,
+    sweep_plan,
+    total_usd_down,
+    usd_prices,
+)
+from keeper.ports import Clock, Reader, Rpc
+from keeper.types import Fees, Head, View
+from keeper.units import WAD, ZERO_ADDRESS, Address, Usd, Wei, to_hex
+
+log = structlog.get_logger(__name__)
+
+LOOK_HEADS = 25
+"""Heads between two looks at the balances while no receipt changes them."""
+PATIENCE_BLOCKS = 20
+"""Block times after which a sweep that is not mined is taken back."""
+HOUR = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an operator fixes; amounts that are None switch a thing off."""
+
+    contract: Address
+    multicall: Address
+    operator: Address
+    priority_fee: Wei
+    max_fee: Wei
+    block_time: int
+    sweep_above: Usd | None
+    sweep_seconds: int
+    gas_multiple: int
+    refill_below: Wei | None
+    refill_to: Wei
+    warn_below: Wei
+
+
+class Treasury:
+    """Follow the reports of one live chain; nothing here delays a liquidation or ends the chain.
+
+    A sweep is sent right after a head on which nothing was at risk, with nothing in flight, one token
+    at a time, so that it is mined before there is anything else to send.
+
+    Events: wallet.low, wallet.refilled, treasury.swept_all, treasury.refused, treasury.unread.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        rules: Rules,
+        reader: Reader,
+        rpc: Rpc,
+        book: Book,
+        executor: Executor,
+        clock: Clock,
+        new_id: Callable[[], str],
+        last_sweep: float,
+        tell: Callable[[str, Mapping[str, object]], None],
+    ) -> None:
+        self._chain = chain
+        self._rules = rules
+        self._reader = reader
+        self._rpc = rpc
+        self._book = book
+        self._executor = executor
+        self._clock = clock
+        self._new_id = new_id
+        self._last_sweep = last_sweep
+        self._tell = tell
+        self._wake = asyncio.Event()
+        self._report: Report | None = None
+        self._moved = False
+        self._looked = 0
+        self._tried = 0
+        self._stock: tuple[Head, Stock] | None = None
+        self._sweeping = False
+        self._asked = False
+        self._unread = ""
+        self.is_low = False
+
+    @property
+    def balance(self) -> Wei | None:
+        """Return the operator's gas as last read; None before that."""
+        return None if self._stock is None else self._stock[1].operator
+
+    def observe(self, subject: Report | Event) -> None:
+        """Take a report; what a receipt changed is looked at anew."""
+        if isinstance(subject, Report):
+            self._report = subject
+            self._moved = self._moved or bool(subject.receipts)
+            self._wake.set()
+
+    def ask(self) -> None:
+        """Sweep as soon as nothing else is to be done, whatever the hour and the total."""
+        self._asked = True
+
+    def refill(self) -> Wei:
+        """Return what a plan made now may ask for: up to the level, within the owner's cap of the day.
+
+        Nothing while a transaction is in flight: it may bring a refill itself.
+        """
+        below = self._rules.refill_below
+        if below is None or self._stock is None or self._executor.pending:
+            return Wei(0)
+        head, stock = self._stock
+        if stock.operator >= below:
+            return Wei(0)
+        seen = self._book.head or head
+        left = stock.refillable(seen.timestamp + self._rules.block_time)
+        return Wei(min(self._rules.refill_to - stock.operator, left))
+
+    async def run(self) -> None:
+        """Look after every report until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._report is None:
+                continue
+            try:
+                await self._look(self._report)
+            except InvariantError:
+                raise
+            except TransientError as error:
+                if str(error) != self._unread:
+                    self._unread = str(error)
+                    self._tell("treasury.unread", {"error": str(error)})
+            except Exception as error:
+                log.exception("treasury.failed", chain=self._chain, error=str(error))
+            else:
+                self._unread = ""
+
+    async def _look(self, report: Report) -> None:
+        head = report.view.head
+        if (
+            self._stock is None
+            or self._moved
+            or self._asked
+            or head.number - self._looked >= LOOK_HEADS
+        ):
+            await self._take(report.view)
+        if self._is_due(head) and self._is_quiet(report):
+            await self._sweep(report.view)
+
+    async def _take(self, view: View) -> Stock:
+        rules, head = self._rules, view.head
+        tokens = tuple(view.tokens.values())
+        prices = usd_prices(view.prices.values(), (native(), *tokens), view.native.address)
+        before = self.balance
+        stock = await take_stock(
+            self._reader,
+            rules.contract,
+            rules.multicall,
+            rules.operator,
+            tokens,
+            prices,
+            head.timestamp,
+            head.hash,
+        )
+        self._stock, self._looked, self._moved = (head, stock), head.number, False
+        low = stock.operator < rules.warn_below
+        if low and not self.is_low:
+            fields = {
+                "wallet": to_hex(rules.operator),
+                "ether": round(stock.operator / WAD, 6),
+                "warn_below_ether": rules.warn_below / WAD,
+            }
+            self._tell("wallet.low", fields)
+        if self.is_low and not low and before is not None:
+            self._tell("wallet.refilled", {"ether": round(stock.operator / WAD, 6)})
+        self.is_low = low
+        return stock
+
+    def _is_due(self, head: Head) -> bool:
+        if self._stock is None or head.number - self._tried < LOOK_HEADS:
+            return False
+        if self._asked or self._sweeping:
+            return True
+        above = self._rules.sweep_above
+        return (
+            above is not None
+            and self._clock.time() - self._last_sweep >= self._rules.sweep_seconds
+            and total_usd_down(self._stock[1].balances) >= above
+        )
+
+    def _is_quiet(self, report: Report) -> bool:
+        """Whether there is nothing to liquidate, nothing on its way, and no newer head."""
+        busy = report.view.at_risk or report.sent or self._executor.pending
+        return not busy and self._book.head == report.view.head
+
+    async def _sweep(self, view: View) -> None:
+        """Send the most valuable token that is worth it; when none is left, the sweep is done."""
+        rules = self._rules
+        fees = choose_fees(view.next_block.base_fee, rules.priority_fee, rules.max_fee)
+        stock = await self._take(view)
+        price = next(each.price for each in stock.balances if each.token.address == ZERO_ADDRESS)
+        if fees is None or price is None:
+            self._tried = view.head.number
+            return
+        gas_price = fees.price(view.next_block.base_fee)
+        for balance in promising(stock.balances, rules.gas_multiple, gas_price, price):
+            gas = await self._estimate(balance)
+            if gas and is_worth(balance, gas, rules.gas_multiple, gas_price, price):
+                await self._send(view, balance, gas, fees, price)
+                return
+        if self._sweeping:
+            self._tell("treasury.swept_all", {"left_usd": _dollars(stock)})
+            self._last_sweep = self._clock.time()
+        else:
+            self._tried = view.head.number
+        self._sweeping = self._asked = False
+
+    async def _estimate(self, balance: Balance) -> int:
+        """Return the gas of a sweep, 0 when it would fail: a token may be paused or refuse us."""
+        rules = self._rules
+        request = {
+            "from": to_hex(rules.operator),
+            "to": to_hex(rules.contract),
+            "data": to_hex(encode_sweep(balance.token.address)),
+        }
+        try:
+            # one call whose failure is not silent, as a batch's would be
+            return int(await self._rpc.request("eth_estimateGas", [request, "latest"]), 16)
+        except RpcError as error:
+            fields = {"token": balance.token.symbol, "reason": error.message}
+            self._tell("treasury.refused", fields)
+            return 0
+
+    async def _send(self, view: View, balance: Balance, gas: int, fees: Fees, price: Usd) -> None:
+        rules = self._rules
+        if self._executor.pending or self._book.head != view.head:
+            return  # something came up meanwhile: the next quiet head will do
+        plan = sweep_plan(
+            self._new_id(),
+            self._chain,
+            rules.contract,
+            view.head,
+            view.next_block,
+            balance,
+            gas,
+            fees,
+            price,
+            view.head.timestamp + PATIENCE_BLOCKS * rules.block_time,
+        )
+        sent, skips = await self._executor.send([plan])
+        self._sweeping = bool(sent)
+        if skips:
+            self._tried = view.head.number
+            fields = {"token": balance.token.symbol, "reason": skips[0].detail}
+            self._tell("treasury.refused", fields)
+
+
+def _dollars(stock: Stock) -> float:
+    return round(total_usd_down(stock.balances) / 10**8, 2)
