@@ -15,12 +15,13 @@ from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
 from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Look, Recheck
+from keeper.execution.relays.flow import PrivateFlow
 from keeper.execution.signer import KeySigner
 from keeper.execution.simulate import Simulator
 from keeper.journal.sqlite import SqliteJournal
 from keeper.planning.batch import Batch, Fund, FundKind, Group, Item, Swap
 from keeper.planning.decoding import decode_receipt_logs, decode_run
-from keeper.planning.encoding import encode_run
+from keeper.planning.encoding import encode_run, untipped
 from keeper.planning.reasons import explain_reason
 from keeper.planning.settle import settle_plan
 from keeper.risk import Limits, Risk
@@ -78,7 +79,11 @@ class Desk:
         await asyncio.to_thread(self.net.mine, 1, seconds)
         return await self.head()
 
-    async def executor(self, policy: Policy = Policy()) -> Executor:  # noqa: B008  # frozen
+    async def executor(
+        self,
+        policy: Policy = Policy(),  # noqa: B008  # frozen
+        flow: PrivateFlow | None = None,
+    ) -> Executor:
         """Return a live executor; a second one is a restart."""
         limits = Limits(Wei(10**18), Wei(10**18), Usd(USD), Usd(10**6 * USD), self.path / "KILL")
         risk = Risk("devnet", limits, self.clock)
@@ -97,6 +102,8 @@ class Desk:
             live=True,
             policy=policy,
             look=self.look(),
+            flow=flow,
+            untipped=untipped,
         )
         await started.start()
         return started
