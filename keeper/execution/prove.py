@@ -123,7 +123,7 @@ class Prover(Generic[R]):
 
 def _roomy(plan: Plan, simulation: Simulation) -> Plan:
     """Give a plan the gas its simulation asks for, when its own estimate is less."""
-    needed = gas_limit_up(simulation.gas_used) if simulation.measured else 0
+    needed = gas_limit_up(simulation.gas_used) + plan.data_gas if simulation.measured else 0
     return replace(plan, gas_limit=needed) if needed > plan.gas_limit else plan
 
 

@@ -195,7 +195,8 @@ class Pursuit:
     def _covers(self, flight: Flight, wallet: Wallet, fees: Fees) -> bool:
         """Whether the balance covers all that is in flight, this one at higher fees."""
         others = self._flights.reserved(wallet.address) - flight.reserved
-        return others + flight.plan.gas_limit * fees.max_fee <= wallet.balance
+        bid = replace(flight.plan.bid, max_fee=fees.max_fee)
+        return others + replace(flight.plan, bid=bid).worst_cost <= wallet.balance
 
     async def _cancel(self, flight: Flight, wallet: Wallet, head: Head, reason: str) -> None:
         """Take the nonce back with a transaction that does nothing."""

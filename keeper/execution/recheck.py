@@ -76,7 +76,7 @@ def most_per_gas_down(plan: Plan, cap: Wei) -> Wei:
     price = plan.prices.get(ZERO_ADDRESS)
     if not price:
         return Wei(0)
-    gas_usd = mul_div_up(plan.gas_cost, price, NATIVE_UNIT)
+    gas_usd = mul_div_up(plan.gas_cost - plan.data_fee, price, NATIVE_UNIT)
     left = plan.net_usd + gas_usd - minimum_usd_up(plan)
     return Wei(min(max(left, 0) * NATIVE_UNIT // (price * plan.gas_limit), cap))
 
@@ -96,6 +96,6 @@ def minimum_usd_up(plan: Plan) -> Usd:
 def at_fees(plan: Plan, fees: Fees, next_base_fee: Wei) -> Plan:
     """Return the plan with other fees, its expected net less what its gas costs more."""
     bid = replace(plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
-    gas_cost = Wei(plan.gas * fees.price(next_base_fee))
+    gas_cost = Wei(plan.gas * fees.price(next_base_fee) + plan.data_fee)
     more = mul_div_up(max(gas_cost - plan.gas_cost, 0), plan.prices[ZERO_ADDRESS], NATIVE_UNIT)
     return replace(plan, bid=bid, gas_cost=gas_cost, net_usd=Usd(plan.net_usd - more))

@@ -79,7 +79,7 @@ class Wallet:
 
     async def affords(self, plan: Plan, before: Sequence[Plan], flights: Flights) -> bool:
         """Whether the balance covers a plan's gas at its worst, after all sent or about to be."""
-        ahead = sum(other.gas_limit * other.fees.max_fee for other in (*before, plan))
+        ahead = sum(other.worst_cost for other in (*before, plan))
         needed = ahead + flights.reserved(self.address)
         if self._balance < needed:
             self._balance = await self._read_balance()

@@ -13,10 +13,11 @@ from keeper.planning.batch import (
     Minimum,
     Swap,
 )
-from keeper.planning.fitting import sum_loans, tokens_of
+from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import Group, PositionKey, cover_up
 from keeper.planning.routing import Route
+from keeper.planning.size import tokens_of
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import FlashKind, FlashSource, Hop, PoolSwap, Quote
 from keeper.units import BPS, Address, mul_div_up

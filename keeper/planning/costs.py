@@ -26,6 +26,10 @@ class Rate:
         """Return an amount of native coin in the debt token, rounded up."""
         return self.gas_up(1, wei)
 
+    def wei_down(self, amount: int) -> int:
+        """Return an amount of the debt token in native coin, rounded down."""
+        return amount * self.price * _NATIVE_UNIT // (self.native * self.unit)
+
     def from_usd_up(self, value: Usd) -> int:
         """Return the debt tokens worth a sum of dollars, rounded up."""
         return mul_div_up(value * self.prices.unit, self.unit, USD * self.price)

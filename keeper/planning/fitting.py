@@ -7,12 +7,9 @@ from keeper.planning.costs import Rates
 from keeper.planning.gas import group_gas_limit_of, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
+from keeper.planning.size import batch_size, tokens_of
 from keeper.types import FlashSource, Quote
 from keeper.units import Address, Usd
-
-_HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
-_EXTRA_ADDRESSES = 3
-"""Addresses a group can name beside its tokens: pool, debt token and factory."""
 
 
 class Load:
@@ -65,16 +62,10 @@ class Load:
         hops: int,
     ) -> bool:
         bounds = self._bounds
-        addresses = len(tokens) + _EXTRA_ADDRESSES * len(limits)
         # Whoever lends may want a second token listed.
         listed = len(tokens) + len(loans) + 1
-        size = (
-            _HEADER
-            + _ADDRESS * min(addresses, bounds["max_addresses"])
-            + (_FUND + _MINIMUM + _ADDRESS) * len(loans)
-            + _GROUP * len(limits)
-            + _ACTION * hops
-            + _ITEM * (self._items + 1)
+        size = batch_size(
+            len(tokens), len(loans), len(limits), hops, self._items + 1, bounds["max_addresses"]
         )
         return (
             len(limits) <= bounds["max_groups"]
@@ -104,16 +95,6 @@ def split(
             else:
                 misfits.append(quote)
     return [held for _, held in loads], misfits
-
-
-def tokens_of(quotes: Iterable[Quote]) -> set[Address]:
-    """Return every token the liquidations and sales of quotes touch."""
-    tokens = set()
-    for quote in quotes:
-        terms = quote.steps[0].terms
-        tokens |= {terms.collateral.address, terms.debt.address}
-        tokens |= {hop.token_out for hop in quote.route}
-    return tokens
 
 
 def sum_loans(groups: Iterable[Group]) -> dict[FlashSource, int]:

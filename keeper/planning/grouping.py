@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from keeper.fees import DataFee
 from keeper.planning.costs import Rates
 from keeper.planning.gas import FUND, group_gas, item_gas, run_gas
 from keeper.planning.routing import Route, Sales
+from keeper.planning.size import run_size
 from keeper.ports import Terms
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
@@ -52,44 +54,62 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
 
 
 def price_groups(
-    groups: Sequence[Group], sales: Sales, rates: Rates, gas_price: int
+    groups: Sequence[Group],
+    sales: Sales,
+    rates: Rates,
+    gas_price: int,
+    data_fee: DataFee | None = None,
 ) -> list[Group]:
     """Price every quote exactly: sales in order, one per group, overheads shared evenly.
 
     Within a group a quote's proceeds are what its collateral adds to the sale of those before it.
     """
-    everyone = [quote for group in groups for quote in group]
-    overhead = run_gas(everyone) if everyone else 0
-    borrowers: dict[Address, int] = {}
-    for quote in everyone:
-        borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
+    used = share_gas(groups)
+    data = 0
+    if data_fee is not None and used:
+        whole = data_fee.wei_up(run_size(groups), sum(used))
+        data = mul_div_up(whole, 1, len(used))
+    gases = iter(used)
     priced = []
     for group in groups:
         route = group[0].route
         done, sold, brought = [], 0, 0
         for quote in group:
-            step = quote.steps[0]
-            out = sales.quote(route, sold + step.seizure.received)
+            out = sales.quote(route, sold + quote.steps[0].seizure.received)
             proceeds = max(out - brought, 0)
             if out:
-                sold, brought = sold + step.seizure.received, out
-            gas = (
-                item_gas(quote.opportunity.position, step)
-                + mul_div_up(group_gas(len(route)), 1, len(group))
-                + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
-                + mul_div_up(overhead, 1, len(everyone))
-            )
-            done.append(price_quote(quote, proceeds, gas, rates, gas_price))
+                sold, brought = sold + quote.steps[0].seizure.received, out
+            done.append(price_quote(quote, proceeds, next(gases), rates, gas_price, data))
         if sold:
             sales.apply(route, sold)
         priced.append(done)
     return priced
 
 
-def price_quote(quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: int) -> Quote:
-    """Return a quote with other proceeds and gas, and all that follows from them."""
+def share_gas(groups: Sequence[Group]) -> list[int]:
+    """Return each quote's gas in order: its own, and even shares of its group, loan and run."""
+    everyone = [quote for group in groups for quote in group]
+    overhead = run_gas(everyone) if everyone else 0
+    borrowers: dict[Address, int] = {}
+    for quote in everyone:
+        borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
+    return [
+        item_gas(quote.opportunity.position, quote.steps[0])
+        + mul_div_up(group_gas(len(group[0].route)), 1, len(group))
+        + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
+        + mul_div_up(overhead, 1, len(everyone))
+        for group in groups
+        for quote in group
+    ]
+
+
+def price_quote(
+    quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: int, data_wei: int = 0
+) -> Quote:
+    """Return a quote with other proceeds, gas and data fee, and all that follows from them."""
     rate = rates.of(quote)
-    gas_cost = rate.gas_up(gas, gas_price)
+    data_fee = rate.wei_up(data_wei)
+    gas_cost = rate.gas_up(gas, gas_price) + data_fee
     net = proceeds - quote.repaid - quote.premium - gas_cost
     return Quote(
         opportunity=quote.opportunity,
@@ -106,6 +126,7 @@ def price_quote(quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: 
         net_usd=rate.usd_down(net),
         minimum_profit=quote.minimum_profit,
         gross_usd=rate.usd_down(proceeds - quote.repaid),
+        data_fee=data_fee,
     )
 
 
@@ -115,6 +136,7 @@ def prune_groups(
     rates: Rates,
     gas_price: int,
     tips: Mapping[PositionKey, int],
+    data_fee: DataFee | None = None,
 ) -> tuple[list[Group], list[Quote]]:
     """Price quotes and drop the worst quarter of each group's short ones until none is short.
 
@@ -127,7 +149,7 @@ def prune_groups(
 
     groups, dropped = group_quotes(quotes), list[Quote]()
     for round_number in range(len(quotes) + 1):
-        groups = price_groups(groups, begin(), rates, gas_price)
+        groups = price_groups(groups, begin(), rates, gas_price, data_fee)
         short = [[quote for quote in group if margin(quote) < 0] for group in groups]
         if not any(short):
             break

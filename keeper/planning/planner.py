@@ -1,6 +1,6 @@
 """The planner: opportunities to quotes, bid quotes to plans, and plans again without what failed."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.batching import build_batch
@@ -15,6 +15,7 @@ from keeper.planning.quoting import Sizing
 from keeper.planning.routing import Sales
 from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
 from keeper.planning.settle import Settled, settle_plan
+from keeper.planning.size import transaction_size
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import Bid, Fees, Plan, Quote, Reason, Sale, Skip, View
 from keeper.units import Address, Usd, Wei
@@ -22,6 +23,9 @@ from keeper.units import Address, Usd, Wei
 Bidden = tuple[Quote, Bid]
 Sold = tuple[Sale, ...]
 """Sales of earlier plans of the same head, to be made again on a fresh scratch state."""
+
+FEWEST_BLOCKS = 2
+"""Full blocks a plan's maximum fee outlives at least: batches are cut so that the budget allows it."""
 
 
 class Planner:
@@ -58,12 +62,12 @@ class Planner:
         skips = list(sizing.skips)
         quotes: list[Quote] = []
         sold: Sold = ()
-        # No bid is known yet; a strategy offers about a quarter more than the next base fee.
-        max_fee = view.next_block.base_fee * 5 // 4 + self._rules.priority_fee
+        # no bid is known yet
+        max_fee = view.next_block.base_fee_after(FEWEST_BLOCKS) + self._rules.priority_fee
         batches, misfits = split(sizing.quotes, self._rules, rates, max_fee)
         skips += [_misfit(quote) for quote in misfits]
         for batch in batches:
-            groups, dropped = self._prune(batch, rates, gas_price, {}, sold)
+            groups, dropped = self._prune(view, batch, gas_price, {}, sold)
             skips += [_unprofitable(quote, rates) for quote in dropped]
             quotes += [quote for group in groups for quote in group]
             sold = sold + _sales_of(groups)
@@ -82,8 +86,7 @@ class Planner:
         taken = {quote.opportunity.key: bid for quote, bid in bids if bid.max_fee >= base_fee}
         quotes = [quote for quote, _ in bids if quote.opportunity.key in taken]
         quotes.sort(key=lambda quote: -quote.net_usd)
-        max_fee = max((bid.max_fee for bid in taken.values()), default=Wei(0))
-        batches, misfits = split(quotes, self._rules, Rates(view), max_fee)
+        batches, misfits = split(quotes, self._rules, Rates(view), _least(view, taken.values()))
         skips += [_misfit(quote) for quote in misfits]
         plans = []
         sold: Sold = ()
@@ -138,8 +141,8 @@ class Planner:
 
     def _prune(
         self,
+        view: View,
         quotes: Sequence[Quote],
-        rates: Rates,
         gas_price: int,
         tips: Mapping[PositionKey, int],
         sold: Sold,
@@ -150,7 +153,7 @@ class Planner:
                 sales.apply(sale.route, sale.amount)
             return sales
 
-        return prune_groups(quotes, begin, rates, gas_price, tips)
+        return prune_groups(quotes, begin, Rates(view), gas_price, tips, view.data_fee)
 
     def _pack_one(
         self,
@@ -167,7 +170,7 @@ class Planner:
             for quote in quotes
             if (tip := tips.get(quote.opportunity.key, 0))
         }
-        groups, dropped = self._prune(quotes, rates, gas_price, costs, sold)
+        groups, dropped = self._prune(view, quotes, gas_price, costs, sold)
         skips = [_unprofitable(quote, rates) for quote in dropped]
         if not groups:
             return None, groups, skips
@@ -181,23 +184,43 @@ class Planner:
         tip_usd = sum(
             rates.of(quote).usd_down(costs.get(quote.opportunity.key, 0)) for quote in kept
         )
+        calldata = encode_run(batch)
+        size = transaction_size(len(calldata))
+        data_fee, data_gas = Wei(0), 0
+        if view.data_fee is not None:
+            data_fee = view.data_fee.wei_up(size, gas)
+            data_gas = view.data_fee.gas_up(size, view.next_block.base_fee)
+        gas_limit = min(_gas_limit(groups) + data_gas, TRANSACTION_GAS)
+        room = sum(
+            rates.of(quote).wei_down(
+                quote.net - costs.get(quote.opportunity.key, 0) - quote.minimum_profit
+            )
+            for quote in kept
+        )
+        # what is left over may go into the base fee of a later block, and not more
+        max_fee = min(bid.max_fee, gas_price + room // gas)
+        if self._rules.gas_budget is not None:
+            affordable = (self._rules.gas_budget - data_fee) * 15 // 16 // gas_limit
+            max_fee = min(max_fee, max(affordable, _least(view, [bid])))
         plan = Plan(
             id=self._new_id(),
             chain=self._rules.chain,
             head=view.head,
             next_block=view.next_block,
             quotes=kept,
-            bid=replace(bid, tip=tip),
+            bid=replace(bid, tip=tip, max_fee=Wei(max_fee)),
             contract=self._rules.contract,
-            calldata=encode_run(batch),
-            gas_limit=_gas_limit(groups),
+            calldata=calldata,
+            gas_limit=gas_limit,
             gas=gas,
-            gas_cost=Wei(gas * gas_price),
+            gas_cost=Wei(gas * gas_price + data_fee),
             gross_usd=Usd(sum(quote.gross_usd for quote in kept)),
             net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd),
             repaid_usd=Usd(sum(rates.of(quote).usd_down(quote.repaid) for quote in kept)),
             tips=shares if tip else (),
             behind=sold,
+            data_fee=data_fee,
+            data_gas=data_gas,
         )
         return plan, groups, skips
 
@@ -211,6 +234,14 @@ def _join(bids: Sequence[Bid]) -> Bid:
         deadline=min(bid.deadline for bid in bids),
         tip=Wei(sum(bid.tip for bid in bids)),
     )
+
+
+def _least(view: View, bids: Iterable[Bid]) -> Wei:
+    """Return the maximum fee below which bids are not cut to stay within the budget."""
+    found = list(bids)
+    priority = max((bid.priority_fee for bid in found), default=Wei(0))
+    most = max((bid.max_fee for bid in found), default=Wei(0))
+    return Wei(min(most, view.next_block.base_fee_after(FEWEST_BLOCKS) + priority))
 
 
 def _gas_limit(groups: Sequence[Group]) -> int:

@@ -62,7 +62,9 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
             plan,
             quotes=tuple(quotes),
             gas=gas_used,
-            gas_cost=Wei(mul_div_up(plan.gas_cost, gas_used, plan.gas)),
+            gas_cost=Wei(
+                mul_div_up(plan.gas_cost - plan.data_fee, gas_used, plan.gas) + plan.data_fee
+            ),
             gross_usd=Usd(sum(quote.gross_usd for quote in quotes)),
             net_usd=Usd(sum(quote.net_usd for quote in quotes) - tip_usd),
         )
@@ -94,7 +96,7 @@ def _proceeds(group: Sequence[Quote], outcome: GroupResult) -> list[int]:
 
 
 def _realise(quote: Quote, proceeds: int, gas: int) -> Quote:
-    gas_cost = mul_div_up(quote.gas_cost, gas, quote.gas)
+    gas_cost = mul_div_up(quote.gas_cost - quote.data_fee, gas, quote.gas) + quote.data_fee
     net = proceeds - quote.repaid - quote.premium - gas_cost
     return replace(
         quote,

@@ -281,8 +281,8 @@ NAMES = (
 
 
 def worst_gas_cost(plan: Plan) -> Wei:
-    """Return the most a plan's gas can cost: the whole limit at the maximum fee."""
-    return Wei(plan.gas_limit * plan.fees.max_fee)
+    """Return the most a plan can cost: the whole limit at the maximum fee, and a rollup's data fee."""
+    return plan.worst_cost
 
 
 def _reserve(plan: Plan) -> Reserved:

@@ -7,13 +7,14 @@ from itertools import count
 import pytest
 from eth_abi.abi import decode
 
+from keeper.fees import ArbitrumFee, DataFee, OpStackFee
 from keeper.planning.batching import minimum_gain
 from keeper.planning.decoding import GroupResult, ItemResult, RunResult
 from keeper.planning.planner import Planner
 from keeper.planning.reasons import UNDONE
 from keeper.planning.rules import TRANSACTION_GAS, PlanRules
 from keeper.types import Bid, Plan, Quote, Reason, Skip
-from keeper.units import USD, ZERO_ADDRESS, Usd, Wei
+from keeper.units import USD, ZERO_ADDRESS, Usd, Wei, mul_div_up
 from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import (
     AAVE,
@@ -363,3 +364,81 @@ def test_a_market_that_stops_after_its_quote_is_not_planned() -> None:
     stopped.add(f"market/{MARKET}")
     plans, (skip,) = planner.pack(view(), [(quotes[0], BID)])
     assert (plans, skip.reason) == ([], Reason.DENIED)
+
+
+OP_FEE = OpStackFee(Wei(20 * GWEI), 5_227, Wei(3 * GWEI), 1_014_213)
+ARBITRUM = ArbitrumFee(Wei(16 * 25 * GWEI), Wei(GWEI // 100))
+
+
+def plan_on_rollup(fee: DataFee, count: int = 20) -> Plan:
+    """Return the plan of as many positions, worth posting to a parent chain."""
+    seen, planner = replace(view(), data_fee=fee), make_planner()
+    quotes, skips = planner.quote(seen, [choice(n, PAIR) for n in range(1, count + 1)])
+    (plan,), more = planner.pack(seen, [(quote, BID) for quote in quotes])
+    assert [*skips, *more] == []
+    return plan
+
+
+@pytest.mark.parametrize("fee", [OP_FEE, ARBITRUM])
+@pytest.mark.parametrize("items", [1, 20])
+def test_posting_to_a_parent_chain_is_part_of_the_cost(fee: DataFee, items: int) -> None:
+    plain, plan = one_plan(*[PAIR] * items), plan_on_rollup(fee, items)
+    size = 80 + len(plan.calldata)
+    assert plan.data_fee == fee.wei_up(size, plan.gas) > 0
+    assert plan.gas_cost == plain.gas_cost + plan.data_fee
+    assert plan.net_usd < plain.net_usd
+    shares = sum(quote.data_fee for quote in plan.quotes)  # micro-dollars, at 2,000 dollars
+    paid = plan.data_fee * 2_000 * 10**6 / 10**18
+    assert paid <= shares <= paid * 3 // 2 + items
+    assert all(
+        quote.net == quote.proceeds - quote.repaid - quote.premium - quote.gas_cost
+        and quote.gas_cost > quote.data_fee > 0
+        for quote in plan.quotes
+    )
+
+
+def test_only_arbitrum_takes_it_as_gas() -> None:
+    plain, posted, taken = one_plan(PAIR), plan_on_rollup(OP_FEE, 1), plan_on_rollup(ARBITRUM, 1)
+    assert (posted.gas_limit, posted.data_gas) == (plain.gas_limit, 0)
+    assert posted.worst_cost == posted.gas_limit * posted.bid.max_fee + posted.data_fee
+    assert taken.data_gas == ARBITRUM.gas_up(80 + len(taken.calldata), Wei(10 * GWEI)) > 0
+    assert taken.gas_limit == plain.gas_limit + taken.data_gas
+    assert taken.worst_cost == taken.gas_limit * taken.bid.max_fee
+
+
+def test_a_data_fee_above_the_profit_is_unprofitable() -> None:
+    dear = replace(OP_FEE, l1_base_fee=Wei(10**7 * GWEI))
+    seen = replace(view(), data_fee=dear)
+    quotes, skips = make_planner().quote(seen, [choice(1, PAIR)])
+    assert not quotes
+    assert skips[0].reason is Reason.UNPROFITABLE
+
+
+def test_a_simulation_changes_gas_and_not_the_data_fee() -> None:
+    plan = plan_on_rollup(OP_FEE)
+    settled = make_planner().settle(plan, plan.gas // 2, result_of(plan)).plan
+    assert settled is not None
+    assert settled.data_fee == plan.data_fee
+    assert abs(settled.gas_cost - (plan.data_fee + plan.gas // 2 * 11 * GWEI)) < 11 * GWEI
+    for before, after in zip(plan.quotes, settled.quotes, strict=True):
+        gas = before.gas_cost - before.data_fee
+        assert abs(after.gas_cost - before.data_fee - gas // 2) <= 2
+
+
+def test_the_maximum_fee_never_costs_more_than_the_profit() -> None:
+    plan = one_plan(PAIR, bid=replace(BID, max_fee=Wei(10**6 * GWEI)))
+    (quote,) = plan.quotes
+    spare = (quote.net - quote.minimum_profit) * 10**18 // (2_000 * 10**6)
+    assert plan.bid.max_fee == 11 * GWEI + spare // plan.gas
+    dearest = mul_div_up(plan.gas * plan.bid.max_fee * 2_000, 10**6, 10**18)
+    assert quote.proceeds - quote.repaid - quote.premium - dearest >= quote.minimum_profit - 1
+
+
+def test_a_budget_lowers_the_maximum_fee_before_it_refuses() -> None:
+    (plan,), skips = plan_all(*[PAIR] * 5)
+    budget = Wei(plan.gas_limit * 20 * GWEI)
+    (cut,), skips = plan_all(*[PAIR] * 5, rules=replace(RULES, gas_budget=budget))
+    assert skips == []
+    assert cut.gas_limit == plan.gas_limit
+    assert cut.bid.max_fee == 20 * GWEI * 15 // 16
+    assert cut.worst_cost <= budget

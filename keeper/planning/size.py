@@ -1,0 +1,54 @@
+"""How many bytes a transaction has before it is encoded: what fits, and what posting it costs."""
+
+from collections.abc import Iterable
+
+from keeper.types import Quote
+from keeper.units import Address
+
+_HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
+_EXTRA_ADDRESSES = 3
+"""Addresses a group can name beside its tokens: pool, debt token and factory."""
+_CALL = 4 + 2 * 32 + 31
+"""Selector, offset, length and padding around the packed batch."""
+_ENVELOPE = 80
+"""An unsigned EIP-1559 transaction without its calldata, at most: type, fields and RLP headers."""
+
+
+def batch_size(tokens: int, loans: int, groups: int, hops: int, items: int, addresses: int) -> int:
+    """Return at least the bytes of a packed batch that names at most `addresses` addresses."""
+    named = min(tokens + _EXTRA_ADDRESSES * groups, addresses)
+    return (
+        _HEADER
+        + _ADDRESS * named
+        + (_FUND + _MINIMUM + _ADDRESS) * loans
+        + _GROUP * groups
+        + _ACTION * hops
+        + _ITEM * items
+    )
+
+
+def transaction_size(calldata: int) -> int:
+    """Return at least the bytes of an unsigned transaction with so much calldata."""
+    return _ENVELOPE + calldata
+
+
+def run_size(groups: Iterable[list[Quote]]) -> int:
+    """Return at least the bytes of an unsigned transaction that runs these groups."""
+    groups = list(groups)
+    quotes = [quote for group in groups for quote in group]
+    loans = {quote.flash for quote in quotes}
+    tokens = len(tokens_of(quotes)) + len(loans)
+    hops = sum(len(group[0].route) for group in groups)
+    named = tokens + _EXTRA_ADDRESSES * len(groups)
+    batch = batch_size(tokens, len(loans), len(groups), hops, len(quotes), named)
+    return transaction_size(_CALL + batch)
+
+
+def tokens_of(quotes: Iterable[Quote]) -> set[Address]:
+    """Return every token the liquidations and sales of quotes touch."""
+    tokens = set()
+    for quote in quotes:
+        terms = quote.steps[0].terms
+        tokens |= {terms.collateral.address, terms.debt.address}
+        tokens |= {hop.token_out for hop in quote.route}
+    return tokens
