@@ -92,7 +92,7 @@ class Flight:
     def reserved(self) -> Wei:
         """Return the most its nonce may burn as gas."""
         plans = [each.signed.plan for each in self.versions]
-        return Wei(max(plan.gas_limit * plan.fees.max_fee for plan in plans))
+        return Wei(max(plan.worst_cost for plan in plans))
 
     def is_expired(self, timestamp: int) -> bool:
         """Whether a block at a timestamp is past the contract's deadline."""
@@ -133,20 +133,19 @@ class Flights:
         for each in settled:
             known.setdefault((each[0].sender, each[0].nonce), []).append(each)
         for versions in known.values():
-            mined = [(s, number, block) for s, number, block in versions if number is not None]
+            mined = [signed.hash for signed, number, _ in versions if number is not None]
             if not mined:
                 continue
-            by, number, block_hash = mined[-1]
             flights: dict[str, Flight] = {}
-            for signed, block, _ in versions:
+            for signed, number, block_hash in versions:
                 flight = flights.setdefault(signed.plan.id, Flight([], told=True))
-                state = State.REPLACED if block is None else State.INCLUDED
+                state = State.REPLACED if number is None else State.INCLUDED
                 flight.versions.append(Version(signed, state))
-            for plan_id, flight in flights.items():
-                if plan_id == by.plan.id:
-                    flight.mined = Mined(by.hash, number, block_hash)
-                else:
-                    flight.superseded = by.hash
+                if number is not None:
+                    flight.mined = Mined(signed.hash, number, block_hash)
+            for flight in flights.values():
+                if flight.mined is None:
+                    flight.superseded = mined[-1]
                 self._flights[flight.versions[0].signed.hash] = flight
 
     def add(self, flight: Flight) -> None:
@@ -188,8 +187,12 @@ class Flights:
         return sorted(others, key=lambda each: each.nonce)
 
     def nonces(self, sender: Address) -> set[int]:
-        """Return the nonces a sender's flights hold."""
-        return {other.signed.nonce for other in self._of(sender) if not other.abandoned}
+        """Return the nonces a sender's flights hold, those a reorg may give back included."""
+        return {
+            flight.signed.nonce
+            for flight in self
+            if flight.signed.sender == sender and (flight.is_settled or not flight.abandoned)
+        }
 
     def keys(self, timestamp: int) -> frozenset[Key]:
         """Return the positions being liquidated; an expired transaction liquidates nothing.

@@ -92,9 +92,11 @@ class Tracker:
             if found is None:
                 waiting.append(flight)
             else:
+                waiting.extend(await self._contradicted(flight, head))
                 ended.append(await self._mined(flight, found))
         if waiting:
-            ended.extend(await self._chase(waiting, head))
+            once = list({id(flight): flight for flight in waiting}.values())
+            ended.extend(await self._chase(once, head))
         return ended
 
     async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:
@@ -146,6 +148,20 @@ class Tracker:
                 return
         for each in (flight, *self._superseded(flight)):
             await self._reopen(each, head)
+
+    async def _contradicted(self, flight: Flight, head: Head) -> list[Flight]:
+        """Open another plan again that was mined on the nonce now used by this one."""
+        found = [
+            other
+            for other in self._flights
+            if other is not flight
+            and other.mined is not None
+            and (other.signed.sender, other.signed.nonce)
+            == (flight.signed.sender, flight.signed.nonce)
+        ]
+        for other in found:
+            await self._reopen(other, head)
+        return found
 
     def _superseded(self, flight: Flight) -> list[Flight]:
         """Return the other plans whose nonce a flight's transaction used."""
