@@ -28,6 +28,7 @@ from keeper.metrics import ChainLabels, Metrics
 from keeper.observers.status import Absence, whole
 from keeper.plugins import load_strategies
 from keeper.ports import Progress
+from keeper.relays import refuse_wallets
 from keeper.signers import Ask, operator_address
 from keeper.supervisor import supervise
 
@@ -98,6 +99,7 @@ class Keeper:
             for name, chain in settings.chains.items()
             if chain.wallet is not None
         }
+        refuse_wallets(settings, wallets)
         self.metrics = self._make_metrics([named.name for named in strategies], wallets)
         lock = HomeLock(open_home(settings.journal.home))
         lock.acquire()
@@ -183,6 +185,8 @@ class Keeper:
                 ("snapshots", line.snapshots.run()),
             ):
                 tasks.create_task(work, name=f"{line.name}-{part}")
+            if line.treasury is not None:
+                tasks.create_task(line.treasury.run(), name=f"{line.name}-treasury")
 
     async def _finish(self, line: Line) -> None:
         """Follow what a stopped chain has sent, whatever comes of it."""
@@ -235,6 +239,7 @@ class Keeper:
                 protocols=sorted({market.protocol for market in chain.markets.values()}),
                 endpoints=[endpoint.alias for endpoint in chain.endpoints],
                 wallet=wallets.get(name),
+                relays=list(chain.relays),
             )
         return Metrics(
             version=version(), commit="", mode=self.mode, chains=chains, strategies=strategies

@@ -18,6 +18,7 @@ from keeper.app.endpoints import open_endpoints
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
+from keeper.app.treasury import HOUR, Rules, Treasury
 from keeper.app.upkeep import Upkeep
 from keeper.app.watched import Watched
 from keeper.book.book import Book
@@ -34,6 +35,7 @@ from keeper.execution.prove import Prover
 from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Look, Recheck
 from keeper.execution.simulate import Simulator
+from keeper.execution.sweeping import looking
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import Snapshot
 from keeper.journal.sqlite import DAY, SqliteJournal
@@ -106,6 +108,7 @@ class Line:
     status: ChainStatus
     upkeep: Upkeep
     snapshots: Snapshots
+    treasury: Treasury | None
 
 
 async def open_line(
@@ -281,6 +284,22 @@ async def open_line(
         for breaker, is_open in risk.breakers().items():
             metrics.breaker(name, breaker, is_open=is_open)
 
+    treasury: Treasury | None = None
+    if live and signer is not None and chain.contract is not None:
+        treasury = Treasury(
+            name,
+            make_rules(chain, process.settings, chain.contract, signer.address),
+            reader,
+            rpc,
+            book,
+            executor,
+            clock,
+            new_plan_id,
+            told.last_sweep(name),
+            tell,
+        )
+        status.treasury = treasury
+        observation.add(treasury.observe)
     observation.add(status.observe)
     observation.add(meter(metrics, name, book.markets, fuel))
     observation.add(record(process.journal))
@@ -301,6 +320,7 @@ async def open_line(
         status,
         upkeep,
         snapshots,
+        treasury,
     )
 
 
@@ -346,6 +366,25 @@ def make_planner(
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped)
 
 
+def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Address) -> Rules:
+    """Return what the treasury of one chain goes by."""
+    table = settings.treasury
+    return Rules(
+        contract=contract,
+        multicall=chain.multicall,
+        operator=operator,
+        priority_fee=chain.fees.priority_fee,
+        max_fee=chain.fees.max_fee,
+        block_time=chain.block_time,
+        sweep_above=table.sweep_above,
+        sweep_seconds=table.sweep_hours * HOUR,
+        gas_multiple=table.sweep_gas_multiple,
+        refill_below=table.refill_below,
+        refill_to=table.refill_to,
+        warn_below=table.warn_below(settings.limits.gas_wei_per_transaction),
+    )
+
+
 def make_prover(
     rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None
 ) -> Prove:
@@ -366,7 +405,7 @@ def make_look(rpc: Rpc, planner: Planner, signer: Signer | None, chain: Chain) -
     if signer is None:
         return None
     simulator = Simulator(rpc, signer.address)
-    return Recheck(simulator, decode_run, planner.settle, explain_reason, chain.block_time)
+    return looking(Recheck(simulator, decode_run, planner.settle, explain_reason, chain.block_time))
 
 
 def new_plan_id() -> str:

@@ -58,7 +58,8 @@ class Treasury:
     """Follow the reports of one live chain; nothing here delays a liquidation or ends the chain.
 
     A sweep is sent right after a head on which nothing was at risk, with nothing in flight, one token
-    at a time, so that it is mined before there is anything else to send.
+    at a time, so that it is mined before there is anything else to send. `idle` is set when it is
+    done with the last report.
 
     Events: wallet.low, wallet.refilled, treasury.swept_all, treasury.refused, treasury.unread.
     """
@@ -87,6 +88,7 @@ class Treasury:
         self._last_sweep = last_sweep
         self._tell = tell
         self._wake = asyncio.Event()
+        self.idle = asyncio.Event()
         self._report: Report | None = None
         self._moved = False
         self._looked = 0
@@ -107,6 +109,7 @@ class Treasury:
         if isinstance(subject, Report):
             self._report = subject
             self._moved = self._moved or bool(subject.receipts)
+            self.idle.clear()
             self._wake.set()
 
     def ask(self) -> None:
@@ -147,6 +150,8 @@ class Treasury:
                 log.exception("treasury.failed", chain=self._chain, error=str(error))
             else:
                 self._unread = ""
+            if not self._wake.is_set():
+                self.idle.set()
 
     async def _look(self, report: Report) -> None:
         head = report.view.head

@@ -24,6 +24,7 @@ from keeper.config.fields import (
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.relays import RelayTable
 from keeper.config.table import Table
+from keeper.config.treasury import Treasury
 from keeper.config.wallet import Wallet
 from keeper.journal.home import home_path
 from keeper.units import Wei
@@ -206,6 +207,7 @@ class Settings(Table):
     log: Logging = Logging()
     limits: Limits = Limits()
     breakers: Breakers = Breakers()
+    treasury: Treasury = Treasury()
     audit: Audit = Audit()
     chains: dict[Name, Chain] = Field(default_factory=dict)
     strategies: dict[Name, StrategyTable] = Field(

@@ -49,7 +49,7 @@ class Bookkeeper:
         self._admission.settle(receipt)
         plan = flight.plan
         fields: dict[str, object] = {"plan": plan, "receipt": receipt}
-        if isinstance(receipt, Included):
+        if isinstance(receipt, Included) and plan.sweep is None:
             fields["estimate_error_bps"] = error_bps(receipt.net_usd, plan.net_usd)
         if unpriced:
             fields["unpriced"] = sorted(to_hex(token) for token in unpriced)

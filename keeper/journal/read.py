@@ -77,6 +77,17 @@ class JournalReader:
             for chain, time, used, price, outcome, plan, net, repaid in rows
         ]
 
+    def last_sweep(self, chain: str) -> float:
+        """Return when profit of a chain was last swept, 0 when it never was."""
+        with closing(self._open()) as db:
+            (time,) = db.execute(
+                "SELECT max(receipts.time) FROM receipts JOIN plans ON plans.id = receipts.plan "
+                "WHERE chain = ? AND outcome = 'included' AND NOT EXISTS "
+                "(SELECT 1 FROM items WHERE items.plan = plans.id)",
+                (chain,),
+            ).fetchone()
+        return float(time or 0)
+
     def breakers(self) -> list[BreakerChange]:
         """Return how every breaker last changed, oldest first."""
         with closing(self._open()) as db:

@@ -26,6 +26,9 @@ LOUD = {
     "plan.reorged",
     "nonce.foreign",
     "executor.drain_failed",
+    "wallet.low",
+    "treasury.refused",
+    "treasury.unread",
 }
 """Events an operator should look at."""
 
@@ -61,6 +64,11 @@ def _log_event(event: Event) -> None:
             case Plan():
                 fields |= {"plan": value.id, "items": len(value.quotes)}
                 fields["expected_usd"] = round(value.net_usd / USD, 2)
+                if value.sweep is not None:
+                    held = value.sweep
+                    fields["sweeps"] = (
+                        f"{held.amount / 10**held.token.decimals:g} {held.token.symbol}"
+                    )
             case Included():
                 fields |= {
                     "block": value.block_number,

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from keeper.book.book import Book
 from keeper.chain.roster import EndpointState
@@ -19,6 +19,15 @@ from keeper.units import USD, WAD, to_hex
 SHOWN = 10
 """Positions and receipts on the status page."""
 _ORDER = ("ok", "warn", "fail")
+
+
+class Fuel(Protocol):
+    """What looks after the operator's gas."""
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the wallet is under the level to warn of."""
+        ...
 
 
 @dataclass(slots=True)
@@ -45,6 +54,7 @@ class ChainStatus:
     block_time: int
     endpoints: Callable[[], Sequence[EndpointState]]
     wallet: str | None
+    treasury: Fuel | None = None
     phase: str = "syncing"
     undecided: int = 0
     rebuilt: str | None = None
@@ -93,6 +103,11 @@ class ChainStatus:
         """Say whether the book follows the chain and decisions are being made."""
         return self.phase == "live" and self._report is not None
 
+    @property
+    def is_low(self) -> bool:
+        """Whether the wallet's gas is under the level to warn of."""
+        return self.treasury is not None and self.treasury.is_low
+
     def as_json(self) -> dict[str, Any]:
         """Return the chain's part of the status."""
         head = self.book.head
@@ -122,6 +137,7 @@ class ChainStatus:
             "receipts": list(self._receipts),
             "wallet": self.wallet,
             "balance_ether": None if balance is None else balance / WAD,
+            "wallet_low": self.is_low,
             "pending": self.executor.pending,
             "relays": [_relay(alias, score) for alias, score in self.executor.relays.items()],
             "breakers": breakers,
@@ -140,7 +156,8 @@ class ChainStatus:
     def _state(self, breakers: list[str]) -> str:
         if self.phase == "stopped" or breakers:
             return "fail"
-        return "ok" if self.is_ready and not self.book.stopped else "warn"
+        well = self.is_ready and not self.book.stopped and not self.is_low
+        return "ok" if well else "warn"
 
 
 def _endpoint(state: EndpointState) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from keeper.types import (
 )
 from keeper.units import ZERO_ADDRESS, Address, Usd, Wei, mul_div_down, mul_div_up
 
-LEAST_GAS = 45_000
+LEAST_GAS = 35_000
 """Gas under which no sweep comes: the transaction, the lock, a transfer to an account with a balance."""
 
 _BALANCE_OF = keccak(b"balanceOf(address)")[:4]

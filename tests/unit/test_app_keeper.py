@@ -41,6 +41,7 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         executor=SimpleNamespace(drain=drain),
         upkeep=SimpleNamespace(run=forever),
         snapshots=SimpleNamespace(run=forever, take=take),
+        treasury=None,
         status=SimpleNamespace(phase="", is_ready=True),
         drained=drained,
         kept=kept,

@@ -1,0 +1,191 @@
+"""Profit on its way to the treasury and gas on its way to the operator, on the real contract."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeper.app.treasury import LOOK_HEADS, Treasury
+from keeper.cli.demo.stage import staged
+from keeper.config import load
+from keeper.devnet import Devnet
+from keeper.devnet.operator import Operator, deploy_operator, write_settings
+from keeper.journal.history import history
+from keeper.journal.read import JournalReader
+from keeper.types import Included, Plan
+from keeper.units import USD
+from tests.line import Play, assert_clean
+
+pytestmark = pytest.mark.chain
+
+SWEEPING = "[treasury]\nsweep_above_usd = 100\n"
+
+
+@dataclass
+class Till:
+    """A keeper at work with its operator, and everything that was told."""
+
+    play: Play
+    operator: Operator
+    home: Path
+    seen: list[Any]
+
+    @property
+    def net(self) -> Devnet:
+        return self.play.net
+
+    @property
+    def treasury(self) -> Treasury:
+        found = self.play.stage.line.treasury
+        assert found is not None
+        return found
+
+    def held(self, symbol: str, account: bytes | None = None) -> int:
+        holder = self.operator.contract if account is None else account
+        return self.net.balance(self.net.tokens[symbol].address, holder)
+
+    async def step(self, act: Callable[[], object] | None = None) -> None:
+        """Make a block and let the treasury finish with it."""
+        await self.play.stage.step(act or self.net.mine)
+        await self.treasury.idle.wait()
+        self.seen.extend(self.play.stage.events)
+        self.play.count()
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.seen]
+
+    def sweeps(self) -> list[tuple[Plan, Included]]:
+        """Return the sweeps that were mined, with their receipts."""
+        found = [(event.fields.get("plan"), event.fields.get("receipt")) for event in self.seen]
+        return [
+            (plan, receipt)
+            for plan, receipt in found
+            if isinstance(plan, Plan) and isinstance(receipt, Included) and plan.sweep is not None
+        ]
+
+
+@asynccontextmanager
+async def till(
+    net: Devnet, home: Path, extra: str, prepare: Callable[[Operator], object] | None = None
+) -> AsyncIterator[Till]:
+    operator = deploy_operator(net)
+    if prepare is not None:
+        prepare(operator)
+    path = write_settings(net, operator, home, extra=extra)
+    async with staged(net, load([path]).settings, live=True) as stage:
+        opened = Till(Play(stage), operator, home, [])
+        await opened.treasury.idle.wait()
+        yield opened
+
+
+async def test_two_tokens_are_swept_and_dust_is_left(net: Devnet, tmp_path: Path) -> None:
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        net.give("WETH", operator.contract, 10**18)
+        net.give("DAI", operator.contract, 10**15)  # a tenth of a cent
+
+    async with till(net, tmp_path, SWEEPING, fill) as work:
+        before = int(
+            net.rpc("eth_getBalance", "0x" + work.operator.wallet.address.hex(), "latest"), 16
+        )
+        for _ in range(6):
+            await work.step()
+        treasury = work.operator.treasury
+        assert (work.held("USDC"), work.held("WETH"), work.held("DAI")) == (0, 0, 10**15)
+        assert work.held("USDC", treasury) == 5_000 * 10**6
+        assert work.held("WETH", treasury) == 10**18
+        swept = work.sweeps()
+        assert {plan.sweep.token.symbol for plan, _ in swept if plan.sweep} == {"USDC", "WETH"}
+        assert "treasury.swept_all" in work.names()
+        # one at a time, and each no profit and no loss but its gas
+        assert len({receipt.block_number for _, receipt in swept}) == 2
+        for plan, receipt in swept:
+            assert receipt.revenue_usd == 0
+            assert receipt.net_usd == -receipt.gas_cost_usd < 0
+            assert plan.sweep is not None
+            assert receipt.gains == {plan.sweep.token.address: -plan.sweep.amount}
+        after = int(
+            net.rpc("eth_getBalance", "0x" + work.operator.wallet.address.hex(), "latest"), 16
+        )
+        gas = sum(receipt.gas_used * receipt.gas_price for _, receipt in swept)
+        assert before - after == gas
+        # the record says the same
+        told = JournalReader(tmp_path / "journal.sqlite")
+        spent = told.spent(0)
+        assert sum(each.gas for each in spent) == gas
+        assert [each.repaid_usd for each in spent] == [0, 0]
+        entries = list(history(told.paid(0, 10**12)))
+        assert {entry.strategies for entry in entries} == {("sweep",)}
+        flows = {flow.symbol: (flow.received, flow.paid) for e in entries for flow in e.flows}
+        assert flows == {"USDC": (0, 5_000 * 10**6), "WETH": (0, 10**18)}
+        assert told.last_sweep("devnet") > 0
+        # not again within the hours, whatever comes in
+        net.give("USDC", work.operator.contract, 5_000 * 10**6)
+        for _ in range(LOOK_HEADS + 2):
+            await work.step()
+        assert len(work.sweeps()) == 2
+        work.treasury.ask()
+        await work.step()
+        await work.step()
+        assert len(work.sweeps()) == 3
+        assert_clean(work.play.tally)
+
+
+async def test_nothing_is_swept_below_the_amount_or_unasked(net: Devnet, tmp_path: Path) -> None:
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 99 * 10**6)
+
+    async with till(net, tmp_path, SWEEPING, fill) as work:
+        for _ in range(4):
+            await work.step()
+        assert not work.sweeps()
+    async with till(net, tmp_path / "off", "", fill) as work:
+        for _ in range(4):
+            await work.step()
+        assert not work.sweeps()
+        assert work.held("USDC") == 99 * 10**6
+
+
+async def test_what_the_owner_keeps_stays(net: Devnet, tmp_path: Path) -> None:
+    def fill(operator: Operator) -> None:
+        token = net.tokens["USDC"].address
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        arguments = [token, 0, 3_000 * 10**6]
+        net.send(
+            operator.owner, operator.contract, "set_budget(address,uint256,uint256)", arguments
+        )
+
+    async with till(net, tmp_path, SWEEPING, fill) as work:
+        for _ in range(4):
+            await work.step()
+        assert work.held("USDC") == 3_000 * 10**6
+        assert work.held("USDC", work.operator.treasury) == 2_000 * 10**6
+
+
+async def test_a_liquidation_comes_before_a_sweep(net: Devnet, tmp_path: Path) -> None:
+    who = net.borrowers(3, health=1.03, seed=31)
+
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        net.set_price("WETH", 2_350_00000000)
+
+    async with till(net, tmp_path, SWEEPING, fill) as work:
+        assert work.play.stage.line.executor.pending == 1, "the plan, and no sweep beside it"
+        await work.step()
+        work.play.assert_taken(who)
+        for _ in range(3):
+            await work.step()
+        ((plan, _),) = work.sweeps()
+        assert plan.sweep is not None
+        profit = sum(
+            receipt.gains.get(plan.sweep.token.address, 0)
+            for event in work.seen
+            if isinstance(receipt := event.fields.get("receipt"), Included)
+            and event.fields["plan"].quotes
+        )
+        assert plan.sweep.amount == 5_000 * 10**6 + profit
+        assert profit * 100 > 5 * USD
+        assert work.held("USDC") == 0
