@@ -47,7 +47,7 @@ class Parts:
         on_fault: Callable[[str, Fault], None],
     ) -> None:
         self._chain = chain
-        self._sources = sources
+        self._sources = dict(sources)
         self._markets = {f"market/{name}": market for name, market in markets.items()}
         self._on_fault = on_fault
         self.names = tuple(dict.fromkeys(map(part_of, sources)))
@@ -117,12 +117,13 @@ class Parts:
         before = {part: market.stopped for part, market in self._markets.items()}
         undos: dict[str, list[Undo]] = {}
         self.blocks.append(Block(head, undos))
+        apart, timestamp = self._apart, head.timestamp
         for bare in logs:
-            log = bare if bare.timestamp == head.timestamp else bare.at(head.timestamp)
+            log = bare if bare.timestamp == timestamp else bare.at(timestamp)
             if log.address not in self._by_address:
                 self.watch()  # an earlier log of this block made it known
             for part, fold in self._by_address.get(log.address, ()):
-                if part in self._apart:
+                if part in apart:
                     continue
                 try:
                     undo = fold(log)
@@ -132,7 +133,9 @@ class Parts:
                     self.stop(part, fault_of_log(error, log))
                     continue
                 if undo is not None:
-                    undos.setdefault(part, []).append(undo)
+                    if part not in undos:
+                        undos[part] = []
+                    undos[part].append(undo)
         for part, market in self._markets.items():
             if market.stopped and market.stopped != before[part] and part not in self._apart:
                 self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
@@ -178,7 +181,7 @@ class Parts:
     def begin(self, part: str) -> Head:
         """Return the head at which a stopped part is to be loaded; its state must be as of it."""
         head = self.head
-        if head is None or part not in self.faults:
+        if head is None or not (part in self.faults or part in self._apart):
             raise InvariantError(self._chain, f"{part} is not stopped")
         for block in self.blocks:
             block.undos.pop(part, None)
@@ -241,6 +244,26 @@ class Parts:
             if block.head.hash == head.hash:
                 block.undos[part] = undos
         return None
+
+    def attach(self, part: str, source: Source) -> None:
+        """Take a source in that is not folded with the others until it was loaded and rejoined."""
+        self._sources[part] = source
+        self._apart[part] = None
+
+    def detach(self, part: str, into: str | None = None) -> None:
+        """Let a source go that was attached; what takes its blocks back goes to the part `into`.
+
+        That part then stops like it would if it had been loaded where this one was.
+        """
+        self._sources.pop(part, None)
+        self._apart.pop(part, None)
+        floor = self._floors.pop(part, None)
+        for block in self.blocks:
+            undos = block.undos.pop(part, None)
+            if undos and into is not None:
+                block.undos.setdefault(into, []).extend(undos)
+        if floor is not None and into is not None:
+            self._floors[into] = floor
 
     def rejoin(self, part: str) -> bool:
         """Fold a part with the others again; False unless it stands where the book stands."""

@@ -19,7 +19,12 @@ SHARDS = 1024
 RESERVES = 128
 """DataTypes.UserConfigurationMap has two bits for each of 128 reserves."""
 
-_SUPPLIES = bytes(range(0, 256, 2))
+Place = tuple[dict[Address, bytes], bytes, bytes, int, int]
+"""A shard, a holder's record in it, the record's token numbers, where a balance stands, its amount.
+
+Good until the next freeze. The first of the token numbers is the category.
+"""
+SUPPLIES = bytes(range(0, 256, 2))
 _FROZEN = bytes([1]) * SHARDS
 
 
@@ -84,7 +89,7 @@ def with_header(record: bytes, category: int, flags: int) -> bytes:
 
 def has_debt(record: bytes) -> bool:
     """Tell whether any balance is a debt."""
-    return bool(record[STRIDE::STRIDE].translate(None, _SUPPLIES))
+    return bool(record[STRIDE::STRIDE].translate(None, SUPPLIES))
 
 
 def shard_of(holder: Address) -> int:
@@ -116,6 +121,19 @@ class Accounts:
     def get(self, holder: Address) -> bytes:
         """Return a holder's record, `EMPTY` when there is none."""
         return self._shards[holder[19] | (holder[18] & 3) << 8].get(holder, EMPTY)
+
+    def place(self, holder: Address, number: int) -> Place:
+        """Return where a holder's balance of a token stands, free to be written."""
+        which = holder[19] | (holder[18] & 3) << 8
+        shard = self._shards[which]
+        if self._frozen[which]:
+            shard = self._shards[which] = shard.copy()
+            self._frozen[which] = 0
+        record = shard.get(holder, EMPTY)
+        tokens = record[::STRIDE]
+        at = tokens.find(number, 1) * STRIDE
+        amount = int.from_bytes(record[at + 1 : at + STRIDE]) if at > 0 else 0
+        return shard, record, tokens, at, amount
 
     def put(self, holder: Address, record: bytes) -> None:
         """Keep a holder's record; an empty one removes the holder."""

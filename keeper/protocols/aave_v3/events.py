@@ -2,30 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from keeper.errors import InvariantError, UndecodableError
 from keeper.protocols.aave_v3 import balances
+from keeper.protocols.aave_v3.balances import WORD
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import address, small, topic, topic_address, uint
+from keeper.protocols.aave_v3.words import PADDING, address, small, topic, topic_address, uint
 from keeper.types import Log, Undo
 from keeper.units import Address, Bps
 
 Handler = Callable[[Ledger, Log], Undo | None]
 
 
-class Event(NamedTuple):
-    """How one event is read: what it does, its name, how many topics and bytes of data it has.
+Event = tuple[Handler, str, int, int, bool]
+"""How one event is read: what it does, its name, how many topics and bytes of data it has.
 
-    A string makes the data longer; then `size` is the least.
-    """
-
-    handler: Handler
-    name: str
-    topics: int
-    size: int
-    is_dynamic: bool
+The last says that a string makes the data longer; then the size is the least.
+"""
 
 
 def _reserve(ledger: Ledger, asset: Address) -> Reserve:
@@ -36,16 +30,23 @@ def _reserve(ledger: Ledger, asset: Address) -> Reserve:
 
 
 def _asset(ledger: Ledger, log: Log) -> Reserve:
-    return _reserve(ledger, topic_address(log, 1))
+    word = log.topics[1]
+    reserve = ledger.by_asset.get(Address(word[12:])) if word.startswith(PADDING) else None
+    return reserve or _reserve(ledger, topic_address(log, 1))
 
 
 def _rates(ledger: Ledger, log: Log) -> Undo:
     """Take indexes and rates (ReserveLogic.updateInterestRatesAndVirtualBalance)."""
     if not log.timestamp:
         raise InvariantError(ledger.market, f"a log of block {log.block_number} has no timestamp")
-    data = log.data
+    words = int.from_bytes(log.data)
     return ledger.set_rates(
-        _asset(ledger, log), uint(data, 3), uint(data), uint(data, 4), uint(data, 2), log.timestamp
+        _asset(ledger, log),
+        words >> 256 & WORD,
+        words >> 1024,
+        words & WORD,
+        words >> 512 & WORD,
+        log.timestamp,
     )
 
 
@@ -204,12 +205,12 @@ def _upgraded(ledger: Ledger, log: Log) -> Undo:
 
 def _events(*entries: tuple[str, int, Handler]) -> Mapping[bytes, Event]:
     """Return events by their first topic, from signature, number of indexed values, and effect."""
-    events = {}
+    events: dict[bytes, Event] = {}
     for signature, indexed, handler in entries:
         name, _, types = signature.rstrip(")").partition("(")
         values = types.split(",")
         words = len(values) - indexed + values.count("string")
-        events[topic(signature)] = Event(handler, name, 1 + indexed, 32 * words, "string" in values)
+        events[topic(signature)] = handler, name, 1 + indexed, 32 * words, "string" in values
     return events
 
 

@@ -8,10 +8,11 @@ from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.accounts import (
     RESERVES,
     STRIDE,
+    SUPPLIES,
     Account,
     Accounts,
+    Place,
     amount,
-    find,
     has_debt,
     unpack,
     with_amount,
@@ -65,46 +66,48 @@ class Ledger:
 
     def set_supplied(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
         """Replace an aToken balance; raise `InvariantError` for one over 128 bits."""
-        record = self.accounts.get(holder)
-        at = find(record, reserve.id << 1)
-        return self.put_supplied(holder, reserve, record, at, scaled)
+        place = self.accounts.place(holder, reserve.id << 1)
+        return self.put_supplied(holder, reserve, place, scaled)
 
     def set_borrowed(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
         """Replace a debt; raise `InvariantError` for one over 128 bits."""
-        record = self.accounts.get(holder)
-        at = find(record, reserve.id << 1 | 1)
-        return self.put_borrowed(holder, reserve, record, at, scaled)
+        place = self.accounts.place(holder, reserve.id << 1 | 1)
+        return self.put_borrowed(holder, reserve, place, scaled)
 
-    def put_supplied(
-        self, holder: Address, reserve: Reserve, record: bytes, at: int, scaled: int
-    ) -> Undo:
-        """Replace an aToken balance, which stands at `at` of the holder's record."""
+    def put_supplied(self, holder: Address, reserve: Reserve, place: Place, scaled: int) -> Undo:
+        """Replace an aToken balance, which stands at a place."""
+        shard, record, tokens, at, held = place
         before = reserve.scaled_supply
         try:
-            after = with_amount(record, at, reserve.id << 1, scaled)
+            if at > 0 and scaled:
+                shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
+            else:
+                after = with_amount(record, at, reserve.id << 1, scaled)
+                if at < 0:
+                    self.know(record[0], (reserve.id,))
+                self.accounts.put(holder, after)
         except OverflowError:
             raise self._overflow(holder, scaled) from None
-        if at < 0:
-            self.know(record[0], (reserve.id,))
-        reserve.scaled_supply = before + scaled - amount(record, at)
-        self.accounts.put(holder, after)
-        if has_debt(after):
+        reserve.scaled_supply = before + scaled - held
+        # More odd numbers than the category's, so one of a debt.
+        if len(tokens.translate(None, SUPPLIES)) > tokens[0] & 1:
             self.touched.add(holder)
         return partial(self._unput_supplied, holder, record, reserve, before)
 
-    def put_borrowed(
-        self, holder: Address, reserve: Reserve, record: bytes, at: int, scaled: int
-    ) -> Undo:
-        """Replace a debt, which stands at `at` of the holder's record."""
+    def put_borrowed(self, holder: Address, reserve: Reserve, place: Place, scaled: int) -> Undo:
+        """Replace a debt, which stands at a place."""
+        shard, record, _, at, held = place
         before, borrowers = reserve.scaled_debt, self.borrowers
         try:
-            after = with_amount(record, at, reserve.id << 1 | 1, scaled)
+            if at > 0 and scaled:
+                shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
+            else:
+                after = with_amount(record, at, reserve.id << 1 | 1, scaled)
+                self.borrowers = borrowers + has_debt(after) - has_debt(record)
+                self.accounts.put(holder, after)
         except OverflowError:
             raise self._overflow(holder, scaled) from None
-        if len(after) != len(record):
-            self.borrowers = borrowers + has_debt(after) - has_debt(record)
-        reserve.scaled_debt = before + scaled - amount(record, at)
-        self.accounts.put(holder, after)
+        reserve.scaled_debt = before + scaled - held
         self.touched.add(holder)
         return partial(self._unput_borrowed, holder, record, reserve, before, borrowers)
 

@@ -106,11 +106,14 @@ class AaveV3:
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log; raise `InvariantError` for this market when it cannot be right."""
-        if self._terms != self._ledger.terms:
+        ledger = self._ledger
+        if self._terms != ledger.terms:
             self._refresh()
-        known = self._events.get(log.address)
-        event = known.get(log.topics[0]) if known and log.topics else None
-        return None if event is None else events.fold(self._ledger, event, log)
+        try:
+            event = self._events[log.address][log.topics[0]]
+        except LookupError:
+            return None
+        return events.fold(ledger, event, log)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""

@@ -9,7 +9,7 @@ from keeper.errors import TransientError
 from keeper.types import Call, CallResult, Log
 from keeper.units import Address
 
-_PADDING = bytes(12)
+PADDING = bytes(12)
 
 
 def topic(signature: str) -> bytes:
@@ -48,7 +48,7 @@ def small(data: bytes, position: int, bits: int) -> int:
 def topic_address(log: Log, position: int) -> Address:
     """Return an indexed address; raise `ValueError` for a word that is none."""
     word = log.topics[position]
-    if len(word) != 32 or not word.startswith(_PADDING):
+    if len(word) != 32 or not word.startswith(PADDING):
         raise ValueError(f"topic {position} is no address")
     return Address(word[12:])
 
