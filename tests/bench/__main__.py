@@ -13,6 +13,7 @@ TARGETS: dict[str, float] = {
     "gas_per_liquidation_20": 160_000,
     "gas_per_item_all_taken_20": 25_000,
     "head_to_send_ms_p95_20": 60,
+    "head_to_send_private_ms_p95_20": 60,
     "rpc_requests_per_quiet_head": 2,
     "storm_rejected_sends": 0,
     "storm_reverted": 0,

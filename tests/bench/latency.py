@@ -5,9 +5,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from keeper.chain.endpoint import connect
 from keeper.cli.demo.tally import milliseconds
 from keeper.devnet import Devnet
 from tests.line import Play, playing
+from tests.relay_stand_in import RelayStandIn
 
 ROUNDS = {1: 30, 20: 20, 100: 6}
 """Rounds for each number of borrowers liquidatable in one block."""
@@ -16,7 +18,9 @@ PRICE = 2_500_00000000
 FALLEN = 2_350_00000000
 
 
-async def _rounds(play: Play, count: int, rounds: int) -> tuple[list[float], dict[str, float]]:
+async def _rounds(
+    play: Play, count: int, rounds: int, relay: RelayStandIn | None = None
+) -> tuple[list[float], dict[str, float]]:
     """Return head-to-send seconds of each round, and the mean milliseconds of each stage."""
     sent: list[float] = []
     stages: dict[str, float] = {}
@@ -27,6 +31,8 @@ async def _rounds(play: Play, count: int, rounds: int) -> tuple[list[float], dic
         play.count()
         await stage.step(partial(net.set_price, "WETH", FALLEN))
         report = stage.reports[-1]
+        if relay is not None:
+            await relay.build(report.view.head.number + 1)
         await stage.mine(2)
         play.count()
         left = play.under(crowd)
@@ -83,7 +89,27 @@ async def _measure(net: Devnet, home: Path) -> tuple[dict[str, float], list[str]
     return figures, lines
 
 
+async def _measure_private(net: Devnet, home: Path) -> dict[str, float]:
+    """Measure with bundles to a relay that stands in this very process."""
+    (home / "relay.key").write_text("11" * 32, encoding="utf-8")
+    async with connect(net.rpc_url, "bench") as rpc, RelayStandIn(rpc) as relay:
+        extra = (
+            f"[chains.devnet.relays.builder]\nkind = 'bundle'\nurl = '{relay.url}'\n"
+            f"identity = 'file:{home / 'relay.key'}'\n"
+        )
+        async with playing(net, home, extra=extra) as play:
+            await _rounds(play, 20, 2, relay)
+            sent, _ = await _rounds(play, 20, ROUNDS[20], relay)
+    return {
+        "head_to_send_private_ms_p50_20": milliseconds(sent, 0.5),
+        "head_to_send_private_ms_p95_20": milliseconds(sent, 0.95),
+    }
+
+
 def figures(net: Devnet) -> tuple[dict[str, float], list[str]]:
     """Measure on a chain, which is left changed; return figures and lines to print."""
     with tempfile.TemporaryDirectory() as home:
-        return asyncio.run(_measure(net, Path(home)))
+        found, lines = asyncio.run(_measure(net, Path(home)))
+    with tempfile.TemporaryDirectory() as home:
+        found |= asyncio.run(_measure_private(net, Path(home)))
+    return found, lines
