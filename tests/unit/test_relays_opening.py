@@ -1,13 +1,15 @@
 """Relays as they are configured: opened, examined, and told apart from wallets."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_utils.address import to_checksum_address
 
-from keeper.config import Chain, Settings
+from keeper.config import Chain, Settings, load
 from keeper.doctor import State
 from keeper.doctor.relays import check_relay
 from keeper.errors import ConfigError
@@ -117,3 +119,18 @@ async def test_wrong_keys_and_places_are_refused_before_anything_is_sent(
     with pytest.raises(ConfigError, match="relay a: HTTP 404"):
         await examined(chain)
     assert relay.held == 0
+
+
+def test_the_table_in_the_readme_is_one_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "relay.key").write_text(KEY.hex(), encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = [part for part in re.findall(r"```toml\n(.+?)```", readme, re.S) if "relays" in part]
+    text = block.replace(
+        "[chains.ethereum]\n", "[chains.ethereum]\nchain_id = 1\nendpoints = ['ws://x']\n"
+    )
+    (tmp_path / "keeper.toml").write_text(text, encoding="utf-8")
+    chain = load([tmp_path / "keeper.toml"], env={"RELAY_TOKEN": "t"}).settings.chains["ethereum"]
+    assert list(chain.relays) == ["flashbots", "another"]
+    assert chain.public_after == Chain.model_fields["public_after"].default
+    relay = chain.relays["flashbots"]
+    assert relay.blocks == type(relay).model_fields["blocks"].default
