@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -12,6 +12,7 @@ from keeper.book.book import Book
 from keeper.book.faults import Fault, FaultKind
 from keeper.book.parts import part_of
 from keeper.book.rejoin import Rebuilder
+from keeper.book.widen import Widener
 from keeper.chain.blocks import Blocks
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain
@@ -20,6 +21,7 @@ from keeper.engine import Report
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
 from keeper.types import Head
+from keeper.units import Address
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +31,10 @@ FAILED = {"market": "market.rebuild_failed", "venue": "venue.rebuild_failed"}
 
 
 class Upkeep:
-    """Rebuild what stops and audit what does not, beside the line; nothing here ends the chain."""
+    """Rebuild what stops, audit what does not, and widen the venues to what markets list.
+
+    All of it beside the line; nothing here ends the chain.
+    """
 
     def __init__(
         self,
@@ -52,10 +57,12 @@ class Upkeep:
         }
         known = {part: self._protocol(part) for part in book.parts.names}
         metrics.parts(chain, known, stopped=lambda: book.stopped)
+        blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
+        self.widener = Widener(book, reader, blocks, self._widened, self._not_widened)
         self.rebuilder = Rebuilder(
             book,
             reader,
-            Blocks(connection.rpc, trust_bloom=table.trust_bloom),
+            blocks,
             book.load_market,
             self._rebuilt,
             self._failed,
@@ -90,8 +97,7 @@ class Upkeep:
     def stopped(self, part: str, fault: Fault) -> None:
         """Tell of a part that stopped, and have it loaded anew."""
         kind, _, name = part.partition("/")
-        say = log.info if fault.kind is FaultKind.LISTED else log.error
-        say(
+        log.error(
             STOPPED[kind],
             chain=self._chain,
             name=name,
@@ -106,12 +112,14 @@ class Upkeep:
         """Count heads that were decided on, after their send."""
         if isinstance(subject, Report):
             self.auditor.head_done()
+            self.widener.look()
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.rebuilder.run(), name=f"{self._chain}-rebuilder")
             tasks.create_task(self.auditor.run(), name=f"{self._chain}-auditor")
+            tasks.create_task(self.widener.run(), name=f"{self._chain}-widener")
 
     def _rebuilt(self, part: str, head: Head, seconds: float) -> None:
         kind, _, name = part.partition("/")
@@ -130,6 +138,25 @@ class Upkeep:
             FAILED[kind],
             chain=self._chain,
             name=name,
+            error=str(error) or type(error).__name__,
+            retry_seconds=round(pause, 1),
+        )
+
+    def _widened(self, part: str, tokens: Sequence[Address], head: Head) -> None:
+        known = self._book.tokens()
+        log.info(
+            "venue.widened",
+            chain=self._chain,
+            name=part.partition("/")[2],
+            tokens=[known[token].symbol for token in tokens if token in known],
+            head=head.number,
+        )
+
+    def _not_widened(self, part: str, error: Exception, pause: float) -> None:
+        log.warning(
+            "venue.not_widened",
+            chain=self._chain,
+            name=part.partition("/")[2],
             error=str(error) or type(error).__name__,
             retry_seconds=round(pause, 1),
         )

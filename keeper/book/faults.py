@@ -15,7 +15,6 @@ class FaultKind(StrEnum):
     DRIFT = "drift"
     UPGRADED = "upgraded"
     REORG = "reorg"
-    LISTED = "listed"
 
 
 @dataclass(frozen=True, slots=True)

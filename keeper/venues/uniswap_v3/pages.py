@@ -44,7 +44,7 @@ def freeze(pool: Pool) -> Frozen:
 
 
 def identity(factory: Address, tokens: Iterable[Address], fees: Sequence[int]) -> bytes:
-    """Return the first page: which pools there would be, apart from their state."""
+    """Return the first page: which pools there would be, apart from their state; tokens last."""
     numbers = (FORMAT, *fees)
     return b"".join([*(n.to_bytes(4, "big") for n in numbers), factory, *sorted(tokens)])
 
@@ -74,18 +74,23 @@ def encode(first: bytes, pools: Iterable[Frozen]) -> Iterator[bytes]:
         yield bytes(page)
 
 
-def decode(first: bytes, pages: Iterable[bytes]) -> Iterator[Pool]:
-    """Yield the pools of a snapshot; raise `InvariantError` when it is not one of this venue."""
+def decode(
+    factory: Address, fees: Sequence[int], pages: Iterable[bytes]
+) -> tuple[frozenset[Address], list[Pool]]:
+    """Return the tokens a snapshot's venue was for, and its pools.
+
+    Raises `InvariantError` when it is not one of this venue.
+    """
     unread = iter(pages)
-    if next(unread, None) != first:
-        raise InvariantError(
-            "uniswap_v3", "the snapshot is of other tokens, fees or another format"
-        )
+    first, expected = next(unread, b""), identity(factory, (), fees)
+    tokens = first[len(expected) :]
+    if not first.startswith(expected) or len(tokens) % 20:
+        raise InvariantError("uniswap_v3", "the snapshot is of other fees or another format")
     try:
-        for page in unread:
-            yield from _pools(page)
+        pools = [pool for page in unread for pool in _pools(page)]
     except (struct.error, ValueError) as error:
         raise InvariantError("uniswap_v3", f"a page cannot be read ({error})") from error
+    return frozenset(Address(tokens[at : at + 20]) for at in range(0, len(tokens), 20)), pools
 
 
 def _pools(page: bytes) -> Iterator[Pool]:

@@ -1,6 +1,6 @@
 """Read the pools of one factory as they stand at one block."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import combinations
 
 from keeper.errors import ConfigError, InvariantError
@@ -27,15 +27,21 @@ STATE_CALLS = 4
 
 
 async def find_pools(
-    reader: Reader, head: Head, factory: Address, tokens: Iterable[Address], fees: Sequence[int]
+    reader: Reader,
+    head: Head,
+    factory: Address,
+    tokens: Iterable[Address],
+    fees: Sequence[int],
+    known: Container[Address] = (),
 ) -> list[Pool]:
     """Return the pools a factory knows for every pair of tokens and fee, not yet loaded.
 
-    Raises `ConfigError` when the address does not answer as a factory does.
+    Pairs of two `known` tokens are left out. Raises `ConfigError` when the address does not answer as a factory does.
     """
     wanted = [
         (token0, token1, fee)
         for token0, token1 in combinations(sorted(set(tokens)), 2)
+        if not (token0 in known and token1 in known)
         for fee in fees
     ]
     results = await reader.multicall(

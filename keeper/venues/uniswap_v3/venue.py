@@ -59,7 +59,9 @@ class UniswapV3:
     ) -> None:
         self.name = name
         self.factory = factory
-        self._tokens = frozenset(tokens)
+        self.tokens = frozenset(tokens)
+        self._known: frozenset[Address] = frozenset()
+        self.heir: UniswapV3 | None = None
         self._fees = tuple(fees)
         self.pools: dict[Address, Pool] = {}
         self._hops: dict[Address, list[Hop]] = {}
@@ -71,7 +73,7 @@ class UniswapV3:
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Find the pools and load them as of exactly this head."""
-        pools = await find_pools(reader, head, self.factory, self._tokens, self._fees)
+        pools = await find_pools(reader, head, self.factory, self.tokens, self._fees, self._known)
         await load_pools(reader, head, pools)
         self.adopt(pools)
 
@@ -87,8 +89,28 @@ class UniswapV3:
         return partial(encode, self._identity(), frozen)
 
     def restore(self, pages: Iterable[bytes]) -> None:
-        """Hold a snapshot's pools; raise `InvariantError` when it was of other tokens or fees."""
-        self.adopt(list(decode(self._identity(), pages)))
+        """Hold a snapshot's pools and be for its tokens, which may have been fewer or more.
+
+        Raises `InvariantError` when it was of another factory or other fees.
+        """
+        self.tokens, pools = decode(self.factory, self._fees, pages)
+        self.adopt(pools)
+
+    def beside(self, tokens: Iterable[Address]) -> "UniswapV3":
+        """Return a venue of just the pools that more tokens would add, to be loaded and absorbed."""
+        more = UniswapV3(self.name, self.factory, self.tokens.union(tokens), self._fees)
+        more._known = self.tokens
+        return more
+
+    def absorb(self, more: "UniswapV3") -> None:
+        """Take over what was made by `beside` and stands at the same block; its undos go on here."""
+        self.tokens, more.heir = more.tokens, self
+        self.adopt([*self.pools.values(), *more.pools.values()])
+
+    def drop(self, address: Address) -> None:
+        """Let a pool go whose creation is taken back."""
+        del self.pools[address]
+        self._index()
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log of the factory or of a pool."""
@@ -171,12 +193,14 @@ class UniswapV3:
         return check
 
     def _identity(self) -> bytes:
-        return identity(self.factory, self._tokens, self._fees)
+        return identity(self.factory, self.tokens, self._fees)
 
     def _created(self, log: Log) -> Undo | None:
         token0, token1 = topic_address(log.topics[1]), topic_address(log.topics[2])
         fee = topic_int(log.topics[3])
-        if not {token0, token1} <= self._tokens or fee not in self._fees:
+        if not {token0, token1} <= self.tokens or fee not in self._fees:
+            return None
+        if {token0, token1} <= self._known:
             return None
         spacing, address = unsigned(log.data)
         pool = Pool(Address(address.to_bytes(20, "big")), token0, token1, fee, signed(spacing))
@@ -186,8 +210,7 @@ class UniswapV3:
 
     def _forget(self, address: Address) -> Callable[[], None]:
         def undo() -> None:
-            del self.pools[address]
-            self._index()
+            (self.heir or self).drop(address)
 
         return undo
 

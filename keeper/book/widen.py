@@ -1,0 +1,115 @@
+"""Load the pools that new tokens add to a venue, while the venue goes on with those it has."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, Self, runtime_checkable
+
+from keeper.book.book import Book
+from keeper.book.rejoin import rebuild
+from keeper.chain.blocks import Blocks
+from keeper.errors import TransientError
+from keeper.ports import Reader, Source
+from keeper.types import Head
+from keeper.units import Address
+
+
+@runtime_checkable
+class Widening(Source, Protocol):
+    """A venue that can be for more tokens later than at first."""
+
+    tokens: frozenset[Address]
+
+    def beside(self, tokens: Iterable[Address]) -> Self:
+        """Return a source of just what more tokens would add."""
+        ...
+
+    def absorb(self, more: Self) -> None:
+        """Take over what was made by `beside` and stands at the same block."""
+        ...
+
+
+async def widen(
+    book: Book, part: str, tokens: Iterable[Address], reader: Reader, blocks: Blocks
+) -> Head:
+    """Load what tokens add to a venue at the book's head, catch up, and have the venue take it over.
+
+    Returns the head it was loaded at. Raises `TransientError` when that was reorganised out, a read
+    failed or the venue stopped meanwhile: start again.
+    """
+    venue = book.sources[part]
+    assert isinstance(venue, Widening)
+    stops, held = book.parts.stops(part), venue.tokens
+    more, name = venue.beside(tokens), f"listing/{part}"
+    into = None
+    book.parts.attach(name, more)
+    try:
+        head = await rebuild(book, name, reader, blocks)
+        # Nothing is awaited from here on: both stand at the book's head.
+        if (
+            stops != book.parts.stops(part)
+            or not book.parts.is_folded(part)
+            or venue.tokens != held
+        ):
+            raise TransientError(f"{part} was loaded anew meanwhile")
+        venue.absorb(more)
+        into = part
+    finally:
+        book.parts.detach(name, into)
+    return head
+
+
+class Widener:
+    """Widen each venue once a market lists a token it is not for.
+
+    `widened` is told of the venue, the tokens and the head, `failed` of an attempt and its pause.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        reader: Reader,
+        blocks: Blocks,
+        widened: Callable[[str, Sequence[Address], Head], None],
+        failed: Callable[[str, Exception, float], None],
+        *,
+        first_pause: float = 1.0,
+        longest_pause: float = 600.0,
+    ) -> None:
+        self._book = book
+        self._reader = reader
+        self._blocks = blocks
+        self._widened = widened
+        self._failed = failed
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+        self._due = asyncio.Event()
+
+    def look(self) -> None:
+        """See whether a market has a token that a venue is not for."""
+        if any(True for _ in self._missing()):
+            self._due.set()
+
+    async def run(self) -> None:
+        """Widen whenever it is due, until cancelled."""
+        pause = self._first_pause
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            for part, tokens in list(self._missing()):
+                try:
+                    head = await widen(self._book, part, tokens, self._reader, self._blocks)
+                except Exception as error:  # noqa: BLE001 - told, and tried again
+                    self._failed(part, error, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, self._longest_pause)
+                else:
+                    self._widened(part, tokens, head)
+                    pause = self._first_pause
+
+    def _missing(self) -> Iterable[tuple[str, list[Address]]]:
+        listed = self._book.tokens().keys()
+        for part, venue in self._book.sources.items():
+            if not isinstance(venue, Widening) or not self._book.parts.is_folded(part):
+                continue
+            if more := sorted(listed - venue.tokens):
+                yield part, more
