@@ -124,7 +124,9 @@ async def test_wrong_keys_and_places_are_refused_before_anything_is_sent(
 def test_the_table_in_the_readme_is_one_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "relay.key").write_text(KEY.hex(), encoding="utf-8")
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (block,) = [part for part in re.findall(r"```toml\n(.+?)```", readme, re.S) if "relays" in part]
+    (block,) = [
+        part for part in re.findall(r"```toml\n(.+?)```", readme, re.DOTALL) if "relays" in part
+    ]
     text = block.replace(
         "[chains.ethereum]\n", "[chains.ethereum]\nchain_id = 1\nendpoints = ['ws://x']\n"
     )
