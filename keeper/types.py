@@ -531,7 +531,7 @@ class ItemOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """The transaction is in a block and succeeded."""
+    """The transaction is in a block and succeeded; `refill` is what of its revenue the operator got."""
 
     plan_id: str
     tx_hash: Hash
@@ -546,6 +546,7 @@ class Included:
     gas_cost_usd: Usd = Usd(0)
     tip_usd: Usd = Usd(0)
     net_usd: Usd = Usd(0)
+    refill: Wei = Wei(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,11 @@ from keeper.app.upkeep import Upkeep
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.book.faults import Fault
+from keeper.chain.fee_history import FeeHistories
 from keeper.chain.listener import Count, Listener
 from keeper.chain.reader import ChainReader
 from keeper.chain.survey import Standing
+from keeper.conditions import Conditions
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
@@ -45,6 +47,7 @@ from keeper.observers.meter import meter
 from keeper.observers.observation import Event, Observation
 from keeper.observers.record import record
 from keeper.observers.status import ChainStatus
+from keeper.planning.contest import Contest
 from keeper.planning.decoding import decode_receipt_logs, decode_run
 from keeper.planning.encoding import untipped
 from keeper.planning.planner import Planner
@@ -155,6 +158,7 @@ async def open_line(
     def tell(event: str, fields: Mapping[str, object]) -> None:
         observation.tell(Event(name, event, fields))
 
+    treasury: Treasury | None = None
     signer: Signer | None = None
     if chain.wallet is not None:
         where = f"chains.{name}.wallet"
@@ -174,7 +178,13 @@ async def open_line(
     breakers.start(risk, stack)
     if isinstance(signer, CheckedSigner):
         signer.on_fault = partial(risk.trip, "signer")
-    planner = make_planner(name, chain, watched, process.settings, lambda: book.stopped, lists)
+
+    def refill() -> Wei:
+        return Wei(0) if treasury is None else treasury.refill()
+
+    planner = make_planner(
+        name, chain, watched, process.settings, lambda: book.stopped, lists, refill
+    )
     handed, ended = partial(metrics.relay_handed, name), partial(metrics.relay_ended, name)
     executor = Executor(
         name,
@@ -191,7 +201,7 @@ async def open_line(
         live=live,
         policy=Policy(
             chain.fees.replace_after,
-            chain.fees.replacement,
+            chain.replaces,
             chain.final_depth,
             chain.fees.max_fee,
         ),
@@ -200,6 +210,8 @@ async def open_line(
         untipped=untipped,
     )
     await executor.start()
+
+    conditions = make_conditions(name, chain, rpc, stack)
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)
@@ -212,7 +224,7 @@ async def open_line(
         rpc,
         feed,
         book,
-        partial(read_prices, book, reader),
+        partial(read_prices, book, reader, conditions=conditions),
         recover=recover,
         liveness=float(LIVENESS_BLOCKS * chain.block_time),
         count=partial(_count, metrics, name),
@@ -260,6 +272,7 @@ async def open_line(
         DEADLINE_MS,
         observation.tell,
         on_undecided,
+        conditions,
     )
     status = ChainStatus(
         name,
@@ -284,7 +297,6 @@ async def open_line(
         for breaker, is_open in risk.breakers().items():
             metrics.breaker(name, breaker, is_open=is_open)
 
-    treasury: Treasury | None = None
     if live and signer is not None and chain.contract is not None:
         treasury = Treasury(
             name,
@@ -343,6 +355,21 @@ def seats(
     ]
 
 
+def make_conditions(
+    name: str, chain: Chain, rpc: Rpc, stack: AsyncExitStack, contest: Contest | None = None
+) -> Conditions:
+    """Return what bids on one chain rest on; no fee history where paying more gains no place."""
+
+    def on_unread(error: Exception) -> None:
+        log.warning("fee_history.unread", chain=name, error=str(error) or repr(error))
+
+    if not chain.inclusion_model.orders_by_fee:
+        return Conditions(chain.inclusion_model, None, contest)
+    histories = FeeHistories(rpc, on_unread)
+    stack.push_async_callback(histories.close)
+    return Conditions(chain.inclusion_model, histories, contest)
+
+
 def make_planner(
     name: str,
     chain: Chain,
@@ -350,20 +377,21 @@ def make_planner(
     settings: Settings,
     stopped: Callable[[], Container[str]] = frozenset,
     lists: Lists = Lists(),  # noqa: B008  # frozen
+    refill: Callable[[], Wei] = lambda: Wei(0),
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
     hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,
-        priority_fee=chain.fees.priority_fee,
+        priority_fee=chain.usual_priority_fee,
         gas_cap=chain.fees.gas_cap,
         hubs=hubs or None,
         largest_repay=settings.limits.largest_repay,
         gas_budget=settings.limits.gas_wei_per_transaction,
         excluded=lists.refusal,
     )
-    return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped)
+    return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped, refill)
 
 
 def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Address) -> Rules:

@@ -108,6 +108,7 @@ def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: Dec
         gas_cost_usd=gas,
         tip_usd=tip,
         net_usd=Usd(revenue - gas - tip),
+        refill=Wei(ran.refill),
     )
     return Booked(outcome, Wei(ran.refill), unpriced)
 

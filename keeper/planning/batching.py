@@ -41,11 +41,13 @@ def build_batch(
     tip: int,
     native: Address,
     deadline: int,
+    refill: int = 0,
 ) -> Batch:
     """Return the batch of groups in order.
 
     `tips` are per quote in its debt token, `tip` their sum in native wei. An item's minimum gain
     covers its gas, premium, tip and minimum profit, so that a group that keeps its items pays.
+    `refill` is what the operator takes of it as native wei: the batch need not keep that.
     """
     quotes = [quote for group in groups for quote in group]
     funds = [_fund(source, amount, venues) for source, amount in sum_loans(groups).items()]
@@ -55,9 +57,10 @@ def build_batch(
         tokens=tuple(sorted(tokens)),
         groups=tuple(_group(group, venues, markets, tips) for group in groups),
         funds=tuple(funds),
-        minimums=tuple(_minimums(quotes)),
+        minimums=tuple(_minimums(quotes, native, refill)),
         tip=tip,
         tip_share=_tip_share_up(quotes, tip, native),
+        refill=refill,
     )
 
 
@@ -121,12 +124,14 @@ def _fund(source: FlashSource, amount: int, venues: Mapping[str, Venue]) -> Fund
     return Fund(FundKind.UNISWAP, source.token, amount, swap.factory, hop.token_out, swap.fee)
 
 
-def _minimums(quotes: Sequence[Quote]) -> list[Minimum]:
+def _minimums(quotes: Sequence[Quote], native: Address, refill: int) -> list[Minimum]:
     """Return for each debt token the least its batch is worth keeping for: one quote's minimum."""
     least: dict[Address, int] = {}
     for quote in quotes:
         token = quote.debt.address
         least[token] = min(least.get(token, quote.minimum_profit), quote.minimum_profit)
+    if native in least:
+        least[native] = max(least[native] - refill, 0)
     return [Minimum(token, gain) for token, gain in sorted(least.items())]
 
 

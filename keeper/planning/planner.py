@@ -12,6 +12,7 @@ from keeper.planning.fitting import split, sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, PositionKey, prune_groups
 from keeper.planning.quoting import Sizing
+from keeper.planning.refilling import REFILL_GAS, choose_refill_down
 from keeper.planning.routing import Sales
 from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
 from keeper.planning.settle import Settled, settle_plan
@@ -32,7 +33,8 @@ class Planner:
     """Decide what is liquidated, how much, funded by whom, sold where, in which transaction.
 
     Pure: the same view, choices and pool state give the same answer. `stopped` names the markets
-    and venues (`market/NAME`, `venue/NAME`) that nothing may rest on now.
+    and venues (`market/NAME`, `venue/NAME`) that nothing may rest on now, `refill` the native wei
+    the operator's gas is to be refilled by.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Planner:
         markets: Mapping[str, LendingProtocol],
         new_id: Callable[[], str],
         stopped: Callable[[], Container[str]] = frozenset,
+        refill: Callable[[], Wei] = lambda: Wei(0),
     ) -> None:
         self._rules = rules
         self._venues = venues
         self._markets = markets
         self._new_id = new_id
         self._stopped = stopped
+        self._refill = refill
 
     def quote(self, view: View, choices: Sequence[Choice]) -> tuple[list[Quote], list[Skip]]:
         """Return what pays after its share of every cost, best first, and why the rest does not."""
@@ -90,13 +94,15 @@ class Planner:
         skips += [_misfit(quote) for quote in misfits]
         plans = []
         sold: Sold = ()
+        refill = self._refill()
         for batch in batches:
             bid = _join([taken[quote.opportunity.key] for quote in batch])
             tips = {quote.opportunity.key: taken[quote.opportunity.key].tip for quote in batch}
-            plan, groups, dropped = self._pack_one(view, batch, bid, tips, sold)
+            plan, groups, dropped = self._pack_one(view, batch, bid, tips, sold, refill)
             skips += dropped
             if plan is not None:
                 plans.append(plan)
+                refill = Wei(refill - plan.refill)
                 sold = sold + _sales_of(groups)
         return plans, skips
 
@@ -113,7 +119,7 @@ class Planner:
             return None
         keys = [quote.opportunity.key for quote in plan.quotes]
         tips = dict(zip(keys, plan.tips, strict=False))
-        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind)
+        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind, plan.refill)
         if remade is None:
             return None
         return replace(remade, skips=(*plan.skips, *skips))
@@ -162,6 +168,7 @@ class Planner:
         bid: Bid,
         tips: Mapping[PositionKey, Wei],
         sold: Sold,
+        wanted: Wei,
     ) -> tuple[Plan | None, list[Group], list[Skip]]:
         rates = Rates(view)
         gas_price = Fees(bid.max_fee, bid.priority_fee).price(view.next_block.base_fee)
@@ -177,20 +184,25 @@ class Planner:
         kept = tuple(quote for group in groups for quote in group)
         shares = tuple(tips.get(quote.opportunity.key, Wei(0)) for quote in kept)
         tip = Wei(sum(shares))
+        native = view.native.address
+        refill = choose_refill_down(kept, shares, wanted, native, gas_price, rates)
         batch = build_batch(
-            groups, self._venues, self._markets, costs, tip, view.native.address, bid.deadline
+            groups, self._venues, self._markets, costs, tip, native, bid.deadline, refill
         )
-        gas = sum(quote.gas for quote in kept)
+        refill_gas = REFILL_GAS if refill else 0
+        gas = sum(quote.gas for quote in kept) + refill_gas
         tip_usd = sum(
             rates.of(quote).usd_down(costs.get(quote.opportunity.key, 0)) for quote in kept
         )
+        dear = rates.of(kept[0])
+        refill_usd = -dear.usd_down(-dear.gas_up(refill_gas, gas_price))
         calldata = encode_run(batch)
         size = transaction_size(len(calldata))
         data_fee, data_gas = Wei(0), 0
         if view.data_fee is not None:
             data_fee = view.data_fee.wei_up(size, gas)
             data_gas = view.data_fee.gas_up(size, view.next_block.base_fee)
-        gas_limit = min(_gas_limit(groups) + data_gas, TRANSACTION_GAS)
+        gas_limit = min(_gas_limit(groups) + refill_gas + data_gas, TRANSACTION_GAS)
         room = sum(
             rates.of(quote).wei_down(
                 quote.net - costs.get(quote.opportunity.key, 0) - quote.minimum_profit
@@ -215,12 +227,13 @@ class Planner:
             gas=gas,
             gas_cost=Wei(gas * gas_price + data_fee),
             gross_usd=Usd(sum(quote.gross_usd for quote in kept)),
-            net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd),
+            net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd - refill_usd),
             repaid_usd=Usd(sum(rates.of(quote).usd_down(quote.repaid) for quote in kept)),
             tips=shares if tip else (),
             behind=sold,
             data_fee=data_fee,
             data_gas=data_gas,
+            refill=refill,
         )
         return plan, groups, skips
 
