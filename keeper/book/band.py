@@ -7,8 +7,8 @@ import numpy as np
 from keeper.book.legs import Floats, LegTable, Rows
 from keeper.ports import LegRow
 
-LEAST_ROWS = 8_192
-"""Rows not worth narrowing further."""
+LEAST_ROWS = 16_384
+"""Rows not worth narrowing further: they are read in a third of a millisecond."""
 SHARE = 1 / 16
 """The share of rows a band is meant to hold of those around it."""
 SAMPLE = 4_096

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import random
 import sqlite3
 import tempfile
@@ -10,10 +11,12 @@ from array import array
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import orjson
 from aiohttp import ClientSession
+from numpy.typing import NDArray
 
 from keeper.app.collection import Collection
 from keeper.book.book import Book
@@ -33,7 +36,10 @@ LOGS = 200
 EVERY = 1.0
 """Seconds between heads."""
 SAMPLE = 0.002
-SNAPSHOT_EVERY = 60.0
+SNAPSHOT_EVERY = 20.0
+FALL_EVERY = 13
+FALL = 0.94
+"""Every so many heads one price falls this far: out of the reach of every band, like its way back."""
 SCRAPE_EVERY = 5.0
 COMMON, OWN = 0.002, 0.001
 """Standard deviation of one head's prices, shared by all and of each alone."""
@@ -58,14 +64,16 @@ def _answers(heads: Sequence[Head]) -> list[bytes]:
 
 
 def _walk(count: int) -> Iterator[Prices]:
-    """Walk all prices together, with a fall of a tenth and its way back now and then."""
+    """Walk all prices together; now and then one falls far, and is back at the next head."""
     draw, start = np.random.default_rng(6), million.prices()
     shared, own = 0.0, np.zeros(len(start.values))
     for number in range(count):
-        shared = 0.99 * shared + draw.normal(0, COMMON) - (0.1 if number % 97 == 50 else 0.0)
+        shared = 0.99 * shared + draw.normal(0, COMMON)
         own = 0.99 * own + draw.normal(0, OWN, len(own))
-        moved = np.exp(shared * (np.arange(len(own)) % 3 > 0) + own).tolist()
-        pairs = zip(start.values.items(), moved, strict=True)
+        moved = np.exp(shared * (np.arange(len(own)) % 3 > 0) + own)
+        if number % FALL_EVERY == 7:
+            moved[number % len(moved)] *= FALL
+        pairs = zip(start.values.items(), moved.tolist(), strict=True)
         yield Prices("million", start.unit, {asset: int(p * by) for (asset, p), by in pairs})
 
 
@@ -85,7 +93,10 @@ class Load:
         rounds = zip(self._heads[1:], self._answers, prices, strict=True)
         for head, answer, now in rounds:
             pause = asyncio.create_task(asyncio.sleep(EVERY))
-            self.book.fold(head, parse.logs(jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))))
+            logs = parse.logs(jsonrpc.result("eth_getLogs", jsonrpc.decode(answer)))
+            await asyncio.sleep(0)  # the parts of an answer are gathered from tasks
+            self.book.fold(head, logs)
+            await asyncio.sleep(0)  # prices are read before a view is made
             market = self.book.markets["million"]
             market.prices = now
             columns = market._columns
@@ -104,6 +115,28 @@ class Load:
             await asyncio.sleep(SNAPSHOT_EVERY)
             await asyncio.to_thread(_write, file, self._market.snapshot())
             self.snapshots += 1
+
+
+class Pauses:
+    """Collects, while entered, how long each collection of garbage took, by generation."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, list[float]] = {}
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self._on_phase)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._on_phase)
+
+    def _on_phase(self, phase: str, info: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "start":
+            self._started = now
+        else:
+            self.seconds.setdefault(info["generation"], []).append(now - self._started)
 
 
 def _write(file: Path, pages: Pages) -> None:
@@ -130,6 +163,11 @@ async def _sample(late: "array[float]", busy: "array[float]") -> None:
         busy.append(time.thread_time() - before)
 
 
+def _spread(values: NDArray[np.float64]) -> str:
+    p50, p99, p999 = np.quantile(values, [0.5, 0.99, 0.999])
+    return f"p50 {p50:.2f}, p99 {p99:.2f}, p999 {p999:.2f}, most {values.max():.2f} ms"
+
+
 async def _run(seconds: int, folder: Path) -> dict[str, float]:
     heads = _heads(int(seconds / EVERY))
     load = Load(million.market(BORROWERS), heads, _answers(heads[1:]))
@@ -140,12 +178,12 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
     lag = Lag(metrics.loop_lag)
     late: array[float] = array("d")
     busy: array[float] = array("d")
-    pauses: list[float] = []
+    pauses = Pauses()
     server = StatusServer("127.0.0.1", 0, metrics.registry, dict, lambda: True, lambda: lag.seconds)
-    with Collection(pauses.append) as collection:
+    with pauses, Collection(lambda _: None) as collection:
         async with server:
             collection.settle()
-            pauses.clear()
+            pauses.seconds.clear()
             beside: list[Awaitable[None]] = [
                 load.keep(folder / "pages.sqlite"),
                 _scrape(server.address),
@@ -160,19 +198,23 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
                 if isinstance(ended, Exception):
                     raise ended
     found, work = 1000 * np.array(late), 1000 * np.array(busy)
-    worst = max(pauses, default=0.0) * 1000
     print(
         f"{seconds} s at {BORROWERS:,} borrowers: {load.judged} heads judged, {load.overtaken} "
         f"overtaken, {load.at_risk:,} at risk, {load.full_passes} full passes, "
-        f"{load.snapshots} snapshots, {len(pauses)} collections of at most {worst:.1f} ms, "
-        f"{len(found):,} samples, p50 {np.quantile(found, 0.5):.2f} ms, "
-        f"p99 {np.quantile(found, 0.99):.2f} ms; processor time of the loop between two samples: "
-        f"p999 {np.quantile(work, 0.999):.2f} ms, most {work.max():.2f} ms"
+        f"{load.snapshots} snapshots, {len(found):,} samples"
     )
+    print(f"how late the loop wakes:                {_spread(found)}")
+    print(f"its processor time between two samples: {_spread(work)}")
+    for generation, taken in sorted(pauses.seconds.items()):
+        print(
+            f"collections of generation {generation}: {len(taken)}, {_spread(1000 * np.array(taken))}"
+        )
     return {
         "loop_lag_ms_p999": float(np.quantile(found, 0.999)),
         "loop_lag_ms_max": float(found.max()),
-        "gc_pause_ms_max": worst,
+        "loop_busy_ms_p999": float(np.quantile(work, 0.999)),
+        "loop_busy_ms_max": float(work.max()),
+        "gc_pause_ms_max": 1000 * max(map(max, pauses.seconds.values()), default=0.0),
     }
 
 
