@@ -6,16 +6,17 @@ from typing import Protocol
 
 from keeper.book.book import Book, Reads
 from keeper.chain.listener import Listener, Tick
+from keeper.conditions import Conditions
 from keeper.errors import InvariantError, TransientError
 from keeper.execution.executor import Executor
 from keeper.planning.planner import Planner
 from keeper.ports import Clock, Reader
 from keeper.strategist import Choice, Strategist
-from keeper.types import Bid, CallResult, Head, Plan, Quote, Reason, Receipt, Skip, View
+from keeper.types import Bid, Call, CallResult, Head, Plan, Quote, Reason, Receipt, Skip, View
 from keeper.units import Address
 
 Fetched = tuple[Reads, list[CallResult]]
-"""A head's reads and their answers, fetched beside its logs."""
+"""A head's reads and their answers, those of its conditions last; fetched beside its logs."""
 
 HELD_BACK = {
     Reason.IN_FLIGHT: "a transaction on its way liquidates it",
@@ -64,6 +65,7 @@ class Engine:
         deadline_ms: int,
         tell: Callable[[Report], None],
         on_undecided: Callable[[Head, Exception], None],
+        conditions: Conditions | None = None,
     ) -> None:
         self._listener = listener
         self._reader = reader
@@ -77,6 +79,7 @@ class Engine:
         self._deadline_ms = deadline_ms
         self._tell = tell
         self._on_undecided = on_undecided
+        self._conditions = Conditions() if conditions is None else conditions
 
     async def run(self) -> None:
         """Decide on every latest head until cancelled; heads may be skipped, folding may not."""
@@ -98,6 +101,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - raised again below
             seen = error
         receipts = await self._executor.follow(tick.head)
+        self._conditions.learn(receipts)
         if isinstance(seen, Exception):
             raise seen
         if seen is None:
@@ -123,6 +127,7 @@ class Engine:
         proven, unproven = await self._prover.prove(passed, view)
         stages.lap("simulate")
         sent, unsent = await self._executor.send(proven)
+        self._conditions.sent(sent)
         stages.lap("send")
         self._tell(
             Report(
@@ -161,20 +166,36 @@ class Engine:
         wanted = self._book.reads()
         if wanted != reads:
             try:
-                results = await self._reader.multicall(wanted.calls, tick.head.hash)
+                calls = [*wanted.calls, *self._conditions.calls()]
+                results = await self._reader.multicall(calls, tick.head.hash)
             except TransientError as error:
                 self._on_undecided(tick.head, error)
                 return None
             if self._book.head != tick.head:
                 return None
         self._book.observe(wanted, results, tick.head)
-        return await self._book.view(tick.head.next_block(self._block_time), self._deadline_ms)
+        next_block = tick.head.next_block(self._block_time, self._conditions.inclusion)
+        judged = await self._book.view(next_block, self._deadline_ms)
+        if judged is None:
+            return None
+        try:
+            view = self._conditions.complete(judged[0], results[len(wanted.calls) :])
+        except TransientError as error:
+            self._on_undecided(tick.head, error)
+            return None
+        return view, judged[1]
 
 
-async def read_prices(book: Book, reader: Reader, head: Head) -> Fetched:
+async def read_prices(
+    book: Book, reader: Reader, head: Head, conditions: Conditions | None = None
+) -> Fetched:
     """Read all prices at a head's hash in one multicall; run beside the fetch of its logs."""
     reads = book.reads()
-    return reads, await reader.multicall(reads.calls, head.hash)
+    more: Sequence[Call] = ()
+    if conditions is not None:
+        conditions.begin(head)
+        more = conditions.calls()
+    return reads, await reader.multicall([*reads.calls, *more], head.hash)
 
 
 def hold_back(view: View, held: Mapping[tuple[str, Address], Reason]) -> tuple[View, list[Skip]]:

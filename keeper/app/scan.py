@@ -12,6 +12,7 @@ from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.reader import ChainReader
+from keeper.conditions import Conditions
 from keeper.config import Settings
 from keeper.engine import read_prices
 from keeper.errors import PluginError
@@ -58,12 +59,13 @@ async def scan(
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
         book = Book(chain, markets, venues, watched.native)
         book.stand_at(head)
-        reads, results = await read_prices(book, reader, head)
+        conditions = Conditions(table.inclusion_model)
+        reads, results = await read_prices(book, reader, head, conditions)
         book.observe(reads, results, head)
-        next_block = head.next_block(table.block_time)
+        next_block = head.next_block(table.block_time, conditions.inclusion)
         seen = await book.view(next_block, PATIENCE_MS)
         assert seen is not None, "nothing moves a book that follows no chain"
-        view, skips = seen
+        view, skips = conditions.complete(seen[0], results[len(reads.calls) :]), seen[1]
         strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)

@@ -21,11 +21,13 @@ from keeper.config.fields import (
     UserPath,
     scale,
 )
+from keeper.config.inclusion import default_inclusion
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.relays import RelayTable
 from keeper.config.table import Table
 from keeper.config.treasury import Treasury
 from keeper.config.wallet import Wallet
+from keeper.fees import Inclusion
 from keeper.journal.home import home_path
 from keeper.units import Wei
 
@@ -124,10 +126,12 @@ class Chain(Table):
     """One chain: how to reach it, what to pay with, what to watch.
 
     With `relays` a transaction goes to them alone, and `public_after` blocks later, unless that is 0,
-    another one on its nonce to everybody.
+    another one on its nonce to everybody. `inclusion` says how the chain chooses and charges
+    transactions; unset, its id tells.
     """
 
     chain_id: int = Field(ge=1)
+    inclusion: Inclusion | None = None
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
     contract: EvmAddress | None = None
     wrapped_native: EvmAddress | None = None
@@ -145,6 +149,21 @@ class Chain(Table):
     markets: dict[Name, Market] = Field(default_factory=dict)
     venues: dict[Name, Venue] = Field(default_factory=dict)
     relays: dict[Name, RelayTable] = Field(default_factory=dict)
+
+    @property
+    def inclusion_model(self) -> Inclusion:
+        """Return how the chain chooses and charges transactions."""
+        return default_inclusion(self.chain_id) if self.inclusion is None else self.inclusion
+
+    @property
+    def replaces(self) -> bool:
+        """Whether more is offered for what waits: never where paying more gains no place."""
+        return self.fees.replacement and self.inclusion_model.orders_by_fee
+
+    @property
+    def usual_priority_fee(self) -> Wei:
+        """Return what planning prices gas with on top of the base fee, before anyone has bid."""
+        return self.fees.priority_fee if self.inclusion_model.orders_by_fee else Wei(0)
 
     @field_validator("endpoints")
     @classmethod

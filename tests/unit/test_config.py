@@ -315,3 +315,28 @@ def test_a_relay_that_cannot_be_is_one_line(tmp_path: Path, text: str, said: str
     line = fault(tmp_path, RELAY + text + "\n", env=env)
     assert said.lower() in line.lower()
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected", "replaces", "usual"),
+    [
+        ("chain_id = 1", "auction", True, 10**8),
+        ("chain_id = 8453", "op-stack", True, 10**8),
+        ("chain_id = 42161", "arbitrum", False, 0),
+        ("chain_id = 42161\ninclusion = 'auction'", "auction", True, 10**8),
+        ("chain_id = 7\ninclusion = 'first-come'", "first-come", False, 0),
+        ("chain_id = 1\nfees = { replacement = false }", "auction", False, 10**8),
+    ],
+)
+def test_inclusion_follows_the_chain_unless_told(
+    tmp_path: Path, chain: str, expected: str, replaces: bool, usual: int
+) -> None:
+    path = write(tmp_path, f"[chains.x]\nendpoints = ['ws://a']\n{chain}")
+    found = load([path]).settings.chains["x"]
+    assert found.inclusion_model == expected
+    assert found.replaces is replaces
+    assert found.usual_priority_fee == usual
+
+
+def test_an_unknown_inclusion_is_refused(tmp_path: Path) -> None:
+    assert "inclusion" in fault(tmp_path, f"{CHAIN}inclusion = 'lottery'")

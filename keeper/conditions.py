@@ -1,0 +1,55 @@
+"""What bids rest on beside the book: the inclusion model, its fees, and how own bids fared."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from keeper.chain.data_fee import data_fee_calls, read_data_fee
+from keeper.chain.fee_history import FeeHistories
+from keeper.fees import Inclusion
+from keeper.planning.contest import Contest
+from keeper.types import Call, CallResult, Head, Plan, Receipt, View
+
+
+class Conditions:
+    """Add to each view what a chain charges for inclusion; `histories` is None where nobody bids."""
+
+    def __init__(
+        self,
+        inclusion: Inclusion = Inclusion.AUCTION,
+        histories: FeeHistories | None = None,
+        contest: Contest | None = None,
+    ) -> None:
+        self.inclusion = inclusion
+        self._histories = histories
+        self._contest = Contest() if contest is None else contest
+        self._at_risk = False
+
+    def calls(self) -> Sequence[Call]:
+        """Return the reads to make with each head's prices."""
+        return data_fee_calls(self.inclusion)
+
+    def begin(self, head: Head) -> None:
+        """Start what is read beside the line at a head."""
+        if self._histories is not None:
+            self._histories.begin(head, at_risk=self._at_risk)
+
+    def complete(self, view: View, results: Sequence[CallResult]) -> View:
+        """Return the view with the answers to `calls`; raise `TransientError` when one is missing."""
+        self._at_risk = bool(view.at_risk)
+        histories = self._histories
+        return replace(
+            view,
+            inclusion=self.inclusion,
+            fee_history=None if histories is None else histories.latest(view.head),
+            bid_record=self._contest.record,
+            data_fee=read_data_fee(self.inclusion, results),
+        )
+
+    def learn(self, receipts: Sequence[Receipt]) -> None:
+        """Take how sent plans ended."""
+        for receipt in receipts:
+            self._contest.settled(receipt)
+
+    def sent(self, plans: Sequence[Plan]) -> None:
+        """Take plans that were handed over."""
+        self._contest.sent(plans)

@@ -1,0 +1,78 @@
+"""How own bids fared against rivals: what strategies shade the next ones by."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from keeper.fees import BidOutcome, BidRecord, share_of
+from keeper.types import Cancelled, Dropped, Included, Plan, Receipt, Replaced, Reverted
+from keeper.units import ZERO_ADDRESS, Address, Bps, mul_div_up
+
+KEPT = 256
+"""Outcomes held, and plans waited for."""
+_NATIVE_UNIT = 10**18
+
+
+def bid_shares(plan: Plan) -> Mapping[Address, Bps]:
+    """Return by borrower which share of its value a plan pays to be included.
+
+    Empty when the native coin had no price: nothing can be said then.
+    """
+    price = plan.prices.get(ZERO_ADDRESS)
+    if not price:
+        return {}
+    tips = plan.tips or (0,) * len(plan.quotes)
+    shares = {}
+    for quote, tip in zip(plan.quotes, tips, strict=True):
+        priority = mul_div_up(quote.gas * plan.bid.priority_fee, price, _NATIVE_UNIT)
+        paid = priority + mul_div_up(tip, price, _NATIVE_UNIT)
+        shares[quote.opportunity.position.borrower] = share_of(paid, quote.net_usd + priority)
+    return shares
+
+
+class Contest:
+    """Follow sent plans to how they ended.
+
+    A borrower liquidated in the plan's transaction is a win. One that the transaction met gone, a
+    transaction that failed, and one taken back because it had lost its purpose are losses: as far
+    as can be told a rival was there first. What never left, or was dropped, says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Mapping[Address, Bps]] = {}
+        self._outcomes: deque[BidOutcome] = deque(maxlen=KEPT)
+
+    @property
+    def record(self) -> BidRecord:
+        """Return the outcomes held, oldest first."""
+        return BidRecord(tuple(self._outcomes))
+
+    def sent(self, plans: Iterable[Plan]) -> None:
+        """Take plans that were handed over."""
+        for plan in plans:
+            self._waiting[plan.id] = bid_shares(plan)
+        while len(self._waiting) > KEPT:
+            del self._waiting[next(iter(self._waiting))]
+
+    def settled(self, receipt: Receipt) -> None:
+        """Take how a plan ended; a second receipt of one plan changes nothing."""
+        if isinstance(receipt, Replaced):
+            return  # another transaction of the plan may still be mined
+        shares = self._waiting.pop(receipt.plan_id, {})
+        match receipt:
+            case Included():
+                won = {item.borrower for item in receipt.items if item.ok}
+                self._take(shares, won)
+            case Reverted() | Cancelled():
+                self._take(shares, frozenset())
+            case Dropped():
+                pass
+
+    def restore(self, ended: Iterable[tuple[Plan, Iterable[Address]]]) -> None:
+        """Take up plans of an earlier process, oldest first, each with whom it liquidated."""
+        for plan, won in ended:
+            self._take(bid_shares(plan), frozenset(won))
+
+    def _take(self, shares: Mapping[Address, Bps], won: Iterable[Address]) -> None:
+        held = frozenset(won)
+        for borrower, share in shares.items():
+            self._outcomes.append(BidOutcome(share, borrower in held))
