@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import compress, pairwise
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -127,20 +127,29 @@ def _holders_of(
     shard = low[:, 1] | (low[:, 0] & 3).astype(np.intp) << 8
     if not np.array_equal(shard, np.repeat(np.arange(first, first + count), sizes)):
         raise ValueError("an address is not in its shard")
-    owes = _add(entries, lengths, totals, classes)
+    owes = _add(entries, lengths, totals, classes) if holders else np.zeros(0, bool)
     addresses: list[Address] = np.frombuffer(page, f"V{ADDRESS}", holders, start).tolist()
-    bounds = (end + STRIDE * np.concatenate([[0], np.cumsum(lengths)])).tolist()
-    records = [page[here:there] for here, there in pairwise(bounds)]
-    at = 0
+    entry = zip(addresses, _cut(entries, lengths), strict=True)
     for number, size in enumerate(sizes, first):
-        kept = dict(zip(addresses[at : at + size], records[at : at + size], strict=True))
+        kept = dict(islice(entry, size))
         if len(kept) != size:
             raise ValueError("an address is there twice")
         ledger.accounts.load(number, kept)
-        at += size
     ledger.touched.update(compress(addresses, owes.tolist()))
     ledger.borrowers += int(owes.sum())
     return int(first + count)
+
+
+def _cut(entries: NDArray[np.uint8], lengths: NDArray[np.intp]) -> list[bytes]:
+    """Return the records of a page, those of one length at a time."""
+    starts = np.cumsum(lengths) - lengths
+    records = np.empty(len(lengths), object)
+    for length in np.unique(lengths).tolist():
+        chosen = np.flatnonzero(lengths == length)
+        rows = entries[starts[chosen][:, None] + np.arange(length)].reshape(len(chosen), -1)
+        records[chosen] = rows.view(f"V{STRIDE * length}")[:, 0].tolist()
+    cut: list[bytes] = records.tolist()
+    return cut
 
 
 def _add(
@@ -151,24 +160,26 @@ def _add(
 ) -> NDArray[np.bool_]:
     """Check the records of a page, add their amounts to the totals, and return who has debt."""
     starts = np.cumsum(lengths) - lengths
+    numbers = entries[:, 0].copy()
     is_leg = np.ones(len(entries), bool)
     is_leg[starts] = False
-    legs = np.flatnonzero(is_leg)
-    numbers = entries[:, 0].astype(np.intp)
     # A leg's neighbour before it is its record's header, or a leg of the same record.
-    second = is_leg[legs - 1] & (numbers[legs - 1] >= numbers[legs])
-    amounts = entries[:, 1:].copy().view(">u4").astype(np.uint64)
-    bare = (lengths == 1) & ~entries[starts].any(axis=1)
-    if second.any() or not amounts[legs].any(axis=1).all() or bare.any():
+    second = is_leg[1:] & is_leg[:-1] & (numbers[:-1] >= numbers[1:])
+    words = entries[:, 1:].copy()
+    halves = words.view(np.uint64)
+    empty = (halves[:, 0] | halves[:, 1]) == 0
+    alone = starts[lengths == 1]
+    if second.any() or (empty & is_leg).any() or (empty & (numbers == 0))[alone].any():
         raise ValueError("a record is not in order")
-    for quarter in range(4):
+    keys = numbers.astype(np.intp)
+    keys[starts] = 2 * RESERVES
+    for quarter, amounts in enumerate(words.view(">u4").T):
         # Exact in float64: a page has far fewer than 2**21 amounts of 32 bits.
-        sums = np.bincount(numbers[legs], amounts[legs, quarter].astype(float), 2 * RESERVES)
-        totals[:, quarter] += sums.astype(np.uint64)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    supplies = legs[numbers[legs] & 1 == 0]
-    keys = numbers[starts[rows[supplies]]] * RESERVES + (numbers[supplies] >> 1)
-    classes[keys] = True
-    owes = np.zeros(len(lengths), bool)
-    owes[rows[legs[numbers[legs] & 1 == 1]]] = True
+        if amounts.any():
+            sums = np.bincount(keys, amounts.astype(float), 2 * RESERVES + 1)
+            totals[:, quarter] += sums[: 2 * RESERVES].astype(np.uint64)
+    is_debt = is_leg & (numbers & 1 == 1)
+    held = np.repeat(numbers[starts].astype(np.intp) * RESERVES, lengths) + (numbers >> 1)
+    classes[held[is_leg & ~is_debt]] = True
+    owes: NDArray[np.bool_] = np.logical_or.reduceat(is_debt, starts)
     return owes

@@ -86,29 +86,24 @@ def gather(shards: Iterable[Mapping[Address, bytes]], table: Integers) -> LegArr
         entries = np.frombuffer(b"".join(records), np.uint8).reshape(-1, STRIDE)
         counts = np.fromiter(map(len, records), np.intp, len(records)) // STRIDE
         starts = np.cumsum(counts) - counts
-        rows = np.repeat(np.arange(len(records)), counts)
         words = entries[:, 1:].copy().view(">u8").astype(np.uint64)
-        numbers = entries[:, 0].astype(np.intp)
-        is_leg = np.ones(len(rows), bool)
+        numbers = entries[:, 0].copy()
+        is_leg = np.ones(len(numbers), bool)
         is_leg[starts] = False
         is_debt = is_leg & (numbers & 1 == 1)
-        owes = np.zeros(len(records), bool)
-        owes[rows[is_debt]] = True
-        placed = np.cumsum(owes) - 1 + len(borrowers)
+        owes = np.logical_or.reduceat(is_debt, starts)
+        rows = np.repeat(np.cumsum(owes) - 1 + len(borrowers), counts)
         borrowers.extend(compress(shard, owes.tolist()))
-        debt.append((placed[rows[is_debt]], numbers[is_debt] >> 1, _floats(words[is_debt])))
-        held = np.flatnonzero(is_leg & ~is_debt & owes[rows])
-        reserve, header = numbers[held] >> 1, starts[rows[held]]
-        flags = words[header, np.where(reserve < 64, 1, 0)] >> (reserve & 63).astype(np.uint64)
+        reserves, amounts = (numbers >> 1).astype(np.intp), _floats(words)
+        debt.append((rows[is_debt], reserves[is_debt], amounts[is_debt]))
+        held = np.flatnonzero((is_leg & ~is_debt) & np.repeat(owes, counts))
+        header = np.repeat(starts, counts)[held]
+        reserve = reserves[held]
+        flags = words[header, (reserve < 64).view(np.int8)] >> (reserve & 63).astype(np.uint64)
         used = (flags & np.uint64(1)).astype(bool)
         held, reserve, header = held[used], reserve[used], header[used]
-        collateral.append(
-            (
-                placed[rows[held]],
-                table[numbers[header] * RESERVES + reserve],
-                _floats(words[held]),
-            )
-        )
+        kinds = table[numbers[header].astype(np.intp) * RESERVES + reserve]
+        collateral.append((rows[held], kinds, amounts[held]))
     return LegArrays(borrowers, *_joined(collateral), *_joined(debt))
 
 
