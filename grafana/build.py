@@ -316,8 +316,16 @@ SENDING = (
         "Wallet",
         "timeseries",
         "none",
-        "Native coin of the operator's wallet. It only falls unless profit refills it.",
-        [Query(f"keeper_wallet_balance_ether{{{CHAIN}}}", "{{chain}}")],
+        "Native coin of the operator's wallet, and what profit refilled it by in range. `low` at 1: "
+        "it is under the level to warn of; fund it, before plans are refused.",
+        [
+            Query(f"keeper_wallet_balance_ether{{{CHAIN}}}", "{{chain}}"),
+            Query(f"keeper_wallet_low{{{CHAIN}}}", "{{chain}} low"),
+            Query(
+                total("keeper_wallet_refilled_ether_total", "chain"),
+                "{{chain}} refilled",
+            ),
+        ],
         width=6,
     ),
     Panel(
@@ -364,6 +372,14 @@ SENDING = (
         "s",
         "The first that takes a transaction ends the wait; a slow one alone holds up the next plans.",
         [Query(quantile(0.95, "keeper_relay_duration_seconds", "relay"), "{{relay}}")],
+    ),
+    Panel(
+        "Swept to the treasury",
+        "timeseries",
+        "currencyUSD",
+        "Profit sent from the contract to the owner's treasury: no gain and no loss but its gas.",
+        [Query(total("keeper_swept_usd_total", "chain", CHAIN, "$__interval"), "{{chain}}")],
+        custom=BARS,
     ),
 )
 

@@ -39,7 +39,7 @@ from keeper.types import (
     Skip,
     Stage,
 )
-from keeper.units import USD, WAD, Hash, Wei
+from keeper.units import USD, WAD, Hash, Usd, Wei
 
 NOBODY = "none"
 """The strategy label of a skip made before any strategy was asked."""
@@ -199,6 +199,19 @@ class Metrics:
         self._balance = gauge(
             "keeper_wallet_balance_ether", "Native coin of the wallet", "chain", "wallet"
         )
+        self._low = gauge(
+            "keeper_wallet_low",
+            "1 while the wallet is under the level to warn of",
+            *("chain", "wallet"),
+        )
+        self._refilled = counter(
+            "keeper_wallet_refilled_ether_total",
+            "Native coin profit refilled the wallet by",
+            *("chain", "wallet"),
+        )
+        self._swept = counter(
+            "keeper_swept_usd_total", "Profit moved from the contract to the treasury", "chain"
+        )
         self._nonces = gauge(
             "keeper_nonces_pending", "Transactions signed and not settled", "chain", "wallet"
         )
@@ -312,9 +325,11 @@ class Metrics:
                 *(self._number, self._timestamp, self._reorgs, self._reconnects),
                 *(self._backfilled, self._send, self._dry_net, self._report_drops),
                 *(self._snapshot_time, self._snapshot_bytes, self._snapshot_seconds),
-                *(self._snapshot_failures, self._book_rebuilds),
+                *(self._snapshot_failures, self._book_rebuilds, self._swept),
             ):
                 metric.labels(chain)
+            # what a sweep costs belongs to no protocol and no strategy
+            self._cost.labels(chain, NOBODY, NOBODY, "gas")
             self._block_time.labels(chain).set(known.block_time)
             for span in SPANS:
                 self._stage.labels(chain, span)
@@ -323,7 +338,8 @@ class Metrics:
             for breaker in known.breakers:
                 self._breaker.labels(chain, breaker).set(0)
             if known.wallet is not None:
-                for fuel in (self._plan_cost, self._balance, self._nonces):
+                fuels = (self._plan_cost, self._balance, self._low, self._refilled, self._nonces)
+                for fuel in fuels:
                     fuel.labels(chain, known.wallet)
             for relay in known.relays:
                 self._relay_duration.labels(chain, relay)
@@ -435,6 +451,8 @@ class Metrics:
                     self._revenue.labels(*labels).inc(share * max(receipt.revenue_usd, 0) / USD)
                     self._cost.labels(*labels, "gas").inc(share * receipt.gas_cost_usd / USD)
                     self._cost.labels(*labels, "tip").inc(share * receipt.tip_usd / USD)
+                if receipt.refill and (wallet := self._wallets[chain]) is not None:
+                    self._refilled.labels(chain, wallet).inc(receipt.refill / WAD)
             case Reverted():
                 for (protocol, strategy), share in _shares(quotes).items():
                     cost = self._cost.labels(chain, protocol, strategy, "gas")
@@ -445,6 +463,26 @@ class Metrics:
                     cost.inc(share * receipt.gas_cost_usd / USD)
             case Dropped() | Replaced():
                 pass
+
+    def swept(self, chain: str, receipt: Receipt, value: Usd) -> None:
+        """Count how a sweep ended, what it moved, and its gas; it is no revenue and no loss."""
+        self._transactions.labels(chain, OUTCOMES[type(receipt)]).inc()
+        gas = self._cost.labels(chain, NOBODY, NOBODY, "gas")
+        match receipt:
+            case Included():
+                gas.inc(receipt.gas_cost_usd / USD)
+                if receipt.gains:
+                    self._swept.labels(chain).inc(value / USD)
+            case Reverted() | Cancelled():
+                gas.inc(receipt.gas_cost_usd / USD)
+            case Dropped() | Replaced():
+                pass
+
+    def wallet_low(self, chain: str, *, is_low: bool) -> None:
+        """Show whether the wallet is under the level to warn of."""
+        wallet = self._wallets[chain]
+        if wallet is not None:
+            self._low.labels(chain, wallet).set(int(is_low))
 
     def wallet(self, chain: str, balance: Wei, pending: int) -> None:
         """Show the wallet's fuel and its unsettled transactions."""

@@ -294,6 +294,7 @@ async def open_line(
 
     def fuel() -> None:
         metrics.wallet(name, executor.balance or Wei(0), executor.pending)
+        metrics.wallet_low(name, is_low=status.is_low)
         for breaker, is_open in risk.breakers().items():
             metrics.breaker(name, breaker, is_open=is_open)
 

@@ -1,7 +1,7 @@
 """Fees of a transaction that takes the place of another on its nonce."""
 
 from keeper.execution.gas import fees
-from keeper.types import Fees
+from keeper.types import Fees, Plan
 from keeper.units import Wei, mul_div_up
 
 BUMP_PERCENT = 110
@@ -14,6 +14,16 @@ STEP_PERCENT = 125
 def bumped_up(fee: int) -> Wei:
     """Return the least fee that replaces another: a tenth more, rounded up, and at least 1 wei."""
     return Wei(max(mul_div_up(fee, BUMP_PERCENT, 100), fee + 1))
+
+
+def rescue_up(plan: Plan, cancel_gas: int) -> Wei:
+    """Return what the wallet holds back beside a plan's own gas, so that its nonce cannot stick.
+
+    The least replacement costs so much more than the plan does, and a cancel after it has to be paid too.
+    """
+    raised = bumped_up(plan.bid.max_fee)
+    step = plan.gas_limit * (raised - plan.bid.max_fee)
+    return Wei(step + min(plan.gas_limit, cancel_gas) * bumped_up(raised))
 
 
 def highest(offered: list[Fees]) -> Fees:

@@ -263,7 +263,7 @@ class Executor:
             return skips_for([plan], Reason.TIMEOUT, f"the balance was not read: {error}")
         if affordable:
             return []
-        detail = f"the wallet's {wallet.balance} wei do not cover its gas at the maximum fee"
+        detail = f"the wallet's {wallet.balance} wei do not cover its gas and a replacement at the maximum fee"
         return skips_for([plan], Reason.CAPITAL, detail)
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:

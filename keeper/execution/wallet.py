@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from keeper.chain.parse import quantity
 from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.execution.answer import Answer, classify
+from keeper.execution.bump import rescue_up
 from keeper.execution.flight import Flights
 from keeper.execution.nonce import NonceLine
 from keeper.ports import Rpc, Signer
@@ -78,9 +79,14 @@ class Wallet:
         return mined
 
     async def affords(self, plan: Plan, before: Sequence[Plan], flights: Flights) -> bool:
-        """Whether the balance covers a plan's gas at its worst, after all sent or about to be."""
+        """Whether the balance covers a plan's gas at its worst, after all sent or about to be.
+
+        What one replacement and one cancel would cost is held back on top: what cannot be replaced
+        may stick.
+        """
         ahead = sum(other.worst_cost for other in (*before, plan))
-        needed = ahead + flights.reserved(self.address)
+        rescue = max(rescue_up(other, CANCEL_GAS) for other in (*before, plan))
+        needed = ahead + rescue + flights.reserved(self.address)
         if self._balance < needed:
             self._balance = await self._read_balance()
         return self._balance >= needed

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from keeper.book.market import MarketBook
 from keeper.engine import Report
+from keeper.execution.sweeping import value_usd_down
 from keeper.journal.standing import Standing
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event, Observer
@@ -66,6 +67,10 @@ def _stages(report: Report) -> dict[Stage, list[Opportunity]]:
 def _meter_event(metrics: Metrics, event: Event) -> None:
     plan, receipt = event.fields.get("plan"), event.fields.get("receipt")
     if not isinstance(plan, Plan):
+        return
+    if plan.sweep is not None:
+        if isinstance(receipt, Receipt):
+            metrics.swept(event.chain, receipt, value_usd_down(plan, plan.sweep))
         return
     if event.name == "plan.submitted":
         metrics.planned(event.chain, plan)

@@ -9,9 +9,11 @@ import pytest
 from eth_hash.auto import keccak
 
 from keeper.errors import InvariantError, RpcError
+from keeper.execution.bump import bumped_up
 from keeper.execution.executor import Executor
 from keeper.execution.signer import KeySigner
-from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Skip
+from keeper.execution.wallet import CANCEL_GAS
+from keeper.types import Dropped, Head, Holding, Included, Plan, Reason, Replaced, Reverted, Skip
 from keeper.units import USD, to_hex
 from tests.fake_node import (
     Events,
@@ -344,6 +346,35 @@ async def test_gas_of_everything_in_flight_must_be_covered(bench: Bench) -> None
     sent, skips = await executor.send([bench.plans.make()])
     assert len(sent) == 1, "a top-up is noticed"
     assert not skips
+
+
+async def test_what_a_replacement_and_a_cancel_cost_is_held_back(bench: Bench) -> None:
+    plan = bench.plans.make()
+    raised = bumped_up(plan.fees.max_fee)
+    needed = plan.gas_limit * raised + CANCEL_GAS * bumped_up(raised)
+    assert plan.gas_limit > CANCEL_GAS
+    bench.node.balance = needed - 1
+    executor = await bench.start()
+    sent, skips = await executor.send([plan])
+    assert not sent
+    assert "a replacement" in skips[0].detail
+    assert not bench.node.sent, "before a nonce could stick"
+    bench.node.balance = needed
+    assert (await executor.send([plan]))[0] == [plan]
+
+
+async def test_a_sweep_is_refused_as_loudly_as_a_plan(bench: Bench) -> None:
+    """Without quotes there is no position to skip: the refusal must not get lost over that."""
+    sweep = replace(bench.plans.make(), quotes=(), sweep=Holding(USDC, 10**6))
+    executor = await bench.start()
+    bench.node.balance = 0
+    executor_poor = await bench.start()
+    sent, skips = await executor_poor.send([sweep])
+    assert (sent, [skip.reason for skip in skips]) == ([], [Reason.CAPITAL])
+    bench.admission.refusal = breaker
+    sent, skips = await executor.send([sweep])
+    assert (sent, [skip.reason for skip in skips]) == ([], [Reason.BREAKER])
+    assert not bench.node.sent
 
 
 async def test_a_refused_admission_skips_every_position(bench: Bench) -> None:

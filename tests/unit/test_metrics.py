@@ -151,6 +151,9 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.dry("x", plan(first))
     subject.receipt("x", included(revenue_usd=Usd(USD), gas_cost_usd=Usd(USD)), [first])
     subject.wallet("x", Wei(10**18), 2)
+    subject.wallet_low("x", is_low=True)
+    subject.receipt("x", included(refill=Wei(10**17)), [first])
+    subject.swept("x", included(gains={USDC.address: -5}, gas_cost_usd=Usd(USD)), Usd(7 * USD))
     subject.rpc("local", "eth_call", "ok", 0.004)
     subject.relay_handed("x", "builder", "taken", 0.02)
     subject.relay_ended("x", "builder", True)
@@ -176,6 +179,12 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     assert value(subject.registry, "keeper_gc_pause_max_seconds") == 0.003
     assert value(subject.registry, "keeper_plan_cost_ether", chain="x", wallet=WALLET) == 0.25
     assert value(subject.registry, "keeper_dry_net_usd_total", chain="x") == 3
+    assert value(subject.registry, "keeper_swept_usd_total", chain="x") == 7
+    nobody = {"chain": "x", "protocol": "none", "strategy": "none", "kind": "gas"}
+    assert value(subject.registry, "keeper_cost_usd_total", **nobody) == 1
+    wallet = {"chain": "x", "wallet": WALLET}
+    assert value(subject.registry, "keeper_wallet_refilled_ether_total", **wallet) == 0.1
+    assert value(subject.registry, "keeper_wallet_low", **wallet) == 1
     assert value(subject.registry, "keeper_part_stopped", chain="x", part="venue/v") == 1
     assert value(subject.registry, "keeper_part_stopped", chain="x", part="market/m") == 0
     assert value(subject.registry, "keeper_endpoint_lag_blocks", chain="x", endpoint="local") == 3
