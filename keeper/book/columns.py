@@ -1,7 +1,7 @@
 """The borrowers of one market in rows, and which of them have to be judged exactly."""
 
 from collections.abc import Sequence
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from keeper.units import Address
 
 HIGHEST = 1e18
 """A threshold above any health that differs from none."""
-STEP = 10_000
+STEP = 2_000
 """Borrowers indexed at a time, so that a thread doing it lets the others run between."""
 
 
@@ -36,9 +36,9 @@ class Columns:
         """Build the columns of all borrowers at once; may run beside the event loop."""
         columns = cls()
         columns.table = LegTable.filled(legs)
-        rows = enumerate(legs.borrowers)
-        while step := {borrower: row for row, borrower in islice(rows, STEP)}:
-            columns._row_of.update(step)
+        for first in range(0, len(legs.borrowers), STEP):
+            step = legs.borrowers[first : first + STEP]
+            columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
             columns._borrowers.extend(step)
         return columns
 
