@@ -18,6 +18,8 @@ BLOCK = 32_768
 """Rows weighed at a time, so that what lies between stays in the processor's cache."""
 WIDTH = 5
 """Legs most borrowers stay within, collateral and debt together."""
+FEW = 1_024
+"""Rows that are looked up in the wider table one by one."""
 
 
 def factor_table(collateral: Floats, debt: Floats) -> Floats:
@@ -230,6 +232,11 @@ class LegTable:
     def _wide_among(self, rows: Rows) -> tuple[Rows, Rows]:
         """Return which places of `rows` stand in the wider table, and their rows there, ascending."""
         of = self._wide_of
+        if len(rows) > FEW:
+            # One call that lets the event loop run, rather than a Python loop over a band.
+            at = np.minimum(np.searchsorted(rows, self._wide_rows), len(rows) - 1)
+            wide = np.flatnonzero(rows[at] == self._wide_rows)
+            return at[wide], wide
         found = [(of[row], place) for place, row in enumerate(rows.tolist()) if row in of]
         found.sort()
         pairs = np.array(found, np.intp).reshape(-1, 2)

@@ -30,8 +30,8 @@ THRESHOLD = 1.0 + SCREEN_MARGIN
 
 SLICE = 4
 """Borrowers computed in exact integers, or taken into the columns, without a pause."""
-INLINE_ROWS = 65_536
-"""Rows screened on the event loop, in about a millisecond; more are screened beside it."""
+INLINE_ROWS = 32_768
+"""Rows screened on the event loop, in half a millisecond; more, and bands, are made beside it."""
 BULK = 20_000
 """Changed borrowers from which on all columns are built anew rather than row by row."""
 

@@ -118,7 +118,7 @@ class Load:
 
 
 class Pauses:
-    """Collects, while entered, how long each collection of garbage took, by generation."""
+    """Collects, while entered, the processor time of each collection of garbage by generation."""
 
     def __init__(self) -> None:
         self.seconds: dict[int, list[float]] = {}
@@ -132,7 +132,7 @@ class Pauses:
         gc.callbacks.remove(self._on_phase)
 
     def _on_phase(self, phase: str, info: dict[str, int]) -> None:
-        now = time.perf_counter()
+        now = time.thread_time()
         if phase == "start":
             self._started = now
         else:

@@ -26,6 +26,7 @@ factors = st.lists(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a handful of rows fill several blocks and be worth several bands."""
     monkeypatch.setattr(legs_module, "BLOCK", 8)
+    monkeypatch.setattr(legs_module, "FEW", 4)
     monkeypatch.setattr(columns_module, "LEAST_ROWS", 6)
     monkeypatch.setattr(band, "LEAST_ROWS", 6)
     monkeypatch.setattr(band, "SHARE", 0.3)
