@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_utils.address import to_checksum_address
 
 from keeper.app.treasury import LOOK_HEADS, Treasury
 from keeper.cli.demo.stage import staged
@@ -15,7 +16,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.journal.history import history
 from keeper.journal.read import JournalReader
-from keeper.types import Included, Plan
+from keeper.types import Included, Plan, Reason
 from keeper.units import USD
 from tests.line import Play, assert_clean
 
@@ -189,3 +190,110 @@ async def test_a_liquidation_comes_before_a_sweep(net: Devnet, tmp_path: Path) -
         assert plan.sweep.amount == 5_000 * 10**6 + profit
         assert profit * 100 > 5 * USD
         assert work.held("USDC") == 0
+
+
+def lower(net: Devnet, operator: Operator, ether: float) -> None:
+    """Leave the operator so much gas."""
+    net.rpc("anvil_setBalance", "0x" + operator.wallet.address.hex(), hex(int(ether * 10**18)))
+
+
+def ether_of(work: Till) -> int:
+    wallet = "0x" + work.operator.wallet.address.hex()
+    return int(work.net.rpc("eth_getBalance", wallet, "latest"), 16)
+
+
+@asynccontextmanager
+async def native_debts(
+    net: Devnet, home: Path, cap: int, count: int = 1
+) -> AsyncIterator[tuple[Till, list[bytes]]]:
+    """Yield a keeper low on gas, and borrowers who owe the native coin's token and fell under."""
+    who = net.borrowers(
+        count, collateral="USDC", debt="WETH", health=1.03, size_usd=(40_000, 40_000), seed=41
+    )
+
+    def prepare(operator: Operator) -> None:
+        net.send(operator.owner, operator.contract, "set_refill_cap(uint256)", [cap])
+        lower(net, operator, 0.2)
+
+    extra = "[treasury]\nrefill_below_ether = 0.3\nrefill_to_ether = 0.35\n"
+    async with till(net, home, extra, prepare) as work:
+        await work.step(lambda: net.set_price("WETH", net.price("WETH") * 106 // 100))
+        assert work.play.under(who) == set(who)
+        yield work, who
+
+
+def liquidated(work: Till) -> list[tuple[Plan, Included]]:
+    found = [(event.fields.get("plan"), event.fields.get("receipt")) for event in work.seen]
+    return [(plan, got) for plan, got in found if isinstance(got, Included) and plan.quotes]
+
+
+@pytest.mark.parametrize(("cap", "refilled"), [(10**18, 15 * 10**16), (10**17, 10**17), (0, 0)])
+async def test_gas_is_refilled_within_the_owners_cap_and_never_above(
+    net: Devnet, tmp_path: Path, cap: int, refilled: int
+) -> None:
+    async with native_debts(net, tmp_path, cap) as (work, who):
+        contract, before = work.operator.contract, ether_of(work)
+        await work.step()
+        work.play.assert_taken(who)
+        ((plan, receipt),) = liquidated(work)
+        assert plan.refill == receipt.refill == refilled
+        gas = receipt.gas_used * receipt.gas_price
+        assert ether_of(work) == before - gas + refilled
+        assert work.play.stage.line.executor.balance == ether_of(work)
+        # what the operator got is part of what came in, once, and no cost
+        kept = work.held("WETH")
+        (quote,) = plan.quotes
+        assert kept + refilled == quote.proceeds - quote.repaid - quote.premium
+        assert receipt.gains[quote.debt.address] == kept
+        price = net.price("WETH")
+        assert abs(receipt.revenue_usd - (kept + refilled) * price // 10**18) <= 2
+        assert receipt.net_usd == receipt.revenue_usd - receipt.gas_cost_usd
+        assert_clean(work.play.tally)
+        (spent,) = JournalReader(tmp_path / "journal.sqlite").spent(0)
+        assert (spent.gas, spent.net_usd) == (gas, receipt.net_usd)
+        done = net.call(contract, "refilled(uint256)", [net.chain.timestamp() // 86_400])
+        assert int(done if isinstance(done, int) else done[0]) == refilled
+
+
+async def test_a_full_wallet_asks_for_nothing(net: Devnet, tmp_path: Path) -> None:
+    async with native_debts(net, tmp_path, 10**18) as (work, _):
+        lower(net, work.operator, 10)
+        await work.step()
+        ((first, _),) = liquidated(work)
+        assert first.refill, "it was low when the plan was made"
+        assert work.treasury.refill() == 0
+
+
+async def test_low_gas_is_told_and_then_stops_plans_before_a_nonce_is_used(
+    net: Devnet, tmp_path: Path
+) -> None:
+    who = net.borrowers(2, health=1.03, seed=43)
+    async with till(net, tmp_path, "") as work:
+        assert work.play.stage.keeper.status()["chains"]["devnet"]["wallet_low"] is False
+        lower(net, work.operator, 0.09)
+        for _ in range(LOOK_HEADS + 1):
+            await work.step()
+        page = work.play.stage.keeper.status()["chains"]["devnet"]
+        assert (page["wallet_low"], page["state"]) == (True, "warn")
+        assert work.names().count("wallet.low") == 1
+        registry = work.play.stage.keeper.metrics.registry
+        wallet = to_checksum_address(work.operator.wallet.address)
+        labels = {"chain": "devnet", "wallet": wallet}
+        assert registry.get_sample_value("keeper_wallet_low", labels) == 1
+        # enough for a transaction is not enough for one that has to be replaced
+        lower(net, work.operator, 0.000001)
+        await work.play.stage.line.executor.start()
+        await work.step(lambda: net.set_price("WETH", 2_350_00000000))
+        await work.step()
+        assert work.play.reasons(who) == {Reason.CAPITAL}
+        assert work.play.stage.line.executor.pending == 0
+        assert net.chain.nonce(work.operator.wallet.address) == 0
+        assert "plan.submitted" not in work.names()
+        lower(net, work.operator, 10)
+        await work.step()
+        await work.step()
+        work.play.assert_taken(who)
+        for _ in range(LOOK_HEADS):
+            await work.step()
+        assert work.play.stage.keeper.status()["chains"]["devnet"]["wallet_low"] is False
+        assert work.names().count("wallet.refilled") == 1
