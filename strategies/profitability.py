@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from keeper import (
     BPS,
@@ -12,6 +12,7 @@ from keeper import (
     Address,
     AtRisk,
     Bid,
+    BidRecord,
     Limits,
     Opportunity,
     Position,
@@ -40,6 +41,11 @@ def _address(text: str) -> str:
 
 AddressText = Annotated[str, AfterValidator(_address)]
 Gwei = Annotated[Decimal, Field(ge=0, le=100_000)]
+TipBps = Annotated[int, Field(ge=0, le=9_000)]
+
+RAISE_BPS = 500
+LOWER_BPS = 100
+"""How far a loss and a win move the builder's share: it settles at five wins for each loss."""
 
 
 class Profitability:
@@ -54,18 +60,34 @@ class Profitability:
         """Least profit of one liquidation after every cost."""
         largest_repay_usd: Annotated[Decimal, Field(gt=0)] | None = None
         """Most debt repaid for one borrower; unset means what the protocol allows."""
-        tip_bps_of_profit: Annotated[int, Field(ge=0, le=9_000)] = 0
-        """Share of the profit paid to the block's builder; only profit in wrapped native coin pays."""
+        tip_bps_of_profit: TipBps = 0
+        """Share of the profit first offered to the block's builder; only profit in wrapped native
+        coin pays. Winning lowers it."""
+        largest_tip_bps_of_profit: TipBps | None = None
+        """Most of it ever offered: losing raises the share up to here; unset, not at all."""
         priority_fee_gwei: Gwei = Decimal("0.1")
-        """Paid per gas on top of the base fee."""
+        """Paid per gas on top of the base fee, whatever others pay."""
+        priority_percentile: Annotated[int, Field(ge=0, le=90)] = 50
+        """More is paid to match this percentile of recent blocks' priority fees; 0 does not."""
+        largest_priority_fee_gwei: Gwei = Decimal(3)
+        """Most paid per gas to match others."""
         max_fee_gwei: Gwei = Decimal(300)
         """Most paid per gas, base fee included; above it nothing is sent."""
+        full_blocks: Annotated[int, Field(ge=0, le=32)] = 6
+        """Full blocks in a row a transaction stays payable; six double the base fee."""
         deadline_seconds: Annotated[int, Field(ge=0, le=3_600)] = 24
         """How long after the next block the transaction may still run."""
         deny_borrowers: frozenset[AddressText] = frozenset()
         """Borrowers never liquidated."""
         deny_tokens: frozenset[AddressText] = frozenset()
         """Tokens never repaid nor received."""
+
+        @model_validator(mode="after")
+        def _consistent(self) -> Self:
+            largest = self.largest_tip_bps_of_profit
+            if largest is not None and largest < self.tip_bps_of_profit:
+                raise ValueError("largest_tip_bps_of_profit is less than tip_bps_of_profit")
+            return self
 
     def __init__(self, config: Config) -> None:
         self._minimum = Usd(_scaled(config.min_profit_usd, USD, ROUND_CEILING))
@@ -74,7 +96,13 @@ class Profitability:
             if config.largest_repay_usd is None
             else Usd(_scaled(config.largest_repay_usd, USD, ROUND_FLOOR))
         )
-        self._tip_bps = config.tip_bps_of_profit
+        largest = config.largest_tip_bps_of_profit
+        self._largest_tip = config.tip_bps_of_profit if largest is None else largest
+        self._first_tip = min(config.tip_bps_of_profit, self._largest_tip)
+        self._shaded: tuple[BidRecord, int] | None = None
+        self._percentile = config.priority_percentile
+        self._largest_priority = Wei(_scaled(config.largest_priority_fee_gwei, 10**9, ROUND_FLOOR))
+        self._full_blocks = config.full_blocks
         self._priority = Wei(_scaled(config.priority_fee_gwei, 10**9, ROUND_FLOOR))
         self._max_fee = Wei(_scaled(config.max_fee_gwei, 10**9, ROUND_FLOOR))
         self._deadline = config.deadline_seconds
@@ -83,7 +111,8 @@ class Profitability:
 
     def select(self, view: View) -> Iterator[Opportunity | Skip]:
         """Return what to price; refuse what is denied or cannot pay even before costs."""
-        if view.next_block.base_fee + self._priority > self._max_fee:
+        priority = self._priority if view.inclusion.orders_by_fee else 0
+        if view.next_block.base_fee + priority > self._max_fee:
             detail = f"base fee {view.next_block.base_fee} wei leaves no room under max_fee_gwei"
             for risk in view.at_risk:
                 yield _skip(risk.position, Reason.GAS_CAP, detail)
@@ -96,7 +125,13 @@ class Profitability:
         return Limits(self._minimum, self._largest)
 
     def bid(self, quote: Quote, view: View) -> Bid | Skip:
-        """Offer the configured fees and a share of the profit, keeping the minimum."""
+        """Offer what is usual to pay per gas, and a share of the profit, keeping the minimum.
+
+        The priority fee matches recent blocks within the owner's cap, and where there is no history
+        is the configured one. The builder's share starts at `tip_bps_of_profit` and follows the own
+        record (`shade`). Gas, data fee, tip and minimum profit together never pass what the sale
+        brings. Where paying more gains no place, nothing is paid for it.
+        """
         position = quote.opportunity.position
         spare = quote.net - quote.minimum_profit
         if spare < 0:
@@ -105,17 +140,49 @@ class Profitability:
                 Reason.UNPROFITABLE,
                 f"net {quote.net_usd / USD:.2f} USD < minimum {self._minimum / USD:.2f} USD",
             )
-        tip = Wei(0)
-        if quote.debt.address == view.native.address:
-            tip = Wei(min(mul_div_down(quote.net, self._tip_bps, BPS), spare))
-        # A base fee rises by an eighth a block at most: a quarter covers two.
-        ceiling = view.next_block.base_fee * 5 // 4 + self._priority
+        base_fee = view.next_block.base_fee
+        room = quote.net + quote.gas_cost - quote.data_fee - quote.minimum_profit
+        priority = self._affordable(quote, room, view)
+        tip = 0
+        if quote.debt.address == view.native.address and view.inclusion.orders_by_fee:
+            left = room - quote.gas * (base_fee + priority)
+            share = self._share(view.bid_record)
+            tip = max(min(mul_div_down(quote.net, share, BPS), left), 0)
         return Bid(
-            self._priority,
-            Wei(min(self._max_fee, ceiling)),
+            Wei(priority),
+            Wei(min(self._max_fee, view.next_block.base_fee_after(self._full_blocks) + priority)),
             view.next_block.timestamp + self._deadline,
-            tip,
+            Wei(tip),
         )
+
+    def _wanted(self, view: View) -> int:
+        """Return the priority fee to pay if the profit allows it."""
+        if not view.inclusion.orders_by_fee:
+            return 0
+        history = view.fee_history
+        usual = None
+        if history is not None and self._percentile:
+            usual = history.priority_fee(self._percentile)
+        matched = 0 if usual is None else min(usual, self._largest_priority)
+        room = max(self._max_fee - view.next_block.base_fee, 0)
+        return min(max(self._priority, matched), room)
+
+    def _affordable(self, quote: Quote, room: int, view: View) -> int:
+        """Return the priority fee to pay so that gas takes no more than `room` of the debt token."""
+        wanted = self._wanted(view)
+        market = quote.opportunity.position.market
+        price = view.price(market, quote.debt.address)
+        native = view.price(market, view.native.address)
+        if not price or not native:
+            return min(wanted, self._priority)
+        wei = mul_div_down(room * price, 10**view.native.decimals, native * 10**quote.debt.decimals)
+        return min(wanted, max(wei // max(quote.gas, 1) - view.next_block.base_fee, 0))
+
+    def _share(self, record: BidRecord) -> int:
+        """Return the builder's share for one record; worked out once for all quotes of a head."""
+        if self._shaded is None or self._shaded[0] is not record:
+            self._shaded = record, shade(self._first_tip, self._largest_tip, record)
+        return self._shaded[1]
 
     def _judge(self, risk: AtRisk, view: View) -> Iterator[Opportunity | Skip]:
         position = risk.position
@@ -147,6 +214,22 @@ class Profitability:
 
     def _denied(self, pair: Terms) -> bool:
         return not self._deny_tokens.isdisjoint({pair.collateral.address, pair.debt.address})
+
+
+def shade(first: int, largest: int, record: BidRecord) -> int:
+    """Return the builder's share, in bps of the profit, after a record of own bids.
+
+    It starts at `first`; every loss raises it by `RAISE_BPS`, at most to `largest`, every win lowers
+    it by `LOWER_BPS`, at least to 0, oldest first. What tells nothing about the share then offered
+    is passed over: a win with clearly more, a loss with clearly less.
+    """
+    share = first
+    for each in record.outcomes:
+        if each.won and each.share <= share + RAISE_BPS:
+            share = max(share - LOWER_BPS, 0)
+        elif not each.won and each.share >= share - RAISE_BPS:
+            share = min(share + RAISE_BPS, largest)
+    return share
 
 
 def _bonus_value(pair: Terms, view: View, market: str) -> int | None:
