@@ -232,29 +232,37 @@ async def test_what_a_rival_took_costs_no_transaction(street: Street) -> None:
     assert await street.block(executor) == []
 
 
-async def test_the_whole_line_sends_past_the_public_pool(net: Devnet, tmp_path: Path) -> None:
-    (tmp_path / "relay.key").write_text(KEY, encoding="utf-8")
+RELAY = "[chains.devnet.relays.builder]\nkind = 'bundle'\nurl = '{}s3cret'\nidentity = 'file:{}'\n"
+
+
+@pytest.mark.parametrize("includes", [True, False])
+async def test_the_whole_line_sends_past_the_public_pool(
+    net: Devnet, tmp_path: Path, includes: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "relay.key"
+    key.write_text(KEY, encoding="utf-8")
     async with connect(net.rpc_url, "devnet") as rpc, RelayStandIn(rpc) as relay:
-        extra = (
-            f"[chains.devnet.relays.builder]\nkind = 'bundle'\nurl = '{relay.url}s3cret'\n"
-            f"identity = 'file:{tmp_path / 'relay.key'}'\n"
-        )
-        async with playing(net, tmp_path, extra=extra) as play:
+        async with playing(net, tmp_path, extra=RELAY.format(relay.url, key)) as play:
             opening = partial(net.borrowers, 20, health=(1.01, 1.04), seed=3)
             crowd = await play.stage.step(opening)
             await play.stage.step(partial(net.set_price, "WETH", net.price("WETH") * 9 // 10))
             assert relay.held == 3
             head = await asyncio.to_thread(net.chain.block_number)
-            assert await relay.build(head + 1) == 1
-            await play.stage.mine(2)
+            if includes:
+                assert await relay.build(head + 1) == 1
+            await play.stage.mine(2 if includes else 4)
             play.assert_taken(crowd)
             assert_clean(play.count())
-            status = play.stage.keeper.status()["chains"]["devnet"]["relays"]
-            assert [(each["alias"], each["included"], each["taken"]) for each in status] == [
-                ("builder", 1, 1)
-            ]
+            whole = play.stage.keeper.status()
+            (status,) = whole["chains"]["devnet"]["relays"]
+            counts = [status[name] for name in ("taken", "included", "vain")]
+            assert counts == [1, int(includes), int(not includes)]
             exported = play.stage.keeper.metrics.registry.get_sample_value(
                 "keeper_relay_transactions_total",
                 {"chain": "devnet", "relay": "builder", "outcome": "included"},
             )
-            assert exported == 1
+            assert exported == int(includes)
+        printed = "".join(capsys.readouterr()) + str(whole)
+        assert "plan.published" in printed or includes
+        for secret in ("s3cret", KEY):
+            assert secret not in printed
