@@ -67,6 +67,8 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_MS = 200
 """Milliseconds all strategies together have for one head."""
+CONTESTED_PLANS = 64
+"""Plans of earlier processes whose ends count in the record of bids."""
 LIVENESS_BLOCKS = 3
 """Block times without a head after which the connection is doubted."""
 
@@ -211,7 +213,10 @@ async def open_line(
     )
     await executor.start()
 
-    conditions = make_conditions(name, chain, rpc, stack)
+    contest = Contest()
+    contest.restore(told.contested(name, CONTESTED_PLANS))
+    contest.sent(plan for plan in pending if plan.chain == name)
+    conditions = make_conditions(name, chain, rpc, stack, contest)
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)

@@ -2,15 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from keeper.errors import ConfigError
+from keeper.errors import ConfigError, InvariantError
 from keeper.journal.breakers import BreakerChange, last_changes
+from keeper.journal.codec import load
 from keeper.journal.explanation import (
     Ended,
     Explanation,
@@ -21,7 +22,8 @@ from keeper.journal.explanation import (
     Skipped,
     verdict,
 )
-from keeper.units import Usd, Wei
+from keeper.types import Plan
+from keeper.units import Address, Usd, Wei
 
 SKIPS_SHOWN = 100
 """Newest skips of one borrower in an explanation."""
@@ -87,6 +89,32 @@ class JournalReader:
                 (chain,),
             ).fetchone()
         return float(time or 0)
+
+    def contested(self, chain: str, most: int) -> list[tuple[Plan, list[Address]]]:
+        """Return a chain's newest plans that were mined or taken back, with whom each liquidated.
+
+        Oldest first, at most `most` of them.
+        """
+        with closing(self._open()) as db:
+            rows = db.execute(
+                "SELECT plans.id, plans.record, max(receipts.id) AS newest FROM receipts "
+                "JOIN plans ON plans.id = receipts.plan WHERE plans.chain = ? "
+                "AND receipts.outcome IN ('included', 'reverted', 'cancelled') "
+                "GROUP BY plans.id ORDER BY newest DESC LIMIT ?",
+                (chain, most),
+            ).fetchall()
+            won = {
+                plan: db.execute(
+                    "SELECT borrower FROM items WHERE plan = ? AND outcome = 'liquidated'", (plan,)
+                ).fetchall()
+                for plan, _, _ in rows
+            }
+        found = []
+        for plan, record, _ in reversed(rows):
+            with suppress(InvariantError, KeyError, TypeError, ValueError):  # of an older release
+                borrowers = [Address(bytes.fromhex(text[2:])) for (text,) in won[plan]]
+                found.append((load(Plan, orjson.loads(record)), borrowers))
+        return found
 
     def breakers(self) -> list[BreakerChange]:
         """Return how every breaker last changed, oldest first."""

@@ -25,6 +25,7 @@ from keeper.journal.home import HomeLock, home_path, open_home
 from keeper.journal.migration import migrations
 from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
+from keeper.planning.contest import Contest
 from keeper.types import (
     Dropped,
     Reason,
@@ -566,3 +567,31 @@ async def restart(notebook: Notebook) -> Executor:
     )
     await executor.start()
     return executor
+
+
+async def test_how_bids_ended_outlives_the_process(notebook: Notebook) -> None:
+    journal, plans = notebook.journal, notebook.plans
+    both, failed = plans.make(address("one"), address("two")), plans.make(address("three"))
+    dropped, elsewhere = plans.make(), replace(plans.make(), chain="other")
+    for plan in (both, failed, dropped, elsewhere):
+        await journal.planned(plan)
+        await journal.signed(signed(plan, plans.made))
+    await journal.settled(included(both, address("two")))
+    await journal.settled(Reverted(failed.id, tx_of(failed), 9, 1, Wei(1), "gone"))
+    await journal.settled(Dropped(dropped.id, None, "refused"))
+    await journal.settled(included(elsewhere))
+    reader = notebook.reader()
+    found = reader.contested("test", 10)
+    assert [(plan.id, won) for plan, won in found] == [
+        (both.id, [address("one")]),
+        (failed.id, []),
+    ]
+    contest = Contest()
+    contest.restore(found)
+    assert [each.won for each in contest.record.outcomes] == [True, False, False]
+    assert len({each.share for each in contest.record.outcomes}) == 1
+    assert [plan.id for plan, _ in reader.contested("test", 1)] == [failed.id]
+    with closing(sqlite3.connect(notebook.path)) as db:
+        db.execute("UPDATE plans SET record = '{}' WHERE id = ?", (both.id,))
+        db.commit()
+    assert [plan.id for plan, _ in reader.contested("test", 10)] == [failed.id]
