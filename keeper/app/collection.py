@@ -6,11 +6,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-THRESHOLDS = (2_000, 10, 100)
+THRESHOLDS = (2_000, 5, 1_000)
 """Objects per young collection, young ones per middle one, middle ones per full one.
 
-What lives long is set apart or is undo records, which go without a collector. A pause lasts as
-long as its generation is large, so a middle one walks 20,000 objects, in two milliseconds or so.
+A pause is as long as what it walks is large: 10,000 objects in a middle one, about a millisecond.
+What lives long was set apart or is undo records, which go without a collector, so that a full one
+finds little and is rare.
 """
 
 
