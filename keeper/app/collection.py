@@ -6,10 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-THRESHOLDS = (2_000, 5, 1_000)
+THRESHOLDS = (1_000, 4, 2_000)
 """Objects per young collection, young ones per middle one, middle ones per full one.
 
-A pause is as long as what it walks is large: 10,000 objects in a middle one, about a millisecond.
+A pause is as long as what it walks is large: 5,000 objects in a middle one, under a millisecond.
 What lives long was set apart or is undo records, which go without a collector, so that a full one
 finds little and is rare.
 """

@@ -19,6 +19,8 @@ TARGETS: dict[str, float] = {
     "storm_reverted": 0,
     "storm_estimate_error_bps": 1,
     "screen_full_vs_floor": 2.5,
+    "screen_full_vs_floor_100k": 2.5,
+    "screen_full_vs_floor_10k": 2.5,
     "tick_hits_ratio": 3,
     "snapshot_load_seconds": 5,
     "bytes_per_borrower": 600,

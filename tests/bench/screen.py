@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -19,14 +20,15 @@ THRESHOLD = 1.05
 AT = NextBlock(1, 12, Wei(1))
 
 
-def milliseconds(work: Callable[[], object], rounds: int) -> float:
-    """Return the median time of a call."""
-    taken = []
+def milliseconds(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """Return the median time of each call; they take turns, so that all see the same machine."""
+    taken: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        taken.append(1000 * (time.perf_counter() - started))
-    return median(taken)
+        for work, times in zip(works, taken, strict=True):
+            started = time.perf_counter()
+            work()
+            times.append(1000 * (time.perf_counter() - started))
+    return [median(times) for times in taken]
 
 
 def figures() -> dict[str, float]:
@@ -44,8 +46,9 @@ def figures() -> dict[str, float]:
         gc.collect()
         rounds = 15 if size > 500_000 else 101
         table = columns.table
-        ours = milliseconds(lambda table=table, excess=excess: table.under(excess), rounds)  # type: ignore[misc]
-        least = milliseconds(lambda table=table: floor.read(table.arrays()), rounds)  # type: ignore[misc]
+        ours, least = milliseconds(
+            rounds, partial(table.under, excess), partial(floor.read, list(table.arrays()))
+        )
         print(
             f"screen of {size:>9,} borrowers: {table.nbytes:,} bytes, pass {ours:.2f} ms, "
             f"floor {least:.2f} ms, {ours / least:.2f}×, {len(table.under(excess)):,} under "
