@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
+from eth_utils.address import to_checksum_address
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -39,7 +40,7 @@ from keeper.types import (
     Skip,
     Stage,
 )
-from keeper.units import USD, WAD, Hash, Usd, Wei
+from keeper.units import USD, WAD, Address, Hash, Usd, Wei
 
 NOBODY = "none"
 """The strategy label of a skip made before any strategy was asked."""
@@ -72,7 +73,7 @@ OUTCOMES: Mapping[type[Receipt], str] = {
     Replaced: "replaced",
     Cancelled: "cancelled",
 }
-FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg", "listed")
+FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg")
 BREAKERS = (
     *("estimate", "gas_day", "gas_hour", "gas_transaction", "kill_file", "loss"),
     *(
@@ -97,12 +98,12 @@ _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 @dataclass(frozen=True, slots=True)
 class ChainLabels:
-    """What one chain's labels may be; `wallet` is the operator's address as text."""
+    """What one chain's labels may be; `wallets` are its operators' addresses as text."""
 
     block_time: int
     protocols: Sequence[str]
     endpoints: Sequence[str] = ()
-    wallet: str | None = None
+    wallets: Sequence[str] = ()
     breakers: Sequence[str] = field(default=BREAKERS)
     relays: Sequence[str] = ()
 
@@ -312,7 +313,7 @@ class Metrics:
         self._report_drops = counter(
             "keeper_reports_dropped_total", "Reports the observers' full queue refused", "chain"
         )
-        self._wallets = {name: labels.wallet for name, labels in chains.items()}
+        self._wallets = {name: list(labels.wallets) for name, labels in chains.items()}
         self._create_children(chains, strategies)
 
     def _create_children(
@@ -337,10 +338,10 @@ class Metrics:
                 self._transactions.labels(chain, outcome)
             for breaker in known.breakers:
                 self._breaker.labels(chain, breaker).set(0)
-            if known.wallet is not None:
+            for wallet in known.wallets:
                 fuels = (self._plan_cost, self._balance, self._low, self._refilled, self._nonces)
                 for fuel in fuels:
-                    fuel.labels(chain, known.wallet)
+                    fuel.labels(chain, wallet)
             for relay in known.relays:
                 self._relay_duration.labels(chain, relay)
                 for result in HANDED:
@@ -428,15 +429,27 @@ class Metrics:
 
     def planned(self, chain: str, plan: Plan) -> None:
         """Show what the last plan's gas costs."""
-        wallet = self._wallets[chain]
+        wallet = self._wallet_of(chain, plan.sender)
         if wallet is not None:
             self._plan_cost.labels(chain, wallet).set(plan.gas_cost / WAD)
+
+    def _wallet_of(self, chain: str, sender: Address) -> str | None:
+        """Return the label of a sender, the first wallet's when it is not known."""
+        known = self._wallets[chain]
+        label = to_checksum_address(sender) if sender else ""
+        return label if label in known else next(iter(known), None)
 
     def dry(self, chain: str, plan: Plan) -> None:
         """Count what a plan would have earned."""
         self._dry_net.labels(chain).inc(max(plan.net_usd, 0) / USD)
 
-    def receipt(self, chain: str, receipt: Receipt, quotes: Sequence[Quote] = ()) -> None:
+    def receipt(
+        self,
+        chain: str,
+        receipt: Receipt,
+        quotes: Sequence[Quote] = (),
+        sender: Address = Address(b""),
+    ) -> None:
         """Count how a transaction ended and book its money on the plan's protocols and strategies.
 
         The money of a transaction is shared among its quotes in proportion to their gross profit.
@@ -451,7 +464,7 @@ class Metrics:
                     self._revenue.labels(*labels).inc(share * max(receipt.revenue_usd, 0) / USD)
                     self._cost.labels(*labels, "gas").inc(share * receipt.gas_cost_usd / USD)
                     self._cost.labels(*labels, "tip").inc(share * receipt.tip_usd / USD)
-                if receipt.refill and (wallet := self._wallets[chain]) is not None:
+                if receipt.refill and (wallet := self._wallet_of(chain, sender)) is not None:
                     self._refilled.labels(chain, wallet).inc(receipt.refill / WAD)
             case Reverted():
                 for (protocol, strategy), share in _shares(quotes).items():
@@ -478,18 +491,11 @@ class Metrics:
             case Dropped() | Replaced():
                 pass
 
-    def wallet_low(self, chain: str, *, is_low: bool) -> None:
-        """Show whether the wallet is under the level to warn of."""
-        wallet = self._wallets[chain]
-        if wallet is not None:
-            self._low.labels(chain, wallet).set(int(is_low))
-
-    def wallet(self, chain: str, balance: Wei, pending: int) -> None:
-        """Show the wallet's fuel and its unsettled transactions."""
-        wallet = self._wallets[chain]
-        if wallet is not None:
-            self._balance.labels(chain, wallet).set(balance / WAD)
-            self._nonces.labels(chain, wallet).set(pending)
+    def wallet(self, chain: str, wallet: str, balance: Wei, pending: int, *, is_low: bool) -> None:
+        """Show a wallet's fuel, its unsettled transactions, and whether it is under its warning."""
+        self._balance.labels(chain, wallet).set(balance / WAD)
+        self._nonces.labels(chain, wallet).set(pending)
+        self._low.labels(chain, wallet).set(int(is_low))
 
     def rpc(self, endpoint: str, method: str, result: str, seconds: float) -> None:
         """Record one attempt; an endpoint's `Observe`."""
