@@ -9,7 +9,7 @@ from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.errors import ConfigError, InvariantError, TransientError
-from keeper.journal.snapshots import Snapshot, SnapshotStore
+from keeper.journal.snapshots import Snapshot, SnapshotReader
 from keeper.ports import Reader
 from keeper.types import Head
 
@@ -35,7 +35,7 @@ class Recovery:
         chain: str,
         reader: Reader,
         watched: Watched,
-        store: SnapshotStore,
+        store: SnapshotReader,
         seed: Callable[[], int],
         *,
         furthest: int = FURTHEST,
@@ -46,6 +46,7 @@ class Recovery:
         self._store = store
         self._seed = seed
         self._furthest = furthest
+        self._refused: set[int] = set()
         self.origin: Snapshot | None = None
         self.is_settled = False
 
@@ -126,10 +127,12 @@ class Recovery:
 
     async def _found(self) -> list[Snapshot]:
         try:
-            return await self._store.found(self._chain)
+            found = await self._store.found(self._chain)
         except InvariantError as error:
             log.warning("snapshot.unreadable", chain=self._chain, error=str(error))
             return []
+        # One that could not be deleted would be tried for ever.
+        return [snapshot for snapshot in found if snapshot.id not in self._refused]
 
     async def _restore(self, snapshot: Snapshot, latest: Head) -> Head | None:
         """Restore a snapshot; None, and the reason told, when it is of no use here."""
@@ -154,6 +157,7 @@ class Recovery:
 
     async def _refuse(self, snapshot: Snapshot, reason: str) -> None:
         log.error("snapshot.refused", chain=self._chain, block=snapshot.number, reason=reason)
+        self._refused.add(snapshot.id)
         try:
             await self._store.discard(snapshot)
         except InvariantError as error:

@@ -1,25 +1,31 @@
 """The riskiest positions of one chain right now, and what liquidating them would bring."""
 
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.line import make_planner, seats
-from keeper.app.loading import load_at_newest
+from keeper.app.recovery import Recovery
 from keeper.app.watched import Watched
 from keeper.book.book import Book
+from keeper.chain.assembler import Assembler
+from keeper.chain.blocks import Blocks
+from keeper.chain.ranges import LogRanges
 from keeper.chain.reader import ChainReader
 from keeper.conditions import Conditions
 from keeper.config import Settings
 from keeper.engine import read_prices
 from keeper.errors import PluginError
+from keeper.journal.snapshots import SnapshotReader
 from keeper.plugins import load_strategies
 from keeper.ports import Progress
 from keeper.strategist import Strategist
-from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Skip
+from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip
 from keeper.units import BPS, WAD, Address, Usd, Wad
 
 PATIENCE_MS = 10_000
@@ -48,17 +54,30 @@ async def scan(
     limit: int,
     progress: Callable[[str], Progress] | None = None,
 ) -> list[ScanRow]:
-    """Return positions with health under `below` (wad), worst first, priced but never sent."""
+    """Return positions with health under `below` (wad), worst first, priced but never sent.
+
+    A snapshot that a keeper left in the journal saves reading the whole market.
+    """
     table = settings.chains[chain]
     async with AsyncExitStack() as stack:
         connection = await open_endpoints(table, stack)
         told = None if progress is None else progress(chain)
         reader = ChainReader(connection.rpc, table.multicall, progress=told)
         watched = await Watched.discover(reader, chain, table)
-        head = await load_at_newest(chain, reader, watched.bootstrap)
+        kept = SnapshotReader(settings.journal_file)
+        recovery = Recovery(chain, reader, watched, kept, partial(random.getrandbits, 32))
+        loaded = await recovery.load()
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
         book = Book(chain, markets, venues, watched.native)
-        book.stand_at(head)
+        blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
+        assembler = Assembler(chain, blocks, LogRanges(connection.rpc), book)
+
+        async def catch_up(to: Head) -> None:
+            await assembler.advance(to)
+
+        await recovery.settle(book, loaded, catch_up)
+        head = book.head
+        assert head is not None, "it was just settled"
         conditions = Conditions(table.inclusion_model)
         reads, results = await read_prices(book, reader, head, conditions)
         book.observe(reads, results, head)

@@ -46,12 +46,53 @@ class Snapshot:
         return load(Head, orjson.loads(self.record))
 
 
-class SnapshotStore:
+class SnapshotReader:
+    """Read snapshots and leave the file as it is, also while a keeper writes to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def found(self, chain: str) -> list[Snapshot]:
+        """Return a chain's snapshots that were written to the end, the newest first."""
+        return await asyncio.to_thread(self._found, chain)
+
+    def read(self, snapshot: Snapshot) -> Callable[[str], Iterator[bytes]]:
+        """Return what gives each source's pages, every page checked as it is read.
+
+        Raises `InvariantError` when a page is missing or the record is not as it was written.
+        """
+        with _reading(self._path, snapshot.chain) as db:
+            places = rows.places(db, snapshot.id)
+        about = _about(snapshot.chain, snapshot.record, snapshot.fingerprint)
+        if whole_checksum(about, places) != snapshot.checksum:
+            raise InvariantError(snapshot.chain, "the checksum does not hold")
+        return partial(self._pages, snapshot)
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        """Leave it to the keeper, which finds out for itself."""
+
+    def _pages(self, snapshot: Snapshot, source: str) -> Iterator[bytes]:
+        with _reading(self._path, snapshot.chain) as db:
+            for number, encoding, data, checksum in rows.pages(db, snapshot.id, source):
+                try:
+                    content = unpack(Page(source, number, encoding, data, checksum))
+                except ValueError as error:
+                    raise InvariantError(snapshot.chain, str(error)) from error
+                yield content
+
+    def _found(self, chain: str) -> list[Snapshot]:
+        if not self._path.exists():
+            return []
+        with _reading(self._path, chain) as db:
+            return [Snapshot(number, chain, *rest) for number, *rest in rows.snapshots(db, chain)]
+
+
+class SnapshotStore(SnapshotReader):
     """Keep each chain's newest snapshot, and an older one."""
 
     def __init__(self, writer: Writer, path: Path, clock: Clock) -> None:
+        super().__init__(path)
         self._writer = writer
-        self._path = path
         self._clock = clock
 
     async def save(
@@ -86,39 +127,10 @@ class SnapshotStore:
         await self._drop([each.id for each in held if each.id not in kept])
         return made
 
-    async def found(self, chain: str) -> list[Snapshot]:
-        """Return a chain's snapshots that were written to the end, the newest first."""
-        return await asyncio.to_thread(self._found, chain)
-
-    def read(self, snapshot: Snapshot) -> Callable[[str], Iterator[bytes]]:
-        """Return what gives each source's pages, every page checked as it is read.
-
-        Raises `InvariantError` when a page is missing or the record is not as it was written.
-        """
-        with _reading(self._path, snapshot.chain) as db:
-            places = rows.places(db, snapshot.id)
-        about = _about(snapshot.chain, snapshot.record, snapshot.fingerprint)
-        if whole_checksum(about, places) != snapshot.checksum:
-            raise InvariantError(snapshot.chain, "the checksum does not hold")
-        return partial(self._pages, snapshot)
-
     async def discard(self, snapshot: Snapshot) -> None:
         """Forget a snapshot that is not to be used again."""
         await self._writer.spare(partial(rows.tear, snapshot=snapshot.id))
         await self._drop([snapshot.id])
-
-    def _pages(self, snapshot: Snapshot, source: str) -> Iterator[bytes]:
-        with _reading(self._path, snapshot.chain) as db:
-            for number, encoding, data, checksum in rows.pages(db, snapshot.id, source):
-                try:
-                    content = unpack(Page(source, number, encoding, data, checksum))
-                except ValueError as error:
-                    raise InvariantError(snapshot.chain, str(error)) from error
-                yield content
-
-    def _found(self, chain: str) -> list[Snapshot]:
-        with _reading(self._path, chain) as db:
-            return [Snapshot(number, chain, *rest) for number, *rest in rows.snapshots(db, chain)]
 
     async def _drop(self, numbers: Sequence[int]) -> None:
         """Delete snapshots in steps; what is left of one by then counts as torn."""

@@ -12,12 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from keeper.app.recovery import Recovery
+from keeper.app.scan import scan
 from keeper.chain.endpoint import Endpoint
 from keeper.chain.listener import Listener
 from keeper.cli.demo.stage import Stage, staged
 from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.journal.snapshots import SnapshotReader
+from keeper.units import WAD
 from tests.line import Play, assert_clean
 
 Events = Sequence[MutableMapping[str, Any]]
@@ -108,6 +111,33 @@ async def test_a_stop_writes_the_book_down(net: Devnet, tmp_path: Path) -> None:
             (restored,) = named(events, "snapshot.restored")
             assert (restored["block"], restored["blocks_behind"]) == (stopped.number, 0)
             assert await audit(stage) == []
+
+
+async def test_a_scan_starts_from_the_snapshot_of_a_keeper_and_leaves_it(
+    net: Devnet, tmp_path: Path
+) -> None:
+    net.borrowers(3, health=(1.02, 1.05), seed=1)
+    settings = config(net, tmp_path)
+    async with staged(net, settings, live=True) as stage:
+        await busy(stage, net, 2)
+        await stage.keeper.drain()
+        stopped = stage.line.book.head
+    assert stopped is not None
+    await asyncio.to_thread(partial(net.borrowers, 3, health=(1.02, 1.05), seed=3))
+    (chain,) = settings.chains
+    kept = SnapshotReader(settings.journal_file)
+    before = await kept.found(chain)
+    with recorded() as requests, capture_logs() as events:
+        rows = await scan(settings, chain, 2 * WAD, 100)
+        assert named(events, "snapshot.restored")[0]["block"] == stopped.number
+        assert requests.oldest_range > stopped.number
+    assert await kept.found(chain) == before
+    settings.journal_file.unlink()
+    with capture_logs() as events:
+        assert await scan(settings, chain, 2 * WAD, 100) == rows
+        assert named(events, "book.loading")
+    assert len(rows) >= 9
+    assert not settings.journal_file.exists()
 
 
 async def test_a_snapshot_reorganised_out_is_passed_over(net: Devnet, tmp_path: Path) -> None:

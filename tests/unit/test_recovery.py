@@ -222,3 +222,19 @@ async def test_a_restored_book_is_not_written_before_it_is_compared(bench: Bench
     assert not taken
     await snapshots.take()
     assert [made.number for made in taken] == [5_000]
+
+
+async def test_a_snapshot_that_is_refused_and_cannot_be_deleted_is_tried_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.save(4_000)
+    bench.drift.add(4_000)
+
+    async def discard(_: object) -> None:
+        if len(bench.loaded) > 3:
+            raise AssertionError("it goes round and round")
+        raise InvariantError("journal", "disk full")
+
+    monkeypatch.setattr(bench.journal.snapshots, "discard", discard)
+    await bench.start()
+    assert bench.loaded == ["snapshot 4000", "chain"]
