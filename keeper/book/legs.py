@@ -101,8 +101,9 @@ class LegTable:
     def under(self, excess: Floats) -> Rows:
         """Return the rows whose sum of amount times factor is negative or NaN, ascending."""
         found = []
-        total, value = np.empty(BLOCK), np.empty(BLOCK)
-        kind = np.empty(BLOCK, np.intp)
+        size = min(BLOCK, self._rows)
+        total, value = np.empty(size), np.empty(size)
+        kind, under = np.empty(size, np.intp), np.empty(size, bool)
         for start, kinds, amounts in self._blocks():
             used = min(BLOCK, self._rows - start)
             at = kind[:used]
@@ -113,7 +114,8 @@ class LegTable:
                 into *= amounts[slot, :used]
                 if slot:
                     total[:used] += into
-            found.append(np.flatnonzero(~(total[:used] >= 0.0)) + start)
+            sound = np.greater_equal(total[:used], 0.0, out=under[:used])
+            found.append(np.flatnonzero(np.logical_not(sound, out=sound)) + start)
         if self._wide is not None:
             found.append(self._wide_rows[self._wide.under(excess)])
             return np.sort(np.concatenate(found))
