@@ -83,7 +83,7 @@ class Breakers(Table):
     revert_rate_of: int = Field(default=20, ge=2)
     estimate_band: Decimal = Field(default=Decimal("0.5"), gt=0, decimal_places=4)
     estimate_misses: int = Field(default=3, ge=1)
-    stale_head_blocks: int = Field(default=5, ge=2)
+    stale_head_blocks: int = Field(default=3, ge=2)
     reset: Literal["manual"] | Annotated[int, Field(ge=1)] = "manual"
 
     @property

@@ -205,7 +205,7 @@ async def test_signals_pause_and_resume(bench: Bench) -> None:
 
 def test_settings_become_limits() -> None:
     limits = make_limits(Settings(), 12)
-    assert limits.stale_seconds == 60.0
+    assert limits.stale_seconds == 36.0
     assert limits.reset_seconds is None
     assert (limits.loss_per_day, limits.revert_rate, limits.estimate_band) == (
         100 * 10**8,
@@ -214,7 +214,7 @@ def test_settings_become_limits() -> None:
     )
     given = Settings.model_validate({"breakers": {"reset": 30}, "limits": {"kill_file": "/k"}})
     assert make_limits(given, 2).reset_seconds == 1_800.0
-    assert make_limits(given, 2).stale_seconds == 10.0
+    assert make_limits(given, 2).stale_seconds == 6.0
 
 
 def test_lists_are_resolved_on_the_chain_s_tokens() -> None:

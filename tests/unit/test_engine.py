@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from keeper.book.book import Reads
 from keeper.chain.listener import Tick
 from keeper.engine import Engine, Fetched, Report
 from keeper.errors import InvariantError, TransientError
+from keeper.risk import Limits, Risk
 from keeper.strategist import Choice, Seat, Strategist
 from keeper.types import (
     Bid,
@@ -24,6 +26,7 @@ from keeper.types import (
     Skip,
     View,
 )
+from keeper.units import USD, Usd, Wei
 from tests.fake_node import FakeClock
 from tests.plans import Plans, address, make_head, make_opportunity, make_quote, make_view
 
@@ -197,6 +200,50 @@ async def test_a_refused_plan_is_not_in_front_of_the_proof_of_another() -> None:
     assert rig.drawer.proven == rig.sender.sent == rig.drawer.plans[1:]
     (report,) = rig.reports
     assert [skip.reason for skip in report.skips] == [Reason.BREAKER]
+
+
+class Gate(Sender):
+    """An executor whose plans the chain's own breakers judge."""
+
+    def __init__(self, risk: Risk) -> None:
+        super().__init__()
+        self._risk = risk
+
+    async def screen(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Ask the breakers."""
+        refusals = {plan.id: self._risk.admit(plan) for plan in plans}
+        skips = [skip for skip in refusals.values() if skip is not None]
+        return [plan for plan in plans if refusals[plan.id] is None], skips
+
+
+async def test_after_a_stale_sequencer_the_first_plans_are_simulated_anew(tmp_path: Path) -> None:
+    clock = FakeClock()
+    limits = Limits(
+        Wei(10**18), Wei(10**18), Usd(1), Usd(10**6 * USD), tmp_path / "K", stale_seconds=36.0
+    )
+    fresh = replace(make_head(101), timestamp=int(clock.time()) - 36)
+    stale = replace(make_head(100), timestamp=int(clock.time()) - 37)
+    rig = Rig(Tick(stale, (NOTHING, []), 0.0), Tick(fresh, (NOTHING, []), 0.0))
+    gate = rig.engine._executor = Gate(Risk("test", limits, clock))  # type: ignore[assignment]
+    proven: list[tuple[int, int]] = []
+    made = Plans()
+
+    def pack(view: View, bids: object) -> tuple[list[Plan], list[Skip]]:
+        """Plan at the head of the view."""
+        return [made.make(head=view.head)], []
+
+    async def prove(plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
+        """Note what is simulated at which head."""
+        proven.append((view.head.number, len(plans)))
+        return list(plans), []
+
+    rig.drawer.pack = pack  # type: ignore[method-assign]
+    rig.drawer.prove = prove  # type: ignore[method-assign]
+    await rig.run()
+    assert proven == [(100, 0), (101, 1)]
+    assert [skip.reason for skip in rig.reports[0].skips] == [Reason.BREAKER]
+    assert "stale_head" in rig.reports[0].skips[0].detail
+    assert [plan.head.number for plan in gate.sent] == [101]
 
 
 class Nonsense:
