@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import structlog
+
 from keeper.chain import parse
 from keeper.chain.member import Member
 from keeper.chain.roster import Roster
 from keeper.chain.survey import Sight, Survey
 from keeper.errors import TransientError
 from keeper.ports import Rpc
+
+log = structlog.get_logger(__name__)
 
 
 class Prober:
@@ -39,7 +43,11 @@ class Prober:
                 async with asyncio.timeout(max(interval - shortest, 0)):
                     await self._roster.doubt.wait()
             self._roster.doubt.clear()
-            await self.probe()
+            try:
+                await self.probe()
+            except Exception as error:
+                # Whoever stops looking never sees an endpoint come back.
+                log.exception("endpoints.unprobed", error=type(error).__name__)
 
     async def probe(self) -> None:
         """Look at every endpoint and judge it."""

@@ -1,6 +1,8 @@
 """What fails while a chain is followed ends neither that chain nor another, and leaves no wrong state."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,7 +11,10 @@ from keeper.chain.blocks import Blocks
 from keeper.chain.jsonrpc import LimitedError
 from keeper.chain.listener import Listener, Phase
 from keeper.chain.patience import Patience
+from keeper.chain.prober import Prober
 from keeper.chain.ranges import LogRanges
+from keeper.chain.roster import Roster
+from keeper.chain.survey import Survey
 from keeper.errors import ConfigError, InvariantError, ReorgTooDeepError, RpcError
 from keeper.types import Head, Watch
 from tests.fake_chain import TOPIC, FakeChain, FakeFeed, RecordingFollower, address
@@ -119,3 +124,28 @@ async def test_a_provider_that_asks_for_a_day_is_asked_again_within_minutes() ->
     patience = Patience(monotonic=lambda: 0.0, sleep=sleep)
     await patience.bear(LimitedError("slow down", 86_400.0))
     assert 60 <= slept[0] <= 300
+
+
+async def test_an_endpoint_that_breaks_a_look_is_looked_at_again() -> None:
+    chain = FakeChain()
+    looks = 0
+
+    class Odd:
+        async def request(self, method: str, params: Sequence[object]) -> object:
+            nonlocal looks
+            if method == "eth_chainId":
+                return "0x1"
+            looks += 1
+            if looks == 1:
+                raise OverflowError("a date out of range")
+            return await chain.request(method, params)
+
+    roster = Roster([("odd", Odd())], time.monotonic)
+    prober = Prober(roster, Survey(1), time.monotonic)
+    looking = asyncio.create_task(prober.run(0.01, 0.005))
+    async with asyncio.timeout(5):
+        while not roster.order():  # noqa: ASYNC110 - the fake raises no event
+            await asyncio.sleep(0.005)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await prober.close()
