@@ -60,7 +60,10 @@ def identity_of(name: str, alias: str, table: RelayTable) -> Identity | None:
 
 
 def refuse_wallets(settings: Settings, wallets: Mapping[str, str]) -> None:
-    """Raise `ConfigError` when a relay's identity is a wallet's key; `wallets` are checksummed."""
+    """Raise `ConfigError` when a relay's identity is a wallet's key.
+
+    `wallets` are checksummed, each by its table: `ethereum.wallets[0]`.
+    """
     for name, chain in settings.chains.items():
         for alias, table in chain.relays.items():
             identity = identity_of(name, alias, table)
@@ -70,7 +73,7 @@ def refuse_wallets(settings: Settings, wallets: Mapping[str, str]) -> None:
             for owner, wallet in wallets.items():
                 if wallet == address:
                     raise ConfigError(
-                        f"chains.{name}.relays.{alias}.identity is the key of chains.{owner}.wallet",
+                        f"chains.{name}.relays.{alias}.identity is the key of chains.{owner}",
                         "make another key for it: it holds no money",
                     )
 

@@ -54,6 +54,38 @@ async def open_signer(
     return await _open_plugin(wallet, str(wallet.signer), address, f"{where}.signer", stack)
 
 
+async def open_signers(
+    lanes: Mapping[str, Wallet],
+    where: str,
+    environ: Mapping[str, str],
+    stack: AsyncExitStack,
+    ask: Ask | None = None,
+) -> list[Signer]:
+    """Return each lane's signer; raise `ConfigError` when two hold the same key.
+
+    `where` names the chain in errors, the keys of `lanes` the tables in it.
+    """
+    signers = [
+        await open_signer(wallet, f"{where}.{lane}", environ, stack, ask)
+        for lane, wallet in lanes.items()
+    ]
+    refuse_shared(dict(zip(lanes, [signer.address for signer in signers], strict=True)), where)
+    return signers
+
+
+def refuse_shared(lanes: Mapping[str, Address], where: str) -> None:
+    """Raise `ConfigError` when two lanes send from one account: their nonces would collide."""
+    seen: dict[Address, str] = {}
+    for lane, address in lanes.items():
+        if address in seen:
+            raise ConfigError(
+                f"{where}.{seen[address]} and {where}.{lane} hold the same key, that of "
+                f"{to_hex(address)}",
+                "a lane needs an account of its own: `keeper wallet new`",
+            )
+        seen[address] = lane
+
+
 def stated_address(wallet: Wallet) -> Address | None:
     """Return the operator's address as far as no key has to be opened; None when one has to."""
     if wallet.address is not None or wallet.keystore is None:
@@ -70,6 +102,18 @@ async def operator_address(
         return stated
     async with AsyncExitStack() as stack:
         return (await open_signer(wallet, where, environ, stack, ask)).address
+
+
+async def operator_addresses(
+    lanes: Mapping[str, Wallet], where: str, environ: Mapping[str, str], ask: Ask | None = None
+) -> list[Address]:
+    """Return each lane's address; raise `ConfigError` when two are the same."""
+    found = {
+        lane: await operator_address(wallet, f"{where}.{lane}", environ, ask)
+        for lane, wallet in lanes.items()
+    }
+    refuse_shared(found, where)
+    return list(found.values())
 
 
 def readable_by_others(wallet: Wallet) -> list[Path]:

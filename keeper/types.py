@@ -461,7 +461,8 @@ class Plan:
     `behind` are the sales of the plans before it at the same head. `refill` is the native wei asked
     for the operator out of the profit. A plan with a `sweep` has no quotes: it earns nothing, and its
     gas is all it costs. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
-    `data_gas` is the part of `gas_limit` it is taken from where it is taken as gas.
+    `data_gas` is the part of `gas_limit` it is taken from where it is taken as gas. `sender` is the
+    account that will send it, empty until a lane was chosen.
     """
 
     id: str
@@ -486,6 +487,7 @@ class Plan:
     sweep: Holding | None = None
     data_fee: Wei = Wei(0)
     data_gas: int = 0
+    sender: Address = field(default=Address(b""), compare=False)
 
     @property
     def fees(self) -> Fees:

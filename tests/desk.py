@@ -91,7 +91,7 @@ class Desk:
             "devnet",
             self.net.chain_id,
             self.rpc,
-            KeySigner(self.operator.wallet.key),
+            [KeySigner(wallet.key) for wallet in self.operator.wallets],
             self.journal,
             risk,
             decode_receipt_logs,

@@ -56,10 +56,10 @@ class Play:
 
 @asynccontextmanager
 async def playing(
-    net: Devnet, home: Path, *, live: bool = True, **settings: Any
+    net: Devnet, home: Path, *, live: bool = True, lanes: int = 1, **settings: Any
 ) -> AsyncIterator[Play]:
-    """Deploy an operator, write its settings and run a keeper on them."""
-    operator = deploy_operator(net)
+    """Deploy an operator with some lanes, write its settings and run a keeper on them."""
+    operator = deploy_operator(net, lanes=lanes)
     path = write_settings(net, operator, home, live=live, **settings)
     async with staged(net, load([path]).settings, live=live) as stage:
         yield Play(stage)

@@ -29,7 +29,7 @@ from keeper.observers.status import Absence, whole
 from keeper.plugins import load_strategies
 from keeper.ports import Progress
 from keeper.relays import refuse_wallets
-from keeper.signers import Ask, operator_address
+from keeper.signers import Ask, operator_addresses
 from keeper.supervisor import supervise
 
 log = structlog.get_logger(__name__)
@@ -92,14 +92,14 @@ class Keeper:
     async def _open(self) -> None:
         settings = self._settings
         strategies = load_strategies(settings)
-        wallets = {
-            name: to_checksum_address(
-                await operator_address(chain.wallet, f"chains.{name}.wallet", os.environ, self._ask)
+        wallets = {}
+        for name, chain in settings.chains.items():
+            known = await operator_addresses(chain.lanes, f"chains.{name}", os.environ, self._ask)
+            wallets[name] = [to_checksum_address(address) for address in known]
+            refuse_wallets(
+                settings,
+                {f"{name}.{lane}": at for lane, at in zip(chain.lanes, wallets[name], strict=True)},
             )
-            for name, chain in settings.chains.items()
-            if chain.wallet is not None
-        }
-        refuse_wallets(settings, wallets)
         self.metrics = self._make_metrics([named.name for named in strategies], wallets)
         lock = HomeLock(open_home(settings.journal.home))
         lock.acquire()
@@ -231,14 +231,16 @@ class Keeper:
         }
         return whole(version(), self.mode, uptime, chains, absent)
 
-    def _make_metrics(self, strategies: Sequence[str], wallets: Mapping[str, str]) -> Metrics:
+    def _make_metrics(
+        self, strategies: Sequence[str], wallets: Mapping[str, Sequence[str]]
+    ) -> Metrics:
         chains = {}
         for name, chain in self._settings.chains.items():
             chains[name] = ChainLabels(
                 block_time=chain.block_time,
                 protocols=sorted({market.protocol for market in chain.markets.values()}),
                 endpoints=[endpoint.alias for endpoint in chain.endpoints],
-                wallet=wallets.get(name),
+                wallets=wallets[name],
                 relays=list(chain.relays),
             )
         return Metrics(

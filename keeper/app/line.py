@@ -57,7 +57,7 @@ from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Progress, Rpc, Signer
 from keeper.relays import open_relays
 from keeper.risk import Lists, Risk
-from keeper.signers import Ask, open_signer
+from keeper.signers import Ask, open_signers
 from keeper.strategist import Seat, Strategist
 from keeper.types import Head, Plan, Skip, Token, View
 from keeper.units import ZERO_ADDRESS, Address, Wei
@@ -161,10 +161,8 @@ async def open_line(
         observation.tell(Event(name, event, fields))
 
     treasury: Treasury | None = None
-    signer: Signer | None = None
-    if chain.wallet is not None:
-        where = f"chains.{name}.wallet"
-        signer = await open_signer(chain.wallet, where, os.environ, stack, process.ask)
+    signers = await open_signers(chain.lanes, f"chains.{name}", os.environ, stack, process.ask)
+    signer = signers[0] if signers else None
     if live and (signer is None or chain.contract is None):
         raise ConfigError(
             f"chains.{name} has no {'wallet' if signer is None else 'contract'} to send with",
@@ -178,8 +176,9 @@ async def open_line(
     told = JournalReader(process.journal_path)
     risk.restore(told.spent(clock.time() - DAY), pending, told.breakers())
     breakers.start(risk, stack)
-    if isinstance(signer, CheckedSigner):
-        signer.on_fault = partial(risk.trip, "signer")
+    for each in signers:
+        if isinstance(each, CheckedSigner):
+            each.on_fault = partial(risk.trip, "signer")
 
     def refill() -> Wei:
         return Wei(0) if treasury is None else treasury.refill()
@@ -192,7 +191,7 @@ async def open_line(
         name,
         chain.chain_id,
         rpc,
-        signer,
+        signers,
         process.journal,
         risk,
         decode_receipt_logs,
@@ -201,6 +200,7 @@ async def open_line(
         clock,
         tell,
         live=live,
+        lane_cap=chain.lane_cap,
         policy=Policy(
             chain.fees.replace_after,
             chain.replaces,
@@ -288,7 +288,6 @@ async def open_line(
         clock,
         chain.block_time,
         connection.states,
-        None if signer is None else to_checksum_address(signer.address),
     )
 
     def standing(alias: str) -> tuple[bool, int | None]:
@@ -298,8 +297,10 @@ async def open_line(
         return False, None
 
     def fuel() -> None:
-        metrics.wallet(name, executor.balance or Wei(0), executor.pending)
-        metrics.wallet_low(name, is_low=status.is_low)
+        for lane in executor.lanes:
+            is_low = treasury is not None and treasury.is_too_low(lane.balance)
+            shown = to_checksum_address(lane.address)
+            metrics.wallet(name, shown, lane.balance, lane.pending, is_low=is_low)
         for breaker, is_open in risk.breakers().items():
             metrics.breaker(name, breaker, is_open=is_open)
 

@@ -104,6 +104,10 @@ class Treasury:
         """Return the operator's gas as last read; None before that."""
         return None if self._stock is None else self._stock[1].operator
 
+    def is_too_low(self, balance: Wei) -> bool:
+        """Whether a wallet's gas is under the level to warn of."""
+        return balance < self._rules.warn_below
+
     def observe(self, subject: Report | Event) -> None:
         """Take a report; what a receipt changed is looked at anew."""
         if isinstance(subject, Report):
@@ -167,6 +171,7 @@ class Treasury:
 
     async def _take(self, view: View) -> Stock:
         rules, head = self._rules, view.head
+        operator = self._executor.poorest or rules.operator
         tokens = tuple(view.tokens.values())
         prices = usd_prices(view.prices.values(), (native(), *tokens), view.native.address)
         before = self.balance
@@ -174,17 +179,17 @@ class Treasury:
             self._reader,
             rules.contract,
             rules.multicall,
-            rules.operator,
+            operator,
             tokens,
             prices,
             head.timestamp,
             head.hash,
         )
         self._stock, self._looked, self._moved = (head, stock), head.number, False
-        low = stock.operator < rules.warn_below
+        low = self.is_too_low(stock.operator)
         if low and not self.is_low:
             fields = {
-                "wallet": to_hex(rules.operator),
+                "wallet": to_hex(operator),
                 "ether": round(stock.operator / WAD, 6),
                 "warn_below_ether": rules.warn_below / WAD,
             }

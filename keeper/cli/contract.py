@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from keeper.chain.endpoint import Endpoint
     from keeper.cli.owner import Action, Owner
-    from keeper.config import Chain, Wallet
+    from keeper.config import Chain
     from keeper.units import Address
 
 app = typer.Typer(
@@ -92,7 +92,7 @@ def allow(
     chain: ChainName = None,
     operator: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Operator to list; default the configured wallet."),
+        typer.Option(metavar="ADDRESS", help="Operator to list; default the configured wallets."),
     ] = None,
     keystore: Keystore = None,
     password_file: PasswordFile = None,
@@ -149,9 +149,10 @@ async def _verify(chain: Chain, *, as_json: bool) -> int:
         checks = [
             await look("", "code", partial(check_code, reader, contract, chain.wrapped_native))
         ]
-        if checks[0].state is not State.FAIL and chain.wallet is not None:
-            operator = await _operator(chain.wallet)
-            checks.append(await look("", "roles", partial(check_roles, reader, contract, operator)))
+        if checks[0].state is not State.FAIL:
+            for operator in await _operators(chain):
+                roles = partial(check_roles, reader, contract, operator)
+                checks.append(await look("", "roles", roles))
         if as_json:
             show_json([check.as_json() for check in checks])
         else:
@@ -162,16 +163,16 @@ async def _verify(chain: Chain, *, as_json: bool) -> int:
         return 3 if worst(checks) is State.FAIL else 0
 
 
-async def _operator(wallet: Wallet) -> Address:
-    """Return the configured wallet's address, asking for a password where only that tells it."""
+async def _operators(chain: Chain) -> list[Address]:
+    """Return the configured wallets' addresses, asking for a password where only that tells one."""
     import os
     import sys
     from getpass import getpass
 
-    from keeper.signers import operator_address
+    from keeper.signers import operator_addresses
 
     ask = getpass if sys.stdin.isatty() else None
-    return await operator_address(wallet, "wallet", os.environ, ask)
+    return await operator_addresses(chain.lanes, "chains", os.environ, ask)
 
 
 async def _allow(chain: Chain, owner: Owner, operator: Address | None, *, as_json: bool) -> None:
@@ -179,10 +180,9 @@ async def _allow(chain: Chain, owner: Owner, operator: Address | None, *, as_jso
     from keeper.doctor.permissions import missing
 
     contract = _contract(chain)
-    if operator is None and chain.wallet is not None:
-        operator = await _operator(chain.wallet)
+    operators = await _operators(chain) if operator is None else [operator]
     async with _rpc(chain) as rpc:
-        lacking = await missing(rpc, chain, contract, operator)
+        lacking = await missing(rpc, chain, contract, operators)
     actions = [Action(each.what, contract, each.data) for each in lacking]
     if not actions and not as_json:
         print("nothing to allow: the contract has every permission the configuration needs")

@@ -1,4 +1,4 @@
-"""`keeper wallet`: make, import and show the operator's keystore."""
+"""`keeper wallet`: make, import and show the operator's keystore; what it sends home, and its gas."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import typer
 
 from keeper.cli.grouped import Grouped
 from keeper.cli.options import AsJson, Configs, Overrides, run_async, settings_from
+from keeper.cli.treasury import refill, sweep
 from keeper.errors import ConfigError
 
 app = typer.Typer(
     cls=Grouped,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, import and show the operator's keystore.",
+    help="Make, import and show the operator's keystore; sweep profit and see its gas refilled.",
 )
+app.command()(sweep)
+app.command()(refill)
 
 PasswordFile = Annotated[
     Path | None,
@@ -82,12 +85,12 @@ def show(configs: Configs, overrides: Overrides, as_json: AsJson = False) -> Non
         {
             "chain": name,
             "address": "–"
-            if (known := stated_address(chain.wallet)) is None
+            if (known := stated_address(wallet)) is None
             else to_checksum_address(known),
-            "keystore": str(chain.wallet.keystore or chain.wallet.signer or "remote"),
+            "keystore": str(wallet.keystore or wallet.signer or "remote"),
         }
         for name, chain in chains.items()
-        if chain.wallet is not None
+        for wallet in chain.lanes.values()
     ]
     if as_json:
         show_json(found)

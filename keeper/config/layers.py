@@ -17,7 +17,7 @@ _URL = re.compile(r"\w+://[^\s\"']*")
 _KEY = re.compile(r"(?<![0-9a-zA-Z])(?:0[xX])?(?:[0-9a-fA-F]_?){63}[0-9a-fA-F](?![0-9a-zA-Z])")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PATHS = (
-    re.compile(r"chains\.[^.]+\.wallet\.(keystore|password_file)"),
+    re.compile(r"chains\.[^.]+\.wallets?\.(keystore|password_file)"),
     re.compile(r"journal\.home"),
 )
 
@@ -152,12 +152,18 @@ def _expanded(value: Any, name: str, key: KeyPath, base: Path, env: Mapping[str,
 
 def _anchored(key: KeyPath, value: Any, base: Path) -> Any:
     """Make a file's relative path start at the file's folder."""
+    if isinstance(value, list):
+        return [_anchored(key, each, base) for each in value]
+    if isinstance(value, dict):
+        return {each: _anchored((*key, each), below, base) for each, below in value.items()}
     dotted = ".".join(key)
     if not isinstance(value, str) or not value:
         return value
     if any(pattern.fullmatch(dotted) for pattern in _PATHS):
         return str(base / Path(value).expanduser())
-    names_file = (key[0] == "strategies" and key[-1] == "use") or dotted.endswith(".wallet.signer")
+    names_file = (key[0] == "strategies" and key[-1] == "use") or dotted.endswith(
+        (".wallet.signer", ".wallets.signer")
+    )
     if names_file and ".py:" in value:
         return str(base / Path(value).expanduser())
     return value

@@ -127,7 +127,9 @@ class Chain(Table):
 
     With `relays` a transaction goes to them alone, and `public_after` blocks later, unless that is 0,
     another one on its nonce to everybody. `inclusion` says how the chain chooses and charges
-    transactions; unset, its id tells.
+    transactions; unset, its id tells. Each of `wallets` is a lane of its own; `wallet` means one. A
+    lane has `lane_cap` transactions on their way at most: a node keeps 16 of an account for certain
+    (geth `txpool.accountslots`).
     """
 
     chain_id: int = Field(ge=1)
@@ -143,12 +145,21 @@ class Chain(Table):
     final_depth: int = Field(default=8, ge=1)
     public_after: int = Field(default=2, ge=0)
     wallet: Wallet | None = None
+    wallets: tuple[Wallet, ...] = ()
+    lane_cap: int = Field(default=16, ge=1)
     fees: Fees = Fees()
     allow: Permitted = Permitted()
     deny: Permitted = Permitted()
     markets: dict[Name, Market] = Field(default_factory=dict)
     venues: dict[Name, Venue] = Field(default_factory=dict)
     relays: dict[Name, RelayTable] = Field(default_factory=dict)
+
+    @property
+    def lanes(self) -> dict[str, Wallet]:
+        """Return the wallets that send, each by the key that holds it."""
+        if self.wallet is not None:
+            return {"wallet": self.wallet}
+        return {f"wallets[{index}]": wallet for index, wallet in enumerate(self.wallets)}
 
     @property
     def inclusion_model(self) -> Inclusion:
@@ -186,6 +197,21 @@ class Chain(Table):
                 raise ValueError(f"{name} and {seen[key]} are the same relay twice")
             seen[key] = name
         return relays
+
+    @model_validator(mode="after")
+    def _distinct_lanes(self) -> Self:
+        if self.wallet is not None and self.wallets:
+            raise ValueError("takes one of wallet and wallets, not both")
+        seen: dict[object, str] = {}
+        for lane, wallet in self.lanes.items():
+            for key in (wallet.address, wallet.keystore):
+                if key is not None and key in seen:
+                    raise ValueError(
+                        f"{seen[key]} and {lane} hold the same key: one nonce line each"
+                    )
+                if key is not None:
+                    seen[key] = lane
+        return self
 
     @model_validator(mode="after")
     def _lists_agree(self) -> Self:

@@ -9,6 +9,7 @@ from eth_account import Account as Wallet
 from eth_utils.address import to_checksum_address
 
 from keeper.contracts import liquidator
+from keeper.devnet.accounts import test_account
 from keeper.devnet.devnet import Devnet
 from keeper.devnet.model import Account, Market
 from keeper.units import Address
@@ -23,6 +24,8 @@ _PASSWORD = "devnet"  # noqa: S105 - of a key everyone knows
 # The key is public knowledge: a costly derivation would protect nothing.
 _SCRYPT_COST = 2
 _ANY_AGE = 10**9
+_FIRST_LANE = 100
+"""Accounts of the mnemonic that nobody else plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,18 @@ class Operator:
     """A deployed liquidator and who stands behind it; owner, operator and treasury differ."""
 
     contract: Address
-    wallet: Account
+    wallets: tuple[Account, ...]
     owner: bytes
     treasury: bytes
 
+    @property
+    def wallet(self) -> Account:
+        """Return the first lane's account."""
+        return self.wallets[0]
 
-def deploy_operator(net: Devnet, *, seat: int = 0) -> Operator:
-    """Deploy the liquidator, allow the market and the exchange, and list the operator.
+
+def deploy_operator(net: Devnet, *, seat: int = 0, lanes: int = 1) -> Operator:
+    """Deploy the liquidator, allow the market and the exchange, and list the operator's lanes.
 
     `seat` picks the accounts, so that several operators can share one chain.
     """
@@ -52,9 +60,12 @@ def deploy_operator(net: Devnet, *, seat: int = 0) -> Operator:
         "set_factory(address,bytes32)",
         [net.uniswap.factory, UNISWAP_V3_INIT_CODE_HASH],
     )
-    net.send(owner.address, contract, "set_operator(address,bool)", [wallet.address, True])
-    net.rpc("anvil_setBalance", "0x" + wallet.address.hex(), hex(10 * 10**18))
-    return Operator(Address(contract), wallet, owner.address, treasury.address)
+    more = (test_account(_FIRST_LANE + 10 * seat + lane) for lane in range(1, lanes))
+    wallets = (wallet, *more)
+    for each in wallets:
+        net.send(owner.address, contract, "set_operator(address,bool)", [each.address, True])
+        net.rpc("anvil_setBalance", "0x" + each.address.hex(), hex(10 * 10**18))
+    return Operator(Address(contract), wallets, owner.address, treasury.address)
 
 
 def allow_market(net: Devnet, contract: bytes, owner: bytes, market: Market) -> None:
@@ -77,11 +88,20 @@ def write_settings(
 ) -> Path:
     """Write keystore, password and `keeper.toml` into a folder; return the file's path."""
     home.mkdir(parents=True, exist_ok=True)
-    keystore = Wallet.encrypt(operator.wallet.key, _PASSWORD, kdf="scrypt", iterations=_SCRYPT_COST)
-    (home / "operator.json").write_bytes(orjson.dumps(keystore))
-    (home / "password").write_text(_PASSWORD)
-    for secret in ("operator.json", "password"):
-        (home / secret).chmod(0o600)
+    password = home / "password"
+    password.write_text(_PASSWORD)
+    password.chmod(0o600)
+    keystores = [home / f"operator{lane or ''}.json" for lane in range(len(operator.wallets))]
+    for keystore, wallet in zip(keystores, operator.wallets, strict=True):
+        made = Wallet.encrypt(wallet.key, _PASSWORD, kdf="scrypt", iterations=_SCRYPT_COST)
+        keystore.write_bytes(orjson.dumps(made))
+        keystore.chmod(0o600)
+    alone = f"[chains.{CHAIN_NAME}.wallet]"
+    lane_table = alone if len(keystores) == 1 else f"[[chains.{CHAIN_NAME}.wallets]]"
+    wallets = "\n".join(
+        f'{lane_table}\nkeystore = "{keystore}"\npassword_file = "{password}"'
+        for keystore in keystores
+    )
     tables = "\n".join(
         f'[chains.{CHAIN_NAME}.markets.{name}]\nprotocol = "aave-v3"\npool = "{_text(market.pool)}"'
         for name, market in (markets or {"aave": net.market}).items()
@@ -108,9 +128,7 @@ endpoints = ["{endpoint or net.ws_url}"]
 contract = "{_text(operator.contract)}"
 wrapped_native = "{_text(net.tokens["WETH"].address)}"
 
-[chains.{CHAIN_NAME}.wallet]
-keystore = "{home / "operator.json"}"
-password_file = "{home / "password"}"
+{wallets}
 
 {tables}
 

@@ -15,7 +15,7 @@ from keeper.doctor import contract, node, permissions, process, relays, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import load_protocol
-from keeper.signers import Ask, open_signer
+from keeper.signers import Ask, open_signers
 from keeper.types import Head
 
 
@@ -134,37 +134,43 @@ async def _examine_money(
             "contract",
             partial(contract.check_code, reader, chain.contract, chain.wrapped_native),
         )
-    if chain.wallet is None:
+    if not chain.lanes:
         hint = f"`keeper wallet new operator.json`, then name it in [chains.{name}.wallet]"
         yield Check(name, "wallet", needed, "no wallet is configured", hint)
         return
     try:
         async with AsyncExitStack() as keys:
-            where = f"chains.{name}.wallet"
-            signer = await open_signer(chain.wallet, where, os.environ, keys, ask)
-        address = signer.address
+            signers = await open_signers(chain.lanes, f"chains.{name}", os.environ, keys, ask)
     except ConfigError as error:
         yield Check(name, "wallet", State.FAIL, error.message, error.hint)
         return
-    yield await look(name, "wallet", partial(wallet.check_secrets, chain.wallet, address))
-    yield await look(name, "account", partial(wallet.check_account, reader, address))
-    yield await look(
-        name, "funds", partial(wallet.check_funds, endpoint, address, loaded.settings.limits)
-    )
-    if chain.contract is not None:
+    addresses = [signer.address for signer in signers]
+    for number, (table, address) in enumerate(zip(chain.lanes.values(), addresses, strict=True)):
+        which = f" {number}" if len(addresses) > 1 else ""
+        yield await look(name, f"wallet{which}", partial(wallet.check_secrets, table, address))
+        yield await look(name, f"account{which}", partial(wallet.check_account, reader, address))
         yield await look(
-            name, "roles", partial(contract.check_roles, reader, chain.contract, address)
+            name,
+            f"funds{which}",
+            partial(wallet.check_funds, endpoint, address, loaded.settings.limits),
         )
+        if chain.contract is not None:
+            yield await look(
+                name,
+                f"roles{which}",
+                partial(contract.check_roles, reader, chain.contract, address),
+            )
+    if chain.contract is not None:
         yield await look(
             name,
             "permissions",
             partial(permissions.check_permissions, endpoint, chain, chain.contract),
         )
-    for alias, table in chain.relays.items():
+    for alias, relay in chain.relays.items():
         yield await look(
             name,
             f"relay {alias}",
-            partial(relays.check_relay, name, alias, table, chain, address),
+            partial(relays.check_relay, name, alias, relay, chain, addresses),
         )
 
 

@@ -1,5 +1,6 @@
 """What the contract must allow for a configuration, and which of it is missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
@@ -38,7 +39,7 @@ class Grant:
 
 async def check_permissions(rpc: Rpc, chain: Chain, contract: Address) -> Finding:
     """Look whether the contract may use every configured market and venue."""
-    lacking = await missing(rpc, chain, contract, None)
+    lacking = await missing(rpc, chain, contract, ())
     if not lacking:
         return State.OK, "the contract may use every configured market and venue", ""
     more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
@@ -50,7 +51,7 @@ async def check_permissions(rpc: Rpc, chain: Chain, contract: Address) -> Findin
 
 
 async def missing(
-    rpc: Rpc, chain: Chain, contract: Address, operator: Address | None
+    rpc: Rpc, chain: Chain, contract: Address, operators: Sequence[Address]
 ) -> list[Grant]:
     """Return the owner's calls that give the contract what it lacks."""
     reader = ChainReader(rpc, chain.multicall)
@@ -68,7 +69,7 @@ async def missing(
             encode_set_factory(venue.factory, UNISWAP_V3_POOL_CODE_HASH),
         )
         wanted.append((encode_factories(venue.factory), UNISWAP_V3_POOL_CODE_HASH, action))
-    if operator is not None:
+    for operator in operators:
         action = Grant(
             f"list operator {to_checksum_address(operator)}",
             encode_set_operator(operator, listed=True),

@@ -1,5 +1,7 @@
 """Checks of a chain's relays: a signed question that changes nothing."""
 
+from collections.abc import Sequence
+
 from eth_utils.address import to_checksum_address
 
 from keeper.config import Chain, RelayTable
@@ -13,12 +15,12 @@ _NOBODY = frozenset({301, 302, 307, 308, 404, 405, 410})
 
 
 async def check_relay(
-    name: str, alias: str, table: RelayTable, chain: Chain, wallet: Address
+    name: str, alias: str, table: RelayTable, chain: Chain, wallets: Sequence[Address]
 ) -> Finding:
     """Ask a relay for its chain id; most know no such method, and saying so is an answer."""
     where = f"chains.{name}.relays.{alias}"
     identity = identity_of(name, alias, table)
-    if identity is not None and identity.address == wallet:
+    if identity is not None and identity.address in wallets:
         raise ConfigError(
             f"{where}.identity is the key of the wallet",
             "make another key for it: it holds no money",

@@ -1,4 +1,4 @@
-"""Send plans once each on one nonce line, and follow them to their receipts."""
+"""Send plans once each, every wallet on its own nonce line, and follow them to their receipts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ from keeper.execution.answer import REASONS, Answer
 from keeper.execution.bookkeeper import Bookkeeper
 from keeper.execution.flight import Flight, Flights, Key
 from keeper.execution.hurry import Hurried
+from keeper.execution.lanes import LANE_CAP, Lane, Lanes
 from keeper.execution.life import Event
 from keeper.execution.privately import Privately
 from keeper.execution.pursuit import Policy, Pursuit
@@ -23,9 +24,12 @@ from keeper.execution.tracker import FOLLOW_SECONDS, Observe, Tracker
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Clock, Journal, Rpc, Signer
 from keeper.types import Dropped, Head, Plan, Reason, Receipt, Signed, Skip
-from keeper.units import ZERO_ADDRESS, Hash, Wei, to_hex
+from keeper.units import ZERO_ADDRESS, Address, Hash, Wei, to_hex
 
+FULL = "every wallet it could go to has as many transactions on their way as it may"
 BEHIND = "proven behind a plan that was not sent"
+Launched = tuple[list[Plan], list[Skip]]
+
 DRAIN_POLL = 0.5
 """Seconds between two looks at the chain while draining."""
 
@@ -35,8 +39,9 @@ class Executor:
 
     Order of a send: admit, sign, journal plan and bytes, admit again, hand them over once: both are
     on disk before the node has them. A hand-over without a clear answer counts as sent. A nonce
-    whose transaction is refused goes to the next plan. Plans of one head are proven one behind the
-    other: where one is not sent, those behind it are not either, and the next head proves them anew.
+    whose transaction is refused goes to the next plan. Each of `signers` is a lane. Plans of one head
+    that rest on each other are proven one behind the other on one lane: where one is not sent, those
+    behind it there are not either, and the next head proves them anew. Lanes do not wait for another.
 
     `look` simulates a sent plan again; without it nothing is replaced at higher fees. With a `flow`
     plans go to relays, and later, if at all, `untipped` to the node.
@@ -51,7 +56,7 @@ class Executor:
         chain: str,
         chain_id: int,
         rpc: Rpc,
-        signer: Signer | None,
+        signers: Sequence[Signer],
         journal: Journal,
         admission: Admission,
         decode: DecodeRuns,
@@ -61,6 +66,7 @@ class Executor:
         observe: Observe,
         *,
         live: bool,
+        lane_cap: int = LANE_CAP,
         policy: Policy = Policy(),  # noqa: B008  # frozen
         look: Look | None = None,
         flow: PrivateFlow | None = None,
@@ -81,8 +87,9 @@ class Executor:
         self._timestamp = 0
         self._turn = asyncio.Lock()
         self._flights = Flights()
-        self._wallet = Wallet(rpc, signer, chain_id) if signer is not None else None
-        self._sender = self._wallet if live else None
+        wallets = [Wallet(rpc, signer, chain_id) for signer in signers]
+        self._lanes = Lanes(wallets, self._flights, lane_cap)
+        self._live = live
         self._rehearsal = Rehearsal(journal, admission, observe)
         hurried = Hurried(rpc, FOLLOW_SECONDS)
         pursuit = Pursuit(
@@ -98,7 +105,7 @@ class Executor:
         )
         self._tracker = Tracker(
             hurried,
-            self._wallet,
+            self._lanes,
             self._flights,
             Bookkeeper(
                 journal, admission, observe, self._later, None if flow is None else flow.ended
@@ -109,7 +116,7 @@ class Executor:
             observe,
             policy,
         )
-        if live and signer is None:
+        if live and not signers:
             raise ValueError("live without a signer")
 
     async def start(self) -> None:
@@ -120,20 +127,21 @@ class Executor:
         self._flights.recover(recovered)
         unfinal = await self._journal.unfinal()
         self._flights.recover_settled(each for each in unfinal if each[0].plan.chain == self._chain)
-        if self._wallet is not None:
-            if self._sender is not None:
-                await self._wallet.refuse_code()
-            await self._wallet.synchronise(self._flights)
+        if self._live:
+            await asyncio.gather(*(wallet.refuse_code() for wallet in self._lanes))
+        await asyncio.gather(*(wallet.synchronise(self._flights) for wallet in self._lanes))
         if recovered:
             self._observe("executor.recovered", {"transactions": len(recovered)})
 
     async def screen(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
         """Return the plans that limits, funds and flights let pass as they stand, nothing reserved.
 
-        Asked before they are proven: a plan refused after its proof takes those behind it along.
+        Asked before they are proven: a plan refused after its proof takes those behind it along. What
+        passes has its lane.
         """
         async with self._turn:
             current, skips = self._current(plans)
+            current = self._assign(current, skips)
             passed: list[Plan] = []
             try:
                 for plan in current:
@@ -149,10 +157,10 @@ class Executor:
     async def send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
         """Send plans in order; return those handed over, and a skip for every other opportunity."""
         async with self._turn:
-            if self._sender is None:
+            if not self._live:
                 current, skips = self._current(plans)
                 return [], skips + await self._rehearsal.rehearse(current)
-            return await self._send(plans, self._sender)
+            return await self._send(plans)
 
     async def follow(self, head: Head) -> list[Receipt]:
         """Return how transactions ended by this head; asks nothing when none is in flight."""
@@ -176,8 +184,18 @@ class Executor:
 
     @property
     def balance(self) -> Wei | None:
-        """Return the wallet's native coin as far as is known; None without a wallet."""
-        return None if self._wallet is None else self._wallet.balance
+        """Return the wallets' native coin together as far as is known; None without a wallet."""
+        return Wei(sum(wallet.balance for wallet in self._lanes)) if self._lanes else None
+
+    @property
+    def poorest(self) -> Address | None:
+        """Return the wallet with the least native coin, which a refill goes to; None without any."""
+        return self._lanes.poorest()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Return how each wallet stands."""
+        return self._lanes.states()
 
     @property
     def relays(self) -> Mapping[str, Score]:
@@ -220,25 +238,69 @@ class Executor:
         records, self._records = self._records, []
         await asyncio.gather(*records)
 
-    async def _send(self, plans: Sequence[Plan], wallet: Wallet) -> tuple[list[Plan], list[Skip]]:
-        waiting, skips = self._current(plans)
+    def _assign(self, plans: Sequence[Plan], skips: list[Skip]) -> list[Plan]:
+        """Return the plans that a lane takes, and add a skip for the others."""
+        if not self._live:
+            return list(plans)
+        assigned, waiting = self._lanes.assign(plans)
+        skips.extend(skips_for(waiting, Reason.TIMEOUT, FULL))
+        return assigned
+
+    async def _send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        current, skips = self._current(plans)
+        lines: dict[Address, list[Plan]] = {}
+        broken: set[Address] = set()
         admitted: list[Plan] = []
-        for plan in waiting:
+        for plan in self._assign(current, skips):
+            if plan.sender in broken:
+                skips.extend(skips_for([plan], Reason.TIMEOUT, BEHIND))
+                continue
             refusals = _unpriced(plan) or await self._refusals(plan, admitted)
             skips.extend(refusals)
             if refusals:
-                skips.extend(skips_for(waiting[len(admitted) + 1 :], Reason.TIMEOUT, BEHIND))
-                break
+                broken.add(plan.sender)
+                continue
             admitted.append(plan)
+            lines.setdefault(plan.sender, []).append(plan)
+        sent: set[str] = set()
+        for handed, refusals in await self._launch_lines(list(lines.values())):
+            sent.update(plan.id for plan in handed)
+            skips.extend(refusals)
+        return [plan for plan in admitted if plan.id in sent], skips
+
+    async def _launch_lines(self, lines: Sequence[Sequence[Plan]]) -> list[Launched]:
+        """Launch every lane's plans beside those of the others; raise once all are done."""
+        if len(lines) == 1:
+            return [await self._launch_all(lines[0])]
+        ended = await asyncio.gather(
+            *(self._launch_all(line) for line in lines), return_exceptions=True
+        )
+        launched = []
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
+            launched.append(each)
+        return launched
+
+    async def _launch_all(self, plans: Sequence[Plan]) -> Launched:
+        """Launch the plans of one lane in order; what is not launched is not reserved any more."""
         sent: list[Plan] = []
-        for index, plan in enumerate(admitted):
-            answer, refusals = await self._launch(plan, wallet)
+        skips: list[Skip] = []
+        for index, plan in enumerate(plans):
+            wallet = self._lanes.of(plan.sender)
+            assert wallet is not None, "assigned to one of the lanes"
+            try:
+                answer, refusals = await self._launch(plan, wallet)
+            except BaseException:
+                flown = any(flight.plan.id == plan.id for flight in self._flights)
+                self._release(plans[index + flown :])
+                raise
             skips.extend(refusals)
             if not refusals:
                 sent.append(plan)
             if answer is not Answer.ACCEPTED:
                 # one without an answer may not have arrived: those behind it would be stuck
-                skips.extend(self._release(admitted[index + 1 :]))
+                skips.extend(self._release(plans[index + 1 :]))
                 break
         return sent, skips
 
@@ -247,8 +309,10 @@ class Executor:
         taken = {quote.opportunity.key for other in before for quote in other.quotes}
         if keys & (taken | self.in_flight()):
             return skips_for([plan], Reason.IN_FLIGHT, "a transaction on its way liquidates it")
-        if self._sender is not None:
-            refusals = await self._unaffordable(plan, before, self._sender)
+        wallet = self._lanes.of(plan.sender) if self._live else None
+        if wallet is not None:
+            ahead = [other for other in before if other.sender == plan.sender]
+            refusals = await self._unaffordable(plan, ahead, wallet)
             if refusals:
                 return refusals
         refusal = self._admission.admit(plan)

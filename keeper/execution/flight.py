@@ -1,7 +1,7 @@
 """Transactions that left, or may have left, and are not final."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keeper.execution.bump import highest
 from keeper.execution.life import Event, State, after
@@ -79,9 +79,20 @@ class Flight:
         )
 
     @property
+    def carried(self) -> Plan:
+        """Return the plan as its own sender sends it; a record does not hold that."""
+        return replace(self.plan, sender=self.signed.sender)
+
+    @property
     def is_settled(self) -> bool:
         """Whether it is decided who used its nonce."""
         return self.mined is not None or self.superseded is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it did not get in as it was sent, or may not have arrived."""
+        is_raised = self.offered or len(self.versions) > 1
+        return self.broadcast is None or bool(self.stuck) or is_raised
 
     @property
     def held(self) -> Fees:
@@ -176,6 +187,16 @@ class Flights:
     def first(self, sender: Address) -> int | None:
         """Return the lowest undecided nonce of a sender."""
         return min((o.signed.nonce for o in self._of(sender) if not o.abandoned), default=None)
+
+    def pending(self, sender: Address) -> int:
+        """Return how many of a sender are on their way."""
+        return sum(not other.abandoned for other in self._of(sender))
+
+    def is_blocked(self, sender: Address) -> bool:
+        """Whether the first of a sender waits, or any may not have arrived: those behind would too."""
+        own = [other for other in self._of(sender) if not other.abandoned]
+        first = min(own, key=lambda other: other.signed.nonce, default=None)
+        return (first is not None and first.is_waiting) or any(o.broadcast is None for o in own)
 
     def before(self, signed: Signed) -> list[Signed]:
         """Return what has to be mined before a transaction, in the order of nonces."""

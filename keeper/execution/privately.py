@@ -1,6 +1,7 @@
 """What one head means for a transaction that relays hold and nobody else knows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from keeper.errors import TransientError
 from keeper.execution.flight import Flight, Flights
@@ -43,7 +44,7 @@ class Privately:
         found: Plan | Gone | None = plan
         if self._look is not None:
             try:
-                found = await self._rpc.hurry(self._look(plan, head))
+                found = await self._rpc.hurry(self._look(replace(plan, sender=signed.sender), head))
             except TransientError:
                 return None
         if isinstance(found, Gone):

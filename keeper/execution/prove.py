@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from keeper.errors import TransientError
-from keeper.execution.gas import gas_limit_up
+from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.pricing import plan_prices
 from keeper.execution.refusal import skip_for, skips_for
 from keeper.execution.simulate import Simulation, Simulator
@@ -114,7 +114,11 @@ class Prover(Generic[R]):
             again = self._repack(plan, settled.failed, view)
             if again is None:
                 return None, [*skips, *_left(plan, settled)], False
-            return replace(again, prices=plan.prices), [*skips, *again.skips], False
+            return (
+                replace(again, prices=plan.prices, sender=plan.sender),
+                [*skips, *again.skips],
+                False,
+            )
         if settled.plan is None:
             return None, list(settled.skips), False
         kept = _roomy(settled.plan, simulation)
@@ -124,6 +128,7 @@ class Prover(Generic[R]):
 def _roomy(plan: Plan, simulation: Simulation) -> Plan:
     """Give a plan the gas its simulation asks for, when its own estimate is less."""
     needed = gas_limit_up(simulation.gas_used) + plan.data_gas if simulation.measured else 0
+    needed = min(needed, GAS_LIMIT_CAP)
     return replace(plan, gas_limit=needed) if needed > plan.gas_limit else plan
 
 

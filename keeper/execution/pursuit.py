@@ -157,7 +157,7 @@ class Pursuit:
                 await self._give_up(flight, wallet, head, words)
             return
         try:
-            found = await self._rpc.hurry(self._look(flight.plan, head))
+            found = await self._rpc.hurry(self._look(flight.carried, head))
         except TransientError:
             return
         if isinstance(found, Gone):

@@ -52,7 +52,10 @@ class Simulation:
 
 
 class Simulator:
-    """Simulate plans one after another at the next block; remembers what the node cannot do."""
+    """Simulate plans one after another at the next block; remembers what the node cannot do.
+
+    Each is sent by its lane, those without one by `operator`.
+    """
 
     def __init__(self, rpc: Rpc, operator: Address) -> None:
         self._rpc = rpc
@@ -126,7 +129,7 @@ class Simulator:
 
     def _transaction(self, plan: Plan) -> dict[str, str]:
         return {
-            "from": to_hex(self._operator),
+            "from": to_hex(plan.sender or self._operator),
             "to": to_hex(plan.contract),
             "input": to_hex(plan.calldata),
             "gas": hex(plan.gas_limit),

@@ -11,6 +11,7 @@ from keeper.execution.autopsy import revert_reason
 from keeper.execution.bookkeeper import Bookkeeper
 from keeper.execution.flight import Flight, Flights, Mined, Version
 from keeper.execution.hurry import Hurried
+from keeper.execution.lanes import Lanes
 from keeper.execution.life import Event
 from keeper.execution.pursuit import Policy, Pursuit
 from keeper.execution.settlement import (
@@ -56,7 +57,7 @@ class Tracker:
     def __init__(
         self,
         rpc: Hurried,
-        wallet: Wallet | None,
+        lanes: Lanes,
         flights: Flights,
         books: Bookkeeper,
         pursuit: Pursuit | None,
@@ -66,7 +67,7 @@ class Tracker:
         policy: Policy,
     ) -> None:
         self._rpc = rpc
-        self._wallet = wallet
+        self._lanes = lanes
         self._flights = flights
         self._books = books
         self._pursuit = pursuit
@@ -254,8 +255,9 @@ class Tracker:
         return None
 
     async def _count(self, sender: Address) -> int:
-        if self._wallet is not None and self._wallet.address == sender:
-            return await self._rpc.hurry(self._wallet.confirm(self._flights))
+        wallet = self._lanes.of(sender)
+        if wallet is not None:
+            return await self._rpc.hurry(wallet.confirm(self._flights))
         params = [to_hex(sender), "latest"]
         return quantity(await self._rpc.request("eth_getTransactionCount", params))
 
@@ -275,7 +277,5 @@ class Tracker:
         return receipt
 
     def _wallet_of(self, flight: Flight) -> Wallet | None:
-        """Return our wallet when the flight is its own; a former wallet's are only watched."""
-        if self._wallet is not None and self._wallet.address == flight.signed.sender:
-            return self._wallet
-        return None
+        """Return the lane a flight is on; a former wallet's are only watched."""
+        return self._lanes.of(flight.signed.sender)

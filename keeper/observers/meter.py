@@ -80,7 +80,7 @@ def _meter_event(metrics: Metrics, event: Event) -> None:
         told = replace(plan, net_usd=Usd(fresh)) if isinstance(fresh, int) else plan
         metrics.dry(event.chain, told)
     elif isinstance(receipt, Receipt):
-        metrics.receipt(event.chain, receipt, plan.quotes)
+        metrics.receipt(event.chain, receipt, plan.quotes, plan.sender)
         if isinstance(receipt, Included):
             ended = zip(plan.quotes, receipt.items, strict=True)
             won = [quote.opportunity for quote, item in ended if item.ok]

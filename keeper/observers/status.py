@@ -5,16 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from eth_utils.address import to_checksum_address
+
 from keeper.book.book import Book
 from keeper.chain.roster import EndpointState
 from keeper.engine import Report
 from keeper.execution.executor import Executor
+from keeper.execution.lanes import Lane
 from keeper.execution.relays.scores import Score
 from keeper.observers.observation import Event
 from keeper.ports import Clock
 from keeper.risk import Risk
 from keeper.types import Included, Plan, Reverted
-from keeper.units import USD, WAD, to_hex
+from keeper.units import USD, WAD, Wei, to_hex
 
 SHOWN = 10
 """Positions and receipts on the status page."""
@@ -26,7 +29,11 @@ class Fuel(Protocol):
 
     @property
     def is_low(self) -> bool:
-        """Whether the wallet is under the level to warn of."""
+        """Whether the poorest wallet is under the level to warn of."""
+        ...
+
+    def is_too_low(self, balance: Wei) -> bool:
+        """Whether a wallet's gas is under the level to warn of."""
         ...
 
 
@@ -53,7 +60,6 @@ class ChainStatus:
     clock: Clock
     block_time: int
     endpoints: Callable[[], Sequence[EndpointState]]
-    wallet: str | None
     treasury: Fuel | None = None
     phase: str = "syncing"
     undecided: int = 0
@@ -135,7 +141,7 @@ class ChainStatus:
             ],
             "last_plan": self._last_plan,
             "receipts": list(self._receipts),
-            "wallet": self.wallet,
+            "lanes": [self._lane(lane) for lane in self.executor.lanes],
             "balance_ether": None if balance is None else balance / WAD,
             "wallet_low": self.is_low,
             "pending": self.executor.pending,
@@ -151,6 +157,15 @@ class ChainStatus:
                 "reverted": self._today.reverted,
                 "liquidated": self._today.liquidated,
             },
+        }
+
+    def _lane(self, lane: Lane) -> dict[str, Any]:
+        return {
+            "wallet": to_checksum_address(lane.address),
+            "balance_ether": lane.balance / WAD,
+            "low": self.treasury is not None and self.treasury.is_too_low(lane.balance),
+            "pending": lane.pending,
+            "blocked": lane.is_blocked,
         }
 
     def _state(self, breakers: list[str]) -> str:

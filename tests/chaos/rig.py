@@ -208,7 +208,7 @@ def _engine(
         NAME,
         chain.chain_id,
         rpc,
-        None,
+        [],
         FakeJournal(),
         FakeAdmission(),
         lambda *_: [],

@@ -153,7 +153,7 @@ class NonceMachine(RuleBasedStateMachine):
             "test",
             31337,
             self.node,
-            KeySigner(OPERATOR_KEY),
+            [KeySigner(OPERATOR_KEY)],
             self.journal,
             self.admission,
             decode_runs,

@@ -203,6 +203,40 @@ def test_wallet_takes_one_password_at_most(tmp_path: Path) -> None:
     assert "not both" in fault(tmp_path, GOOD + both)
 
 
+def test_every_lane_starts_its_paths_at_the_file(tmp_path: Path) -> None:
+    lanes = (
+        "[[chains.ethereum.wallets]]\nkeystore = 'a.json'\npassword_file = '/etc/p'\n"
+        f"[[chains.ethereum.wallets]]\nsigner = './k.py:Kms'\naddress = '{POOL}'\n"
+    )
+    chain = load([write(tmp_path, GOOD + lanes)], env={}).settings.chains["ethereum"]
+    assert list(chain.lanes) == ["wallets[0]", "wallets[1]"]
+    first, second = chain.wallets
+    assert (first.keystore, first.password_file) == (tmp_path / "a.json", Path("/etc/p"))
+    assert second.signer == f"{tmp_path}/k.py:Kms"
+
+
+def test_one_wallet_is_one_lane(tmp_path: Path) -> None:
+    wallet = "[chains.ethereum.wallet]\nkeystore = 'k'\n"
+    chain = load([write(tmp_path, GOOD + wallet)], env={}).settings.chains["ethereum"]
+    assert list(chain.lanes) == ["wallet"]
+    assert load([write(tmp_path, GOOD)], env={}).settings.chains["ethereum"].lanes == {}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "expected"),
+    [
+        ("[chains.ethereum.wallet]\nkeystore = 'k'\n%s{ keystore = 'l' }]", "not both"),
+        ("%s{ keystore = 'k' }, { keystore = './k' }]", "wallets[0] and wallets[1] hold the same"),
+        ("%s{ remote_url = 'http://a' }]", "needs address"),
+        ("%s{ keystore = 'k' }]\nlane_cap = 0", "greater than or equal to 1"),
+    ],
+)
+def test_lanes_that_cannot_be_are_refused(tmp_path: Path, lanes: str, expected: str) -> None:
+    head, _, table = lanes.rpartition("%s")
+    text = GOOD.replace("[chains.ethereum]\n", f"[chains.ethereum]\nwallets = [{table}\n") + head
+    assert expected in fault(tmp_path, text)
+
+
 @pytest.mark.parametrize("key", [KEY, "0x" + KEY, KEY.upper(), "0x" + "_".join(KEY)])
 @pytest.mark.parametrize(
     "line",

@@ -74,7 +74,7 @@ class Bench:
             "test",
             31337,
             self.node,
-            KeySigner(OPERATOR_KEY),
+            [KeySigner(OPERATOR_KEY)],
             self.journal,
             self.admission,
             decode_runs,

@@ -555,7 +555,7 @@ async def restart(notebook: Notebook) -> Executor:
         "test",
         31337,
         FakeNode(),
-        KeySigner(OPERATOR_KEY),
+        [KeySigner(OPERATOR_KEY)],
         notebook.journal,
         FakeAdmission(),
         decode_runs,

@@ -44,7 +44,7 @@ USDC = Token(Address(b"\x01" * 20), "USDC", 6)
 
 
 def metrics() -> Metrics:
-    labels = ChainLabels(12, ["aave-v3"], ["local"], WALLET, relays=["builder"])
+    labels = ChainLabels(12, ["aave-v3"], ["local"], [WALLET], relays=["builder"])
     made = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=["p", "q"])
     made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
     made.endpoints("x", ["local"], lambda alias: STANDING[alias])
@@ -150,8 +150,7 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.planned("x", plan(first))
     subject.dry("x", plan(first))
     subject.receipt("x", included(revenue_usd=Usd(USD), gas_cost_usd=Usd(USD)), [first])
-    subject.wallet("x", Wei(10**18), 2)
-    subject.wallet_low("x", is_low=True)
+    subject.wallet("x", WALLET, Wei(10**18), 2, is_low=True)
     subject.receipt("x", included(refill=Wei(10**17)), [first])
     subject.swept("x", included(gains={USDC.address: -5}, gas_cost_usd=Usd(USD)), Usd(7 * USD))
     subject.rpc("local", "eth_call", "ok", 0.004)

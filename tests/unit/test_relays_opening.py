@@ -71,9 +71,9 @@ async def test_a_chain_without_relays_has_no_private_flow() -> None:
 
 def test_an_identity_that_is_a_wallet_is_refused() -> None:
     made = settings({"a": table("https://a")})
-    refuse_wallets(made, {"x": to_checksum_address(b"\x01" * 20)})
+    refuse_wallets(made, {"x.wallet": to_checksum_address(b"\x01" * 20)})
     with pytest.raises(ConfigError, match=r"relays\.a\.identity is the key of chains\.y\.wallet"):
-        refuse_wallets(made, {"y": to_checksum_address(Identity(KEY).address)})
+        refuse_wallets(made, {"y.wallet": to_checksum_address(Identity(KEY).address)})
 
 
 def test_an_identity_out_of_range_is_refused() -> None:

@@ -1,0 +1,165 @@
+"""Which wallet sends which plan: independent plans side by side, dependent ones in line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from keeper.execution.flight import Flights
+from keeper.execution.wallet import Wallet
+from keeper.types import FlashKind, Plan
+from keeper.units import Address, Wei
+
+Mark = tuple[str, str, Address]
+Reserve = tuple[str, Address]
+
+LANE_CAP = 16
+"""Transactions a node keeps of one account for certain (geth `txpool.accountslots`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One sending account: what it holds, what of it is reserved, and what is on its way.
+
+    A blocked one takes no plans while another can: what is first on it waits, or may not have arrived.
+    """
+
+    address: Address
+    balance: Wei
+    reserved: Wei
+    pending: int
+    is_blocked: bool
+
+
+class Lanes:
+    """The wallets of one chain, each with its own nonces."""
+
+    def __init__(self, wallets: Sequence[Wallet], flights: Flights, cap: int) -> None:
+        self._wallets = {wallet.address: wallet for wallet in wallets}
+        self._flights = flights
+        self._cap = cap
+        if len(self._wallets) != len(wallets):
+            raise ValueError("two lanes hold the same key")
+
+    def __iter__(self) -> Iterator[Wallet]:
+        return iter(self._wallets.values())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._wallets)
+
+    def of(self, address: Address) -> Wallet | None:
+        """Return the wallet of an address, None when it is not ours now."""
+        return self._wallets.get(address)
+
+    def states(self) -> list[Lane]:
+        """Return how each lane stands."""
+        return [
+            Lane(
+                wallet.address,
+                wallet.balance,
+                self._flights.reserved(wallet.address),
+                self._flights.pending(wallet.address),
+                self._flights.is_blocked(wallet.address),
+            )
+            for wallet in self
+        ]
+
+    def poorest(self) -> Address | None:
+        """Return the wallet with the least native coin; None without any."""
+        return min(self._wallets, key=lambda lane: self._wallets[lane].balance, default=None)
+
+    def assign(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Plan]]:
+        """Return the plans with their senders, and those that wait for room on a lane."""
+        return assign(plans, self.states(), self._cap)
+
+
+def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list[Plan], list[Plan]]:
+    """Give each plan a lane that is not blocked, with the fewest in flight, then the most balance.
+
+    Plans that rest on each other go to one lane, where none can overtake another; what does not fit
+    on it waits, and so does what rests on that. Blocked lanes serve when all are. A refill goes to
+    whoever sends it: such a plan is for the poorest.
+    """
+    poorest = min(lanes, key=lambda lane: lane.balance).address
+    pending = {lane.address: lane.pending for lane in lanes}
+    free = {lane.address: lane.balance - lane.reserved for lane in lanes}
+    usable = [lane.address for lane in lanes if not lane.is_blocked] or list(pending)
+    lines = in_lines(plans)
+    chosen: dict[int, Address] = {}
+    full: set[int] = set()
+    sent: list[Plan] = []
+    waiting: list[Plan] = []
+    for plan, line in zip(plans, lines, strict=True):
+        if plan.sender in pending:
+            sent.append(plan)
+            continue
+        if line not in chosen:
+            chosen[line] = min(usable, key=partial(_rank, plan, pending, free, cap, poorest))
+        lane = chosen[line]
+        if line in full or pending[lane] >= cap:
+            full.add(line)
+            waiting.append(plan)
+            continue
+        pending[lane] += 1
+        free[lane] -= plan.worst_cost
+        sent.append(replace(plan, sender=lane))
+    return sent, waiting
+
+
+def _rank(
+    plan: Plan,
+    pending: Mapping[Address, int],
+    free: Mapping[Address, int],
+    cap: int,
+    poorest: Address,
+    lane: Address,
+) -> tuple[bool, bool, bool, int, int]:
+    return (
+        pending[lane] >= cap,
+        bool(plan.refill) and lane != poorest,
+        free[lane] < plan.worst_cost,
+        pending[lane],
+        -free[lane],
+    )
+
+
+def in_lines(plans: Sequence[Plan]) -> list[int]:
+    """Return a number for each plan, the same for plans that rest on each other."""
+    lines = list(range(len(plans)))
+    marks = [_marks(plan) for plan in plans]
+    moved = [_moved(plan) for plan in plans]
+    for index in range(len(plans)):
+        for before in range(index):
+            gives, takes = moved[index]
+            others_gives, others_takes = moved[before]
+            if marks[index] & marks[before] or others_gives & takes or gives & others_takes:
+                old, new = lines[index], lines[before]
+                lines = [new if line == old else line for line in lines]
+    return lines
+
+
+def _marks(plan: Plan) -> set[Mark]:
+    """Return what a plan must not find changed: pools' prices, own capital, positions."""
+    marks: set[Mark] = set()
+    for quote in plan.quotes:
+        position = quote.opportunity.position
+        marks.add(("position", position.market, position.borrower))
+        marks.update(("pool", "", hop.pool) for hop in quote.route)
+        if quote.flash.kind is FlashKind.INVENTORY:
+            marks.add(("capital", "", quote.flash.token))
+        elif quote.flash.kind is FlashKind.UNISWAP_V3:
+            marks.add(("pool", "", quote.flash.source))
+    if plan.sweep is not None:
+        marks.add(("capital", "", plan.sweep.token.address))
+    return marks
+
+
+def _moved(plan: Plan) -> tuple[set[Reserve], set[Reserve]]:
+    """Return which reserves a plan repays, and which it takes collateral out of."""
+    gives: set[Reserve] = set()
+    takes: set[Reserve] = set()
+    for quote in plan.quotes:
+        market = quote.opportunity.position.market
+        gives.add((market, quote.debt.address))
+        takes.update((market, step.terms.collateral.address) for step in quote.steps)
+    return gives, takes
