@@ -150,6 +150,9 @@ async def _round(playing: Play, rig: Rig, steps: tuple[Fault | Step, ...]) -> No
         await rig.run_until(lambda tip=tip: rig.book.head == tip, step.wait)  # type: ignore[misc]
     for proxy in playing.proxies:
         proxy.heal()
+    if rig.book.head is not None:
+        # Loaded in the midst of a reorg it may stand higher than any step left the chain.
+        playing.highest = max(playing.highest, rig.book.head.number)
     first = len(rig.seen)
     if not await rig.decide((await playing.mine()).hash):
         playing.outcome.counts["second_heads"] += 1
