@@ -1,4 +1,4 @@
-"""Where an operator's words become deeds: pause, resume and stop, by socket or signal."""
+"""Where an operator's words become deeds: pause, resume, stop and sweep, by socket or signal."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import structlog
 
 from keeper.app.breakers import BreakerWatch
+from keeper.app.treasury import Treasury
 from keeper.risk import Risk
 
 log = structlog.get_logger(__name__)
@@ -23,6 +24,11 @@ class Sending(Protocol):
     @property
     def breakers(self) -> BreakerWatch:
         """Return what writes their changes down."""
+        ...
+
+    @property
+    def treasury(self) -> Treasury | None:
+        """Return what sweeps profit; None where nothing is sent."""
         ...
 
 
@@ -56,6 +62,8 @@ class Desk:
                 text = f"paused: {', '.join(chosen)}"
             case "resume":
                 text = _resumed(self.resume("keeper resume", chosen))
+            case "sweep":
+                return self._sweep(chosen)
             case _:
                 return {"error": f"there is no command {str(name)[:40]!r}"}
         lines = {each: self._lines[each] for each in chosen if each in self._lines}
@@ -66,6 +74,16 @@ class Desk:
                 f"{each} {', '.join(names)}" for each, names in still.items() if names
             )
         return {"text": text, "open": still}
+
+    def _sweep(self, chosen: Sequence[str]) -> dict[str, Any]:
+        """Have profit swept as soon as nothing else is to be done."""
+        lines = [self._lines[name] for name in chosen if name in self._lines]
+        asked = [line.treasury for line in lines if line.treasury is not None]
+        if not asked:
+            return {"error": "the keeper runs dry, or is still loading: nothing is sent"}
+        for treasury in asked:
+            treasury.ask()
+        return {"text": "asked the running keeper: it sweeps when nothing else is to be done"}
 
     def pause(self, cause: str, chains: Sequence[str] | None = None) -> None:
         """Let chains send nothing more."""

@@ -44,7 +44,7 @@ class Watched:
         self._reader = reader
         self._name = name
         self._chain = chain
-        self._coin = coin
+        self.coin = coin
         self._places: Mapping[str, VenueTable] = {}
         self.markets = markets
         self.venues: Mapping[str, Venue] = {}
@@ -65,10 +65,10 @@ class Watched:
     @property
     def native(self) -> Token:
         """Return the wrapped native coin; raise `ConfigError` when no market lists it."""
-        native = self._tokens().get(self._coin)
+        native = self._tokens().get(self.coin)
         if native is None:
             raise ConfigError(
-                f"chains.{self._name}: the wrapped native coin {to_checksum_address(self._coin)} "
+                f"chains.{self._name}: the wrapped native coin {to_checksum_address(self.coin)} "
                 "is no reserve of any market here",
                 "gas cannot be priced without it",
             )
@@ -123,7 +123,7 @@ class Watched:
         places = self._chain.venues or _read_places(b"".join(pages(PLACES)))
         for name, source in self._sources({}):
             source.restore(pages(name))
-        if self._coin not in self._tokens():
+        if self.coin not in self._tokens():
             raise InvariantError(self._name, "the wrapped native coin is not in it")
         venues = self.venues or self._build(places)
         for name, venue in venues.items():

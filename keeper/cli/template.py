@@ -40,6 +40,10 @@ gas_ether_per_day = 0.5
 stop_after_reverts = 3
 kill_file = "KILL"                 # in the keeper's home folder: while it exists, nothing is sent
 
+# [treasury]                       # profit goes to the owner's treasury by itself
+# sweep_above_usd = 1000
+# refill_below_ether = 0.1         # and refills the wallet's gas, as far as the owner's cap allows
+
 [{chain}]
 chain_id = {answers.chain_id}
 endpoints = [{_text(answers.endpoint)}]

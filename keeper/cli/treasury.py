@@ -1,0 +1,260 @@
+"""`keeper wallet sweep` and `refill`: profit to the treasury, and out of profit the operator's gas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
+from keeper.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keeper.app.till import Row, Till
+    from keeper.config import Settings
+    from keeper.types import Included
+    from keeper.units import Address
+
+Tokens = Annotated[
+    list[str],
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Only this one, by symbol or address, or `native`; repeatable.",
+        default_factory=list,
+        show_default=False,
+    ),
+]
+
+
+def sweep(
+    configs: Configs,
+    overrides: Overrides,
+    token: Tokens,
+    chain: ChainName = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Show what would be done; send nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send what the contract holds to the owner's treasury, each token that is worth its gas.
+
+    While a keeper runs in the same home it is asked to, since the wallet's nonces are its own.
+    """
+    from keeper import log
+    from keeper.config import chain_named
+
+    log.configure("warning", "auto")
+    settings = settings_from(configs, overrides).settings
+    name = chain_named(settings, chain)
+    named = [_named(text) for text in token]
+    raise typer.Exit(run_async(_sweep(settings, name, named, dry=dry, as_json=as_json)))
+
+
+def refill(
+    configs: Configs,
+    overrides: Overrides,
+    chain: ChainName = None,
+    cap: Annotated[
+        str | None,
+        typer.Option(
+            "--cap", metavar="ETHER", help="Show what the owner signs to allow so much per day."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how profit refills the wallet's gas: the owner's cap, today's part, and what comes next.
+
+    The contract pays a refill only within a batch, out of what that gained; nothing is sent here.
+    """
+    from keeper import log
+    from keeper.config import chain_named
+
+    log.configure("warning", "auto")
+    settings = settings_from(configs, overrides).settings
+    name = chain_named(settings, chain)
+    if cap is not None:
+        _show_cap(settings, name, cap, as_json=as_json)
+        return
+    run_async(_refill(settings, name, as_json=as_json))
+
+
+async def _sweep(
+    settings: Settings, name: str, named: Sequence[str], *, dry: bool, as_json: bool
+) -> int:
+    import os
+    from contextlib import AsyncExitStack, suppress
+
+    from keeper.app.clock import SystemClock
+    from keeper.app.till import Till, send_sweeps
+    from keeper.cli.control import ask
+    from keeper.errors import TransientError
+    from keeper.journal.home import HomeLock, open_home
+    from keeper.journal.sqlite import SqliteJournal
+    from keeper.signers import open_signer
+
+    async with AsyncExitStack() as stack:
+        till = await Till.open(settings, name, await _operator(settings, name), named, stack)
+        plans = till.plans(named)
+        if dry or not plans:
+            _show(till, [], as_json=as_json)
+            return 0
+        wallet = settings.chains[name].wallet
+        assert wallet is not None, "its address was found"
+        lock = HomeLock(open_home(settings.journal.home))
+        try:
+            stack.enter_context(lock)
+        except ConfigError:
+            with suppress(TransientError):
+                asked = {"command": "sweep", "chain": name}
+                answer = ask(settings.journal.home / "control.sock", asked)
+                if "error" in answer:
+                    raise ConfigError(str(answer["error"])) from None
+                _show(till, [], as_json=as_json, said=str(answer["text"]))
+                return 0
+            raise
+        signer = await open_signer(wallet, f"chains.{name}.wallet", os.environ, stack, _ask())
+        journal = SqliteJournal(
+            settings.journal_file, SystemClock(), settings.journal.keep_days, lambda _: None
+        )
+        journal.open()
+        stack.callback(journal.close)
+        done = await send_sweeps(till, plans, settings, signer, journal)
+        _show(till, done, as_json=as_json)
+    return 0
+
+
+async def _refill(settings: Settings, name: str, *, as_json: bool) -> None:
+    from contextlib import AsyncExitStack
+
+    from keeper.app.till import Till
+    from keeper.cli.screen import console, show_json, table
+    from keeper.journal.history import decimal
+
+    async with AsyncExitStack() as stack:
+        till = await Till.open(settings, name, await _operator(settings, name), ["native"], stack)
+    stock, levels = till.stock, settings.treasury
+    left = stock.refillable(till.head.timestamp + till.chain.block_time)
+    below = levels.refill_below
+    is_due = below is not None and stock.operator < below
+    wanted = min(levels.refill_to - stock.operator, left) if is_due else 0
+    low = levels.warn_below(settings.limits.gas_wei_per_transaction)
+    figures = {
+        "wallet": decimal(stock.operator, 18),
+        "warned of below": decimal(low, 18),
+        "refilled below": "never" if below is None else decimal(below, 18),
+        "refilled to": "–" if below is None else decimal(levels.refill_to, 18),
+        "owner's cap per day": decimal(stock.refill_cap, 18),
+        "refilled today": decimal(stock.refilled, 18),
+        "next batch asks for": decimal(wanted, 18),
+    }
+    if as_json:
+        show_json(
+            {key.replace("'s", "").replace(" ", "_"): value for key, value in figures.items()}
+        )
+        return
+    console().print(table(("ether", ""), list(figures.items()), right=("",)))
+    if not stock.refill_cap:
+        console().print(
+            "the owner allows none: `keeper wallet refill --cap 0.1` shows what to sign"
+        )
+    elif below is None:
+        console().print("treasury.refill_below_ether is not set: no plan asks for a refill")
+
+
+def _show_cap(settings: Settings, name: str, cap: str, *, as_json: bool) -> None:
+    from decimal import Decimal
+
+    from keeper.cli.owner import Action, show
+    from keeper.planning.owner_calls import encode_set_refill_cap
+
+    try:
+        wei = Decimal(cap).scaleb(18)
+    except ArithmeticError:
+        wei = Decimal(-1)
+    if not wei.is_finite() or wei < 0 or wei != int(wei) or wei >= 2**128:
+        raise ConfigError("--cap must be an amount of ether per day", "--cap 0.1")
+    chain = settings.chains[name]
+    if chain.contract is None:
+        raise ConfigError("contract is not configured", "`keeper contract deploy`, then set it")
+    what = f"let profit refill operators by up to {cap} ether a day"
+    action = Action(what, chain.contract, encode_set_refill_cap(int(wei)))
+    show([action], chain.chain_id, as_json=as_json)
+
+
+async def _operator(settings: Settings, name: str) -> Address:
+    import os
+
+    from keeper.signers import operator_address
+
+    wallet = settings.chains[name].wallet
+    if wallet is None:
+        raise ConfigError("no wallet is configured", f"name a keystore in [chains.{name}.wallet]")
+    return await operator_address(wallet, f"chains.{name}.wallet", os.environ, _ask())
+
+
+def _ask() -> Any:
+    import sys
+    from getpass import getpass
+
+    return getpass if sys.stdin.isatty() else None
+
+
+def _named(text: str) -> str:
+    """Return a token's name as it is looked for: an address in lower case, checked."""
+    from keeper.config import parse_address
+
+    if not text.startswith("0x"):
+        return text
+    try:
+        return "0x" + parse_address(text).hex()
+    except ValueError as error:
+        raise ConfigError(f"--token {error}") from None
+
+
+def _show(till: Till, done: Sequence[Included], *, as_json: bool, said: str = "") -> None:
+    from keeper.cli.screen import console, show_json, table
+    from keeper.units import to_hex
+
+    sent = {token: receipt for receipt in done for token in receipt.gains}
+    rows = []
+    for row in till.rows:
+        receipt = sent.get(row.balance.token.address)
+        cells = _cells(row)
+        cells["result"] = row.why or ("left" if not row.is_worth else "would be swept")
+        if receipt is not None:
+            cells["result"] = f"swept in {to_hex(receipt.tx_hash)}"
+        rows.append(cells)
+    if as_json:
+        show_json({"treasury": _text(till.stock.treasury), "said": said, "tokens": rows})
+        return
+    if not rows:
+        console().print("the contract holds nothing")
+        return
+    head = tuple(rows[0])
+    shown = [tuple(cells.values()) for cells in rows]
+    console().print(table(head, shown, right=("amount", "kept", "USD", "gas USD")))
+    console().print(f"treasury: {_text(till.stock.treasury)}")
+    if said:
+        console().print(said)
+
+
+def _cells(row: Row) -> dict[str, str]:
+    from keeper.journal.history import decimal
+
+    balance = row.balance
+    return {
+        "token": balance.token.symbol,
+        "amount": decimal(balance.amount, balance.token.decimals),
+        "kept": decimal(min(balance.kept, balance.amount), balance.token.decimals),
+        "USD": "no price" if balance.price is None else decimal(balance.value_usd_down, 8),
+        "gas USD": "–" if row.cost_usd is None else decimal(row.cost_usd, 8),
+    }
+
+
+def _text(address: Address) -> str:
+    from eth_utils.address import to_checksum_address
+
+    return str(to_checksum_address(address))

@@ -1,0 +1,117 @@
+"""What an operator sees and does about profit from the command line, on the real contract."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeper.devnet import Devnet
+from keeper.devnet.operator import Operator
+from keeper.journal.read import JournalReader
+from tests.chain.test_cli_chain import Keeper, cli, home, mined, operator, refusal, text
+
+pytestmark = pytest.mark.chain
+__all__ = ["cli", "home", "mined", "operator"]
+
+
+@pytest.fixture
+def filled(mined: Devnet, operator: Operator) -> Operator:
+    """Put two tokens worth sweeping and one that is not on the contract."""
+    mined.give("USDC", operator.contract, 1_500 * 10**6)
+    mined.give("WETH", operator.contract, 10**17)
+    mined.give("DAI", operator.contract, 10**14)
+    return operator
+
+
+def rows(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {row["token"]: row for row in document["tokens"]}
+
+
+def held(net: Devnet, symbol: str, account: bytes) -> int:
+    return net.balance(net.tokens[symbol].address, account)
+
+
+def test_sweep_shows_values_and_gas_and_sends_nothing_dry(
+    cli: Keeper, mined: Devnet, filled: Operator, home: Path
+) -> None:
+    done = cli("wallet", "sweep", "--dry", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["treasury"] == text(filled.treasury)
+    found = rows(shown)
+    assert set(found) == {"USDC", "WETH", "DAI"}
+    price = mined.price("WETH") / 10**8
+    assert float(found["WETH"]["USD"]) == pytest.approx(price / 10)
+    assert found["USDC"]["amount"] == "1500"
+    assert 0 < float(found["DAI"]["USD"]) < float(found["DAI"]["gas USD"])
+    assert {row: each["result"] for row, each in found.items()} == {
+        "USDC": "would be swept",
+        "WETH": "would be swept",
+        "DAI": "left",
+    }
+    assert held(mined, "USDC", filled.contract) == 1_500 * 10**6
+    assert not (home / "journal.sqlite").exists()
+    assert "would be swept" in cli("wallet", "sweep", "--dry").stdout
+
+
+def test_sweep_sends_what_is_worth_it_and_journals_it(
+    cli: Keeper, mined: Devnet, filled: Operator, home: Path
+) -> None:
+    wallet = "0x" + filled.wallet.address.hex()
+    before = int(mined.rpc("eth_getBalance", wallet, "latest"), 16)
+    done = cli("wallet", "sweep", "--token", "WETH", "--json")
+    assert done.returncode == 0, done.stderr
+    assert held(mined, "WETH", filled.treasury) == 10**17
+    assert held(mined, "USDC", filled.contract) == 1_500 * 10**6, "not named"
+    done = cli("wallet", "sweep", "--json")
+    assert done.returncode == 0, done.stderr
+    assert rows(json.loads(done.stdout))["USDC"]["result"].startswith("swept in 0x")
+    assert held(mined, "USDC", filled.treasury) == 1_500 * 10**6
+    assert held(mined, "DAI", filled.contract) == 10**14
+    after = int(mined.rpc("eth_getBalance", wallet, "latest"), 16)
+    spent = JournalReader(home / "journal.sqlite").spent(0)
+    assert sum(each.gas for each in spent) == before - after
+    assert all(each.net_usd < 0 == each.repaid_usd for each in spent)
+    lines = cli("history", "--csv").stdout.splitlines()
+    assert [line.split(",")[5] for line in lines[1:]] == ["sweep", "sweep"]
+    assert "swept to the treasury" in cli("explain", spent[0].plan).stdout
+
+
+def test_sweep_keeps_the_limits(cli: Keeper, mined: Devnet, filled: Operator) -> None:
+    tight = ("--set", "limits.gas_ether_per_transaction=0.0000000001")
+    done = cli("wallet", "sweep", *tight)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "gas_transaction" in done.stderr
+    assert held(mined, "USDC", filled.contract) == 1_500 * 10**6
+
+
+def test_bad_input_is_one_line(cli: Keeper) -> None:
+    assert "no market here has a token 'DOGE'" in refusal(cli("wallet", "sweep", "--token", "DOGE"))
+    assert "wrong checksum" in refusal(
+        cli("wallet", "sweep", "--token", "0x87870bca3F3fD6335C3F4ce8392D69350B4fA4E2")
+    )
+    assert "is no token" in refusal(cli("wallet", "sweep", "--token", "0x" + "12" * 20))
+    assert "--cap must be an amount" in refusal(cli("wallet", "refill", "--cap", "-1"))
+    levels = ("--set", "treasury.refill_below_ether=1", "--set", "treasury.refill_to_ether=1")
+    assert "refill_to_ether is not more" in refusal(cli("wallet", "refill", *levels))
+
+
+def test_refill_shows_levels_and_what_the_owner_signs(
+    cli: Keeper, mined: Devnet, operator: Operator
+) -> None:
+    done = cli("wallet", "refill", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["wallet"], shown["owner_cap_per_day"]) == ("10", "0")
+    assert shown["next_batch_asks_for"] == "0"
+    assert "the owner allows none" in cli("wallet", "refill").stdout
+    (action,) = json.loads(cli("wallet", "refill", "--cap", "0.5", "--json").stdout)
+    mined.rpc(
+        "eth_sendTransaction",
+        {"from": "0x" + operator.owner.hex(), "to": action["to"], "data": action["data"]},
+    )
+    levels = ("--set", "treasury.refill_below_ether=11")
+    shown = json.loads(cli("wallet", "refill", *levels, "--json").stdout)
+    assert shown["owner_cap_per_day"] == "0.5"
+    assert shown["next_batch_asks_for"] == "0.5", "12 more are wanted, the cap allows this"

@@ -1,0 +1,221 @@
+"""What is worth sweeping, what a sweep may cost, and what limits and screens make of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, strategies as st
+
+from keeper.app.desk import Desk
+from keeper.app.stock import DAY, Stock
+from keeper.config import load
+from keeper.errors import ConfigError, TransientError
+from keeper.execution.recheck import Gone
+from keeper.execution.sweeping import SWEPT, looking, swept
+from keeper.planning.owner_calls import encode_sweep
+from keeper.planning.treasury import (
+    LEAST_GAS,
+    Balance,
+    balance_calls,
+    gas_usd_up,
+    is_worth,
+    native,
+    promising,
+    read_balances,
+    sweep_plan,
+    total_usd_down,
+    usd_prices,
+)
+from keeper.risk import Limits, Risk
+from keeper.types import CallResult, Fees, Head, Plan, Prices, Reason
+from keeper.units import USD, ZERO_ADDRESS, Usd, Wei, to_hex
+from tests.fake_node import FakeClock
+from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head
+
+ETHER = 10**18
+PRICE = Usd(2_000 * USD)
+OTHER = replace(USDC, address=address("OTHER"), symbol="OTHER")
+
+
+def balance(amount: int, kept: int = 0, price: int | None = USD) -> Balance:
+    return Balance(USDC, amount, kept, None if price is None else Usd(price))
+
+
+def plan(amount: int = 500 * 10**6, gas: int = 50_000) -> Plan:
+    head = make_head()
+    fees = Fees(Wei(3 * GWEI), Wei(GWEI))
+    return sweep_plan(
+        *("id", "test", CONTRACT, head, head.next_block(12), balance(amount), gas, fees, PRICE, 9)
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "kept", "price", "value"),
+    [(7 * 10**6, 0, USD, 7 * USD), (7, 9, USD, 0), (10**6, 4 * 10**5, USD, 60_000_000),
+     (10**6, 0, None, 0)],
+)  # fmt: skip
+def test_only_what_is_loose_and_priced_has_a_value(
+    amount: int, kept: int, price: int | None, value: int
+) -> None:
+    assert balance(amount, kept, price).value_usd_down == value
+
+
+@given(st.integers(0, 10**30), st.integers(1, 100), st.integers(1, 500 * GWEI))
+def test_nothing_is_sent_for_less_than_so_many_times_its_gas(
+    amount: int, multiple: int, gas_price: int
+) -> None:
+    held = balance(amount)
+    for gas in (LEAST_GAS, 80_000):
+        cost = gas_usd_up(gas, gas_price, PRICE)
+        assert is_worth(held, gas, multiple, gas_price, PRICE) == (
+            held.value_usd_down > multiple * cost
+        )
+    if not promising([held], multiple, gas_price, PRICE):
+        assert not is_worth(held, LEAST_GAS, multiple, gas_price, PRICE)
+
+
+def test_balances_are_read_in_order_and_a_failed_read_is_no_zero() -> None:
+    tokens = (native(), USDC)
+    calls = balance_calls(CONTRACT, address("multicall"), tokens)
+    assert [call.target for call in calls] == [
+        *(address("multicall"), CONTRACT),
+        *(USDC.address, CONTRACT),
+    ]
+    words = [CallResult(True, number.to_bytes(32, "big")) for number in (5, 1, 700, 200)]
+    prices = {USDC.address: Usd(USD)}
+    ether, dollars = read_balances(tokens, words, prices)
+    assert (ether.loose, ether.price, dollars.loose) == (4, None, 500)
+    assert total_usd_down([ether, dollars]) == 500 * USD // 10**6
+    for broken in (CallResult(False, b""), CallResult(True, b"\1")):
+        with pytest.raises(TransientError, match="USDC"):
+            read_balances(tokens, [*words[:2], broken, words[3]], prices)
+
+
+def test_prices_come_from_the_first_market_that_has_one() -> None:
+    markets = [
+        Prices("a", 10**8, {USDC.address: 10**8}),
+        Prices("b", 10**18, {USDC.address: 2 * 10**18, WETH.address: 2_000 * 10**18}),
+    ]
+    found = usd_prices(markets, (native(), USDC, WETH, OTHER), WETH.address)
+    assert found == {ZERO_ADDRESS: PRICE, USDC.address: USD, WETH.address: PRICE}
+
+
+def test_a_sweep_is_a_plan_that_costs_its_gas() -> None:
+    made = plan()
+    assert made.calldata == encode_sweep(USDC.address)
+    assert made.net_usd == -gas_usd_up(50_000, made.fees.price(made.next_block.base_fee), PRICE) < 0
+    assert (made.quotes, made.gross_usd, made.repaid_usd) == ((), 0, 0)
+    assert made.gas_limit > made.gas
+
+
+async def test_a_stuck_sweep_may_cost_what_it_moves_and_no_more() -> None:
+    async def never(made: Plan, head: Head) -> Gone:
+        raise AssertionError("a sweep is not simulated as a batch")
+
+    made = plan()
+    found = await looking(never)(made, make_head(101))
+    assert isinstance(found, Plan)
+    assert found.net_usd - made.net_usd == 500 * USD
+    other = replace(made, sweep=None)
+    with pytest.raises(AssertionError):
+        await looking(never)(other, make_head(101))
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_what_left_the_contract_is_no_loss(moved: bool) -> None:
+    made = plan()
+    assert made.sweep is not None
+    log = {
+        "address": to_hex(CONTRACT),
+        "topics": [to_hex(SWEPT), "0x" + "00" * 12 + USDC.address.hex()],
+        "data": "0x" + (500 * 10**6).to_bytes(32, "big").hex(),
+        "blockNumber": "0x65",
+        "blockHash": "0x" + "11" * 32,
+        "transactionHash": "0x" + "22" * 32,
+        "logIndex": "0x0",
+    }
+    foreign = log | {"address": to_hex(OTHER.address)}
+    receipt = log | {
+        "gasUsed": "0xb000",
+        "effectiveGasPrice": hex(GWEI),
+        "logs": [foreign, log] if moved else [foreign],
+    }
+    booked = swept(made, made.sweep, receipt, 5, Usd(9))
+    assert (booked.revenue_usd, booked.gas_cost_usd, booked.net_usd) == (0, 9, -9)
+    assert booked.gains == ({USDC.address: -500 * 10**6} if moved else {})
+
+
+def test_limits_bound_a_sweeps_gas_and_not_its_profit(tmp_path: Path) -> None:
+    bounds = Limits(
+        gas_per_transaction=Wei(10**18),
+        gas_per_day=Wei(10**18),
+        minimum_profit=Usd(5 * USD),
+        largest_repay=Usd(USD),
+        kill_file=tmp_path / "KILL",
+    )
+    risk = Risk("test", bounds, FakeClock())
+    assert risk.admit(plan()) is None
+    risk.pause("test")
+    refusal = risk.admit(plan())
+    assert refusal is not None
+    assert refusal.reason is Reason.BREAKER
+    poor = Risk(
+        "test", replace(bounds, gas_per_transaction=Wei(1), gas_per_day=Wei(1)), FakeClock()
+    )
+    refusal = poor.admit(plan())
+    assert refusal is not None
+    assert "gas_transaction" in refusal.detail
+
+
+def test_the_cap_is_per_day() -> None:
+    stock = Stock((), CONTRACT, Wei(0), Wei(10), Wei(7), 3)
+    assert stock.refillable(3 * DAY + 5) == 3
+    assert stock.refillable(4 * DAY) == 10
+    assert replace(stock, refilled=Wei(11)).refillable(3 * DAY) == 0
+
+
+async def test_the_desk_passes_a_sweep_on() -> None:
+    asked: list[int] = []
+    treasury = SimpleNamespace(ask=lambda: asked.append(1))
+    lines = {"x": SimpleNamespace(treasury=treasury), "dry": SimpleNamespace(treasury=None)}
+    desk = Desk(["x", "dry"], lines)  # type: ignore[arg-type]
+    assert "asked the running keeper" in (await desk.command({"command": "sweep"}))["text"]
+    assert asked == [1]
+    assert "dry" in (await desk.command({"command": "sweep", "chain": "dry"}))["error"]
+
+
+CHAIN = "[chains.x]\nchain_id = 1\nendpoints = ['ws://a']\n[treasury]\n"
+
+
+def test_levels_have_sensible_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "keeper.toml"
+    path.write_text(CHAIN)
+    table = load([path], env={}).settings.treasury
+    assert (table.sweep_above, table.refill_below, table.refill_to) == (None, None, 0)
+    assert table.warn_below(Wei(5)) == 10
+    path.write_text(
+        CHAIN + "sweep_above_usd = 0.5\nrefill_below_ether = 0.1\nwarn_below_ether = 2\n"
+    )
+    table = load([path], env={}).settings.treasury
+    assert (table.sweep_above, table.refill_below) == (USD // 2, ETHER // 10)
+    assert (table.refill_to, table.warn_below(Wei(5))) == (ETHER // 5, 2 * ETHER)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sweep_above_usd = 0", "greater than 0"),
+        ("refill_to_ether = 1", "of no use without refill_below_ether"),
+        ("refill_below_ether = 1\nrefill_to_ether = 0.5", "is not more than refill_below_ether"),
+        ("sweep_hour = 3", "did you mean sweep_hours?"),
+    ],
+)
+def test_levels_that_contradict_each_other_are_one_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "keeper.toml"
+    path.write_text(CHAIN + text)
+    with pytest.raises(ConfigError, match=expected.replace("?", r"\?")) as caught:
+        load([path], env={})
+    assert "\n" not in str(caught.value)
