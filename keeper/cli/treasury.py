@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keeper.app.till import Row, Till
-    from keeper.config import Settings
+    from keeper.config import Settings, Wallet
     from keeper.types import Included
     from keeper.units import Address
 
@@ -101,8 +101,7 @@ async def _sweep(
         if dry or not plans:
             _show(till, [], as_json=as_json)
             return 0
-        wallet = settings.chains[name].wallet
-        assert wallet is not None, "its address was found"
+        where, wallet = _lane(settings, name)
         lock = HomeLock(open_home(settings.journal.home))
         try:
             stack.enter_context(lock)
@@ -115,7 +114,7 @@ async def _sweep(
                 _show(till, [], as_json=as_json, said=str(answer["text"]))
                 return 0
             raise
-        signer = await open_signer(wallet, f"chains.{name}.wallet", os.environ, stack, _ask())
+        signer = await open_signer(wallet, where, os.environ, stack, _ask())
         journal = SqliteJournal(
             settings.journal_file, SystemClock(), settings.journal.keep_days, lambda _: None
         )
@@ -184,15 +183,20 @@ def _show_cap(settings: Settings, name: str, cap: str, *, as_json: bool) -> None
     show([action], chain.chain_id, as_json=as_json)
 
 
+def _lane(settings: Settings, name: str) -> tuple[str, Wallet]:
+    """Return the first wallet of a chain and the table it is in."""
+    for lane, wallet in settings.chains[name].lanes.items():
+        return f"chains.{name}.{lane}", wallet
+    raise ConfigError("no wallet is configured", f"name a keystore in [chains.{name}.wallet]")
+
+
 async def _operator(settings: Settings, name: str) -> Address:
     import os
 
     from keeper.signers import operator_address
 
-    wallet = settings.chains[name].wallet
-    if wallet is None:
-        raise ConfigError("no wallet is configured", f"name a keystore in [chains.{name}.wallet]")
-    return await operator_address(wallet, f"chains.{name}.wallet", os.environ, _ask())
+    where, wallet = _lane(settings, name)
+    return await operator_address(wallet, where, os.environ, _ask())
 
 
 def _ask() -> Any:
