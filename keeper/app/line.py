@@ -298,7 +298,7 @@ async def open_line(
 
     def fuel() -> None:
         for lane in executor.lanes:
-            is_low = treasury is not None and treasury.is_too_low(lane.balance)
+            is_low = treasury is not None and treasury.is_too_low(lane.address, lane.balance)
             shown = to_checksum_address(lane.address)
             metrics.wallet(name, shown, lane.balance, lane.pending, is_low=is_low)
         for breaker, is_open in risk.breakers().items():

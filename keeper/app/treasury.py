@@ -98,15 +98,16 @@ class Treasury:
         self._asked = False
         self._unread = ""
         self.is_low = False
+        self.poorest: Address | None = None
 
     @property
     def balance(self) -> Wei | None:
         """Return the operator's gas as last read; None before that."""
         return None if self._stock is None else self._stock[1].operator
 
-    def is_too_low(self, balance: Wei) -> bool:
-        """Whether a wallet's gas is under the level to warn of."""
-        return balance < self._rules.warn_below
+    def is_too_low(self, wallet: Address, balance: Wei) -> bool:
+        """Whether a wallet's gas is under the level to warn of; what was read last tells of the poorest."""
+        return balance < self._rules.warn_below or (self.is_low and wallet == self.poorest)
 
     def observe(self, subject: Report | Event) -> None:
         """Take a report; what a receipt changed is looked at anew."""
@@ -186,7 +187,7 @@ class Treasury:
             head.hash,
         )
         self._stock, self._looked, self._moved = (head, stock), head.number, False
-        low = self.is_too_low(stock.operator)
+        low = stock.operator < self._rules.warn_below
         if low and not self.is_low:
             fields = {
                 "wallet": to_hex(operator),
@@ -196,7 +197,7 @@ class Treasury:
             self._tell("wallet.low", fields)
         if self.is_low and not low and before is not None:
             self._tell("wallet.refilled", {"ether": round(stock.operator / WAD, 6)})
-        self.is_low = low
+        self.is_low, self.poorest = low, operator
         return stock
 
     def _is_due(self, head: Head) -> bool:

@@ -17,7 +17,7 @@ from keeper.observers.observation import Event
 from keeper.ports import Clock
 from keeper.risk import Risk
 from keeper.types import Included, Plan, Reverted
-from keeper.units import USD, WAD, Wei, to_hex
+from keeper.units import USD, WAD, Address, Wei, to_hex
 
 SHOWN = 10
 """Positions and receipts on the status page."""
@@ -32,7 +32,7 @@ class Fuel(Protocol):
         """Whether the poorest wallet is under the level to warn of."""
         ...
 
-    def is_too_low(self, balance: Wei) -> bool:
+    def is_too_low(self, wallet: Address, balance: Wei) -> bool:
         """Whether a wallet's gas is under the level to warn of."""
         ...
 
@@ -163,7 +163,8 @@ class ChainStatus:
         return {
             "wallet": to_checksum_address(lane.address),
             "balance_ether": lane.balance / WAD,
-            "low": self.treasury is not None and self.treasury.is_too_low(lane.balance),
+            "low": self.treasury is not None
+            and self.treasury.is_too_low(lane.address, lane.balance),
             "pending": lane.pending,
             "blocked": lane.is_blocked,
         }
