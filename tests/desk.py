@@ -221,11 +221,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_on(net: Devnet, folder: Path) -> AsyncIterator[Desk]:
+async def desk_on(net: Devnet, folder: Path, lanes: int = 1) -> AsyncIterator[Desk]:
     """Set up two borrowers at health 0.97 and an operator who may liquidate them."""
 
     def build() -> tuple[Operator, list[bytes]]:
-        operator = deploy_operator(net)
+        operator = deploy_operator(net, lanes=lanes)
         return operator, net.borrowers(2, health=0.97, size_usd=(20_000, 20_000), seed=5)
 
     operator, borrowers = await asyncio.to_thread(build)

@@ -133,8 +133,8 @@ def in_lines(plans: Sequence[Plan]) -> list[int]:
             gives, takes = moved[index]
             others_gives, others_takes = moved[before]
             if marks[index] & marks[before] or others_gives & takes or gives & others_takes:
-                old, new = lines[index], lines[before]
-                lines = [new if line == old else line for line in lines]
+                both = {lines[index], lines[before]}
+                lines = [min(both) if line in both else line for line in lines]
     return lines
 
 

@@ -41,7 +41,7 @@ def settings(relays: dict[str, Any], **more: Any) -> Settings:
 
 
 async def examined(chain: Chain, wallet: Address = ZERO_ADDRESS) -> tuple[State, str, str]:
-    return await check_relay("x", "a", chain.relays["a"], chain, wallet)
+    return await check_relay("x", "a", chain.relays["a"], chain, [wallet])
 
 
 async def test_every_kind_hands_over_what_the_relay_understands(relay: RelayStandIn) -> None:

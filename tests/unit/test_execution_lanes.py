@@ -1,0 +1,108 @@
+"""Which lane takes which plan."""
+
+from dataclasses import replace
+
+from keeper.execution.lanes import Lane, assign, in_lines
+from keeper.types import FlashKind, FlashSource, Hop, Plan
+from keeper.units import Address, Wei
+from tests.plans import Plans, address
+
+ETHER = 10**18
+
+
+def lane(name: str, pending: int = 0, balance: int = ETHER, *, is_blocked: bool = False) -> Lane:
+    return Lane(address(name), Wei(balance), Wei(0), pending, is_blocked)
+
+
+def plan(plans: Plans, pool: str, *, debt: str = "", flash: FlashKind = FlashKind.AAVE) -> Plan:
+    """Return a plan that sells through one pool."""
+    made = plans.make()
+    token_in, token_out = address(f"{pool}-in"), address(f"{pool}-out")
+    quotes = tuple(
+        replace(
+            quote,
+            route=(Hop("v3", address(pool), token_in, token_out),),
+            flash=FlashSource(flash, address("lender"), quote.debt.address, 10**30, 0),
+            debt=replace(quote.debt, address=address(debt or f"{pool}-debt")),
+        )
+        for quote in made.quotes
+    )
+    return replace(made, quotes=quotes)
+
+
+def sides(plans: list[Plan]) -> list[Address]:
+    return [each.sender for each in plans]
+
+
+def test_the_free_lane_with_the_fewest_in_flight_then_the_most_balance() -> None:
+    lanes = [lane("a", 2), lane("b", 1, ETHER // 2), lane("c", 1), lane("d", is_blocked=True)]
+    sent, waiting = assign([plan(Plans(), "p")], lanes, 4)
+    assert sides(sent) == [address("c")]
+    assert not waiting
+
+
+def test_independent_plans_spread_and_dependent_ones_stay_in_order() -> None:
+    plans = Plans()
+    four = [plan(plans, name) for name in ("p", "q", "p", "r")]
+    assert in_lines(four) == [0, 1, 0, 3]
+    sent, _ = assign(four, [lane("a"), lane("b")], 4)
+    assert [each.id for each in sent] == [each.id for each in four]
+    first, second, third, fourth = sides(sent)
+    assert first == third != second == fourth
+
+
+def test_a_plan_that_touches_two_lines_joins_them() -> None:
+    plans = Plans()
+    one, two, both = plan(plans, "p"), plan(plans, "q"), plan(plans, "p")
+    hop = two.quotes[0].route[0]
+    both = replace(both, quotes=(replace(both.quotes[0], route=(*both.quotes[0].route, hop)),))
+    assert in_lines([one, two, both]) == [0, 0, 0]
+
+
+def test_own_capital_and_a_reserve_that_is_filled_and_emptied_make_a_line() -> None:
+    plans = Plans()
+    inventory = [plan(plans, name, flash=FlashKind.INVENTORY) for name in ("p", "q")]
+    assert in_lines(inventory) == [0, 0]
+    collateral = plans.make().quotes[0].steps[0].terms.collateral.address
+    fills = plan(plans, "r")
+    fills = replace(
+        fills,
+        quotes=tuple(
+            replace(quote, debt=replace(quote.debt, address=collateral)) for quote in fills.quotes
+        ),
+    )
+    assert in_lines([fills, plan(plans, "s")]) == [0, 0]
+
+
+def test_what_does_not_fit_waits_and_so_does_what_rests_on_it() -> None:
+    plans = Plans()
+    line = [plan(plans, "p") for _ in range(3)] + [plan(plans, "q")]
+    sent, waiting = assign(line, [lane("a", 2), lane("b", 3)], 4)
+    assert [each.id for each in waiting] == [line[2].id]
+    assert sides(sent) == [address("a"), address("a"), address("b")]
+
+
+def test_blocked_lanes_serve_when_there_are_no_others() -> None:
+    sent, _ = assign([plan(Plans(), "p")], [lane("a", 1, is_blocked=True)], 4)
+    assert sides(sent) == [address("a")]
+
+
+def test_a_full_lane_is_not_made_up_for_by_a_blocked_one() -> None:
+    lanes = [lane("a", 4), lane("b", 1, is_blocked=True)]
+    sent, waiting = assign([plan(Plans(), "p")], lanes, 4)
+    assert not sent
+    assert len(waiting) == 1
+
+
+def test_one_that_cannot_pay_is_passed_over_and_the_poorest_is_refilled() -> None:
+    lanes = [lane("a", balance=1), lane("b", 3)]
+    (sent,), _ = assign([plan(Plans(), "p")], lanes, 4)
+    assert sent.sender == address("b")
+    (sent,), _ = assign([replace(plan(Plans(), "p"), refill=Wei(5))], lanes, 4)
+    assert sent.sender == address("a")
+
+
+def test_a_lane_once_chosen_is_kept() -> None:
+    chosen = replace(plan(Plans(), "p"), sender=address("b"))
+    sent, _ = assign([chosen], [lane("a"), lane("b", 3)], 4)
+    assert sides(sent) == [address("b")]
