@@ -206,7 +206,8 @@ async def test_garbage_from_a_watched_contract_stops_its_part_alone(
             await gate.wait()
             await bootstrap(*args)
 
-        scene.line.book.sources[part].bootstrap = held  # type: ignore[method-assign]
+        source_of_part: Any = scene.line.book.sources[part]
+        source_of_part.bootstrap = held
         with capture_logs() as lines:
             await scene.emit(source, kind)
             assert set(scene.stopped) == {part}
@@ -230,4 +231,4 @@ async def test_garbage_from_a_watched_contract_stops_its_part_alone(
 
 def some_pool(scene: Two) -> bytes:
     venue: Any = scene.line.book.sources["venue/uniswap"]
-    return min(venue.pools)
+    return bytes(min(venue.pools))

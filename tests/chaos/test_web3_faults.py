@@ -261,7 +261,7 @@ async def test_web3_swaps_the_answers_of_two_batches() -> None:
                     requests.add(w3.eth.get_balance(to_checksum_address(A), height))
                 return list(await requests.async_execute())
 
-        got = await asyncio.gather(batch("a"), batch("b"))
+        got = list(await asyncio.gather(batch("a"), batch("b")))
     assert got == [[3, 4], [1, 2]]
 
 

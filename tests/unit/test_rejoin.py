@@ -64,7 +64,7 @@ class Ledger:
             self.held.append(b"half folded")
             raise IndexError("short")
         self.held.append(log.data)
-        return self.held.pop
+        return lambda: self.held.__delitem__(-1)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         return []
@@ -260,7 +260,7 @@ async def test_an_upgrade_stops_the_market_at_that_block_whatever_it_said_before
         if log.block_number == 2:
             scene.market.stopped = "code replaced in 2"
 
-    scene.market.fold = upgrade  # type: ignore[method-assign,assignment]
+    scene.market.fold = upgrade  # type: ignore[method-assign]
     scene.mine(1)
     await scene.follow()
     assert scene.faults == []
