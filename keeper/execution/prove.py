@@ -1,47 +1,23 @@
 """Only what a simulation of the very bytes confirmed is sent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from keeper.errors import TransientError
+from keeper.execution.culprits import Culprits
 from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
+from keeper.execution.judging import R, Repack, Settle, Settled
 from keeper.execution.pricing import plan_prices
 from keeper.execution.refusal import skip_for, skips_for
 from keeper.execution.simulate import Simulation, Simulator
 from keeper.types import Plan, Reason, Skip, View
-from keeper.units import Address
 
 ROUNDS = 4
 """Simulations of one head: plans still changing after that are left for the next head."""
 
-R = TypeVar("R")
-
-
-class Settled(Protocol):
-    """What a simulated result means for its plan: the plan with true figures, or what to drop."""
-
-    @property
-    def plan(self) -> Plan | None:
-        """Return the plan with realised net and gas, None when it no longer pays."""
-        ...
-
-    @property
-    def failed(self) -> Mapping[Address, str]:
-        """Return the borrowers whose liquidation failed, each with its reason."""
-        ...
-
-    @property
-    def skips(self) -> Sequence[Skip]:
-        """Return the opportunities given up."""
-        ...
-
-
-Settle = Callable[[Plan, int, R], Settled]
-"""Judges a plan by the gas and the decoded result of its simulation."""
-
-Repack = Callable[[Plan, Mapping[Address, str], View], Plan | None]
-"""Packs a plan again without the failed borrowers; None when nothing worth sending is left."""
+TRIES = 12
+"""Simulations of one head to find out whose fault it is when a batch fails as a whole."""
 
 
 class Prover(Generic[R]):
@@ -58,32 +34,40 @@ class Prover(Generic[R]):
         repack: Repack,
         explain: Callable[[bytes], str],
         rounds: int = ROUNDS,
+        tries: int = TRIES,
     ) -> None:
         self._simulator = simulator
         self._decode = decode
         self._settle = settle
         self._repack = repack
-        self._explain = explain
+        self._culprits = Culprits(simulator, decode, settle, repack, explain)
         self._rounds = rounds
+        self._tries = tries
 
     async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
         """Return the plans that hold, in the order given, and a skip for everything that does not.
 
         A plan is proven behind the ones before it, so a change to one means simulating all again;
-        when the rounds run out, only those before the first unproven one are kept.
+        when the rounds run out, only those before the first unproven one are kept. One that fails as a
+        whole is halved until those are found who make it fail (`Culprits`), within this head.
         """
         waiting = [replace(plan, prices=plan_prices(plan, view)) for plan in plans]
         skips: list[Skip] = []
         proven: list[Plan] = []
+        tries = self._tries
         for _ in range(self._rounds):
             try:
                 results = await self._simulator.simulate(waiting, view.head, view.next_block)
             except TransientError as error:
                 return [], [*skips, *skips_for(waiting, Reason.TIMEOUT, f"not simulated: {error}")]
-            proven, following = [], []
+            proven = []
+            following: list[Plan] = []
             unchanged = True
             for plan, simulation in zip(waiting, results, strict=True):
                 kept, given_up, holds = self._judge(plan, simulation, view)
+                if not holds and tries:
+                    dropped = await self._culprits.drop(plan, following, simulation, view, tries)
+                    kept, given_up, tries = dropped or (kept, given_up, tries)
                 skips.extend(given_up)
                 unchanged = unchanged and holds
                 if kept is not None:
@@ -102,8 +86,8 @@ class Prover(Generic[R]):
     ) -> tuple[Plan | None, list[Skip], bool]:
         """Return the plan to go on with, what is given up, and whether the bytes held as they are."""
         if not simulation.ok:
-            why = self._explain(simulation.error) if simulation.error else simulation.message
-            return None, skips_for([plan], Reason.SIMULATION_FAILED, why), False
+            skips = skips_for([plan], Reason.SIMULATION_FAILED, self._culprits.why(simulation))
+            return None, skips, False
         try:
             result = self._decode(simulation.returndata)
             settled = self._settle(plan, simulation.gas_used, result)

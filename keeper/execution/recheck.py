@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from keeper.execution.prove import Settle
+from keeper.execution.judging import Settle
 from keeper.execution.simulate import Simulator
 from keeper.types import Fees, Head, Plan
 from keeper.units import ZERO_ADDRESS, Usd, Wei, mul_div_up

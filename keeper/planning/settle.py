@@ -15,11 +15,15 @@ _NATIVE_UNIT = 10**18
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The plan with simulated figures, or the borrowers to drop from it, each with a skip."""
+    """The plan with simulated figures, or the borrowers to drop from it, each with a skip.
+
+    `undone` are those of them that held, and were undone with their group.
+    """
 
     plan: Plan | None
     failed: Mapping[Address, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
+    undone: frozenset[Address] = frozenset()
 
 
 def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
@@ -36,7 +40,12 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
         )
     failed = _failed(groups, result)
     if failed:
-        return Settled(None, failed, _skips(plan, failed, Reason.SIMULATION_FAILED))
+        undone = frozenset(
+            quote.opportunity.position.borrower
+            for quote, item in zip(plan.quotes, result.items, strict=True)
+            if item.undone
+        )
+        return Settled(None, failed, _skips(plan, failed, Reason.SIMULATION_FAILED), undone)
     expected = sum(quote.gas for quote in plan.quotes)
     quotes = [
         _realise(quote, proceeds, mul_div_up(gas_used, quote.gas, expected))

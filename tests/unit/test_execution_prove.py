@@ -8,7 +8,7 @@ import pytest
 
 from keeper.errors import RpcError, TransientError
 from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
-from keeper.execution.prove import Prover
+from keeper.execution.prove import TRIES, Prover
 from keeper.execution.simulate import NOTES, Simulator, Way
 from keeper.types import Plan, Reason, Skip, View
 from keeper.units import USD, ZERO_ADDRESS, Address, to_hex
@@ -64,6 +64,7 @@ class Verdict:
     plan: Plan | None
     failed: Mapping[Address, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
+    undone: frozenset[Address] = frozenset()
 
 
 def keep(plan: Plan, gas_used: int, result: bytes) -> Verdict:
@@ -262,3 +263,96 @@ async def test_return_data_of_something_else_is_a_skip() -> None:
 
 def test_no_gas_limit_exceeds_the_protocols() -> None:
     assert gas_limit_up(16_000_000) == GAS_LIMIT_CAP == 16_777_216
+
+
+def batch(plans: Plans, count: int) -> Plan:
+    return plans.make(*(address(f"borrower-{number}") for number in range(count)))
+
+
+def without(plans: Plans) -> Callable[[Plan, Mapping[Address, str], View], Plan | None]:
+    """Return what packs a plan again: its bytes name who is in it."""
+
+    def repack(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+        kept = [q for q in plan.quotes if q.opportunity.position.borrower not in failed]
+        if not kept:
+            return None
+        data = b"".join(quote.opportunity.position.borrower for quote in kept)
+        return replace(plans.make(), quotes=tuple(kept), calldata=data)
+
+    return repack
+
+
+@dataclass
+class Poisoned(Node):
+    """Reverts whenever one of some borrowers is in a batch."""
+
+    poison: frozenset[Address] = frozenset()
+
+    def simulated(self, call: Mapping[str, str]) -> dict[str, Any]:
+        """Fail a batch with poison in it as a whole."""
+        data = bytes.fromhex(call["input"][2:])
+        self.failing = {call["input"]} if any(data.find(who) >= 0 for who in self.poison) else set()
+        return super().simulated(call)
+
+
+@pytest.mark.parametrize("poison", [{0}, {7}, {19}, {3, 16}])
+async def test_who_brings_a_batch_down_is_found_and_the_rest_is_proven(poison: set[int]) -> None:
+    plans = Plans()
+    whole = batch(plans, 20)
+    repack = without(plans)
+    whole = replace(whole, calldata=b"".join(q.opportunity.position.borrower for q in whole.quotes))
+    bad = frozenset(address(f"borrower-{number}") for number in poison)
+    node = Poisoned(poison=bad)
+    proven, skips = await prover(node, keep, repack).prove([whole], VIEW)
+    (plan,) = proven
+    assert len(plan.quotes) == 20 - len(poison)
+    assert {skip.borrower for skip in skips} == bad
+    assert {skip.detail for skip in skips} == {"01020304"}
+    assert {skip.reason for skip in skips} == {Reason.SIMULATION_FAILED}
+    assert len(node.requests) <= 2 + (10 if len(poison) == 1 else TRIES)
+
+
+async def test_a_batch_that_fails_whoever_is_in_it_costs_a_bounded_number_of_simulations() -> None:
+    plans = Plans()
+    everyone = [address(f"borrower-{number}") for number in range(20)]
+    whole = replace(batch(plans, 20), calldata=b"".join(everyone))
+    node = Poisoned(poison=frozenset(everyone))
+    proven, skips = await prover(node, keep, without(plans)).prove([whole], VIEW)
+    assert not proven
+    assert {skip.borrower for skip in skips} == set(everyone)
+    assert len(skips) == 20
+    assert len(node.requests) <= 1 + TRIES
+
+
+async def test_a_group_that_is_undone_gives_up_only_who_undid_it() -> None:
+    plans = Plans()
+    whole, bad = batch(plans, 8), address("borrower-5")
+    whole = replace(whole, calldata=b"".join(q.opportunity.position.borrower for q in whole.quotes))
+
+    def settle(plan: Plan, gas_used: int, result: bytes) -> Verdict:
+        everyone = {quote.opportunity.position.borrower for quote in plan.quotes}
+        if bad not in everyone:
+            return keep(plan, gas_used, result)
+        return Verdict(None, dict.fromkeys(everyone, "loss"), (), frozenset(everyone))
+
+    proven, skips = await prover(Node(), settle, without(plans)).prove([whole], VIEW)
+    (plan,) = proven
+    assert len(plan.quotes) == 7
+    assert [(skip.borrower, skip.detail) for skip in skips] == [(bad, "loss")]
+
+
+async def test_a_batch_whose_halves_are_not_worth_a_transaction_is_given_up_whole() -> None:
+    plans = Plans()
+    whole, bad = batch(plans, 4), address("borrower-3")
+    whole = replace(whole, calldata=b"".join(q.opportunity.position.borrower for q in whole.quotes))
+    pack = without(plans)
+
+    def repack(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+        made = pack(plan, failed, view)
+        return made if made is not None and len(made.quotes) > 2 else None
+
+    node = Poisoned(poison=frozenset({bad}))
+    proven, skips = await prover(node, keep, repack).prove([whole], VIEW)
+    assert not proven, "no half is worth trying: all is given up, and nothing is told wrong"
+    assert {skip.detail for skip in skips} == {"01020304"}
+    assert len(skips) == 4
