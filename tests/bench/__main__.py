@@ -6,7 +6,18 @@ from pathlib import Path
 
 from keeper import log
 from keeper.devnet import Devnet
-from tests.bench import folding, gas, latency, loop_lag, million, ratios, screen, snapshots, ticks
+from tests.bench import (
+    folding,
+    gas,
+    latency,
+    loop_lag,
+    million,
+    ratios,
+    screen,
+    snapshots,
+    storms,
+    ticks,
+)
 
 OUT = Path("build") / "bench.json"
 TARGETS: dict[str, float] = {
@@ -18,6 +29,16 @@ TARGETS: dict[str, float] = {
     "storm_rejected_sends": 0,
     "storm_reverted": 0,
     "storm_estimate_error_bps": 1,
+    **{
+        f"storm_{count}_lanes_{lanes}_{figure}": most
+        for count in storms.COUNTS
+        for lanes in storms.LANES
+        for figure, most in (
+            ("blocks", 4 if count == storms.COUNTS[-1] else 2),
+            ("rejected", 0),
+            ("reverted", 0),
+        )
+    },
     "screen_full_vs_floor": 2.5,
     "screen_full_vs_floor_100k": 2.5,
     "screen_full_vs_floor_10k": 2.5,
@@ -37,6 +58,8 @@ def main() -> None:
     with Devnet.start() as net:
         more, lines = latency.figures(net)
     found |= more
+    with Devnet.start() as net:
+        found |= storms.figures(net)
     found |= ratios.figures()
     found |= screen.figures()
     found |= ticks.figures()
