@@ -1,7 +1,7 @@
 """From sent to final: receipts, reorgs that take them back, and transactions that vanish."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,8 +83,11 @@ class Tracker:
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
         ended: list[Receipt] = []
         waiting: list[Flight] = []
+        untold: set[int] = set()
         for flight, answer in zip(flights, answers, strict=True):
             found = None if isinstance(answer, TransientError) else answer
+            if isinstance(answer, TransientError):
+                untold.add(id(flight))
             if flight.mined is not None:
                 if not isinstance(answer, TransientError):
                     await self._recheck(flight, flight.mined, found, head)
@@ -97,7 +100,7 @@ class Tracker:
                 ended.append(await self._mined(flight, found))
         if waiting:
             once = list({id(flight): flight for flight in waiting}.values())
-            ended.extend(await self._chase(once, head))
+            ended.extend(await self._chase(once, untold, head))
         return ended
 
     async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:
@@ -221,8 +224,10 @@ class Tracker:
             fault = f"left no readable result: {error}"
             return unreadable(plan, answer, timestamp, fault), fault
 
-    async def _chase(self, flights: Sequence[Flight], head: Head) -> list[Receipt]:
-        """Look after flights without a receipt."""
+    async def _chase(
+        self, flights: Sequence[Flight], untold: Container[int], head: Head
+    ) -> list[Receipt]:
+        """Look after flights without a receipt; of `untold` ones (by id) the node did not say."""
         try:
             mined = {
                 sender: await self._count(sender)
@@ -239,7 +244,8 @@ class Tracker:
                 if self._pursuit is not None and wallet is not None:
                     await self._pursuit.push(flight, wallet, head)
                 continue
-            flight.passed += 1
+            # no answer does not say that there is no receipt
+            flight.passed += id(flight) not in untold
             by = self._used(flight)
             if by is not None or flight.passed > PATIENCE:
                 ended.append(await self._lost(flight, by))

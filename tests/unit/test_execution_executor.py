@@ -240,6 +240,24 @@ async def test_a_gone_transaction_past_its_deadline_frees_nonce_and_position(ben
     assert executor.pending == 0
 
 
+async def test_a_receipt_the_node_cannot_tell_is_not_lost(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=2_000_000_000)])
+
+    def indexing(method: str, params: Sequence[Any]) -> Any:
+        if method == "eth_getTransactionReceipt":
+            raise RpcError(method, -32000, "transaction indexing is in progress")
+        return None
+
+    bench.node.answering = indexing
+    for _ in range(6):
+        assert await executor.follow(bench.node.mine()) == []
+    assert "nonce.foreign" not in bench.events.names
+    bench.node.answering = None
+    (receipt,) = await executor.follow(bench.node.head)
+    assert isinstance(receipt, Included)
+
+
 async def test_a_nonce_used_by_a_stranger_is_noticed(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.plans.make()])
