@@ -83,6 +83,7 @@ class Bookkeeper:
             version.undergo(Event.REORG)
         flight.mined, flight.superseded, flight.broadcast = None, None, None
         flight.passed = flight.missing = 0
+        flight.lapsed = False
         self._observe("plan.reorged", {"plan": plan, "tx": gone, "head": head.number})
 
     def finish(self, flight: Flight) -> None:

@@ -46,12 +46,14 @@ class Flight:
     may still be mined. `passed` counts heads on which its nonce was used and no receipt was found,
     `missing` those on which the receipt it had was gone. `mined` is set until a reorg or the final
     depth; `superseded` is what another plan's transaction did to its nonce. `told` says that its end
-    was told of before: a reorg does not make it happen twice.
+    was told of before: a reorg does not make it happen twice. `lapsed` is an abandoned one past its
+    deadline: as long as its nonce is unused nothing is reserved for it.
     """
 
     versions: list[Version]
     broadcast: int | None = None
     abandoned: bool = False
+    lapsed: bool = False
     passed: int = 0
     missing: int = 0
     mined: Mined | None = None
@@ -89,6 +91,11 @@ class Flight:
         return self.mined is not None or self.superseded is not None
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether nothing can have come of it before its nonce is used."""
+        return self.lapsed and not self.is_settled
+
+    @property
     def is_waiting(self) -> bool:
         """Whether it did not get in as it was sent, or may not have arrived."""
         is_raised = self.offered or len(self.versions) > 1
@@ -121,8 +128,9 @@ class Flights:
         return iter(list(self._flights.values()))
 
     def __len__(self) -> int:
-        """Return how many are not decided."""
-        return sum(not flight.is_settled for flight in self._flights.values())
+        """Return how many are neither decided nor lapsed."""
+        flights = self._flights.values()
+        return sum(not (flight.is_settled or flight.is_asleep) for flight in flights)
 
     def recover(self, signed: Iterable[Signed]) -> None:
         """Take up recorded transactions, those of one plan and nonce together, oldest first."""

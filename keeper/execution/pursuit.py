@@ -13,7 +13,7 @@ from keeper.execution.privately import Privately, offered_fees
 from keeper.execution.recheck import Gone, Look, at_fees, most_per_gas_down
 from keeper.execution.wallet import Wallet
 from keeper.ports import Admission, Journal
-from keeper.types import Fees, Head, Plan, Reason
+from keeper.types import Dropped, Fees, Head, Plan, Reason
 from keeper.units import Wei, to_hex
 
 Later = Callable[[Awaitable[None]], None]
@@ -75,7 +75,10 @@ class Pursuit:
 
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Do what one head allows for a transaction whose nonce is unused."""
-        if flight.abandoned or self._is_stopped(flight, head):
+        if flight.abandoned:
+            self._lapse(flight, head)
+            return
+        if self._is_stopped(flight, head):
             return
         if flight.is_expired(head.timestamp) and not flight.signed.cancels:
             await self._retire(flight, wallet, head)
@@ -115,6 +118,16 @@ class Pursuit:
                 await self._cancel(flight, wallet, head, found.reason)
             elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
                 self._abandon(flight, wallet, found.reason)
+
+    def _lapse(self, flight: Flight, head: Head) -> None:
+        """Reserve nothing more for what was given up and is past its deadline.
+
+        Its nonce may stay unused for long: lost plans would add up until the limits let none pass.
+        """
+        if not flight.lapsed and flight.is_expired(head.timestamp):
+            flight.lapsed = True
+            reason = "given up, and past its deadline"
+            self._admission.settle(Dropped(flight.plan.id, flight.signed.hash, reason))
 
     def _is_stopped(self, flight: Flight, head: Head) -> bool:
         """Whether a switch was thrown after it was sent; asked at the head of today."""

@@ -78,8 +78,8 @@ class Tracker:
 
     async def follow(self, head: Head) -> list[Receipt]:
         """Settle what ended since the last head; asks nothing when nothing is followed."""
-        flights = [flight for flight in self._flights if flight.superseded is None]
         self._rpc.begin()
+        flights = await self._awake()
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
         ended: list[Receipt] = []
         waiting: list[Flight] = []
@@ -102,6 +102,20 @@ class Tracker:
             once = list({id(flight): flight for flight in waiting}.values())
             ended.extend(await self._chase(once, untold, head))
         return ended
+
+    async def _awake(self) -> list[Flight]:
+        """Return what may have a receipt: not what lapsed, as long as its nonce is unused."""
+        flights = [flight for flight in self._flights if flight.superseded is None]
+        senders = {flight.signed.sender for flight in flights if flight.is_asleep}
+        try:
+            used = {sender: await self._used_nonces(sender) for sender in senders}
+        except TransientError:
+            used = {}
+        return [
+            flight
+            for flight in flights
+            if not flight.is_asleep or flight.signed.nonce < used.get(flight.signed.sender, 0)
+        ]
 
     async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:
         """Return what was mined of a flight, None when nothing, the error when the node did not say."""
@@ -180,6 +194,11 @@ class Tracker:
     async def _reopen(self, flight: Flight, head: Head) -> None:
         """Bring what a reorg undid back to life: it is offered again at once."""
         mined, wallet = flight.mined, self._wallet_of(flight)
+        if mined is not None:
+            # what was given up and mined all the same has its nonce back, unless another plan has it
+            others = self._superseded(flight)
+            is_owned = any(not other.abandoned for other in others)
+            flight.abandoned = flight.abandoned and is_owned
         if wallet is not None and mined is not None:
             wallet.nonces.reopen(flight.signed.nonce)
             wallet.pay(Wei(-mined.gas), Wei(-mined.refill))
@@ -264,6 +283,9 @@ class Tracker:
         wallet = self._lanes.of(sender)
         if wallet is not None:
             return await self._rpc.hurry(wallet.confirm(self._flights))
+        return await self._used_nonces(sender)
+
+    async def _used_nonces(self, sender: Address) -> int:
         params = [to_hex(sender), "latest"]
         return quantity(await self._rpc.request("eth_getTransactionCount", params))
 

@@ -11,7 +11,7 @@ from keeper.execution.recheck import Gone
 from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.scores import Scores
 from keeper.execution.signer import KeySigner
-from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Signed, Skip
+from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Signed, Skip
 from keeper.units import Wei
 from tests.fake_node import (
     Events,
@@ -251,6 +251,69 @@ async def test_what_is_gone_gives_its_nonce_back_without_a_cancel() -> None:
     bench.found = lambda plan: plan
     await executor.send([bench.tipped()])
     assert bench.relay.sent[-1][0].nonce == 0
+
+
+async def test_plans_lost_on_one_nonce_do_not_add_up() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    bench.found = lambda _: Gone("repaid by another")
+    lost = []
+    for _ in range(3):
+        head = bench.node.head
+        plan = bench.plans.make(head=head, deadline=head.timestamp + 24)
+        assert (await executor.send([plan]))[0] == [plan]
+        lost.append(plan.id)
+        await bench.wait(executor, 4)
+    assert bench.events.names.count("plan.abandoned") == 3
+    assert {each[0].nonce for each in bench.relay.sent} == {0}
+    assert [each.plan_id for each in bench.admission.settled] == lost, "nothing stays reserved"
+    assert executor.pending == 0
+    asked = bench.node.requests["eth_getTransactionReceipt"]
+    await bench.wait(executor, 2)
+    assert bench.node.requests["eth_getTransactionReceipt"] == asked, "its nonce is unused"
+    bench.found = lambda plan: plan
+    won = bench.plans.make(head=bench.node.head, deadline=2_000_000_000)
+    await executor.send([won])
+    receipts = await bench.build(executor)
+    receipts += await bench.wait(executor)
+    assert [type(each) for each in receipts] == [Included, Replaced, Replaced, Replaced]
+    assert not bench.journal.open
+
+
+async def test_what_lapsed_and_is_mined_all_the_same_is_booked() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    head = bench.node.head
+    await executor.send([bench.plans.make(deadline=head.timestamp + 24)])
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor, 4)
+    assert executor.pending == 0
+    signed = bench.relay.sent[-1][0]
+    bench.node.pool[0] = signed.raw
+    receipts = list(await executor.follow(bench.node.mine(status=0)))
+    assert [type(each) for each in receipts] == [Reverted]
+    assert isinstance(bench.admission.settled[-1], Reverted)
+
+
+async def test_what_was_given_up_mined_and_undone_leaves_no_gap() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor, 2)
+    assert "plan.abandoned" in bench.events.names
+    bench.node.pool[0] = bench.relay.sent[-1][0].raw
+    await executor.follow(bench.node.mine())
+    bench.node.receipts.clear()
+    bench.node.mined = 0
+    await bench.wait(executor, 4)
+    assert "plan.reorged" in bench.events.names
+    bench.found = lambda plan: plan
+    before = len(bench.relay.sent)
+    await executor.send([bench.plans.make(head=bench.node.head, deadline=2_000_000_000)])
+    await bench.wait(executor, 3)
+    nonces = {each[0].nonce for each in bench.relay.sent[before:]}
+    assert 0 in nonces, "somebody has the first nonce"
 
 
 async def test_what_is_gone_at_the_deadline_is_cancelled_at_the_relays() -> None:
