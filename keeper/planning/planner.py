@@ -209,6 +209,7 @@ class Planner:
             )
             for quote in kept
         )
+        room -= refill_gas * gas_price  # in no quote's cost
         # what is left over may go into the base fee of a later block, and not more
         max_fee = min(bid.max_fee, gas_price + room // gas)
         if self._rules.gas_budget is not None:

@@ -104,6 +104,19 @@ def test_a_refill_costs_its_gas_and_nothing_else() -> None:
     assert abs(settled.net_usd - plain.net_usd) <= 2
 
 
+def test_a_refill_is_paid_for_before_later_base_fees() -> None:
+    made = planner(ETHER // 50)
+    (quote,), _ = made.quote(view(), [choice(1, NATIVE_DEBT)])
+    bid = replace(BID, max_fee=Wei(10**6 * GWEI))
+    ((plan,), _) = made.pack(view(), [(quote, bid)])
+    assert plan.refill
+    assert plan.bid.max_fee < bid.max_fee, "what it brings is what bounds it"
+    (quote,) = plan.quotes
+    before_gas = quote.net + quote.gas_cost  # the debt is the wrapped native coin
+    most = plan.gas * plan.bid.max_fee
+    assert before_gas - most >= quote.minimum_profit
+
+
 def test_several_plans_share_what_is_wanted() -> None:
     rules = PlanRules("test", CONTRACT, Wei(GWEI), max_items=1)
     made = plans(ETHER // 10, NATIVE_DEBT, NATIVE_DEBT, NATIVE_DEBT, rules=rules)
