@@ -256,6 +256,7 @@ async def test_no_answer_counts_as_handed_over_and_refusals_do_not(crowd: Crowd)
     assert answer is Answer.RELAYS
     assert words == "builder: HTTP 429, it asks to slow down"
     assert refused.until(one.hash) == 0
+    assert not refused._terms, "what never left is not remembered"
     waits = crowd.flow(relays, public_after=2)
     assert (await waits.hand_over(one, [], 100))[0] is Answer.UNKNOWN, "it goes public later"
     assert [waits.is_due(100, head) for head in (101, 102)] == [False, True]

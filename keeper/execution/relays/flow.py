@@ -90,6 +90,7 @@ class PrivateFlow:
         unclear = any(how is Handed.UNCLEAR for how, _ in told)
         if unclear or self.until(signed.hash) > head or self._public_after:
             return Answer.UNKNOWN, words
+        self._terms.pop(signed.hash, None)
         return Answer.RELAYS, words
 
     def keep(self, signed: Signed, before: Sequence[Signed], head: int) -> None:
