@@ -7,7 +7,7 @@ from itertools import groupby
 from keeper.planning.decoding import GroupResult, RunResult
 from keeper.planning.grouping import group_key
 from keeper.planning.reasons import explain_reason
-from keeper.types import Plan, Quote, Reason, Skip
+from keeper.types import Bid, Plan, Quote, Reason, Skip
 from keeper.units import ZERO_ADDRESS, Address, Usd, Wei, mul_div_up
 
 _NATIVE_UNIT = 10**18
@@ -28,6 +28,9 @@ class Settled:
 
 def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     """Judge a plan by its simulation: every item held, and every quote still meets its minimum.
+
+    Where it brings less than estimated the maximum fee falls with it: a later base fee is paid out of
+    what it brings above the minimum.
 
     Quotes stand in the batch's order, groups one after another. Raises ValueError when the result
     has another shape or its tip cannot be valued.
@@ -66,10 +69,15 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     if result.tip and price is None:
         raise ValueError("the plan pays a tip and knows no price of the native coin")
     tip_usd = mul_div_up(result.tip, price or 0, _NATIVE_UNIT)
+    room = sum(
+        _scale(quote, quote.net - tip - quote.minimum_profit)
+        for quote, tip in zip(quotes, tips, strict=True)
+    )
     return Settled(
         replace(
             plan,
             quotes=tuple(quotes),
+            bid=_within(plan, room, gas_used),
             gas=gas_used,
             gas_cost=Wei(
                 mul_div_up(plan.gas_cost - plan.data_fee, gas_used, plan.gas) + plan.data_fee
@@ -78,6 +86,16 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
             net_usd=Usd(sum(quote.net_usd for quote in quotes) - tip_usd),
         )
     )
+
+
+def _within(plan: Plan, room: int, gas_used: int) -> Bid:
+    """Return the bid, its maximum fee no higher than what is left over (in dollars) can pay."""
+    price = plan.prices.get(ZERO_ADDRESS)
+    if not price or not gas_used:
+        return plan.bid
+    now = plan.fees.price(plan.next_block.base_fee)
+    most = now + room * _NATIVE_UNIT // (price * gas_used)
+    return replace(plan.bid, max_fee=Wei(min(plan.bid.max_fee, most)))
 
 
 def _failed(groups: Sequence[Sequence[Quote]], result: RunResult) -> dict[Address, str]:

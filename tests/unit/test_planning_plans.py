@@ -309,6 +309,27 @@ def test_a_gain_that_shrinks_below_the_minimum_is_dropped() -> None:
     assert settle(margin + 1) == (None, [Reason.UNPROFITABLE])
 
 
+def test_what_a_simulation_takes_away_no_later_base_fee_can_take_again() -> None:
+    bid = replace(BID, max_fee=Wei(10**5 * GWEI))
+    plan = replace(one_plan(PAIR, bid=bid), prices={ZERO_ADDRESS: Usd(2_000 * USD)})
+    (quote,) = plan.quotes
+    result = result_of(plan)
+    (group,) = result.groups
+    loss = (quote.net - quote.minimum_profit) // 2
+    shrunk = replace(result, groups=(replace(group, gain=group.gain - loss),))
+    kept = make_planner().settle(plan, plan.gas, shrunk).plan
+    assert kept is not None
+    now = plan.fees.price(plan.next_block.base_fee)
+    assert now < kept.bid.max_fee < plan.bid.max_fee
+    (left,) = kept.quotes
+    worst = kept.gas * (kept.bid.max_fee - now) * 2_000 * USD // 10**18
+    minimum = left.minimum_profit * USD // 10**6
+    assert 0 <= left.net_usd - worst - minimum < USD // 10, "and no more than needed"
+    again = make_planner().settle(kept, plan.gas, shrunk).plan
+    assert again is not None
+    assert again.bid == kept.bid, "the same simulation changes nothing more"
+
+
 def test_a_result_of_another_shape_is_refused() -> None:
     plan = one_plan(*[PAIR] * 2)
     with pytest.raises(ValueError, match="0 items"):
