@@ -23,7 +23,7 @@ from keeper.journal.explanation import (
     verdict,
 )
 from keeper.types import Plan
-from keeper.units import Address, Usd, Wei
+from keeper.units import Address, Hash, Usd, Wei
 
 SKIPS_SHOWN = 100
 """Newest skips of one borrower in an explanation."""
@@ -40,6 +40,7 @@ class Spent:
     plan: str = ""
     net_usd: Usd = Usd(0)
     repaid_usd: Usd = Usd(0)
+    tx_hash: Hash | None = None
 
 
 class JournalReader:
@@ -61,7 +62,7 @@ class JournalReader:
         with closing(self._open()) as db:
             rows = db.execute(
                 "SELECT plans.chain, receipts.time, gas_used, gas_price, outcome, plans.id, "
-                "receipts.net_usd, plans.repaid_usd FROM receipts "
+                "receipts.net_usd, plans.repaid_usd, receipts.hash FROM receipts "
                 "JOIN plans ON plans.id = receipts.plan "
                 "WHERE receipts.time >= ? AND gas_price IS NOT NULL ORDER BY receipts.time",
                 (since,),
@@ -75,8 +76,9 @@ class JournalReader:
                 plan,
                 Usd(int(net or 0)),
                 Usd(0 if outcome == "reverted" else int(repaid)),
+                None if tx is None else Hash(bytes.fromhex(tx[2:])),
             )
-            for chain, time, used, price, outcome, plan, net, repaid in rows
+            for chain, time, used, price, outcome, plan, net, repaid, tx in rows
         ]
 
     def last_sweep(self, chain: str) -> float:

@@ -78,7 +78,12 @@ class Risk:
         for number, entry in enumerate(spent):
             if entry.chain == self._chain:
                 booked = Entry(
-                    entry.time, None, entry.gas, entry.repaid_usd, entry.net_usd, entry.reverted
+                    entry.time,
+                    entry.tx_hash,
+                    entry.gas,
+                    entry.repaid_usd,
+                    entry.net_usd,
+                    entry.reverted,
                 )
                 self._ledger.book(entry.plan or f"#{number}", booked)
         self._reserved |= {plan.id: _reserve(plan) for plan in pending if plan.chain == self._chain}

@@ -1,7 +1,7 @@
 """The executor against a node in memory: nonces, refusals, lost answers, restarts."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from keeper.execution.bump import bumped_up
 from keeper.execution.executor import Executor
 from keeper.execution.signer import KeySigner
 from keeper.execution.wallet import CANCEL_GAS
+from keeper.ports import Signer
 from keeper.types import Dropped, Head, Holding, Included, Plan, Reason, Replaced, Reverted, Skip
-from keeper.units import USD, to_hex
+from keeper.units import USD, Address, Hash, to_hex
 from tests.fake_node import (
     Events,
     FakeAdmission,
@@ -615,3 +616,34 @@ async def test_a_failing_journal_stops_the_send(bench: Bench) -> None:
         await executor.send([bench.plans.make()])
     assert not bench.node.sent
     assert executor.pending == 0
+
+
+@dataclass
+class SecondFails:
+    """A signer that fails at its second transaction."""
+
+    signer: Signer
+    address: Address
+    calls: int = 0
+
+    async def sign(self, transaction: Mapping[str, int | bytes]) -> tuple[bytes, Hash]:
+        """Sign, or fail."""
+        self.calls += 1
+        if self.calls == 2:
+            raise InvariantError("signer", "it signs something else")
+        return await self.signer.sign(transaction)
+
+
+async def test_a_signer_that_fails_gives_back_what_was_reserved(bench: Bench) -> None:
+    executor = await bench.start()
+    plans = [bench.plans.make() for _ in range(3)]
+    (wallet,) = executor._lanes
+    wallet._signer = SecondFails(wallet._signer, wallet.address)
+    with pytest.raises(InvariantError):
+        await executor.send(plans)
+    given_back = {receipt.plan_id for receipt in bench.admission.settled}
+    assert given_back == {plans[1].id, plans[2].id}, "the first is on its way"
+    assert executor.pending == 1
+    sent, _ = await executor.send([bench.plans.make()])
+    assert [nonce_of(raw) for raw in bench.node.sent] == [0, 1]
+    assert len(sent) == 1

@@ -549,6 +549,73 @@ async def test_what_was_written_before_a_kill_is_there_after_it(
     notebook.journal.close()
 
 
+LIFE = """
+import asyncio, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from tests.plans import SENDER, Plans, included, signed
+from keeper.journal.sqlite import SqliteJournal
+from keeper.types import Cancelled, Replaced
+
+async def main(folder, step, cancels):
+    clock = SimpleNamespace(time=lambda: 1.0)
+    journal = SqliteJournal(Path(folder) / "journal.db", clock, 30, lambda _: None)
+    journal.open()
+    plan = Plans().make()
+    first = signed(plan)
+    second = replace(first, raw=b"again", hash=bytes(31) + b"\\2", cancels=cancels)
+    receipt = replace(included(plan), tx_hash=second.hash)
+    loser, winner = Replaced(plan.id, first.hash, second.hash), receipt
+    if cancels:
+        loser = Cancelled(plan.id, first.hash, second.hash)
+        winner = Cancelled(plan.id, second.hash, second.hash, 101, receipt.block_hash, 21000, 1)
+    for number, write in enumerate((
+        lambda: journal.planned(plan),
+        lambda: journal.signed(first),
+        lambda: journal.sent(first, None),
+        lambda: journal.signed(second),
+        lambda: journal.sent(second, None),
+        lambda: journal.settled(loser),
+        lambda: journal.settled(winner),
+        lambda: journal.reopened(plan.id, SENDER, 0),
+        lambda: journal.settled(loser),
+        lambda: journal.settled(winner),
+        lambda: journal.finished("test", SENDER, 0),
+    )):
+        if number == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await write()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "cancel"))
+"""
+
+
+@pytest.mark.parametrize("how", ["replace", "cancel"])
+@pytest.mark.parametrize(
+    ("step", "open_versions", "unfinal"),
+    [(3, 1, 0), (4, 2, 0), (5, 2, 0), (6, 1, 1), (7, 0, 2), (8, 2, 0), (10, 0, 2), (11, 0, 0)],
+)
+async def test_a_replaced_life_goes_on_where_it_was_killed(
+    tmp_path: Path, how: str, step: int, open_versions: int, unfinal: int
+) -> None:
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", LIFE, str(tmp_path), str(step), how],
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    notebook = Notebook(tmp_path)
+    found = await notebook.journal.pending(), await notebook.journal.unfinal()
+    assert (len(found[0]), len(found[1])) == (open_versions, unfinal)
+    restarted = await restart(notebook)
+    assert restarted.pending == min(open_versions, 1), "both versions are one flight"
+    assert {each.nonce for each in found[0]} <= {0}
+    assert [lane.pending for lane in restarted.lanes] == [0], "a former wallet's, only watched"
+
+
 async def restart(notebook: Notebook) -> Executor:
     """Return an executor started over what a journal holds."""
     executor = Executor(

@@ -391,6 +391,19 @@ def test_a_restart_counts_the_day_s_loss_and_forgives_what_was_resumed(tmp_path:
     assert not resumed.breakers()["loss"]
 
 
+def test_a_reorg_after_a_restart_takes_out_exactly_what_it_undid(tmp_path: Path) -> None:
+    clock = FakeClock()
+    one = Spent("test", clock.now - 50, Wei(3), reverted=False, plan="p", tx_hash=Hash(b"\1" * 32))
+    other = replace(one, plan="q", gas=Wei(5), tx_hash=Hash(b"\2" * 32))
+    risk = Risk("test", limits(tmp_path), clock)
+    risk.restore([one, other], [])
+    for _ in range(2):
+        risk.settle(Dropped("p", Hash(b"\1" * 32), "a reorg took it out of its block"))
+    assert risk._ledger.gas(0) == 5
+    risk.settle(Dropped("q", Hash(b"\3" * 32), "another transaction of the plan"))
+    assert risk._ledger.gas(0) == 5
+
+
 def test_what_a_reorg_undid_costs_nothing_and_told_twice_counts_once(
     tmp_path: Path, plans: Plans
 ) -> None:
