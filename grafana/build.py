@@ -118,9 +118,9 @@ NOW = (
         "fund it.",
         [
             Query(
-                f"keeper_wallet_balance_ether{{{CHAIN}}}"
-                f" / clamp_min(avg_over_time(keeper_plan_cost_ether{{{CHAIN}}}[6h]), 1e-9)",
-                "{{chain}}",
+                f"keeper_wallet_balance_ether{{{CHAIN}}} / on (chain) group_left () clamp_min("
+                f"max by (chain) (avg_over_time(keeper_plan_cost_ether{{{CHAIN}}}[6h])), 1e-9)",
+                "{{chain}} {{wallet}}",
             )
         ],
         width=4,
@@ -319,8 +319,8 @@ SENDING = (
         "Native coin of the operator's wallet, and what profit refilled it by in range. `low` at 1: "
         "it is under the level to warn of; fund it, before plans are refused.",
         [
-            Query(f"keeper_wallet_balance_ether{{{CHAIN}}}", "{{chain}}"),
-            Query(f"keeper_wallet_low{{{CHAIN}}}", "{{chain}} low"),
+            Query(f"keeper_wallet_balance_ether{{{CHAIN}}}", "{{chain}} {{wallet}}"),
+            Query(f"keeper_wallet_low{{{CHAIN}}}", "{{chain}} {{wallet}} low"),
             Query(
                 total("keeper_wallet_refilled_ether_total", "chain"),
                 "{{chain}} refilled",
