@@ -90,7 +90,6 @@ class Treasury:
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         self._report: Report | None = None
-        self._moved = False
         self._looked = 0
         self._tried = 0
         self._stock: tuple[Head, Stock] | None = None
@@ -110,10 +109,9 @@ class Treasury:
         return balance < self._rules.warn_below or (self.is_low and wallet == self.poorest)
 
     def observe(self, subject: Report | Event) -> None:
-        """Take a report; what a receipt changed is looked at anew."""
+        """Take a report; what a transaction changed is looked at anew."""
         if isinstance(subject, Report):
             self._report = subject
-            self._moved = self._moved or bool(subject.receipts)
             self.idle.clear()
             self._wake.set()
 
@@ -124,13 +122,14 @@ class Treasury:
     def refill(self) -> Wei:
         """Return what a plan made now may ask for: up to the level, within the owner's cap of the day.
 
-        Nothing while a transaction is in flight: it may bring a refill itself.
+        Nothing while a transaction is in flight, or when one ended since the last look: it may have
+        brought a refill itself.
         """
         below = self._rules.refill_below
         if below is None or self._stock is None or self._executor.pending:
             return Wei(0)
         head, stock = self._stock
-        if stock.operator >= below:
+        if head.number < self._executor.changed or stock.operator >= below:
             return Wei(0)
         seen = self._book.head or head
         left = stock.refillable(seen.timestamp + self._rules.block_time)
@@ -162,8 +161,8 @@ class Treasury:
         head = report.view.head
         if (
             self._stock is None
-            or self._moved
             or self._asked
+            or self._looked < self._executor.changed
             or head.number - self._looked >= LOOK_HEADS
         ):
             await self._take(report.view)
@@ -186,7 +185,7 @@ class Treasury:
             head.timestamp,
             head.hash,
         )
-        self._stock, self._looked, self._moved = (head, stock), head.number, False
+        self._stock, self._looked = (head, stock), head.number
         low = stock.operator < self._rules.warn_below
         if low and not self.is_low:
             fields = {

@@ -85,6 +85,7 @@ class Executor:
         self._draining = False
         self._records: list[asyncio.Future[None]] = []
         self._timestamp = 0
+        self._changed = 0
         self._turn = asyncio.Lock()
         self._flights = Flights()
         wallets = [Wallet(rpc, signer, chain_id) for signer in signers]
@@ -167,7 +168,10 @@ class Executor:
         self._timestamp = max(self._timestamp, head.timestamp)
         async with self._turn:
             await self._flush()
-            return await self._tracker.follow(head)
+            receipts = await self._tracker.follow(head)
+        if receipts:
+            self._changed = head.number
+        return receipts
 
     def in_flight(self) -> frozenset[Key]:
         """Return the positions a transaction on its way liquidates."""
@@ -186,6 +190,11 @@ class Executor:
     def balance(self) -> Wei | None:
         """Return the wallets' native coin together as far as is known; None without a wallet."""
         return Wei(sum(wallet.balance for wallet in self._lanes)) if self._lanes else None
+
+    @property
+    def changed(self) -> int:
+        """Return the head at which a transaction last ended: what was read before is out of date."""
+        return self._changed
 
     @property
     def poorest(self) -> Address | None:

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from keeper.app.desk import Desk
 from keeper.app.stock import DAY, Stock
+from keeper.app.treasury import Rules, Treasury
 from keeper.config import load
 from keeper.errors import ConfigError, TransientError
 from keeper.execution.recheck import Gone
@@ -219,3 +221,46 @@ def test_levels_that_contradict_each_other_are_one_line(
     with pytest.raises(ConfigError, match=expected.replace("?", r"\?")) as caught:
         load([path], env={})
     assert "\n" not in str(caught.value)
+
+
+def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
+    executor = SimpleNamespace(pending=0, changed=100)
+    rules = Rules(
+        contract=CONTRACT,
+        multicall=address("multicall"),
+        operator=address("operator"),
+        priority_fee=Wei(GWEI),
+        max_fee=Wei(100 * GWEI),
+        block_time=12,
+        sweep_above=None,
+        sweep_seconds=0,
+        gas_multiple=1,
+        refill_below=Wei(ETHER),
+        refill_to=Wei(3 * ETHER),
+        warn_below=Wei(0),
+    )
+    parts: dict[str, Any] = {
+        "reader": None,
+        "rpc": None,
+        "book": SimpleNamespace(head=make_head(101)),
+        "executor": executor,
+    }
+    treasury = Treasury(
+        "test",
+        rules,
+        **parts,
+        clock=FakeClock(),
+        new_id=lambda: "id",
+        last_sweep=0.0,
+        tell=lambda *_: None,
+    )
+    day = make_head(101).timestamp // DAY
+    low = Stock((), address("owner"), Wei(ETHER // 2), Wei(9 * ETHER), Wei(0), day)
+    treasury._stock = (make_head(100), low)
+    assert treasury.refill() == 25 * ETHER // 10
+    executor.changed = 101
+    assert treasury.refill() == 0, "what was mined may have filled it"
+    treasury._stock = (make_head(101), low)
+    assert treasury.refill() == 25 * ETHER // 10
+    executor.pending = 1
+    assert treasury.refill() == 0
