@@ -7,6 +7,7 @@ from keeper.errors import ConfigError, TransientError
 from keeper.execution.answer import Answer
 from keeper.execution.bump import replacement_fees
 from keeper.execution.flight import Flight, Flights, Version
+from keeper.execution.gas import fees as first_fees
 from keeper.execution.hurry import Hurried
 from keeper.execution.life import Event
 from keeper.execution.privately import Privately, offered_fees
@@ -189,6 +190,9 @@ class Pursuit:
         base_fee = head.next_base_fee()
         ceiling = most_per_gas_down(found, self._policy.ceiling(flight.held))
         fees = replacement_fees(offered_fees(flight), base_fee, ceiling)
+        if fees is None and all(each.signed.private for each in flight.versions):
+            # no pool holds what it would have to outbid
+            fees = first_fees(base_fee, flight.held.priority_fee, ceiling)
         if fees is not None and not self._covers(flight, wallet, fees):
             self._stick(flight, f"the wallet's {wallet.balance} wei do not cover more")
             return

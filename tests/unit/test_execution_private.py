@@ -192,6 +192,21 @@ async def test_at_the_deadline_another_transaction_on_its_nonce_is_public() -> N
     assert executor.relays["relay"].lost == 1
 
 
+async def test_a_tip_that_took_most_of_the_profit_does_not_keep_it_from_the_public() -> None:
+    bench = Bench(public_after=1)
+    executor = await bench.start()
+    plan = bench.tipped(18 * 10**15)
+    await executor.send([plan])
+    await bench.wait(executor)
+    assert bench.events.names[-1] == "plan.published"
+    (public,) = bench.node.sent
+    fees = fields_of(public)
+    outbid = plan.bid.priority_fee + plan.bid.tip // plan.gas
+    assert fees["maxPriorityFeePerGas"] < outbid, "the builders' price is not the pool's"
+    worst = fees["maxFeePerGas"] * plan.gas_limit * 2_000 / 10**18
+    assert worst <= 40 + 1.6 - 4.95, "and it never costs more than it brings"
+
+
 async def test_the_private_one_may_still_win_after_publication() -> None:
     bench = Bench()
     executor = await bench.start()
