@@ -264,7 +264,11 @@ class Executor:
             if plan.sender in broken:
                 skips.extend(skips_for([plan], Reason.TIMEOUT, BEHIND))
                 continue
-            refusals = _unpriced(plan) or await self._refusals(plan, admitted)
+            try:
+                refusals = _unpriced(plan) or await self._refusals(plan, admitted)
+            except BaseException:
+                self._release(admitted)
+                raise
             skips.extend(refusals)
             if refusals:
                 broken.add(plan.sender)

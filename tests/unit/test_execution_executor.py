@@ -241,6 +241,18 @@ async def test_a_gone_transaction_past_its_deadline_frees_nonce_and_position(ben
     assert executor.pending == 0
 
 
+async def test_an_answer_nobody_can_read_leaves_nothing_reserved(bench: Bench) -> None:
+    first, second = bench.plans.make(), bench.plans.make()
+    bench.node.balance = 2 * first.worst_cost
+    executor = await bench.start()
+    bench.node.answering = lambda method, _: "0xzz" if method == "eth_getBalance" else None
+    with pytest.raises(ValueError, match="invalid literal"):
+        await executor.send([first, second])
+    assert bench.admission.admitted == [first.id]
+    assert [receipt.plan_id for receipt in bench.admission.settled] == [first.id]
+    assert bench.node.sent == []
+
+
 async def test_a_receipt_the_node_cannot_tell_is_not_lost(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.plans.make(deadline=2_000_000_000)])
