@@ -15,7 +15,7 @@ from keeper.chain.listener import Listener, Tick
 from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
 from keeper.devnet.calls import calldata
-from keeper.errors import RpcError
+from keeper.errors import RpcError, StateGoneError
 from keeper.types import Call, CallResult, Head, Watch
 from keeper.units import Address, Hash
 from tests.fake_chain import RecordingFollower
@@ -141,7 +141,7 @@ async def test_reads_stand_at_the_block_they_name(net: Devnet) -> None:
         for at, expected in ((before, then), (after, now)):
             (result,) = await reader.multicall([balance], at.hash)
             assert (result.ok, int.from_bytes(result.data, "big")) == (True, expected)
-        with pytest.raises(RpcError):
+        with pytest.raises(StateGoneError):
             await reader.call(balance, Hash(b"\x01" * 32))
         assert await reader.code(usdc, after.hash) == await reader.code(usdc)
         assert len(await reader.storage(usdc, 0, after.hash)) == 32
