@@ -80,7 +80,8 @@ class Node:
 
     async def _block(self, number: int) -> tuple[Head, tuple[Log, ...]]:
         head = await self._blocks.by_number(number)
-        logs = parse.logs(await self._ask("eth_getLogs", {"blockHash": to_hex(head.hash)}))
+        answer = await self._ask("eth_getLogs", {"blockHash": to_hex(head.hash)})
+        logs = parse.logs(answer, head.timestamp)
         ours = [
             each
             for each in logs
