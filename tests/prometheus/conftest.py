@@ -30,13 +30,17 @@ def metrics() -> Metrics:
     wallet = "0x" + "11" * 20
     chains = {
         name: ChainLabels(
-            12, ["aave-v3"], endpoints=["first", "second"], wallet=wallet, relays=["builder"]
+            12, ["aave-v3"], endpoints=["first", "second"], wallets=[wallet], relays=["builder"]
         )
         for name in ("ethereum", "other")
     }
-    return Metrics(
+    made = Metrics(
         version="0.1.0", commit="0" * 40, mode="dry", chains=chains, strategies=["profitability"]
     )
+    for name in chains:
+        made.parts(name, {"market/aave": "aave-v3"}, stopped=tuple)
+        made.endpoints(name, ["first", "second"], lambda _: (True, 0))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,8 @@ POSITIVE = {
     "Wallet",
 }
 """Panels in which at least one series must be above zero after a liquidation."""
+WITH_RELAYS = "Relays: "
+"""What the title of a panel begins with that has data only where relays are configured."""
 
 
 def panels(nodes: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -70,7 +72,7 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
             silent, flat = [], set(POSITIVE)
             for title, query in panels(BOARD["panels"]):
                 values = await prometheus.query(filled(query))
-                if not values:
+                if not values and not title.startswith(WITH_RELAYS):
                     silent.append((title, query))
                 if any(value > 0 for value in values):
                     flat.discard(title)

@@ -181,7 +181,7 @@ async def test_the_desk_passes_a_sweep_on() -> None:
     asked: list[int] = []
     treasury = SimpleNamespace(ask=lambda: asked.append(1))
     lines = {"x": SimpleNamespace(treasury=treasury), "dry": SimpleNamespace(treasury=None)}
-    desk = Desk(["x", "dry"], lines)  # type: ignore[arg-type]
+    desk = Desk(["x", "dry"], lines)
     assert "asked the running keeper" in (await desk.command({"command": "sweep"}))["text"]
     assert asked == [1]
     assert "dry" in (await desk.command({"command": "sweep", "chain": "dry"}))["error"]
