@@ -1,5 +1,6 @@
 """Run one anvil."""
 
+import os
 import re
 import tempfile
 import time
@@ -21,9 +22,9 @@ class Anvil:
 
         Raises ConfigError when the node does not come up.
         """
-        self._log = tempfile.NamedTemporaryFile(prefix="keeper-anvil-", suffix=".log")  # noqa: SIM115
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         command = [str(binary), "--host", host, "--port", str(port), *arguments]
-        self._process = Guarded(command, self._log.file)
+        self._process = Guarded(command, self._log)
         self.host = host
         try:
             self.port = self._wait(port)
@@ -57,4 +58,6 @@ class Anvil:
         raise ConfigError(f"anvil did not start: {last}", "check that it runs: anvil --version")
 
     def _output(self) -> str:
-        return Path(self._log.name).read_text(errors="replace")
+        # The node shares the file's position, so that is left where it is.
+        length = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), length, 0).decode(errors="replace")

@@ -24,6 +24,7 @@ MULTICALL = bytes.fromhex("ca11bde05977b3631167028862be2a173976ca11")
 CHAIN_ID = 31337
 START = 1_790_000_000
 BLOCK_GAS_LIMIT = 60_000_000
+_STATES = 256
 _SOURCES = ("*.py", "contracts/artifacts.json", "npm/package-lock.json", "npm/compile.cjs")
 
 
@@ -39,7 +40,9 @@ class Layout:
 def node_arguments(block_gas_limit: int, tx_gas_cap: bool, now: int = START) -> list[str]:
     """Return anvil's options: fixed time and accounts, any sender, blocks only when asked.
 
-    `now` is the latest block's timestamp; a loaded state does not set the node's clock.
+    The states of the last blocks stay in memory. By default the node moves older ones to the home
+    folder, gigabytes that a killed node leaves behind, and goes back to none of them without losing
+    contracts. `now` is the latest block's timestamp; a loaded state does not set the node's clock.
     """
     options = {
         "--chain-id": CHAIN_ID,
@@ -47,6 +50,7 @@ def node_arguments(block_gas_limit: int, tx_gas_cap: bool, now: int = START) -> 
         "--gas-limit": block_gas_limit,
         "--accounts": 20,
         "--block-base-fee-per-gas": GWEI,
+        "--prune-history": _STATES,
     }
     flags = ["--no-mining", "--auto-impersonate", "--no-request-size-limit"]
     if tx_gas_cap:

@@ -19,11 +19,12 @@ from threading import Lock, Thread
 
 import structlog
 
+from keeper.devnet import Devnet
 from keeper.errors import ConfigError
 from tests.chaos.killed import prepare, run_killed
 from tests.chaos.plan import make_plan
 from tests.chaos.scenario import Outcome, play
-from tests.chaos.world import World, started_net
+from tests.chaos.world import World
 
 SCENARIOS_PER_NODE = 100
 """Then a fresh node: one that was set back very often grows slow."""
@@ -93,7 +94,7 @@ def work(seeds: list[int]) -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     with tempfile.TemporaryDirectory(prefix="keeper-chaos-") as home:
         for start in range(0, len(seeds), SCENARIOS_PER_NODE):
-            with started_net() as net:
+            with Devnet.start() as net:
                 world = World(net)
                 for seed in seeds[start : start + SCENARIOS_PER_NODE]:
                     folder = Path(home) / str(seed)
@@ -115,7 +116,7 @@ def main() -> int:
         work(list(range(first, first + count * options.workers, options.workers)))
         return 0
     try:
-        started_net().stop()  # builds what is missing, once
+        Devnet.start().stop()  # builds what is missing, once
     except ConfigError as error:
         print(f"no local chain: {error}", file=sys.stderr)
         return 2

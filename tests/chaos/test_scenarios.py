@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from keeper.devnet import Devnet
 from keeper.errors import ConfigError
 from tests.chaos.killed import prepare, run_killed
 from tests.chaos.plan import make_plan
 from tests.chaos.scenario import play
-from tests.chaos.world import World, started_net
+from tests.chaos.world import World
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     try:
-        net = started_net()
+        net = Devnet.start()
     except ConfigError as error:
         pytest.skip(f"no local chain: {error}")
     prepare()

@@ -5,12 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from keeper.devnet import Cast, Devnet, Pool
-from keeper.devnet.anvil import Anvil
 from keeper.devnet.arbitrage import EXACT_INPUT
-from keeper.devnet.chain import BLOCK_SECONDS
 from keeper.devnet.prices import put_prices
-from keeper.devnet.state import BLOCK_GAS_LIMIT, built_state, node_arguments
-from keeper.devnet.toolchain import find_anvil, install_packages
 from keeper.units import BPS, MAX_UINT256, WAD, Address
 from tests.uniswap import ANY, FAR_FUTURE, MINT, SPACING
 
@@ -24,27 +20,6 @@ FEES = (3000, 10_000)
 """Fee tiers that are followed; the finer ones have so many tick words that loading takes long."""
 _GAS = 1_500_000
 _POSITIONS = 6
-_STATES = 256
-"""Blocks made in one scenario at most, those that a reorg replaced included."""
-
-
-def started_net() -> Devnet:
-    """Start a chain that remembers the state of its last blocks well; raise ConfigError.
-
-    By default the node moves older states to the disk, ever more of them, and goes back to none of
-    those without losing contracts.
-    """
-    modules = install_packages(_ignore)
-    anvil = find_anvil(modules)
-    state, layout = built_state(anvil, modules, _ignore)
-    arguments = [
-        *node_arguments(BLOCK_GAS_LIMIT, tx_gas_cap=True, now=layout.timestamp),
-        *("--load-state", str(state), "--prune-history", str(_STATES)),
-    ]
-    node = Anvil(anvil, arguments, "127.0.0.1", 0)
-    net = Devnet(node, layout, anvil, modules, 1, _ignore)
-    net.rpc("anvil_setBlockTimestampInterval", BLOCK_SECONDS)
-    return net
 
 
 class World:
