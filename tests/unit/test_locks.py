@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,18 +21,32 @@ DEVELOPMENT = {"keeper/contracts/build.py", "keeper/devnet/compile_contracts.py"
 """What developers run to write the committed bytecode."""
 
 
-def distributions(*folders: str) -> Iterator[tuple[str, str]]:
-    """Yield each source file below the folders with each distribution it imports from."""
+def imports(statements: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the modules these statements import, at whatever depth; only statements are walked."""
+    for node in statements:
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                yield node.module or ""
+            case _:
+                for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+                    inner = getattr(node, field, None)
+                    yield from imports(inner if isinstance(inner, list) else ())
+
+
+@cache
+def distributions(folder: str) -> list[tuple[str, str]]:
+    """Return each source file below a folder with each distribution it imports from."""
     packages = packages_distributions()
-    for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            for name in {name.partition(".")[0] for name in names}:
-                if name not in {*sys.stdlib_module_names, "keeper", "strategies", "tests"}:
-                    found = packages.get(name, [name])
-                    yield path.relative_to(ROOT).as_posix(), canonicalize_name(found[0])
+    ours = {*sys.stdlib_module_names, "keeper", "strategies", "tests"}
+    found = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        parsed = ast.parse(path.read_text())
+        for name in sorted({name.partition(".")[0] for name in imports(parsed.body)} - ours):
+            distribution = canonicalize_name(packages.get(name, [name])[0])
+            found.append((path.relative_to(ROOT).as_posix(), distribution))
+    return found
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -44,7 +59,8 @@ RUN = declared(PROJECT["project"]["dependencies"])
 def test_the_keeper_declares_what_it_imports_and_no_more() -> None:
     imported = [
         (file, name)
-        for file, name in distributions("keeper", "strategies")
+        for folder in ("keeper", "strategies")
+        for file, name in distributions(folder)
         if file not in DEVELOPMENT
     ]
     assert [each for each in imported if each[1] not in RUN] == []
@@ -53,8 +69,8 @@ def test_the_keeper_declares_what_it_imports_and_no_more() -> None:
 
 def test_tests_and_tools_declare_what_they_import() -> None:
     known = RUN | declared(PROJECT["dependency-groups"]["dev"])
-    imported = distributions("keeper", "strategies", "tests", "grafana")
-    assert [each for each in imported if each[1] not in known] == []
+    for folder in ("keeper", "strategies", "tests", "grafana"):
+        assert [each for each in distributions(folder) if each[1] not in known] == []
 
 
 def stanzas(lock: str) -> dict[str, str]:
