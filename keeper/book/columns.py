@@ -1,6 +1,7 @@
 """The borrowers of one market in rows, and which of them have to be judged exactly."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from typing import Self
 
@@ -33,13 +34,19 @@ class Columns:
 
     @classmethod
     def filled(cls, legs: LegArrays) -> Self:
-        """Build the columns of all borrowers at once; may run beside the event loop."""
+        """Build the columns of all borrowers at once; may run beside the event loop.
+
+        The table is NumPy's work, which needs the interpreter only now and then: it has a thread of
+        its own while the borrowers are indexed.
+        """
         columns = cls()
-        columns.table = LegTable.filled(legs)
-        for first in range(0, len(legs.borrowers), STEP):
-            step = legs.borrowers[first : first + STEP]
-            columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
-            columns._borrowers.extend(step)
+        with ThreadPoolExecutor(1) as beside:
+            table = beside.submit(LegTable.filled, legs)
+            for first in range(0, len(legs.borrowers), STEP):
+                step = legs.borrowers[first : first + STEP]
+                columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
+                columns._borrowers.extend(step)
+        columns.table = table.result()
         return columns
 
     def __len__(self) -> int:

@@ -6,7 +6,8 @@ of a send never waits for more than one page.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,14 @@ class SnapshotReader:
         """Leave it to the keeper, which finds out for itself."""
 
     def _pages(self, snapshot: Snapshot, source: str) -> Iterator[bytes]:
+        """Read and check one page while the one before is made use of; neither needs the interpreter."""
+        with closing(self._checked(snapshot, source)) as pages, ThreadPoolExecutor(1) as beside:
+            coming = beside.submit(next, pages, None)
+            while (page := coming.result()) is not None:
+                coming = beside.submit(next, pages, None)
+                yield page
+
+    def _checked(self, snapshot: Snapshot, source: str) -> Generator[bytes]:
         with _reading(self._path, snapshot.chain) as db:
             for number, encoding, data, checksum in rows.pages(db, snapshot.id, source):
                 try:

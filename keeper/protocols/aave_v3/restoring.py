@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import compress, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.accounts import RESERVES, SHARDS, STRIDE
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.screening import ENTRY
 from keeper.protocols.aave_v3.snapshot import FIRST, FORMAT, NUMBERS
 from keeper.types import Token
 from keeper.units import Address, Bps
 
 ADDRESS = 20
+HALF = np.uint64(0xFFFF_FFFF)
+HALF_BITS = np.uint64(32)
 
 
 def read(
@@ -119,61 +122,63 @@ def _holders_of(
     middle = start + ADDRESS * holders
     end = middle + 2 * holders
     lengths = np.frombuffer(page, "<u2", holders, middle).astype(np.intp)
-    entries = np.frombuffer(page, np.uint8, offset=end)
-    if len(entries) != STRIDE * int(lengths.sum()) or (holders and not lengths.min()):
+    if len(page) - end != STRIDE * int(lengths.sum()) or (holders and not lengths.min()):
         raise ValueError("the records do not fill their page")
-    entries = entries.reshape(-1, STRIDE)
+    entries = np.frombuffer(page, ENTRY, offset=end)
     low = np.frombuffer(page, np.uint8, ADDRESS * holders, start).reshape(-1, ADDRESS)[:, 18:]
     shard = low[:, 1] | (low[:, 0] & 3).astype(np.intp) << 8
     if not np.array_equal(shard, np.repeat(np.arange(first, first + count), sizes)):
         raise ValueError("an address is not in its shard")
     owes = _add(entries, lengths, totals, classes) if holders else np.zeros(0, bool)
     addresses: list[Address] = np.frombuffer(page, f"V{ADDRESS}", holders, start).tolist()
-    entry = zip(addresses, _cut(entries, lengths), strict=True)
+    entry = zip(addresses, _cut(page, end, lengths), strict=True)
     for number, size in enumerate(sizes, first):
         kept = dict(islice(entry, size))
         if len(kept) != size:
             raise ValueError("an address is there twice")
         ledger.accounts.load(number, kept)
-    ledger.touched.update(compress(addresses, owes.tolist()))
     ledger.borrowers += int(owes.sum())
     return int(first + count)
 
 
-def _cut(entries: NDArray[np.uint8], lengths: NDArray[np.intp]) -> list[bytes]:
-    """Return the records of a page, those of one length at a time."""
-    starts = np.cumsum(lengths) - lengths
+def _cut(page: bytes, begin: int, lengths: NDArray[np.intp]) -> list[bytes]:
+    """Return the records of a page from a byte on, those of one length at a time."""
+    starts = STRIDE * (np.cumsum(lengths) - lengths)
     records = np.empty(len(lengths), object)
     for length in np.unique(lengths).tolist():
         chosen = np.flatnonzero(lengths == length)
-        rows = entries[starts[chosen][:, None] + np.arange(length)].reshape(len(chosen), -1)
-        records[chosen] = rows.view(f"V{STRIDE * length}")[:, 0].tolist()
+        size = STRIDE * length
+        # One view of that size at every byte: those at the starts are copied whole.
+        windows: NDArray[np.void] = np.ndarray(
+            len(page) - begin - size + 1, f"V{size}", page, begin, (1,)
+        )
+        records[chosen] = windows[starts[chosen]].tolist()
     cut: list[bytes] = records.tolist()
     return cut
 
 
 def _add(
-    entries: NDArray[np.uint8],
+    entries: NDArray[np.void],
     lengths: NDArray[np.intp],
     totals: NDArray[np.uint64],
     classes: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Check the records of a page, add their amounts to the totals, and return who has debt."""
     starts = np.cumsum(lengths) - lengths
-    numbers = entries[:, 0].copy()
+    numbers = entries["number"].copy()
     is_leg = np.ones(len(entries), bool)
     is_leg[starts] = False
     # A leg's neighbour before it is its record's header, or a leg of the same record.
     second = is_leg[1:] & is_leg[:-1] & (numbers[:-1] >= numbers[1:])
-    words = entries[:, 1:].copy()
-    halves = words.view(np.uint64)
-    empty = (halves[:, 0] | halves[:, 1]) == 0
+    high, low = entries["high"].astype(np.uint64), entries["low"].astype(np.uint64)
+    empty = (high | low) == 0
     alone = starts[lengths == 1]
     if second.any() or (empty & is_leg).any() or (empty & (numbers == 0))[alone].any():
         raise ValueError("a record is not in order")
     keys = numbers.astype(np.intp)
     keys[starts] = 2 * RESERVES
-    for quarter, amounts in enumerate(words.view(">u4").T):
+    quarters = high >> HALF_BITS, high & HALF, low >> HALF_BITS, low & HALF
+    for quarter, amounts in enumerate(quarters):
         # Exact in float64: a page has far fewer than 2**21 amounts of 32 bits.
         if amounts.any():
             sums = np.bincount(keys, amounts.astype(float), 2 * RESERVES + 1)

@@ -16,6 +16,9 @@ from keeper.units import BPS, RAY, Address
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
+ENTRY = np.dtype([("number", "u1"), ("high", ">u8"), ("low", ">u8")])
+"""One entry of a record, the holder's or a balance's, as `accounts` packs it."""
+
 
 def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
     """Return the flagged collateral by class and the debt by reserve id; none without debt."""
@@ -83,33 +86,30 @@ def gather(shards: Iterable[Mapping[Address, bytes]], table: Integers) -> LegArr
         if not shard:
             continue
         records = list(shard.values())
-        entries = np.frombuffer(b"".join(records), np.uint8).reshape(-1, STRIDE)
+        entries = np.frombuffer(b"".join(records), ENTRY)
         counts = np.fromiter(map(len, records), np.intp, len(records)) // STRIDE
         starts = np.cumsum(counts) - counts
-        words = entries[:, 1:].copy().view(">u8").astype(np.uint64)
-        numbers = entries[:, 0].copy()
+        high, low = entries["high"].astype(np.uint64), entries["low"].astype(np.uint64)
+        numbers = entries["number"].copy()
         is_leg = np.ones(len(numbers), bool)
         is_leg[starts] = False
         is_debt = is_leg & (numbers & 1 == 1)
         owes = np.logical_or.reduceat(is_debt, starts)
         rows = np.repeat(np.cumsum(owes) - 1 + len(borrowers), counts)
         borrowers.extend(compress(shard, owes.tolist()))
-        reserves, amounts = (numbers >> 1).astype(np.intp), _floats(words)
+        reserves = (numbers >> 1).astype(np.intp)
+        amounts: Floats = high.astype(np.float64) * 2.0**64 + low.astype(np.float64)
         debt.append((rows[is_debt], reserves[is_debt], amounts[is_debt]))
         held = np.flatnonzero((is_leg & ~is_debt) & np.repeat(owes, counts))
         header = np.repeat(starts, counts)[held]
         reserve = reserves[held]
-        flags = words[header, (reserve < 64).view(np.int8)] >> (reserve & 63).astype(np.uint64)
+        flags = np.where(reserve < 64, low[header], high[header])
+        flags >>= (reserve & 63).astype(np.uint64)
         used = (flags & np.uint64(1)).astype(bool)
         held, reserve, header = held[used], reserve[used], header[used]
         kinds = table[numbers[header].astype(np.intp) * RESERVES + reserve]
         collateral.append((rows[held], kinds, amounts[held]))
     return LegArrays(borrowers, *_joined(collateral), *_joined(debt))
-
-
-def _floats(words: NDArray[np.uint64]) -> Floats:
-    high: Floats = words[:, 0].astype(np.float64)
-    return high * 2.0**64 + words[:, 1].astype(np.float64)
 
 
 def _joined(parts: list[tuple[Integers, Integers, Floats]]) -> tuple[Integers, Integers, Floats]:
