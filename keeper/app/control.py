@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 NAME = "control.sock"
 LONGEST_PATH = 100
 """Bytes a socket's path may have; a longer one is reached through its open directory."""
+LAST_WORDS = 0.5
+"""Seconds a closing socket leaves for answers."""
 _LARGEST = 4_096
 _SECONDS = 10.0
 
@@ -34,6 +36,7 @@ class ControlSocket:
         self._path = home / NAME
         self._handle = handle
         self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,10 +59,19 @@ class ControlSocket:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
+            if self._answering:
+                # an answer that is ready is given, one that is not will never be
+                await asyncio.wait(self._answering, timeout=LAST_WORDS)
+            for task in self._answering:
+                task.cancel()
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "each connection has its task"
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
         try:
             answer = await self._answer(reader, writer)
             writer.write(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))

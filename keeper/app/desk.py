@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import structlog
 
 from keeper.app.breakers import BreakerWatch
+from keeper.app.ending import Ending
 from keeper.app.treasury import Treasury
 from keeper.risk import Risk
 
@@ -32,10 +33,16 @@ class Sending(Protocol):
         ...
 
 
+LONGEST_CANCEL = 3_600
+"""Most seconds an operator may have cancels waited for."""
+
+
 class Desk:
     """Do what an operator asks of the chains; `stopping` is set once the process is to end.
 
-    A chain that is still loading is paused as soon as it is there.
+    `cancelling` is then for how many seconds everything in flight is cancelled, None when it is only
+    followed; whoever does it tells `ended`. A chain that is still loading is paused as soon as it is
+    there.
     """
 
     def __init__(self, chains: Iterable[str], lines: Mapping[str, Sending]) -> None:
@@ -43,10 +50,14 @@ class Desk:
         self._lines = lines
         self._waiting: dict[str, str] = {}
         self.stopping = asyncio.Event()
+        self.cancelling: float | None = None
+        self._ending: asyncio.Future[Ending] | None = None
 
     async def command(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out one command and answer when it is on disk."""
         name, chain = asked.get("command"), asked.get("chain")
+        if name == "stop" and asked.get("cancel"):
+            return await self._stop_and_cancel(asked.get("seconds"))
         if name == "stop":
             log.warning("keeper.stopping", cause="keeper stop")
             self.stopping.set()
@@ -74,6 +85,30 @@ class Desk:
                 f"{each} {', '.join(names)}" for each, names in still.items() if names
             )
         return {"text": text, "open": still}
+
+    async def _stop_and_cancel(self, seconds: object) -> dict[str, Any]:
+        """Stop, and answer what became of everything in flight."""
+        if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_CANCEL:
+            return {"error": f"cancels are waited for up to {LONGEST_CANCEL} s"}
+        if self.stopping.is_set():
+            return {"error": "the keeper is stopping already: what was sent is only followed"}
+        log.warning("keeper.stopping", cause="keeper stop --cancel")
+        self.cancelling = float(seconds)
+        self._ending = asyncio.get_running_loop().create_future()
+        self.stopping.set()
+        ending = await self._ending
+        absent = [name for name in self._chains if name not in self._lines]
+        text = f"stopped: {ending.text}"
+        if absent:
+            text += f"; {', '.join(absent)} was not loaded: what is in flight there is as it was"
+        return {"text": text, **ending.as_json(), "not_loaded": absent}
+
+    def ended(self, ending: Ending) -> None:
+        """Tell whoever asked what became of everything in flight."""
+        counts = ending.as_json()
+        (log.warning if ending.left else log.info)("keeper.cancelled", **counts)
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_result(ending)
 
     def _sweep(self, chosen: Sequence[str]) -> dict[str, Any]:
         """Have profit swept as soon as nothing else is to be done."""

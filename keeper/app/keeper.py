@@ -16,6 +16,7 @@ from keeper.app.clock import SystemClock
 from keeper.app.collection import Collection
 from keeper.app.control import ControlSocket
 from keeper.app.desk import Desk
+from keeper.app.ending import Ending
 from keeper.app.line import Line, Process, open_line
 from keeper.app.opening import Opening
 from keeper.app.progress import LoggedProgress
@@ -197,13 +198,23 @@ class Keeper:
         line.observation.flush()
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Follow pending transactions for a bounded time; no new plan is made."""
-        lines = self.lines.values()
-        drains = [line.executor.drain(seconds) for line in lines]
+        """Follow pending transactions for a bounded time, or cancel them; no new plan is made."""
+        lines = list(self.lines.values())
+        within = self.desk.cancelling
+        drains = [
+            line.executor.drain(seconds) if within is None else line.executor.withdraw(within)
+            for line in lines
+        ]
         keeps = [_write_down(line) for line in lines if line.name not in self._stopped]
         ended = await asyncio.gather(*drains, *keeps, return_exceptions=True)
         for line in lines:
             line.observation.flush()
+        if within is not None:
+            receipts = [
+                each for some in ended[: len(lines)] if isinstance(some, list) for each in some
+            ]
+            still = [flight for line in lines for flight in line.executor.undecided]
+            self.desk.ended(Ending.of(receipts, still))
         for error in ended:
             if isinstance(error, BaseException):
                 raise error

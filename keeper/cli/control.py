@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from keeper.cli.options import AsJson, ChainName, Configs, Overrides, settings_from
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+ANSWER_SECONDS = 15.0
+ENDING_SECONDS = 30.0
+"""How much longer than its cancels a keeper may take to end: it writes its book down."""
+NOT_CANCELLED = 3
 
 
 def pause(
@@ -24,14 +31,47 @@ def resume(
     _command(configs, overrides, {"command": "resume", "chain": chain}, as_json=as_json)
 
 
-def stop(configs: Configs, overrides: Overrides, as_json: AsJson = False) -> None:
-    """End the keeper as SIGTERM does: no new plan, and what was sent is followed for a while."""
-    _command(configs, overrides, {"command": "stop"}, as_json=as_json)
+def stop(
+    configs: Configs,
+    overrides: Overrides,
+    cancel: Annotated[
+        bool,
+        typer.Option(
+            "--cancel",
+            help="Cancel everything in flight, at most at fees.max_fee_gwei, and wait for the result.",
+        ),
+    ] = False,
+    within: Annotated[
+        int,
+        typer.Option(
+            "--within", metavar="S", min=1, max=3600, help="Seconds --cancel waits; then it ends."
+        ),
+    ] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """End the keeper as SIGTERM does: no new plan, and what was sent is followed for a while.
+
+    With --cancel each transaction in flight is replaced by one that does nothing; what is included
+    all the same counts as included. The exit code is 3 when something is left.
+    """
+    asked: dict[str, Any] = {"command": "stop"}
+    if not cancel:
+        _command(configs, overrides, asked, as_json=as_json)
+        return
+    asked |= {"cancel": True, "seconds": within}
+    answer = _command(configs, overrides, asked, as_json=as_json, seconds=within + ENDING_SECONDS)
+    if answer["left"] or answer["not_loaded"]:
+        raise typer.Exit(NOT_CANCELLED)
 
 
 def _command(
-    configs: list[Path], overrides: list[str], asked: dict[str, Any], *, as_json: bool
-) -> None:
+    configs: list[Path],
+    overrides: list[str],
+    asked: dict[str, Any],
+    *,
+    as_json: bool,
+    seconds: float = ANSWER_SECONDS,
+) -> dict[str, Any]:
     from keeper.cli.screen import show_json
     from keeper.config import chain_named
     from keeper.errors import ConfigError
@@ -39,16 +79,17 @@ def _command(
     settings = settings_from(configs, overrides).settings
     if asked.get("chain") is not None:
         chain_named(settings, asked["chain"])
-    answer = ask(settings.journal.home / "control.sock", asked)
+    answer = ask(settings.journal.home / "control.sock", asked, seconds)
     if "error" in answer:
         raise ConfigError(str(answer["error"]))
     if as_json:
         show_json(answer)
     else:
         print(answer["text"])
+    return answer
 
 
-def ask(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+def ask(path: Path, asked: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Return what the keeper at a socket answers; raise `TransientError` when there is none."""
     import json
     import os
@@ -57,7 +98,7 @@ def ask(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     from keeper.errors import TransientError
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(15)
+        connection.settimeout(seconds)
         try:
             # a path may be longer than a socket's address, a name in an open folder is not
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -93,7 +93,7 @@ class Executor:
         self._live = live
         self._rehearsal = Rehearsal(journal, admission, observe)
         hurried = Hurried(rpc, FOLLOW_SECONDS)
-        pursuit = Pursuit(
+        pursuit = self._pursuit = Pursuit(
             hurried,
             self._flights,
             journal,
@@ -229,6 +229,32 @@ class Executor:
             await self._sleep(DRAIN_POLL)
         await self._flush()
         return ended
+
+    async def withdraw(self, seconds: float) -> list[Receipt]:
+        """Take no more plans and cancel all that is in flight; return what is decided in that time.
+
+        What is included before its cancel counts as included.
+        """
+        self._draining = True
+        dropped = await self._drop_unsent() if self._live else []
+        self._pursuit.withdrawing = True
+        return [*dropped, *await self.drain(seconds)]
+
+    @property
+    def undecided(self) -> list[Flight]:
+        """Return what is in flight, oldest first."""
+        return self._flights.open
+
+    async def _drop_unsent(self) -> list[Receipt]:
+        """Settle what was on record when its send was broken off: the next start would send it."""
+        known = {each.signed.hash for flight in self._flights for each in flight.versions}
+        dropped: list[Receipt] = []
+        for signed in await self._journal.pending():
+            if signed.plan.chain == self._chain and signed.hash not in known:
+                receipt = Dropped(signed.plan.id, signed.hash, "never handed over")
+                await self._journal.settled(receipt)
+                dropped.append(receipt)
+        return dropped
 
     def _current(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
         """Split off the plans that may no longer be sent at all."""

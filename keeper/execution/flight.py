@@ -129,8 +129,12 @@ class Flights:
 
     def __len__(self) -> int:
         """Return how many are neither decided nor lapsed."""
-        flights = self._flights.values()
-        return sum(not (flight.is_settled or flight.is_asleep) for flight in flights)
+        return len(self.open)
+
+    @property
+    def open(self) -> list[Flight]:
+        """Return those that are neither decided nor lapsed."""
+        return [flight for flight in self if not (flight.is_settled or flight.is_asleep)]
 
     def recover(self, signed: Iterable[Signed]) -> None:
         """Take up recorded transactions, those of one plan and nonce together, oldest first."""

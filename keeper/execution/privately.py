@@ -66,6 +66,11 @@ class Privately:
             before = self._flights.before(flight.signed)
             self._flow.keep(flight.signed, before, head.number)
 
+    def take_back(self, flight: Flight, head: Head) -> None:
+        """Ask the relays to forget it; none promises it."""
+        if self._flow is not None:
+            self._flow.forget(flight.signed, head.number)
+
     def is_over(self, flight: Flight, head: Head) -> bool:
         """Whether no relay was given it for a block still to come."""
         return self._flow is None or self._flow.until(flight.signed.hash) <= head.number

@@ -49,7 +49,7 @@ class Pursuit:
     """Get waiting transactions mined or out of the way; every version is on record before it leaves.
 
     Only one version of a nonce can ever be mined, so nothing here can execute twice. Nothing is
-    offered while a switch is thrown.
+    offered while a switch is thrown, but for cancels once all is `withdrawing`.
     """
 
     def __init__(
@@ -73,11 +73,15 @@ class Pursuit:
         self._look = look
         self._later = later
         self._privately = privately
+        self.withdrawing = False
 
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Do what one head allows for a transaction whose nonce is unused."""
         if flight.abandoned:
             self._lapse(flight, head)
+            return
+        if self.withdrawing:
+            await self._withdraw(flight, wallet, head)
             return
         if self._is_stopped(flight, head):
             return
@@ -106,6 +110,16 @@ class Pursuit:
                 flight.broadcast = head.number
             case Answer.FUNDS | Answer.INVALID:
                 await self._give_up(flight, wallet, head, words)
+
+    async def _withdraw(self, flight: Flight, wallet: Wallet, head: Head) -> None:
+        """Cancel, and offer more for the cancel at every head; whichever is mined counts."""
+        if flight.signed.cancels:
+            if flight.broadcast is None or head.number > flight.broadcast:
+                await self._cancel(flight, wallet, head, "its cancel waits")
+            return
+        if flight.signed.private:
+            self._privately.take_back(flight, head)
+        await self._cancel(flight, wallet, head, "everything in flight is cancelled")
 
     async def _push_private(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Publish what is due at its own fees, and let go of what is gone once no relay has it."""
