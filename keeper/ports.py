@@ -312,7 +312,8 @@ class LendingProtocol(Source, Protocol):
     def changed(self) -> set[Address]:
         """Return and forget the borrowers whose legs changed since the last call, undo included.
 
-        `all_legs` forgets them too: what it freezes needs no repetition.
+        `all_legs` forgets them too: what it freezes needs no repetition. It comes first after
+        `bootstrap` and `restore`, which may leave the borrowers they brought out of here.
         """
         ...
 
@@ -466,7 +467,7 @@ class Journal(Protocol):
         """Record that the bytes were handed over, or how that failed."""
         ...
 
-    async def settled(self, receipt: Receipt) -> None:
+    async def settled(self, *receipts: Receipt) -> None:
         """Record how a plan ended."""
         ...
 

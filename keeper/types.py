@@ -533,7 +533,10 @@ class ItemOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """The transaction is in a block and succeeded; `refill` is what of its revenue the operator got."""
+    """The transaction is in a block and succeeded; `refill` is what of its revenue the operator got.
+
+    `data_fee` is what a rollup charged beside the gas, here and in the receipts below.
+    """
 
     plan_id: str
     tx_hash: Hash
@@ -549,6 +552,12 @@ class Included:
     tip_usd: Usd = Usd(0)
     net_usd: Usd = Usd(0)
     refill: Wei = Wei(0)
+    data_fee: Wei = Wei(0)
+
+    @property
+    def gas_paid(self) -> Wei:
+        """Return what it cost: its gas, and what a rollup charged beside it."""
+        return Wei(self.gas_used * self.gas_price + self.data_fee)
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,6 +571,12 @@ class Reverted:
     gas_price: Wei
     reason: str
     gas_cost_usd: Usd = Usd(0)
+    data_fee: Wei = Wei(0)
+
+    @property
+    def gas_paid(self) -> Wei:
+        """Return what it cost: its gas, and what a rollup charged beside it."""
+        return Wei(self.gas_used * self.gas_price + self.data_fee)
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,6 +611,12 @@ class Cancelled:
     gas_used: int = 0
     gas_price: Wei = Wei(0)
     gas_cost_usd: Usd = Usd(0)
+    data_fee: Wei = Wei(0)
+
+    @property
+    def gas_paid(self) -> Wei:
+        """Return what it cost: its gas, and what a rollup charged beside it."""
+        return Wei(self.gas_used * self.gas_price + self.data_fee)
 
 
 Receipt = Included | Reverted | Dropped | Replaced | Cancelled

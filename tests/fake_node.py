@@ -228,13 +228,14 @@ class FakeJournal:
         """Keep the hand-over."""
         self.rows.append(("sent", error))
 
-    async def settled(self, receipt: Receipt) -> None:
+    async def settled(self, *receipts: Receipt) -> None:
         """Keep the end of a plan on record."""
-        assert ("planned", receipt.plan_id) in self.rows
-        self.rows.append(("settled", receipt))
-        if receipt.tx_hash is not None:
-            signed = self.open.pop(receipt.tx_hash, None) or self.ended[receipt.tx_hash][0]
-            self.ended[receipt.tx_hash] = (signed, receipt)
+        for receipt in receipts:
+            assert ("planned", receipt.plan_id) in self.rows
+            self.rows.append(("settled", receipt))
+            if receipt.tx_hash is not None:
+                signed = self.open.pop(receipt.tx_hash, None) or self.ended[receipt.tx_hash][0]
+                self.ended[receipt.tx_hash] = (signed, receipt)
 
     async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
         """Open a plan's transactions again."""

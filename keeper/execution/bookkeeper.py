@@ -37,14 +37,15 @@ class Bookkeeper:
     ) -> None:
         """Record how a flight ended."""
         decided = receipt.tx_hash
+        ends: list[Receipt] = []
         for version in flight.versions:
             if version.signed.hash != decided:
                 other = _other(version, receipt)
                 version.undergo(_event(other))
-                await self._journal.settled(other)
+                ends.append(other)
             elif not version.state.is_settled:
                 version.undergo(_event(receipt))
-        await self._journal.settled(receipt)
+        await self._journal.settled(*ends, receipt)
         self._rate(flight, receipt)
         self._admission.settle(receipt)
         plan = flight.plan

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import gain_usd_down, native_usd_up
+from keeper.execution.rollup import beside_gas
 from keeper.execution.sweeping import swept
 from keeper.types import Cancelled, Included, ItemOutcome, Log, Plan, Reverted
 from keeper.units import BPS, Address, Hash, Usd, Wei
@@ -109,6 +110,7 @@ def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: Dec
         tip_usd=tip,
         net_usd=Usd(revenue - gas - tip),
         refill=Wei(ran.refill),
+        data_fee=beside_gas(receipt),
     )
     return Booked(outcome, Wei(ran.refill), unpriced)
 
@@ -129,6 +131,7 @@ def unreadable(plan: Plan, receipt: Mapping[str, Any], timestamp: int, why: str)
         ),
         gas_cost_usd=gas,
         net_usd=Usd(-gas),
+        data_fee=beside_gas(receipt),
     )
     return Booked(outcome, Wei(0), frozenset())
 
@@ -143,6 +146,7 @@ def reverted(plan: Plan, receipt: Mapping[str, Any], reason: str) -> Reverted:
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
         reason=reason,
         gas_cost_usd=native_usd_up(plan, gas_paid(receipt)),
+        data_fee=beside_gas(receipt),
     )
 
 
@@ -157,13 +161,14 @@ def cancelled(plan: Plan, receipt: Mapping[str, Any]) -> Cancelled:
         gas_used=quantity(receipt["gasUsed"]),
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
         gas_cost_usd=native_usd_up(plan, gas_paid(receipt)),
+        data_fee=beside_gas(receipt),
     )
 
 
 def gas_paid(receipt: Mapping[str, Any]) -> Wei:
-    """Return what the transaction paid for gas, a rollup's fee for its parent chain included."""
+    """Return what the transaction paid for gas, and what a rollup charged beside it."""
     own = quantity(receipt["gasUsed"]) * quantity(receipt["effectiveGasPrice"])
-    return Wei(own + quantity(receipt.get("l1Fee") or "0x0"))
+    return Wei(own + beside_gas(receipt))
 
 
 def error_bps(realised: Usd, expected: Usd) -> int:

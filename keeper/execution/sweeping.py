@@ -9,6 +9,7 @@ from eth_hash.auto import keccak
 from keeper.chain.parse import blob, logs, quantity
 from keeper.execution.pricing import NATIVE_UNIT
 from keeper.execution.recheck import Gone, Look
+from keeper.execution.rollup import beside_gas
 from keeper.types import Head, Holding, Included, Plan
 from keeper.units import ZERO_ADDRESS, Hash, Usd, Wei, mul_div_down, mul_div_up
 
@@ -39,6 +40,7 @@ def swept(
         gains={held.token.address: -amount} if amount else {},
         gas_cost_usd=gas_usd,
         net_usd=Usd(-gas_usd),
+        data_fee=beside_gas(receipt),
     )
 
 

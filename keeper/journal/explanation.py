@@ -93,6 +93,7 @@ class Ended:
     tip_usd: int | None
     net_usd: int | None
     gains: dict[str, int]
+    data_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One transaction that paid gas; dollars have 8 decimals, `gas` is native wei."""
+    """One transaction that paid gas; dollars have 8 decimals, `gas` is native wei, a rollup's data fee counted in."""
 
     time: float
     chain: str
@@ -75,7 +75,7 @@ def history(plans: Iterable[Planned]) -> Iterator[Entry]:
         for receipt in plan.receipts:
             block, used, price = receipt.block_number, receipt.gas_used, receipt.gas_price
             if block is not None and used is not None and price is not None:
-                yield _entry(plan, receipt, block, used * price)
+                yield _entry(plan, receipt, block, used * price + receipt.data_fee)
 
 
 def _entry(plan: Planned, receipt: Ended, block: int, gas: int) -> Entry:

@@ -22,6 +22,7 @@ from keeper.journal.explanation import (
     Skipped,
     verdict,
 )
+from keeper.journal.migration import migrations
 from keeper.types import Plan
 from keeper.units import Address, Hash, Usd, Wei
 
@@ -31,7 +32,11 @@ SKIPS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Gas one of our transactions paid for, and what it brought."""
+    """Gas one of our transactions paid for, and what it brought.
+
+    `liquidates` is false of sweeps and of what took a nonce back. `estimated` is what the plan was to
+    bring by borrower before costs, `planned_usd` in all after them, `won` who was liquidated.
+    """
 
     chain: str
     time: float
@@ -41,6 +46,10 @@ class Spent:
     net_usd: Usd = Usd(0)
     repaid_usd: Usd = Usd(0)
     tx_hash: Hash | None = None
+    liquidates: bool = True
+    planned_usd: Usd = Usd(0)
+    estimated: tuple[tuple[bytes, int], ...] = ()
+    won: frozenset[bytes] = frozenset()
 
 
 class JournalReader:
@@ -58,28 +67,40 @@ class JournalReader:
             return _explain(db, name.strip().lower(), name.strip())
 
     def spent(self, since: float) -> list[Spent]:
-        """Return the gas paid for since a time, oldest first."""
+        """Return the gas paid for since a time, oldest first, a rollup's data fee counted in."""
         with closing(self._open()) as db:
             rows = db.execute(
-                "SELECT plans.chain, receipts.time, gas_used, gas_price, outcome, plans.id, "
-                "receipts.net_usd, plans.repaid_usd, receipts.hash FROM receipts "
-                "JOIN plans ON plans.id = receipts.plan "
+                "SELECT plans.chain, receipts.time, gas_used, gas_price, data_fee, outcome, "
+                "plans.id, receipts.net_usd, plans.repaid_usd, receipts.hash, plans.net_usd, "
+                "plans.record FROM receipts JOIN plans ON plans.id = receipts.plan "
                 "WHERE receipts.time >= ? AND gas_price IS NOT NULL ORDER BY receipts.time",
                 (since,),
             ).fetchall()
-        return [
-            Spent(
+            won = {
+                plan: _liquidated(db, plan)
+                for *_, outcome, plan, _, _, _, _, _ in rows
+                if outcome == "included"
+            }
+        found = []
+        for row in rows:
+            chain, time, used, price, data, outcome, plan, net, repaid, tx, planned, record = row
+            estimated = _estimated(record)
+            spent = Spent(
                 chain,
                 time,
-                Wei(used * int(price)),
+                Wei(used * int(price) + int(data)),
                 outcome == "reverted",
                 plan,
                 Usd(int(net or 0)),
-                Usd(0 if outcome == "reverted" else int(repaid)),
+                Usd(int(repaid) if outcome == "included" else 0),
                 None if tx is None else Hash(bytes.fromhex(tx[2:])),
+                bool(estimated) and outcome != "cancelled",
+                Usd(int(planned)),
+                estimated,
+                won.get(plan, frozenset()),
             )
-            for chain, time, used, price, outcome, plan, net, repaid, tx in rows
-        ]
+            found.append(spent)
+        return found
 
     def last_sweep(self, chain: str) -> float:
         """Return when profit of a chain was last swept, 0 when it never was."""
@@ -105,17 +126,11 @@ class JournalReader:
                 "GROUP BY plans.id ORDER BY newest DESC LIMIT ?",
                 (chain, most),
             ).fetchall()
-            won = {
-                plan: db.execute(
-                    "SELECT borrower FROM items WHERE plan = ? AND outcome = 'liquidated'", (plan,)
-                ).fetchall()
-                for plan, _, _ in rows
-            }
+            won = {plan: _liquidated(db, plan) for plan, _, _ in rows}
         found = []
         for plan, record, _ in reversed(rows):
             with suppress(InvariantError, KeyError, TypeError, ValueError):  # of an older release
-                borrowers = [Address(bytes.fromhex(text[2:])) for (text,) in won[plan]]
-                found.append((load(Plan, orjson.loads(record)), borrowers))
+                found.append((load(Plan, orjson.loads(record)), sorted(won[plan])))
         return found
 
     def breakers(self) -> list[BreakerChange]:
@@ -142,7 +157,32 @@ class JournalReader:
             )
         db = sqlite3.connect(self._path, isolation_level=None, timeout=10)
         db.execute("PRAGMA query_only = ON")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version < migrations()[-1][0]:
+            db.close()
+            raise ConfigError(
+                f"the journal at {self._path} was last written by an older release",
+                "start the keeper once: it brings the journal up to date",
+            )
         return db
+
+
+def _liquidated(db: sqlite3.Connection, plan: str) -> frozenset[Address]:
+    rows = db.execute(
+        "SELECT borrower FROM items WHERE plan = ? AND outcome = 'liquidated'", (plan,)
+    ).fetchall()
+    return frozenset(Address(bytes.fromhex(text[2:])) for (text,) in rows)
+
+
+def _estimated(record: str) -> tuple[tuple[bytes, int], ...]:
+    """Return what each borrower of a recorded plan was to bring before costs, in dollars."""
+    return tuple(
+        (
+            bytes.fromhex(quote["opportunity"]["position"]["borrower"][2:]),
+            int(quote["gross_usd"]),
+        )
+        for quote in orjson.loads(record)["quotes"]
+    )
 
 
 def _explain(db: sqlite3.Connection, name: str, exact: str) -> Explanation | None:
@@ -253,7 +293,7 @@ def _plan(db: sqlite3.Connection, name: str) -> Planned:
     ).fetchall()
     ended = db.execute(
         "SELECT time, hash, outcome, reason, block_number, block_time, gas_used, gas_price, gas_cost_usd, "
-        "revenue_usd, tip_usd, net_usd, gains FROM receipts WHERE plan = ? ORDER BY id",
+        "revenue_usd, tip_usd, net_usd, gains, data_fee FROM receipts WHERE plan = ? ORDER BY id",
         (name,),
     ).fetchall()
     figures = (int(value) for value in row[7:11])
@@ -274,7 +314,7 @@ def _item(row: tuple[Any, ...]) -> Item:
 
 
 def _ended(row: tuple[Any, ...]) -> Ended:
-    return Ended(*(*row[:7], *map(_amount, row[7:12]), _gains(row[12])))
+    return Ended(*(*row[:7], *map(_amount, row[7:12]), _gains(row[12]), int(row[13])))
 
 
 def _amount(value: Any) -> int | None:

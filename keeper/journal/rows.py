@@ -191,6 +191,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                 "block_time": receipt.timestamp,
                 "gas_used": receipt.gas_used,
                 "gas_price": str(receipt.gas_price),
+                "data_fee": str(receipt.data_fee),
                 "gas_cost_usd": str(receipt.gas_cost_usd),
                 "revenue_usd": str(receipt.revenue_usd),
                 "tip_usd": str(receipt.tip_usd),
@@ -204,6 +205,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                 "block_number": receipt.block_number,
                 "gas_used": receipt.gas_used,
                 "gas_price": str(receipt.gas_price),
+                "data_fee": str(receipt.data_fee),
                 "gas_cost_usd": str(receipt.gas_cost_usd),
                 "net_usd": str(-receipt.gas_cost_usd),
             }
@@ -219,6 +221,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                     "block_number": receipt.block_number,
                     "gas_used": receipt.gas_used,
                     "gas_price": str(receipt.gas_price),
+                    "data_fee": str(receipt.data_fee),
                     "gas_cost_usd": str(receipt.gas_cost_usd),
                     "net_usd": str(-receipt.gas_cost_usd),
                 }

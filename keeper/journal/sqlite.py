@@ -80,10 +80,15 @@ class SqliteJournal:
         now = self._clock.time()
         await self._writer.write(lambda db: rows.write_sent(db, now, signed, error))
 
-    async def settled(self, receipt: Receipt) -> None:
-        """Record how a plan ended."""
+    async def settled(self, *receipts: Receipt) -> None:
+        """Record how a plan ended, one receipt for each of its transactions: all or none."""
         now = self._clock.time()
-        await self._writer.write(lambda db: rows.write_receipt(db, now, receipt))
+
+        def write(connection: sqlite3.Connection) -> None:
+            for receipt in receipts:
+                rows.write_receipt(connection, now, receipt)
+
+        await self._writer.write(write)
 
     async def breaker(self, change: BreakerChange) -> None:
         """Record that a breaker opened or closed; on disk when this returns."""

@@ -29,13 +29,21 @@ REFUSED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan was to bring: before costs by borrower, and in all after them, in dollars."""
+
+    gross: tuple[tuple[bytes, int], ...]
+    net_usd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reserved:
     """What an admitted plan may cost at worst, what it repays, and what it was to bring."""
 
     gas: int
     repaid: int
-    expected: tuple[tuple[bytes, int], ...]
-    net_usd: int
+    estimate: Estimate
+    liquidates: bool
 
 
 class Risk:
@@ -84,6 +92,10 @@ class Risk:
                     entry.repaid_usd,
                     entry.net_usd,
                     entry.reverted,
+                    self._missed(
+                        Estimate(entry.estimated, entry.planned_usd), entry.won, entry.net_usd
+                    ),
+                    entry.liquidates,
                 )
                 self._ledger.book(entry.plan or f"#{number}", booked)
         self._reserved |= {plan.id: _reserve(plan) for plan in pending if plan.chain == self._chain}
@@ -120,25 +132,44 @@ class Risk:
         repaid = 0 if reserved is None else reserved.repaid
         match receipt:
             case Included():
-                gas = receipt.gas_used * receipt.gas_price
-                missed = None if reserved is None else self._missed(reserved, receipt)
+                won = frozenset(item.borrower for item in receipt.items if item.ok)
+                missed = (
+                    None
+                    if reserved is None
+                    else self._missed(reserved.estimate, won, receipt.net_usd)
+                )
                 entry = Entry(
                     now,
                     receipt.tx_hash,
-                    gas,
+                    receipt.gas_paid,
                     repaid,
                     receipt.net_usd,
                     reverted=False,
                     missed=missed,
+                    liquidates=bool(receipt.items),
                 )
                 self._ledger.book(receipt.plan_id, entry)
             case Reverted():
-                gas = receipt.gas_used * receipt.gas_price
-                entry = Entry(now, receipt.tx_hash, gas, 0, -receipt.gas_cost_usd, reverted=True)
+                entry = Entry(
+                    now,
+                    receipt.tx_hash,
+                    receipt.gas_paid,
+                    0,
+                    -receipt.gas_cost_usd,
+                    reverted=True,
+                    liquidates=reserved is None or reserved.liquidates,
+                )
                 self._ledger.book(receipt.plan_id, entry)
             case Cancelled() if receipt.gas_used:
-                gas = receipt.gas_used * receipt.gas_price
-                entry = Entry(now, receipt.tx_hash, gas, 0, -receipt.gas_cost_usd, reverted=False)
+                entry = Entry(
+                    now,
+                    receipt.tx_hash,
+                    receipt.gas_paid,
+                    0,
+                    -receipt.gas_cost_usd,
+                    reverted=False,
+                    liquidates=False,
+                )
                 self._ledger.book(receipt.plan_id, entry)
             case Dropped() | Replaced() | Cancelled():
                 self._ledger.strike(receipt.plan_id, receipt.tx_hash)
@@ -221,7 +252,8 @@ class Risk:
             if -net >= limits.loss_per_day:
                 detail = f"{_dollars(Usd(-net))} lost, limit {_dollars(limits.loss_per_day)}"
                 latches.open("loss", detail, "limit", now)
-        last = list(self._ledger.since(latches.since("revert_rate")))[-limits.revert_rate_of :]
+        since = self._ledger.since(latches.since("revert_rate"))
+        last = [entry for entry in since if entry.liquidates][-limits.revert_rate_of :]
         if limits.revert_rate is not None and len(last) == limits.revert_rate_of:
             reverted = sum(entry.reverted for entry in last)
             if reverted * BPS > limits.revert_rate * len(last):
@@ -237,16 +269,14 @@ class Risk:
                 detail = f"{len(judged)} in a row brought less than estimated"
                 latches.open("estimate", detail, "limit", now)
 
-    def _missed(self, reserved: Reserved, receipt: Included) -> bool | None:
-        """Say whether less came in than estimated for what was liquidated; None without a band."""
+    def _missed(self, estimate: Estimate, won: frozenset[bytes], net_usd: int) -> bool | None:
+        """Say whether less came in than estimated for who was liquidated; None without a band."""
         band = self._limits.estimate_band
-        won = {item.borrower for item in receipt.items if item.ok}
-        whole = sum(gross for _, gross in reserved.expected)
-        share = sum(gross for borrower, gross in reserved.expected if borrower in won)
+        whole = sum(gross for _, gross in estimate.gross)
+        share = sum(gross for borrower, gross in estimate.gross if borrower in won)
         if band is None or whole <= 0 or share <= 0:
             return None
-        estimated = reserved.net_usd * share // whole
-        return receipt.net_usd * BPS < estimated * (BPS - band)
+        return net_usd * BPS < estimate.net_usd * share // whole * (BPS - band)
 
     def _now(self) -> float:
         now = self._clock.time()
@@ -291,8 +321,9 @@ def worst_gas_cost(plan: Plan) -> Wei:
 
 
 def _reserve(plan: Plan) -> Reserved:
-    expected = tuple((q.opportunity.position.borrower, q.gross_usd) for q in plan.quotes)
-    return Reserved(worst_gas_cost(plan), plan.repaid_usd, expected, plan.net_usd)
+    gross = tuple((q.opportunity.position.borrower, q.gross_usd) for q in plan.quotes)
+    estimate = Estimate(gross, plan.net_usd)
+    return Reserved(worst_gas_cost(plan), plan.repaid_usd, estimate, plan.sweep is None)
 
 
 def _refuse(plan: Plan, reason: Reason, detail: str) -> Skip:

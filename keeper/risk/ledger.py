@@ -9,7 +9,10 @@ from keeper.units import Hash
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One settled plan; `missed` says whether it fell short of its estimate, None when not judged."""
+    """One settled plan; `missed` says whether it fell short of its estimate, None when not judged.
+
+    `liquidates` is false of what only moves money or takes a nonce back.
+    """
 
     time: float
     tx_hash: Hash | None
@@ -18,6 +21,7 @@ class Entry:
     net_usd: int
     reverted: bool
     missed: bool | None = None
+    liquidates: bool = True
 
 
 class Ledger:

@@ -16,7 +16,7 @@ class Limits:
 
     None means that the next larger limit alone holds. `reverts` within `revert_seconds` open a breaker
     that closes when the window has passed. `loss_per_day`, `revert_rate` (of the last
-    `revert_rate_of` transactions) and `estimate_band` (missed `estimate_misses` times in a row) open
+    `revert_rate_of` liquidating transactions) and `estimate_band` (missed `estimate_misses` times in a row) open
     breakers that stay open for `reset_seconds`, or until the operator closes them.
     """
 

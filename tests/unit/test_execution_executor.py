@@ -659,3 +659,54 @@ async def test_a_signer_that_fails_gives_back_what_was_reserved(bench: Bench) ->
     sent, _ = await executor.send([bench.plans.make()])
     assert [nonce_of(raw) for raw in bench.node.sent] == [0, 1]
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "fee"),
+    [
+        ({}, 0),
+        ({"l1Fee": hex(5 * 10**15)}, 5 * 10**15),
+        ({"gasUsedForL1": hex(90_000)}, 0),
+        (
+            {"l1Fee": "0x7", "operatorFeeScalar": hex(2_500_000), "operatorFeeConstant": "0x3"},
+            10**6,
+        ),
+        ({"l1Fee": None, "operatorFeeScalar": "0x2", "daFootprintGasScalar": "0x190"}, 8 * 10**7),
+    ],
+    ids=["gas alone", "data fee", "Arbitrum: in the gas", "Isthmus", "Jovian"],
+)
+@pytest.mark.parametrize("status", [0, 1])
+async def test_what_a_rollup_charges_beside_gas_is_a_cost_of_its_own(
+    bench: Bench, told: dict[str, str | None], fee: int, status: int
+) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    head = bench.node.mine(status=status)
+    (answer,) = bench.node.receipts.values()
+    answer |= told
+    (receipt,) = await executor.follow(head)
+    assert isinstance(receipt, Included | Reverted)
+    assert receipt.data_fee == fee + (10 if fee == 10**6 else 0)
+    assert receipt.gas_paid == 400_000 * 2 * 10**9 + receipt.data_fee
+    assert receipt.gas_cost_usd == -(-receipt.gas_paid * 2_000 * USD // 10**18)
+
+
+async def test_all_versions_of_a_nonce_end_in_one_write(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    pool, bench.node.pool = bench.node.pool, {}
+    heads = [bench.node.mine() for _ in range(2)]
+    bench.node.pool = pool
+    for head in heads:
+        await executor.follow(head)
+    assert "plan.cancelling" in bench.events.names
+    writes: list[int] = []
+    settled = bench.journal.settled
+
+    async def write(*receipts: Any) -> None:
+        writes.append(len(receipts))
+        await settled(*receipts)
+
+    bench.journal.settled = write  # type: ignore[method-assign]
+    await executor.follow(bench.node.mine())
+    assert writes == [2]

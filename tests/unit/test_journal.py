@@ -27,6 +27,7 @@ from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.planning.contest import Contest
 from keeper.types import (
+    Cancelled,
     Dropped,
     Reason,
     Replaced,
@@ -662,3 +663,51 @@ async def test_how_bids_ended_outlives_the_process(notebook: Notebook) -> None:
         db.execute("UPDATE plans SET record = '{}' WHERE id = ?", (both.id,))
         db.commit()
     assert [plan.id for plan, _ in reader.contested("test", 10)] == [failed.id]
+
+
+async def test_a_rollups_data_fee_is_part_of_what_was_paid(notebook: Notebook) -> None:
+    plan, bad = notebook.plans.make(address("one"), address("two")), notebook.plans.make()
+    for each in (plan, bad):
+        await notebook.journal.planned(each)
+        await notebook.journal.signed(signed(each))
+    await notebook.journal.settled(replace(included(plan, address("two")), data_fee=Wei(10**30)))
+    await notebook.journal.settled(
+        Reverted(bad.id, tx_of(bad), 102, 100, Wei(GWEI), "no", data_fee=Wei(7))
+    )
+    reader = notebook.reader()
+    gas = [400_000 * 2 * GWEI + 10**30, 100 * GWEI + 7]
+    spent = reader.spent(0)
+    assert [one.gas for one in spent] == gas
+    assert [entry.gas for entry in history(reader.paid(0, 2_000_000_000))] == gas
+    assert spent[0].won == {address("one")}
+    assert spent[0].planned_usd == plan.net_usd
+    assert spent[0].estimated == ((address("one"), 4_040_000_000), (address("two"), 4_040_000_000))
+
+
+async def test_what_took_a_nonce_back_liquidated_nothing(notebook: Notebook) -> None:
+    plan = notebook.plans.make()
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+    tx = tx_of(plan)
+    await notebook.journal.settled(Cancelled(plan.id, tx, tx, 101, 21_000, Wei(GWEI)))
+    (spent,) = notebook.reader().spent(0)
+    assert (spent.liquidates, spent.repaid_usd, spent.gas) == (False, 0, 21_000 * GWEI)
+
+
+async def test_the_ends_of_a_nonce_are_written_together_or_not_at_all(notebook: Notebook) -> None:
+    plan = notebook.plans.make()
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+    other = replace(included(plan), plan_id="unknown")
+    with pytest.raises(InvariantError):
+        await notebook.journal.settled(Dropped(plan.id, tx_of(plan), "replaced"), other)
+    assert [each.hash for each in await notebook.journal.pending()] == [tx_of(plan)]
+    assert notebook.rows("SELECT count(*) FROM receipts") == [(0,)]
+
+
+async def test_a_journal_of_an_older_release_is_named_in_one_line(notebook: Notebook) -> None:
+    notebook.reader()
+    with closing(sqlite3.connect(notebook.path)) as db:
+        db.execute("PRAGMA user_version = 6")
+    with pytest.raises(ConfigError, match="older release"):
+        JournalReader(notebook.path).spent(0)

@@ -14,7 +14,17 @@ from keeper.journal.read import JournalReader, Spent
 from keeper.metrics import BREAKERS
 from keeper.risk import DAY, HOUR, Limits, Lists, Risk, worst_gas_cost
 from keeper.risk.lists import find_tokens
-from keeper.types import Dropped, Included, ItemOutcome, Plan, Reason, Reverted, Token
+from keeper.types import (
+    Cancelled,
+    Dropped,
+    Holding,
+    Included,
+    ItemOutcome,
+    Plan,
+    Reason,
+    Reverted,
+    Token,
+)
 from keeper.units import USD, Hash, Usd, Wei
 from tests.fake_node import FakeClock
 from tests.plans import GWEI, USDC, WETH, Plans, address
@@ -478,3 +488,69 @@ def test_an_open_breaker_stays_open_after_a_kill(tmp_path: Path, plans: Plans) -
     risk = Risk("test", limits(tmp_path), FakeClock())
     risk.restore([], [], JournalReader(path).breakers())
     assert stopped(risk, plans.make()) == "loss"
+
+
+def test_sweeps_and_cancels_do_not_thin_the_revert_rate(tmp_path: Path, plans: Plans) -> None:
+    held = limits(tmp_path, reverts=100, revert_rate=5_000, revert_rate_of=4)
+    risk = Risk("test", replace(held, gas_per_day=Wei(10**30)), FakeClock())
+    for number in range(4):
+        risk.settle(reverted(plans.make()))
+        plan = plans.make()
+        risk.settle(Cancelled(plan.id, TX, TX, 101, 21_000, Wei(GWEI)))
+        risk.settle(replace(included(plans.make(), -1), items=()))
+        assert risk.breakers()["revert_rate"] == (number == 3)
+
+
+def test_a_reverted_sweep_is_no_lost_liquidation(tmp_path: Path, plans: Plans) -> None:
+    held = limits(tmp_path, reverts=100, revert_rate=5_000, revert_rate_of=1)
+    risk = Risk("test", held, FakeClock())
+    sweep = replace(plans.make(), quotes=(), sweep=Holding(USDC, 10**9))
+    assert risk.admit(sweep) is None
+    risk.settle(reverted(sweep))
+    assert not risk.breakers()["revert_rate"]
+    assert not Risk("test", held, FakeClock()).breakers()["revert_rate"]
+
+
+def test_what_a_rollup_charges_beside_the_gas_counts_in_the_limits(
+    tmp_path: Path, plans: Plans
+) -> None:
+    plan = plans.make()
+    first = Wei(worst_gas_cost(plan) + 1)
+    for receipt in (
+        replace(included(plan, 1, gas=1), data_fee=first),
+        replace(reverted(plan, gas=1), data_fee=first),
+        Cancelled(plan.id, TX, TX, 101, 1, Wei(GWEI), data_fee=first),
+    ):
+        limit = Wei(2 * worst_gas_cost(plan))
+        risk = Risk("test", limits(tmp_path, gas_per_day=limit), FakeClock())
+        risk.settle(receipt)
+        assert stopped(risk, plans.make()) == "gas_day"
+
+
+def test_a_row_of_missed_estimates_goes_on_after_a_restart(tmp_path: Path, plans: Plans) -> None:
+    held = limits(tmp_path, estimate_band=1_000, estimate_misses=2, gas_per_day=Wei(10**30))
+    clock = FakeClock()
+
+    def missed(net: int) -> Spent:
+        plan = plans.make()
+        (quote,) = plan.quotes
+        borrower = quote.opportunity.position.borrower
+        return Spent(
+            "test",
+            clock.now - 60,
+            Wei(1),
+            reverted=False,
+            plan=plan.id,
+            net_usd=Usd(net * USD),
+            planned_usd=plan.net_usd,
+            estimated=((borrower, quote.gross_usd),),
+            won=frozenset({borrower}),
+        )
+
+    risk = Risk("test", held, clock)
+    risk.restore([missed(1)], [])
+    assert not risk.breakers()["estimate"]
+    plan = plans.make()
+    assert risk.admit(plan) is None
+    risk.settle(included(plan, 1))
+    assert stopped(risk, plans.make()) == "estimate"
