@@ -148,8 +148,20 @@ async def open_line(
         watched.native,
         on_fault_found,
     )
-
-    upkeep = Upkeep(name, chain, process.settings.audit, connection, reader, book, metrics)
+    snapshots = Snapshots(
+        name,
+        book,
+        watched,
+        store,
+        clock,
+        60.0 * process.settings.journal.snapshot_minutes,
+        partial(_on_snapshot, metrics),
+        partial(metrics.snapshot_failed, name),
+        lambda: recovery.is_settled,
+    )
+    upkeep = Upkeep(
+        name, chain, process.settings.audit, connection, reader, book, metrics, snapshots
+    )
 
     def on_observer_fault(error: Exception) -> None:
         status.observer_faults += 1
@@ -220,6 +232,7 @@ async def open_line(
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)
+        upkeep.begin(restored=recovery.origin is not None)
         status.rebuilt = reason
         if recovery.origin is None:
             snapshots.hurry()
@@ -237,17 +250,6 @@ async def open_line(
     )
     await recovery.settle(book, loaded, listener.catch_up)
     upkeep.begin(restored=recovery.origin is not None)
-    snapshots = Snapshots(
-        name,
-        book,
-        watched,
-        store,
-        clock,
-        60.0 * process.settings.journal.snapshot_minutes,
-        partial(_on_snapshot, metrics),
-        partial(metrics.snapshot_failed, name),
-        lambda: recovery.is_settled,
-    )
     if recovery.origin is None:
         snapshots.hurry()
 

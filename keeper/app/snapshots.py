@@ -7,6 +7,7 @@ import structlog
 
 from keeper.app.watched import Watched
 from keeper.book.book import Book
+from keeper.errors import InvariantError
 from keeper.journal.snapshots import Snapshot, SnapshotStore
 from keeper.ports import Clock
 from keeper.types import Head
@@ -49,9 +50,15 @@ class Snapshots:
         self._turn = asyncio.Lock()
         self._last: Head | None = None
         self._pause = every
+        self._distrusted = False
 
     def hurry(self) -> None:
         """Take the next one at once: the book was read from the chain, which is long work."""
+        self._due.set()
+
+    def distrust(self) -> None:
+        """Throw away what was taken so far: what turned out to be wrong may have been so then."""
+        self._distrusted = True
         self._due.set()
 
     async def run(self) -> None:
@@ -79,6 +86,8 @@ class Snapshots:
     async def take(self) -> None:
         """Freeze the book at its head and write it; nothing when there is nothing new or right."""
         async with self._turn:
+            if self._distrusted:
+                await self._discard()
             head = self._book.head
             if head is None or head == self._last or not self._is_settled():
                 return
@@ -93,3 +102,15 @@ class Snapshots:
             made = await self._store.save(self._chain, head, self._watched.fingerprint, frozen)
             self._last = head
             self._taken(made, self._clock.monotonic() - began)
+
+    async def _discard(self) -> None:
+        """Delete every snapshot there is; one that was being written meanwhile is among them."""
+        self._distrusted = False
+        try:
+            for snapshot in await self._store.found(self._chain):
+                log.warning("snapshot.distrusted", chain=self._chain, block=snapshot.number)
+                await self._store.discard(snapshot)
+        except InvariantError:
+            self._distrusted = True
+            raise
+        self._last = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from keeper.app.endpoints import Connection
+from keeper.app.snapshots import Snapshots
 from keeper.book.auditor import Auditor
 from keeper.book.book import Book
 from keeper.book.faults import Fault, FaultKind
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 STOPPED = {"market": "market.stopped", "venue": "venue.stopped"}
 REBUILT = {"market": "market.rebuilt", "venue": "venue.rebuilt"}
+WRONG = frozenset({FaultKind.DRIFT, FaultKind.INVARIANT})
+"""Faults of which nobody knows since when they are there: it may be longer than a snapshot."""
 FAILED = {"market": "market.rebuild_failed", "venue": "venue.rebuild_failed"}
 
 
@@ -45,10 +48,12 @@ class Upkeep:
         reader: ChainReader,
         book: Book,
         metrics: Metrics,
+        snapshots: Snapshots,
         *,
         seed: Callable[[], int] = lambda: random.getrandbits(64),
     ) -> None:
         self._chain = chain
+        self._snapshots = snapshots
         self._book = book
         self._metrics = metrics
         self._protocols = {
@@ -81,7 +86,8 @@ class Upkeep:
     def begin(self, *, restored: bool) -> None:
         """Tell what is stopped from the start.
 
-        What a snapshot holds as stopped is loaded anew: its rules may be known by now.
+        What a snapshot holds as stopped is loaded anew: its rules may be known by now. After the
+        whole book was loaded anew, it is told again.
         """
         head = self._book.head
         for name, market in self._book.markets.items():
@@ -106,6 +112,8 @@ class Upkeep:
             why=fault.why,
         )
         self._metrics.fault(self._chain, part, fault.kind)
+        if fault.kind in WRONG:
+            self._snapshots.distrust()
         self.rebuilder.wake()
 
     def observe(self, subject: Report | Event) -> None:
@@ -128,6 +136,7 @@ class Upkeep:
         still = self._book.stopped.get(part)
         if still is None:
             log.info(REBUILT[kind], **fields, took=f"{seconds:.3f}s")
+            self._snapshots.hurry()
         else:
             log.error(STOPPED[kind], **fields, why=still)
 

@@ -65,10 +65,13 @@ def drop_some(connection: sqlite3.Connection, snapshot: int) -> bool:
 
 
 def snapshots(connection: sqlite3.Connection, chain: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a chain's finished snapshots, the newest first."""
+    """Return the rows of a chain's finished snapshots, the last one taken first.
+
+    A reorg or a rollback may have left an earlier one at a greater height.
+    """
     return connection.execute(
         "SELECT id, head, head_record, time, fingerprint, pages, bytes, checksum FROM snapshots "
-        "WHERE chain = ? AND checksum IS NOT NULL ORDER BY head DESC, id DESC",
+        "WHERE chain = ? AND checksum IS NOT NULL ORDER BY id DESC",
         (chain,),
     ).fetchall()
 

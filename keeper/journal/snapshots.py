@@ -54,7 +54,7 @@ class SnapshotReader:
         self._path = path
 
     async def found(self, chain: str) -> list[Snapshot]:
-        """Return a chain's snapshots that were written to the end, the newest first."""
+        """Return a chain's snapshots that were written to the end, the last one taken first."""
         return await asyncio.to_thread(self._found, chain)
 
     def read(self, snapshot: Snapshot) -> Callable[[str], Iterator[bytes]]:
@@ -150,16 +150,16 @@ class SnapshotStore(SnapshotReader):
 
 
 def kept_of(found: Sequence[tuple[int, int]]) -> set[int]:
-    """Return which of a chain's (id, block), newest first, are kept.
+    """Return which of a chain's (id, block), the last taken first, are kept.
 
     Beside the newest: the newest of those that are old enough for a deep reorg, and the oldest of
-    the others, which will be old enough next.
+    the others, which will be old enough next. One above the newest is of a branch that was left.
     """
     if not found:
         return set()
     newest = found[0]
     old = [each for each in found if each[1] <= newest[1] - OLDER_BY]
-    young = [each for each in found if each not in old]
+    young = [each for each in found if each[1] <= newest[1] and each not in old]
     return {newest[0], young[-1][0], *(number for number, _ in old[:1])}
 
 

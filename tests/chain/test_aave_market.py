@@ -13,6 +13,7 @@ from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
 from keeper.protocols.aave_v3 import AaveV3, market as market_module
+from keeper.protocols.aave_v3.words import selector
 from keeper.types import FlashKind, Reason
 from keeper.units import MAX_UINT256, WAD, Address
 from tests.aave import BLOCK_SECONDS, Following, state
@@ -339,3 +340,47 @@ def test_a_position_without_a_price_is_not_judged(following: Following) -> None:
     assert math.isnan(collateral[number])
     assert debt[owed] > 0
     assert math.isnan(debt[following.ledger.by_asset[weth].id])
+
+
+def upgraded(net: Devnet, token: bytes, name: str, revision: bytes) -> None:
+    """Let a token's implementation be of another revision, and otherwise as it was."""
+    slot = net.rpc("eth_getStorageAt", "0x" + token.hex(), IMPLEMENTATION, "latest")
+    implementation = "0x" + slot[26:]
+    copy = b"\xc0" * 20
+    net.rpc("anvil_setCode", "0x" + copy.hex(), net.rpc("eth_getCode", implementation, "latest"))
+    push = bytes([0x5F + len(revision)]) + revision if revision else b"\x5f"
+    answer = b"\x5b" + push + bytes.fromhex("5f5260205ff3" if revision else "5ffd")
+    ask = bytes.fromhex("5f3560e01c63") + selector(name) + b"\x14\x60"
+    passed = bytes.fromhex("57365f5f375f5f365f73") + copy + bytes.fromhex("5af43d5f5f3e60")
+    ended = bytes.fromhex("573d5ffd5b3d5ff3")
+    success = len(ask) + 1 + len(passed) + 1 + 4
+    target = len(ask) + 1 + len(passed) + 1 + len(ended)
+    code = ask + bytes([target]) + passed + bytes([success]) + ended + answer
+    net.rpc("anvil_setCode", implementation, "0x" + code.hex())
+
+
+@pytest.mark.parametrize(
+    ("side", "name", "revision", "why"),
+    [
+        ("a_token", "ATOKEN_REVISION()", b"\x06", "of revision 6, are not known"),
+        ("v_token", "DEBT_TOKEN_REVISION()", b"\x07", "of revision 7, are not known"),
+        ("v_token", "DEBT_TOKEN_REVISION()", b"", "of no known kind, are not known"),
+        ("v_token", "DEBT_TOKEN_REVISION()", b"\x06", ""),
+    ],
+)
+def test_a_token_upgraded_while_nobody_looked_stops_its_market(
+    net: Devnet, side: str, name: str, revision: bytes, why: str
+) -> None:
+    (borrower,) = net.borrowers(1, collateral="WETH", debt="USDC", health=1.05)
+    net.set_price("WETH", net.price("WETH") * 93 // 100, move_pools=False)
+    upgraded(net, getattr(net.tokens["USDC"], side), name, revision)
+    following = Following(net, net.market.pool)
+    assert following.market.stopped.endswith(why)
+    assert bool(following.market.stopped) == bool(why)
+    assert following.drifts() == []
+    position = following.position(borrower, BLOCK_SECONDS)
+    pairs, refusals = following.market.pairs(
+        position, following.prices, following.at(BLOCK_SECONDS)
+    )
+    assert bool(pairs) != bool(why)
+    assert {skip.reason for skip in refusals} == ({Reason.DENIED} if why else set())

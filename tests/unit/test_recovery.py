@@ -238,3 +238,38 @@ async def test_a_snapshot_that_is_refused_and_cannot_be_deleted_is_tried_once(
     monkeypatch.setattr(bench.journal.snapshots, "discard", discard)
     await bench.start()
     assert bench.loaded == ["snapshot 4000", "chain"]
+
+
+async def test_what_was_taken_before_a_drift_is_thrown_away_and_taken_anew(bench: Bench) -> None:
+    await bench.save(4_000)
+    await bench.start()
+    taken: list[Any] = []
+    snapshots = keeping(bench, taken, [])
+    bench.faults["market/m"] = "drift"
+    snapshots.distrust()
+    await snapshots.take()
+    assert await bench.journal.snapshots.found("x") == []
+    del bench.faults["market/m"]
+    await snapshots.take()
+    assert [each.number for each in await bench.journal.snapshots.found("x")] == [5_000]
+    assert len(taken) == 1
+
+
+async def test_one_being_written_while_a_drift_is_found_is_thrown_away_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.start()
+    taken: list[Any] = []
+    snapshots = keeping(bench, taken, [])
+    save = bench.journal.snapshots.save
+
+    async def drifting(*args: Any) -> Any:
+        snapshots.distrust()
+        bench.faults["market/m"] = "drift"
+        return await save(*args)
+
+    monkeypatch.setattr(bench.journal.snapshots, "save", drifting)
+    await snapshots.take()
+    assert [made.number for made in taken] == [5_000]
+    await snapshots.take()
+    assert await bench.journal.snapshots.found("x") == []

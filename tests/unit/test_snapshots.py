@@ -199,6 +199,13 @@ def test_what_is_kept_of_one_and_of_none() -> None:
     assert kept_of([(2, 50), (1, 50)]) == {2, 1}
 
 
+async def test_after_a_rollback_the_last_one_taken_comes_first_and_is_kept(shelf: Shelf) -> None:
+    for number in (100, 5_000, 4_900, 4_950):
+        await shelf.save(number, count=1)
+        assert (await shelf.store.found("x"))[0].number == number
+    assert [each.number for each in await shelf.store.found("x")] == [4_950, 4_900, 100]
+
+
 async def test_urgent_writes_go_between_the_pages(shelf: Shelf) -> None:
     order: list[str] = []
     begun = asyncio.Event()

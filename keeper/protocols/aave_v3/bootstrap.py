@@ -7,6 +7,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
+from keeper.protocols.aave_v3 import v36
 from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
@@ -81,6 +82,7 @@ async def load(
     ledger.flash_premium = Bps(uint(header[1]))
     ledger.sentinel = address(header[2])
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
+    await _check_rules(reader, head, ledger)
     await _categories(reader, pool, head, ledger)
     await load_holders(reader, pool, head, ledger, first_block)
     await _check_totals(reader, head, ledger, first_block)
@@ -134,6 +136,27 @@ async def _reserves(
     )
     for reserve, amount in zip(ledger.reserves.values(), cash, strict=True):
         reserve.cash = amount
+
+
+async def _check_rules(reader: Reader, head: Head, ledger: Ledger) -> None:
+    """Stop the ledger when a token's code is of a revision whose rules are not known."""
+    tokens = [
+        token
+        for r in ledger.reserves.values()
+        for token in (
+            (r.supply_token, "ATOKEN_REVISION()", v36.SUPPLY_TOKEN_REVISIONS),
+            (r.debt_token, "DEBT_TOKEN_REVISION()", v36.DEBT_TOKEN_REVISIONS),
+        )
+    ]
+    results = await reader.multicall([read(token, name) for token, name, _ in tokens], head.hash)
+    for (token, _, known), result in zip(tokens, results, strict=True):
+        is_told = result.ok and len(result.data) == 32
+        if not is_told or uint(result.data) not in known:
+            told = f"revision {uint(result.data)}" if is_told else "no known kind"
+            ledger.stop(
+                f"the rules of token {to_checksum_address(token)}, of {told}, are not known"
+            )
+            return
 
 
 async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:

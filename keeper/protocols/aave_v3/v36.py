@@ -16,6 +16,10 @@ from keeper.protocols.aave_v3.fixed import (
 from keeper.units import BPS, MAX_UINT256, RAY, WAD, Wad
 
 POOL_REVISION = 10
+SUPPLY_TOKEN_REVISIONS = frozenset({5})
+"""ATokenInstance.ATOKEN_REVISION, ATokenWithDelegationInstance's too."""
+DEBT_TOKEN_REVISIONS = frozenset({5, 6})
+"""VariableDebtTokenInstance.DEBT_TOKEN_REVISION, and VariableDebtTokenMainnetInstanceGHO's."""
 SECONDS_PER_YEAR = 365 * 24 * 3600
 HEALTHY = WAD
 """ValidationLogic.HEALTH_FACTOR_LIQUIDATION_THRESHOLD."""
