@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_hash.auto import keccak
 from hexbytes import HexBytes
 
@@ -139,6 +138,9 @@ class FakeNode:
 
 def fields_of(raw: bytes) -> dict[str, Any]:
     """Return a raw transaction's fields under their JSON-RPC names."""
+    # The import takes seconds, which processes that are started to be killed are spared.
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
     return dict(TypedTransaction.from_bytes(HexBytes(raw)).as_dict())
 
 

@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
 
 from keeper.chain.heads import HeadQueue, PolledHeads
 from keeper.chain.listener import Count, Listener, Phase
 from keeper.errors import InvariantError, ReorgTooDeepError, RpcError, TransientError
 from keeper.types import Head, Log, Watch
 from keeper.units import Address
-from tests.fake_chain import OTHER_TOPIC, TOPIC, FakeChain, FakeFeed, RecordingFollower, address
+from tests.fake_chain import TOPIC, FakeChain, FakeFeed, RecordingFollower, address
 
 WATCH = Watch(frozenset({address(1), address(2)}), frozenset({TOPIC}))
 
@@ -487,46 +485,3 @@ async def test_the_queue_gives_what_came_before_its_end_first() -> None:
         await queue.take()
     with pytest.raises(TransientError, match="closed"):
         queue.append(chain.head)
-
-
-@given(seed=st.integers(0, 2**32 - 1))
-def test_any_mix_of_faults_ends_at_the_canonical_chain(seed: int) -> None:
-    asyncio.run(scenario(random.Random(seed)))
-
-
-async def scenario(rng: random.Random) -> None:
-    setup = Setup(limit=rng.choice([2, 1024]))
-    setup.follower.discoveries = {address(2): address(3), address(3): address(4)}
-    setup.chain.range_cap = rng.choice([None, 1, 5])
-
-    def flaky(method: str, params: Sequence[Any]) -> object:
-        if rng.random() < 0.01:
-            raise TransientError("no answer")
-        return None
-
-    setup.chain.answering = flaky
-    async with running(setup):
-        for _ in range(rng.randrange(5, 25)):
-            depth = min(rng.randrange(1, 10), setup.chain.head.number)
-            if rng.random() < 0.3 and depth:
-                setup.chain.roll_back(depth)
-            topic = rng.choice([TOPIC, TOPIC, OTHER_TOPIC])
-            emitters = [address(rng.randrange(6)) for _ in range(rng.randrange(4))]
-            for _ in range(rng.choice([1, 1, 2, 30])):
-                setup.chain.mine(*emitters, topic=topic)
-            seen = [setup.chain.header(n) for n in range(setup.chain.head.number + 1)][-4:]
-            rng.shuffle(seen)
-            with contextlib.suppress(TransientError):
-                setup.feed.announce(*seen[: rng.randrange(1, 5)])
-            if rng.random() < 0.2:
-                setup.feed.drop()
-            await asyncio.sleep(0)
-        # The last block is seen by whoever reconnects, or announced.
-        setup.chain.mine(address(1))
-        for _ in range(50):
-            with contextlib.suppress(TransientError):
-                setup.feed.announce(setup.chain.head)
-                break
-            await asyncio.sleep(0.002)
-        await setup.follower.reach(setup.chain.head)
-    setup.assert_exact()

@@ -1,14 +1,13 @@
 """The best legal repay: against closed forms, against every point of a grid, around legal jumps."""
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from keeper.planning.sizing import best_size, price_size
+from keeper.planning.sizing import best_size
 from keeper.types import Seizure
-from keeper.units import BPS, USD, Bps
+from keeper.units import BPS, USD
 from tests.fake_market import USDC, VALUES, WETH, FakeTerms, pool
 
 SCALE = 10**18
@@ -50,35 +49,6 @@ def test_the_closed_form_of_a_constant_product_pool(
     assert best is not None
     assert best.profit / SCALE == pytest.approx(profit, rel=1e-9, abs=1e-9)
     assert best.repay / SCALE == pytest.approx(repay, rel=1e-3, abs=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_no_point_of_a_grid_earns_more(seed: int) -> None:
-    rng = random.Random(seed)
-    made = pool(1, WETH, USDC, rng.choice([100, 500, 3_000]), 10 ** rng.randint(4, 9))
-    token0 = made.token0 == WETH.address
-    terms = FakeTerms(
-        WETH, USDC, int(10 ** rng.uniform(7, 14)), Bps(rng.choice([10_200, 10_500, 11_000]))
-    )
-    calls = 0
-
-    def sell(amount: int) -> int:
-        nonlocal calls
-        calls += 1
-        filled = made.sell(made.at, amount, token0=token0, steps=200)
-        return 0 if filled.left else filled.out
-
-    fee = rng.choice([0, 500])
-    best = best_size(terms, terms.maximum, sell, fee, {})
-    assert best is not None
-    assert calls <= 40
-    grid = max(
-        price_size(terms, terms.maximum * k // 500, sell, fee).profit
-        for k in range(1, 501)
-        if terms.maximum * k // 500
-    )
-    # A micro-dollar of rounding apart, nothing on the grid is better.
-    assert best.profit >= grid - 2
 
 
 def test_a_gap_before_the_full_close_is_jumped_or_kept_below() -> None:

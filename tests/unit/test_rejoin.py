@@ -1,7 +1,6 @@
 """A part of the book that is wrong stops alone, is loaded anew, and is folded with the others again."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -316,46 +315,6 @@ async def test_a_contract_discovered_while_catching_up_has_its_block_read_again(
     await scene.rebuild("venue/v")
     assert seen == [address(3), address(3), address(9), address(9)]
     scene.assert_true()
-
-
-@pytest.mark.parametrize("seed", range(40))
-async def test_any_order_of_blocks_reorgs_and_faults_ends_in_the_truth(seed: int) -> None:
-    chance = random.Random(seed)
-    scene = Scene()
-    for _ in range(20):
-        scene.mine(1, 2, 3)
-    await scene.follow()
-
-    async def live() -> None:
-        for _ in range(chance.randrange(5)):
-            if chance.random() < 0.4:
-                scene.chain.roll_back(depth := chance.randrange(1, 6))
-                for _ in range(depth):
-                    scene.mine(*chance.choices((1, 2, 3), k=chance.randrange(4)))
-            scene.mine(*chance.choices((1, 2, 3), k=chance.randrange(4)))
-            if chance.random() < 0.8:
-                await scene.follow()
-
-    scene.market.meanwhile = scene.venue.meanwhile = live
-    for _ in range(30):
-        await live()
-        await scene.follow()
-        if chance.random() < 0.3:
-            part = chance.choice(["market/m", "venue/v"])
-            scene.book.parts.stop(part, FAULT)
-            ledger = scene.market if part == "market/m" else scene.venue
-            ledger.held = [b"wrong"]
-        for part in list(scene.book.parts.faults):
-            try:
-                await scene.rebuild(part)
-            except TransientError:
-                continue
-            assert scene.book.trust(part)
-        head = scene.book.head
-        assert head is not None
-        for part, ledger in (("market/m", scene.market), ("venue/v", scene.venue)):
-            if part not in scene.book.parts.faults:
-                assert ledger.held == ledger.true(head), seed
 
 
 async def test_pauses_double_are_capped_and_told(scene: Scene) -> None:
