@@ -7,7 +7,7 @@ from keeper.chain.data_fee import data_fee_calls, read_data_fee
 from keeper.chain.fee_history import FeeHistories
 from keeper.fees import Inclusion
 from keeper.planning.contest import Contest
-from keeper.types import Call, CallResult, Head, Plan, Receipt, View
+from keeper.types import Bid, Call, CallResult, Head, Plan, Quote, Receipt, View
 
 
 class Conditions:
@@ -22,7 +22,7 @@ class Conditions:
         self.inclusion = inclusion
         self._histories = histories
         self._contest = Contest() if contest is None else contest
-        self._at_risk = False
+        self._bidding = False
 
     def calls(self) -> Sequence[Call]:
         """Return the reads to make with each head's prices."""
@@ -31,11 +31,10 @@ class Conditions:
     def begin(self, head: Head) -> None:
         """Start what is read beside the line at a head."""
         if self._histories is not None:
-            self._histories.begin(head, at_risk=self._at_risk)
+            self._histories.begin(head, bidding=self._bidding)
 
     def complete(self, view: View, results: Sequence[CallResult]) -> View:
         """Return the view with the answers to `calls`; raise `TransientError` when one is missing."""
-        self._at_risk = bool(view.at_risk)
         histories = self._histories
         return replace(
             view,
@@ -44,6 +43,10 @@ class Conditions:
             bid_record=self._contest.record,
             data_fee=read_data_fee(self.inclusion, results),
         )
+
+    def bid(self, bids: Sequence[tuple[Quote, Bid]]) -> None:
+        """Take what is bid at a head; positions nobody wants stay at risk for years and do not count."""
+        self._bidding = bool(bids)
 
     def learn(self, receipts: Sequence[Receipt]) -> None:
         """Take how sent plans ended."""

@@ -120,6 +120,7 @@ class Engine:
         quotes, unquoted = self._planner.quote(view, choices)
         stages.lap("quote")
         bids, unbid = await self._strategist.bid(quotes, view)
+        self._conditions.bid(bids)
         stages.lap("bid")
         plans, unpacked = self._planner.pack(view, bids)
         stages.lap("plan")

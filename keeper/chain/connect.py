@@ -57,7 +57,7 @@ async def connect_pool(
         pool = EndpointPool(roster, attempts=attempts, stagger=stagger, monotonic=monotonic)
         probing = asyncio.create_task(prober.run(probe_interval, shortest_probe_interval))
         try:
-            yield pool, _heads(endpoints, roster, pool, poll_interval)
+            yield pool, _heads(endpoints, roster, pool, poll_interval, longest_request)
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
@@ -76,13 +76,17 @@ async def _first_look(roster: Roster, prober: Prober) -> None:
 
 
 def _heads(
-    endpoints: Sequence[tuple[str, str]], roster: Roster, pool: EndpointPool, poll_interval: float
+    endpoints: Sequence[tuple[str, str]],
+    roster: Roster,
+    pool: EndpointPool,
+    poll_interval: float,
+    open_timeout: float,
 ) -> HeadFeed:
     sockets: dict[str, HeadFeed] = {}
     polled: list[str] = []
     for url, alias in endpoints:
         if SecretUrl(url).scheme in {"ws", "wss"}:
-            sockets[alias] = SocketHeads(url, alias)
+            sockets[alias] = SocketHeads(url, alias, open_timeout=open_timeout)
         else:
             polled.append(alias)
     fallback = PolledHeads(pool, ", ".join(polled), interval=poll_interval) if polled else None

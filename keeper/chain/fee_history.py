@@ -12,7 +12,7 @@ from keeper.types import Head
 BLOCKS = 20
 PERCENTILES = (10, 25, 50, 75, 90)
 EVERY = 10
-"""Heads between two reads while nothing is at risk."""
+"""Heads between two reads while nothing is bid on."""
 OLDEST = 3 * EVERY
 """Heads after which a history tells nothing any more."""
 
@@ -31,9 +31,9 @@ class FeeHistories:
         self._failing = False
         self._reading: asyncio.Task[None] | None = None
 
-    def begin(self, head: Head, *, at_risk: bool) -> None:
-        """Start a read at a head if one is due: always while something is at risk."""
-        is_due = at_risk or not 0 <= head.number - self._asked < EVERY
+    def begin(self, head: Head, *, bidding: bool) -> None:
+        """Start a read at a head if one is due: always while something is bid on."""
+        is_due = bidding or not 0 <= head.number - self._asked < EVERY
         if not is_due or head.number == self._asked:
             return
         if self._reading is not None and not self._reading.done():

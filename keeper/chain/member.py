@@ -20,7 +20,10 @@ _UNSEEN = Verdict(Standing.UNSEEN, "was not asked yet")
 
 @dataclass(slots=True)
 class Member:
-    """One endpoint and its record; a fault counts half after half a minute."""
+    """One endpoint and its record; a fault counts half after half a minute.
+
+    `proven_at` is when it last told of a block named by its hash: no other chain has that one.
+    """
 
     alias: str
     rpc: Rpc
@@ -28,6 +31,7 @@ class Member:
     head: Head | None = None
     latency: float | None = None
     heard_at: float = float("-inf")
+    proven_at: float = float("-inf")
     rests_until: float = float("-inf")
     lacks: set[str] = field(default_factory=set)
     look: asyncio.Task[Sight] | None = None

@@ -101,10 +101,13 @@ class EndpointPool:
         # A range of logs takes its time everywhere: asking twice would only double the work.
         stagger = None if _is_ranged(method, params) else self._stagger
         said = await race(starts, stagger, self._stagger)
+        unknown = [one.member for one in said if one.kind is Kind.UNKNOWN_BLOCK]
         if said[-1].is_final:
-            for one in said:
-                if one.kind is Kind.UNKNOWN_BLOCK:
-                    self._roster.blame(one.member.alias)
+            for member in unknown:
+                self._roster.blame(member.alias)
+        elif unknown and len(self._roster.members) == 1:
+            # Nobody contradicts it, and it may have become a node of another chain.
+            self._roster.doubt.set()
         return _settled(said)
 
     def _usable(self) -> list[Member]:
@@ -138,7 +141,10 @@ class EndpointPool:
                 self._roster.blame(member.alias)
             raise
         member.heard_at = self._monotonic()
-        return Said(member, kind_of_result(method, result), result)
+        kind = kind_of_result(method, result)
+        if kind is Kind.FINAL and _names_a_block(method, params):
+            member.proven_at = member.heard_at
+        return Said(member, kind, result)
 
 
 class _Second:
@@ -163,6 +169,11 @@ def _settled(said: Sequence[Said]) -> Any:
     if best.error is not None:
         raise best.error
     return best.result
+
+
+def _names_a_block(method: str, params: Sequence[object]) -> bool:
+    named = any(isinstance(each, dict) and "blockHash" in each for each in params)
+    return named or method == "eth_getBlockByHash"
 
 
 def _is_ranged(method: str, params: Sequence[object]) -> bool:

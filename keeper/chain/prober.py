@@ -15,11 +15,15 @@ from keeper.ports import Rpc
 
 log = structlog.get_logger(__name__)
 
+LONE = 8
+
 
 class Prober:
     """Judge endpoints by a look at all of them at once, each `patience` seconds at most.
 
-    A look costs three requests for each endpoint: its head, its chain id, a settled block.
+    A look costs three requests for each endpoint: its head, its chain id, a settled block; and one
+    more for the block settled before. One that is alone and proves itself by the reads of each head
+    has nothing to be compared with: it is looked at `LONE` times more rarely.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Prober:
         self._survey = survey
         self._monotonic = monotonic
         self._patience = patience
+        self._looked_at = float("-inf")
 
     async def run(self, interval: float, shortest: float) -> None:
         """Look at an interval, and sooner after a fault, until cancelled."""
@@ -42,6 +47,8 @@ class Prober:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(interval - shortest, 0)):
                     await self._roster.doubt.wait()
+            if not self._roster.doubt.is_set() and self._is_proven(interval):
+                continue
             self._roster.doubt.clear()
             try:
                 await self.probe()
@@ -52,6 +59,7 @@ class Prober:
     async def probe(self) -> None:
         """Look at every endpoint and judge it."""
         members = self._roster.members
+        self._looked_at = self._monotonic()
         looks = [self._begin(member) for member in members]
         # Whoever takes longer is looked at on: cut short, it would not notice a dead connection.
         await asyncio.wait(looks, timeout=self._patience)
@@ -75,6 +83,16 @@ class Prober:
         for look in looks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
+
+    def _is_proven(self, interval: float) -> bool:
+        """Tell whether the only endpoint lately told of a block that no other chain has."""
+        members, now = self._roster.members, self._monotonic()
+        return (
+            len(members) == 1
+            and members[0].is_usable
+            and members[0].proven_at > now - interval
+            and self._looked_at > now - LONE * interval
+        )
 
     def _begin(self, member: Member) -> asyncio.Task[Sight]:
         _taken(member)  # what a slow look brought since the last round is old

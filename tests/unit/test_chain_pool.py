@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from keeper.chain.connect import connect_pool
 from keeper.chain.jsonrpc import LimitedError
 from keeper.chain.pool import EndpointPool
-from keeper.chain.prober import Prober
+from keeper.chain.prober import LONE, Prober
 from keeper.chain.roster import Roster
 from keeper.chain.survey import Standing, Survey
 from keeper.errors import ConfigError, RpcError, TransientError
@@ -398,6 +398,57 @@ async def test_a_lone_endpoint_that_lies_about_its_head_is_left_out() -> None:
     with pytest.raises(TransientError, match="no usable endpoint: a tells of a head"):
         await alone.pool.request("eth_chainId", [])
     await alone.close()
+
+
+async def test_a_lone_endpoint_that_proves_itself_is_looked_at_rarely_or_in_doubt() -> None:
+    alone, interval = await Bench(1).probed(), 0.02
+    (member,), seen = alone.roster.members, alone.nodes[0].seen
+    alone.roster.doubt.clear()
+    assert await alone.pool.request("eth_getLogs", logs_at(alone, 20)) == []
+    assert member.proven_at == alone.clock.now
+    running = asyncio.create_task(alone.prober.run(interval, 0.0))
+    await asyncio.sleep(10 * interval)
+    assert seen == ["eth_getLogs"]
+    alone.clock.now += LONE * interval
+    member.proven_at = alone.clock.now
+    await until(lambda: "eth_chainId" in seen)
+    await asyncio.sleep(5 * interval)
+    alone.forget()
+    alone.roster.doubt.set()
+    await until(lambda: "eth_chainId" in seen)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await alone.close()
+
+
+async def test_what_names_no_block_proves_nothing() -> None:
+    alone, interval = await Bench(1).probed(), 0.02
+    before = alone.roster.members[0].proven_at
+    await alone.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert alone.roster.members[0].proven_at == before
+    alone.forget()
+    running = asyncio.create_task(alone.prober.run(interval, 0.0))
+    await until(lambda: "eth_chainId" in alone.nodes[0].seen)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await alone.close()
+
+
+async def test_a_block_the_only_endpoint_does_not_know_has_it_looked_at() -> None:
+    alone = await Bench(1).probed()
+    alone.roster.doubt.clear()
+    query = {"blockHash": "0x" + "ee" * 32, "address": ["0x" + "00" * 20], "topics": [["0x"]]}
+    with pytest.raises(RpcError):
+        await alone.pool.request("eth_getLogs", [query])
+    assert alone.roster.doubt.is_set()
+    assert alone.pool.states()[0].faults == 0
+    await alone.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nodes in memory raise no event
+            await asyncio.sleep(0.005)
 
 
 async def test_the_second_reading_asks_another_endpoint(bench: Bench) -> None:

@@ -14,9 +14,9 @@ from keeper.config.inclusion import default_inclusion
 from keeper.errors import RpcError, TransientError
 from keeper.fees import ArbitrumFee, BidOutcome, Inclusion, OpStackFee
 from keeper.planning.contest import KEPT, Contest, bid_shares
-from keeper.types import CallResult, Cancelled, Dropped, Plan, Replaced, Reverted
+from keeper.types import Bid, CallResult, Cancelled, Dropped, Plan, Replaced, Reverted
 from keeper.units import ZERO_ADDRESS, Bps, Wei
-from tests.plans import GWEI, Plans, address, included, make_head, make_view, tx_of
+from tests.plans import GWEI, Plans, address, included, make_head, make_quote, make_view, tx_of
 
 FEE = OpStackFee(Wei(20 * GWEI), 5_227, Wei(3 * GWEI), 1_014_213, Wei(7), Wei(5 * GWEI))
 
@@ -122,17 +122,17 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_history_is_read_every_few_heads_and_each_while_something_is_at_risk() -> None:
+async def test_history_is_read_every_few_heads_and_each_while_something_is_bid_on() -> None:
     node = Node()
     histories = FeeHistories(node, lambda _: None)
     for number in range(100, 100 + 2 * EVERY):
-        histories.begin(make_head(number), at_risk=False)
-        histories.begin(make_head(number), at_risk=False)
+        histories.begin(make_head(number), bidding=False)
+        histories.begin(make_head(number), bidding=False)
         await settle()
     assert node.asked == [100, 100 + EVERY]
     for number in range(200, 203):
-        histories.begin(make_head(number), at_risk=True)
-        histories.begin(make_head(number), at_risk=True)
+        histories.begin(make_head(number), bidding=True)
+        histories.begin(make_head(number), bidding=True)
         await settle()
     assert node.asked[2:] == [200, 201, 202]
     held = histories.latest(make_head(202))
@@ -146,7 +146,7 @@ async def test_a_slow_read_is_never_waited_for_and_never_doubled() -> None:
     node.open.clear()
     histories = FeeHistories(node, lambda _: None)
     for number in (100, 101, 102):
-        histories.begin(make_head(number), at_risk=True)
+        histories.begin(make_head(number), bidding=True)
         await settle()
         assert histories.latest(make_head(number)) is None
     assert node.asked == [100]
@@ -163,14 +163,14 @@ async def test_a_slow_read_is_never_waited_for_and_never_doubled() -> None:
 async def test_a_failed_read_is_told_once_and_the_old_history_ends(answer: Any) -> None:
     node, faults = Node(), list[Exception]()
     histories = FeeHistories(node, faults.append)
-    histories.begin(make_head(100), at_risk=True)
+    histories.begin(make_head(100), bidding=True)
     await settle()
     node.answer = answer
     for number in (101, 102):
-        histories.begin(make_head(number), at_risk=True)
+        histories.begin(make_head(number), bidding=True)
         await settle()
     node.fault = RpcError("eth_feeHistory", -32601, "unknown")
-    histories.begin(make_head(103), at_risk=True)
+    histories.begin(make_head(103), bidding=True)
     await settle()
     assert len(faults) == 1
     assert histories.latest(make_head(100 + OLDEST)) is not None
@@ -236,8 +236,16 @@ async def test_a_view_is_completed_with_all_of_it() -> None:
     assert seen.data_fee == FEE
     assert seen.fee_history is not None
     assert seen.bid_record.outcomes == (BidOutcome(Bps(196), won=True),)
-    conditions.begin(make_head(101))  # something is at risk: at every head
+    conditions.begin(make_head(101))  # at risk, and nobody bids
     await settle()
-    assert node.asked == [100, 101]
+    assert node.asked == [100]
+    conditions.bid([(make_quote(address("one")), Bid(Wei(1), Wei(2), deadline=102))])
+    conditions.begin(make_head(102))
+    await settle()
+    assert node.asked == [100, 102]
+    conditions.bid([])
+    conditions.begin(make_head(103))
+    await settle()
+    assert node.asked == [100, 102]
     with pytest.raises(TransientError):
         conditions.complete(make_view(head), [MISSING] * 7)

@@ -24,7 +24,7 @@ from keeper.errors import TransientError
 
 PICTURE_WIDTH = 104
 QUIET_HEADS = 5
-"""Heads without anything to do on which requests are counted."""
+"""Heads without anything to do, no transaction to follow either, on which requests are counted."""
 
 
 def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool) -> Summary:
@@ -67,10 +67,12 @@ async def _keep(
     svg: Path | None,
 ) -> Summary:
     """Run a keeper through the crash."""
-    async with staged(net, load([path]).settings, live=True) as stage:
+    settings = load([path]).settings
+    async with staged(net, settings, live=True) as stage:
         screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
         tally = Tally()
         liquidatable = await _crash(stage, crowd, tally, screen)
+        await stage.mine(max(chain.final_depth for chain in settings.chains.values()))
         requests = await _quiet(stage)
         summary = tally.summary(len(crowd.all), liquidatable, requests, time.monotonic() - started)
         screen.summary(summary, tally.reasons(), await _audit(stage))
