@@ -17,7 +17,7 @@ help:
 	@echo "make demo   liquidate on a local chain with the real Aave and Uniswap (ARGS='--json --borrowers 100')"
 	@echo "make test   everything that must pass (SUITES='unit chain' for some of it)"
 	@echo "make check  formatting, lint, types, import layers"
-	@echo "make bench  measure, print, write build/bench.json"
+	@echo "make bench  measure, print, write build/bench.json (ARGS='folding screen' for some of it)"
 	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios)"
 	@echo "make venv   only the development environment"
 	@echo "make lock   the lock files again, from pyproject.toml"

@@ -1,7 +1,14 @@
-"""Print every figure beside what it is compared with, and write `build/bench.json`."""
+"""Print every figure beside what it is compared with, and merge it into `build/bench.json`.
 
+Each section's figures appear as soon as they are measured; names choose sections: make bench ARGS="folding screen"
+"""
+
+import argparse
 import json
+import os
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from keeper import log
@@ -50,33 +57,87 @@ TARGETS: dict[str, float] = {
 FLOORS: dict[str, float] = {"fold_logs_per_second": 100_000, "fold_vs_process_log": 50}
 
 
-def main() -> None:
-    """Measure everything in one run."""
-    log.configure("error", "console")
+def on_chain(measure: Callable[[Devnet], Mapping[str, float]]) -> Mapping[str, float]:
+    """Measure on a chain of its own."""
     with Devnet.start() as net:
-        found: dict[str, float] = dict(gas.figures(net))
-    with Devnet.start() as net:
-        more, lines = latency.figures(net)
-    found |= more
-    with Devnet.start() as net:
-        found |= storms.figures(net)
-    found |= ratios.figures()
-    found |= screen.figures()
-    found |= ticks.figures()
-    found |= snapshots.figures()
-    found |= folding.figures()
-    found |= million.figures()
-    found |= loop_lag.figures()
-    for name, value in found.items():
-        target = TARGETS.get(name)
-        note = "" if target is None else f"   target ≤ {target:,}"
-        if name in FLOORS:
-            note = f"   target ≥ {FLOORS[name]:,}"
-        text = f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
-        print(f"{name:<46} {text:>14}{note}")
+        return measure(net)
+
+
+def latencies(net: Devnet) -> Mapping[str, float]:
+    """Measure latencies, and print where their time goes."""
+    found, lines = latency.figures(net)
     print(*lines, sep="\n")
+    return found
+
+
+SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
+    "gas": lambda: on_chain(gas.figures),
+    "latency": lambda: on_chain(latencies),
+    "storms": lambda: on_chain(storms.figures),
+    "ratios": ratios.figures,
+    "screen": screen.figures,
+    "ticks": ticks.figures,
+    "snapshots": snapshots.figures,
+    "folding": folding.figures,
+    "million": million.figures,
+    "loop_lag": loop_lag.figures,
+}
+
+
+def machine() -> str:
+    """Return what figures of other machines are compared by."""
+    found = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(": ")[2] for line in found if line.startswith("model name")]
+    rounds = 1_000_000
+    took = []
+    for _ in range(5):
+        start = time.perf_counter_ns()
+        for _ in range(rounds):
+            pass
+        took.append(time.perf_counter_ns() - start)
+    return (
+        f"{os.cpu_count()} x {models[0] if models else 'unknown CPU'}, "
+        f"{min(took) / rounds:.1f} ns per empty loop iteration, load average {os.getloadavg()[0]:.2f}"
+    )
+
+
+def line(name: str, value: float) -> str:
+    """Return a figure beside its target, and whether it missed it."""
+    target, floor = TARGETS.get(name), FLOORS.get(name)
+    note = ""
+    if target is not None:
+        note = f"   target ≤ {target:,}" + ("   MISSED" if value > target else "")
+    if floor is not None:
+        note = f"   target ≥ {floor:,}" + ("   MISSED" if value < floor else "")
+    text = f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
+    return f"{name:<46} {text:>14}{note}"
+
+
+def main() -> None:
+    """Measure the sections asked for, all of them when none is."""
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
+    asked = parser.parse_args().sections
+    if unknown := sorted(set(asked) - set(SECTIONS)):
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    log.configure("error", "console")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print(machine())
+    # A whole run begins a new file, so that no figure outlives its name.
+    every: dict[str, float] = {}
+    if asked and OUT.exists():
+        every |= json.loads(OUT.read_text(encoding="utf-8"))
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for section in asked or SECTIONS:
+        print(f"\n--- {section}")
+        start = time.monotonic()
+        found = SECTIONS[section]()
+        for name, value in found.items():
+            print(line(name, value))
+        every |= found
+        OUT.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
+        seconds, load = time.monotonic() - start, os.getloadavg()[0]
+        print(f"{section}: {seconds:.1f} s, load average {load:.2f}")
     print(f"written to {OUT}", file=sys.stderr)
 
 
