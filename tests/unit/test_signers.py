@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.config import Wallet, load
 from keeper.errors import ConfigError, TransientError
-from keeper.execution import remote
+from keeper.execution import keystore, remote
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.keystore import import_keystore
 from keeper.execution.signer import KeySigner
@@ -35,6 +35,12 @@ TRANSACTION: dict[str, int | bytes] = {
     "value": 0,
     "data": b"\x7f" * 300,
 }
+
+
+@pytest.fixture(autouse=True)
+def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the tests half a second for each file."""
+    monkeypatch.setattr(keystore, "SCRYPT_COST", 2)
 
 
 def wallet(**values: object) -> Wallet:
