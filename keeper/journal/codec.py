@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from keeper.errors import InvariantError
 from keeper.ports import Terms
-from keeper.types import Seizure, Token
+from keeper.types import Opportunity, Seizure, Token
 from keeper.units import Bps, to_hex
 
 T = TypeVar("T")
@@ -60,8 +60,16 @@ def record_terms(terms: Terms) -> RecordedTerms:
 
 
 def dump(value: object) -> Any:
-    """Turn a noun into what JSON can hold."""
+    """Turn a noun into what JSON can hold; an opportunity's pairs are left out (`dump_whole`)."""
     return _dumper(type(value))(value)
+
+
+def dump_whole(found: Opportunity) -> Any:
+    """Turn an opportunity with its pairs into what JSON can hold.
+
+    A plan's record does without those not taken: they stand with the opportunity, and a send waits.
+    """
+    return {**dump(found), "pairs": dump(found.pairs)}
 
 
 def _make_dumper(kind: Any) -> Callable[[Any], Any]:
@@ -82,12 +90,34 @@ def _make_dumper(kind: Any) -> Callable[[Any], Any]:
 
 
 def _noun_dumper(kind: Any) -> Callable[[Any], Any]:
-    """Return what writes one noun; a field declared an integer or text is not looked at twice."""
+    """Return what writes one noun, as a single expression: by what its fields are declared to be.
+
+    What is declared an integer, text, bytes or another noun is not looked at twice.
+    """
     hints = typing.get_type_hints(kind, localns={"Terms": RecordedTerms})
-    names = tuple(item.name for item in fields(kind))
-    writers = tuple(str if _plain(hints[name]) in {int, str} else dump for name in names)
-    pairs = tuple(zip(names, writers, strict=True))
-    return lambda value: {name: write(getattr(value, name)) for name, write in pairs}
+    writers: dict[str, Callable[[Any], Any]] = {}
+    parts = []
+    for item in fields(kind):
+        is_left_out = kind is Opportunity and item.name == "pairs"
+        writers[f"_{item.name}"] = _nothing if is_left_out else _declared(hints[item.name])
+        parts.append(f"{item.name!r}: _{item.name}(value.{item.name})")
+    source = f"lambda value: {{{', '.join(parts)}}}"
+    return cast("Callable[[Any], Any]", eval(source, writers))  # noqa: S307  # our own fields' names
+
+
+def _nothing(_: object) -> list[object]:
+    return []
+
+
+def _declared(hint: Any) -> Callable[[Any], Any]:
+    kind = _plain(hint)
+    if kind in {int, str}:
+        return str
+    if kind is bytes:
+        return to_hex
+    if isinstance(kind, type) and kind is not RecordedTerms and kind.__module__ == Token.__module__:
+        return _dumper(kind)
+    return dump
 
 
 def _plain(hint: Any) -> Any:

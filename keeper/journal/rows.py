@@ -2,12 +2,11 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from keeper.journal.codec import dump
+from keeper.journal.codec import dump, dump_whole
 from keeper.types import (
     Cancelled,
     Dropped,
@@ -32,9 +31,9 @@ STATES = {
 """What a receipt of each kind is called, in the record and in metrics."""
 
 
-def text(value: object) -> str:
-    """Return a noun as JSON text."""
-    return orjson.dumps(dump(value)).decode()
+def text(record: object) -> str:
+    """Return a dumped noun as JSON text."""
+    return orjson.dumps(record).decode()
 
 
 _SIGNED_AGAIN = (
@@ -69,7 +68,7 @@ def write_opportunity(
         "health": str(position.health),
         "collateral_value": str(position.collateral_value),
         "debt_value": str(position.debt_value),
-        "record": text(found),
+        "record": text(dump_whole(found)),
     }
     _insert(connection, "opportunities", row)
 
@@ -107,7 +106,7 @@ def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
         "gross_usd": str(plan.gross_usd),
         "net_usd": str(plan.net_usd),
         "repaid_usd": str(plan.repaid_usd),
-        "record": text(_without_pairs(plan)),
+        "record": text(dump(plan)),
     }
     names = ", ".join(row)
     marks = ", ".join("?" * len(row))
@@ -134,14 +133,6 @@ def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
             "net_usd": str(quote.net_usd),
         }
         _insert(connection, "items", item)
-
-
-def _without_pairs(plan: Plan) -> Plan:
-    """Leave out the pairs not taken: they stand with the opportunity, and a send waits for this."""
-    quotes = tuple(
-        replace(quote, opportunity=replace(quote.opportunity, pairs=())) for quote in plan.quotes
-    )
-    return replace(plan, quotes=quotes)
 
 
 def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) -> None:
@@ -196,7 +187,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                 "revenue_usd": str(receipt.revenue_usd),
                 "tip_usd": str(receipt.tip_usd),
                 "net_usd": str(receipt.net_usd),
-                "gains": text(receipt.gains),
+                "gains": text(dump(receipt.gains)),
             }
             _settle_items(connection, receipt)
         case Reverted():
