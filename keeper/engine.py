@@ -1,5 +1,6 @@
 """The line, run once per head: each statement takes a noun to the next."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -95,12 +96,19 @@ class Engine:
     async def tick(self, tick: Tick[Fetched]) -> None:
         """Take one head from view to receipt; what was sent is followed even when it is not judged."""
         stages = Stopwatch(self._clock)
+        # it waits for the node, which need not hold up the judging; that begins at once, while the
+        # book stands at the tick's head
+        following = asyncio.ensure_future(self._executor.follow(tick.head))
         seen: tuple[View, list[Skip]] | Exception | None
         try:
             seen = await self._look(tick)
         except Exception as error:  # noqa: BLE001 - raised again below
             seen = error
-        receipts = await self._executor.follow(tick.head)
+        except BaseException:
+            following.cancel()
+            await asyncio.wait([following])
+            raise
+        receipts = await following
         self._conditions.learn(receipts)
         if isinstance(seen, Exception):
             raise seen
