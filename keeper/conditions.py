@@ -11,7 +11,10 @@ from keeper.types import Bid, Call, CallResult, Head, Plan, Quote, Receipt, View
 
 
 class Conditions:
-    """Add to each view what a chain charges for inclusion; `histories` is None where nobody bids."""
+    """Add to each view what a chain charges for inclusion; `histories` is None where nobody bids.
+
+    `view` is the last one completed, None before the first.
+    """
 
     def __init__(
         self,
@@ -23,6 +26,7 @@ class Conditions:
         self._histories = histories
         self._contest = Contest() if contest is None else contest
         self._bidding = False
+        self.view: View | None = None
 
     def calls(self) -> Sequence[Call]:
         """Return the reads to make with each head's prices."""
@@ -36,13 +40,14 @@ class Conditions:
     def complete(self, view: View, results: Sequence[CallResult]) -> View:
         """Return the view with the answers to `calls`; raise `TransientError` when one is missing."""
         histories = self._histories
-        return replace(
+        self.view = replace(
             view,
             inclusion=self.inclusion,
             fee_history=None if histories is None else histories.latest(view.head),
             bid_record=self._contest.record,
             data_fee=read_data_fee(self.inclusion, results),
         )
+        return self.view
 
     def bid(self, bids: Sequence[tuple[Quote, Bid]]) -> None:
         """Take what is bid at a head; positions nobody wants stay at risk for years and do not count."""

@@ -14,6 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.breakers import BreakerWatch, make_limits, make_lists
 from keeper.app.clock import SystemClock
+from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
@@ -36,6 +37,7 @@ from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
 from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Look, Recheck
+from keeper.execution.refreshing import at_prices
 from keeper.execution.simulate import Simulator
 from keeper.execution.sweeping import looking
 from keeper.journal.read import JournalReader
@@ -57,6 +59,7 @@ from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Progress, Rpc, Signer
 from keeper.relays import open_relays
 from keeper.risk import Lists, Risk
+from keeper.risk.lists import find_tokens
 from keeper.signers import Ask, open_signers
 from keeper.strategist import Seat, Strategist
 from keeper.types import Head, Plan, Skip, Token, View
@@ -65,6 +68,9 @@ from keeper.units import ZERO_ADDRESS, Address, Wei
 log = structlog.get_logger(__name__)
 
 
+DEEPEST = 32
+"""Blocks under the head at which a chain's state is read at most: a node without an archive holds
+128 states, and all of the state has to be read before the block's is dropped."""
 DEADLINE_MS = 200
 """Milliseconds all strategies together have for one head."""
 CONTESTED_PLANS = 64
@@ -135,7 +141,9 @@ async def open_line(
     )
     watched = await Watched.discover(reader, name, chain)
     store = process.journal.snapshots
-    recovery = Recovery(name, reader, watched, store, partial(random.getrandbits, 32))
+    seed = partial(random.getrandbits, 32)
+    below = min(chain.final_depth, DEEPEST)
+    recovery = Recovery(name, reader, watched, store, seed, below=below)
     loaded = await recovery.load()
 
     def on_fault_found(part: str, fault: Fault) -> None:
@@ -181,7 +189,13 @@ async def open_line(
             "set it, or run dry",
         )
     breakers = BreakerWatch(name, process.journal, metrics)
-    lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
+    try:
+        lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
+    except ConfigError as error:
+        if watched.unloaded:
+            # A list that may name a token of a market to be loaded yet is not to be gone without.
+            raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
+        raise
     limits = make_limits(process.settings, chain.block_time)
     risk = Risk(name, limits, clock, lists=lists, seen=lambda: book.head, tell=breakers.tell)
     pending = [signed.plan for signed in await process.journal.pending()]
@@ -198,6 +212,10 @@ async def open_line(
     planner = make_planner(
         name, chain, watched, process.settings, lambda: book.stopped, lists, refill
     )
+    contest = Contest()
+    contest.restore(told.contested(name, CONTESTED_PLANS))
+    contest.sent(plan for plan in pending if plan.chain == name)
+    conditions = make_conditions(name, chain, rpc, stack, contest)
     handed, ended = partial(metrics.relay_handed, name), partial(metrics.relay_ended, name)
     executor = Executor(
         name,
@@ -218,17 +236,13 @@ async def open_line(
             chain.replaces,
             chain.final_depth,
             chain.fees.max_fee,
+            chain.inclusion_model,
         ),
-        look=make_look(rpc, planner, signer, chain),
+        look=make_look(rpc, planner, signer, chain, lambda plan: at_prices(plan, conditions.view)),
         flow=open_relays(name, chain, stack, handed, ended) if live else None,
         untipped=untipped,
     )
     await executor.start()
-
-    contest = Contest()
-    contest.restore(told.contested(name, CONTESTED_PLANS))
-    contest.sent(plan for plan in pending if plan.chain == name)
-    conditions = make_conditions(name, chain, rpc, stack, contest)
 
     async def recover(reason: str) -> None:
         await recovery.rebuild(reason, book, listener.catch_up)
@@ -318,6 +332,7 @@ async def open_line(
             new_plan_id,
             told.last_sweep(name),
             tell,
+            make_converter(name, chain, process.settings, watched, book, reader, rpc, tell),
         )
         status.treasury = treasury
         observation.add(treasury.observe)
@@ -422,6 +437,33 @@ def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Ad
     )
 
 
+def make_converter(
+    name: str,
+    chain: Chain,
+    settings: Settings,
+    watched: Watched,
+    book: Book,
+    reader: ChainReader,
+    rpc: Rpc,
+    tell: Callable[[str, Mapping[str, object]], None],
+) -> Converter | None:
+    """Return what sells profit for one token, None when none is named; `ConfigError` for no token."""
+    table = settings.treasury
+    if table.convert_to is None or chain.contract is None:
+        return None
+    tokens = watched_tokens(watched.markets.values())
+    (address,) = find_tokens([table.convert_to], tokens, "treasury.convert_to")
+    rules = ConvertRules(
+        name,
+        chain.contract,
+        tokens[address],
+        watched.coin,
+        table.slippage,
+        table.sweep_gas_multiple,
+    )
+    return Converter(rules, reader, rpc, lambda: watched.venues, lambda: book.stopped, new_plan_id, tell)
+
+
 def make_prover(
     rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None
 ) -> Prove:
@@ -437,12 +479,27 @@ def watched_tokens(markets: Iterable[LendingProtocol]) -> dict[Address, Token]:
     return {address: token for market in markets for address, token in market.tokens().items()}
 
 
-def make_look(rpc: Rpc, planner: Planner, signer: Signer | None, chain: Chain) -> Look | None:
+def make_look(
+    rpc: Rpc,
+    planner: Planner,
+    signer: Signer | None,
+    chain: Chain,
+    refresh: Callable[[Plan], Plan],
+) -> Look | None:
     """Return what simulates a sent plan again before more is offered for it."""
     if signer is None:
         return None
     simulator = Simulator(rpc, signer.address)
-    return looking(Recheck(simulator, decode_run, planner.settle, explain_reason, chain.block_time))
+    recheck = Recheck(
+        simulator,
+        decode_run,
+        planner.settle,
+        explain_reason,
+        chain.block_time,
+        chain.inclusion_model,
+        refresh,
+    )
+    return looking(recheck)
 
 
 def new_plan_id() -> str:

@@ -83,9 +83,16 @@ class Bookkeeper:
         for version in flight.versions:
             version.undergo(Event.REORG)
         flight.mined, flight.superseded, flight.broadcast = None, None, None
-        flight.passed = flight.missing = 0
+        flight.passed.reset()
+        flight.missing.reset()
         flight.lapsed = False
         self._observe("plan.reorged", {"plan": plan, "tx": gone, "head": head.number})
+
+    def release(self, flight: Flight, reason: str) -> None:
+        """Reserve nothing more for what can do nothing any more but be mined and fail."""
+        self._admission.settle(Dropped(flight.plan.id, flight.signed.hash, reason))
+        fields = {"plan": flight.plan, "tx": flight.signed.hash, "reason": reason}
+        self._observe("plan.abandoned", fields)
 
     def finish(self, flight: Flight) -> None:
         """Record that a flight's end is final."""

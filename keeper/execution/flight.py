@@ -1,10 +1,11 @@
 """Transactions that left, or may have left, and are not final."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from keeper.execution.bump import highest
 from keeper.execution.life import Event, State, after
+from keeper.execution.patience import Patience
 from keeper.types import Fees, Plan, Signed
 from keeper.units import Address, Hash, Wei
 
@@ -43,24 +44,26 @@ class Flight:
 
     `broadcast` is the block at whose head the last was handed over, None when that is not known to
     have happened; `offered` that the node took the same bytes as new once more since. An abandoned one gave its nonce back and is only watched; until its deadline it
-    may still be mined. `passed` counts heads on which its nonce was used and no receipt was found,
-    `missing` those on which the receipt it had was gone. `mined` is set until a reorg or the final
+    may still be mined. `passed` counts heads on which its nonce was used and no receipt was found, or
+    on which nobody had what a former wallet sent; `missing` those on which the receipt it had was gone. `mined` is set until a reorg or the final
     depth; `superseded` is what another plan's transaction did to its nonce. `told` says that its end
     was told of before: a reorg does not make it happen twice. `lapsed` is an abandoned one past its
-    deadline: as long as its nonce is unused nothing is reserved for it.
+    deadline: as long as its nonce is unused nothing is reserved for it. `refused` says that its latest
+    bytes cannot be paid, or not be taken at all.
     """
 
     versions: list[Version]
     broadcast: int | None = None
     abandoned: bool = False
     lapsed: bool = False
-    passed: int = 0
-    missing: int = 0
+    passed: Patience = field(default_factory=Patience)
+    missing: Patience = field(default_factory=Patience)
     mined: Mined | None = None
     superseded: Hash | None = None
     told: bool = False
     offered: bool = False
     stuck: str = ""
+    refused: bool = False
 
     @classmethod
     def of(cls, signed: Signed) -> "Flight":
@@ -209,6 +212,10 @@ class Flights:
         own = [other for other in self._of(sender) if not other.abandoned]
         first = min(own, key=lambda other: other.signed.nonce, default=None)
         return (first is not None and first.is_waiting) or any(o.broadcast is None for o in own)
+
+    def lapsed(self, sender: Address) -> list["Flight"]:
+        """Return what a sender gave up and is past its deadline, its nonce unused, oldest first."""
+        return [other for other in self._of(sender) if other.is_asleep]
 
     def before(self, signed: Signed) -> list[Signed]:
         """Return what has to be mined before a transaction, in the order of nonces."""

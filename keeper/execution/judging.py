@@ -18,6 +18,11 @@ class Settled(Protocol):
         ...
 
     @property
+    def part(self) -> Plan | None:
+        """Return the plan with those alone that held, and what they bring; None when not known."""
+        ...
+
+    @property
     def failed(self) -> Mapping[Address, str]:
         """Return the borrowers whose liquidation failed, each with its reason."""
         ...

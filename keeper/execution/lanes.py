@@ -21,6 +21,7 @@ class Lane:
     """One sending account: what it holds, what of it is reserved, and what is on its way.
 
     A blocked one takes no plans while another can: what is first on it waits, or may not have arrived.
+    One with a gap is asked first: what waits on it waits for a plan on the nonce before.
     """
 
     address: Address
@@ -28,6 +29,7 @@ class Lane:
     reserved: Wei
     pending: int
     is_blocked: bool
+    has_gap: bool = False
 
 
 class Lanes:
@@ -59,7 +61,8 @@ class Lanes:
                 wallet.balance,
                 self._flights.reserved(wallet.address),
                 self._flights.pending(wallet.address),
-                self._flights.is_blocked(wallet.address),
+                self._flights.is_blocked(wallet.address) and not wallet.nonces.has_gap,
+                wallet.nonces.has_gap,
             )
             for wallet in self
         ]
@@ -77,12 +80,13 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
     """Give each plan a lane that is not blocked, with the fewest in flight, then the most balance.
 
     Plans that rest on each other go to one lane, where none can overtake another; what does not fit
-    on it waits, and so does what rests on that. Blocked lanes serve when all are. A refill goes to
-    whoever sends it: such a plan is for the poorest.
+    on it waits, and so does what rests on that. Blocked lanes serve when all are, one with a gap
+    before all others. A refill goes to whoever sends it: such a plan is for the poorest.
     """
     poorest = min(lanes, key=lambda lane: lane.balance).address
     pending = {lane.address: lane.pending for lane in lanes}
     free = {lane.address: lane.balance - lane.reserved for lane in lanes}
+    gaps = {lane.address for lane in lanes if lane.has_gap}
     usable = [lane.address for lane in lanes if not lane.is_blocked] or list(pending)
     lines = in_lines(plans)
     chosen: dict[int, Address] = {}
@@ -94,13 +98,14 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
             sent.append(plan)
             continue
         if line not in chosen:
-            chosen[line] = min(usable, key=partial(_rank, plan, pending, free, cap, poorest))
+            chosen[line] = min(usable, key=partial(_rank, plan, pending, free, cap, poorest, gaps))
         lane = chosen[line]
         if line in full or pending[lane] >= cap:
             full.add(line)
             waiting.append(plan)
             continue
         pending[lane] += 1
+        gaps.discard(lane)
         free[lane] -= plan.worst_cost
         sent.append(replace(plan, sender=lane))
     return sent, waiting
@@ -112,10 +117,12 @@ def _rank(
     free: Mapping[Address, int],
     cap: int,
     poorest: Address,
+    gaps: set[Address],
     lane: Address,
-) -> tuple[bool, bool, bool, int, int]:
+) -> tuple[bool, bool, bool, bool, int, int]:
     return (
         pending[lane] >= cap,
+        lane not in gaps,
         bool(plan.refill) and lane != poorest,
         free[lane] < plan.worst_cost,
         pending[lane],

@@ -24,11 +24,22 @@ class NonceLine:
         """Return the nonces held by transactions in the node's pool that are not ours."""
         return frozenset(self._foreign)
 
-    def take(self) -> int:
-        """Hold and return the lowest free nonce."""
+    @property
+    def free(self) -> int:
+        """Return the lowest nonce nobody holds."""
         nonce = self._confirmed
         while nonce in self._held or nonce in self._foreign:
             nonce += 1
+        return nonce
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether what holds a nonce waits for one before it that nobody holds."""
+        return self.free < max(self._held, default=0)
+
+    def take(self) -> int:
+        """Hold and return the lowest free nonce."""
+        nonce = self.free
         self._held.add(nonce)
         return nonce
 

@@ -13,9 +13,13 @@ from keeper.execution.life import Event
 from keeper.execution.privately import Privately, offered_fees
 from keeper.execution.recheck import Gone, Look, at_fees, most_per_gas_down
 from keeper.execution.wallet import Wallet
+from keeper.fees import Inclusion
 from keeper.ports import Admission, Journal
 from keeper.types import Dropped, Fees, Head, Plan, Reason
 from keeper.units import Wei, to_hex
+
+LAPSED = 64
+"""Plans of a wallet, given up and past their deadline, that are watched for being mined all the same."""
 
 Later = Callable[[Awaitable[None]], None]
 """Takes a record that need not be waited for now."""
@@ -28,13 +32,15 @@ class Policy:
     `replace_after` heads without inclusion lead to the same bytes again, and to a replacement when
     the node has them; without `replacement`, on chains that take the first to come, to waiting.
     `final_depth` is how many blocks, its own included, make a transaction final; `max_fee` is the
-    most per gas, None for what each plan's own fees allow twice over.
+    most per gas, None for what each plan's own fees allow twice over; `inclusion` says what the next
+    base fee will be.
     """
 
     replace_after: int = 3
     replacement: bool = True
     final_depth: int = 8
     max_fee: Wei | None = None
+    inclusion: Inclusion = Inclusion.AUCTION
 
     def __post_init__(self) -> None:
         if self.replace_after < 1 or self.final_depth < 1:
@@ -78,7 +84,7 @@ class Pursuit:
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Do what one head allows for a transaction whose nonce is unused."""
         if flight.abandoned:
-            self._lapse(flight, head)
+            await self._lapse(flight, head)
             return
         if self.withdrawing:
             await self._withdraw(flight, wallet, head)
@@ -115,7 +121,10 @@ class Pursuit:
         """Cancel, and offer more for the cancel at every head; whichever is mined counts."""
         if flight.signed.cancels:
             if flight.broadcast is None or head.number > flight.broadcast:
-                await self._cancel(flight, wallet, head, "its cancel waits")
+                if flight.refused:
+                    await self._offer(flight, wallet)
+                else:
+                    await self._cancel(flight, wallet, head, "its cancel waits")
             return
         if flight.signed.private:
             self._privately.take_back(flight, head)
@@ -134,15 +143,22 @@ class Pursuit:
             elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
                 self._abandon(flight, wallet, found.reason)
 
-    def _lapse(self, flight: Flight, head: Head) -> None:
+    async def _lapse(self, flight: Flight, head: Head) -> None:
         """Reserve nothing more for what was given up and is past its deadline.
 
-        Its nonce may stay unused for long: lost plans would add up until the limits let none pass.
+        Its nonce may stay unused for long: lost plans would add up until the limits let none pass. The
+        oldest of many are settled: of hundreds on one nonce one is mined at most, and the newest first.
         """
-        if not flight.lapsed and flight.is_expired(head.timestamp):
-            flight.lapsed = True
-            reason = "given up, and past its deadline"
-            self._admission.settle(Dropped(flight.plan.id, flight.signed.hash, reason))
+        if flight.lapsed or not flight.is_expired(head.timestamp):
+            return
+        flight.lapsed = True
+        reason = "given up, and past its deadline"
+        self._admission.settle(Dropped(flight.plan.id, flight.signed.hash, reason))
+        for old in self._flights.lapsed(flight.signed.sender)[:-LAPSED]:
+            self._flights.remove(old)
+            plan_id = old.plan.id
+            ends = [Dropped(plan_id, version.signed.hash, reason) for version in old.versions]
+            await self._journal.settled(*ends)
 
     def _is_stopped(self, flight: Flight, head: Head) -> bool:
         """Whether a switch was thrown after it was sent; asked at the head of today."""
@@ -156,6 +172,7 @@ class Pursuit:
             answer, words = await self._rpc.hurry(wallet.hand_over(version.signed))
         except TransientError as error:
             answer, words = Answer.UNKNOWN, str(error)
+        flight.refused = answer in {Answer.FUNDS, Answer.INVALID}
         if answer in {Answer.ACCEPTED, Answer.UNKNOWN}:
             version.undergo(Event.SIGHT if answer is Answer.ACCEPTED else Event.HAND_OVER)
         return answer, words
@@ -172,9 +189,12 @@ class Pursuit:
         self, flight: Flight, wallet: Wallet, head: Head, answer: Answer, words: str
     ) -> None:
         """Offer more for what waits in a pool, as long as it brings more than it costs."""
-        base_fee = head.next_base_fee()
+        base_fee = head.next_base_fee(self._policy.inclusion)
         flight.broadcast = head.number
-        is_first = self._flights.first(flight.signed.sender) == flight.signed.nonce
+        free = wallet.nonces.free
+        if free < flight.signed.nonce:
+            self._stick(flight, f"nobody uses nonce {free} before it: the next plan does")
+        is_first = wallet.nonces.confirmed == flight.signed.nonce
         if not is_first and flight.signed.plan.fees.max_fee >= base_fee:
             return  # it waits for the nonce before it
         if flight.signed.cancels:
@@ -201,7 +221,7 @@ class Pursuit:
         found: Plan,
         event: str = "plan.repriced",
     ) -> None:
-        base_fee = head.next_base_fee()
+        base_fee = head.next_base_fee(self._policy.inclusion)
         ceiling = most_per_gas_down(found, self._policy.ceiling(flight.held))
         fees = replacement_fees(offered_fees(flight), base_fee, ceiling)
         if fees is None and all(each.signed.private for each in flight.versions):
@@ -232,7 +252,9 @@ class Pursuit:
     async def _cancel(self, flight: Flight, wallet: Wallet, head: Head, reason: str) -> None:
         """Take the nonce back with a transaction that does nothing."""
         fees = replacement_fees(
-            flight.held, head.next_base_fee(), self._policy.ceiling(flight.held)
+            flight.held,
+            head.next_base_fee(self._policy.inclusion),
+            self._policy.ceiling(flight.held),
         )
         if fees is None:
             self._stick(flight, "a cancel would pass the maximum fee")
@@ -284,10 +306,13 @@ class Pursuit:
         flight.broadcast = head.number
         if not await self._is_unknown(flight):
             return  # refused anew, and in its pool all the same
-        if self._flights.behind(flight):
-            await self._cancel(flight, wallet, head, words)
-        else:
+        if not self._flights.behind(flight):
             self._abandon(flight, wallet, words)
+        elif flight.signed.cancels:
+            # another cancel would cost more still: the same bytes are offered until it can be paid
+            self._stick(flight, words)
+        else:
+            await self._cancel(flight, wallet, head, words)
 
     async def _is_unknown(self, flight: Flight) -> bool:
         """Whether the node tells that it has no version."""

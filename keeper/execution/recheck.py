@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from keeper.execution.judging import Settle
 from keeper.execution.simulate import Simulator
+from keeper.fees import Inclusion
 from keeper.types import Fees, Head, Plan
 from keeper.units import ZERO_ADDRESS, Usd, Wei, mul_div_up
 
@@ -35,20 +36,24 @@ class Recheck(Generic[R]):
         settle: Settle[R],
         explain: Callable[[bytes], str],
         block_time: int,
+        inclusion: Inclusion = Inclusion.AUCTION,
+        refresh: Callable[[Plan], Plan] = lambda plan: plan,
     ) -> None:
         self._simulator = simulator
         self._decode = decode
         self._settle = settle
         self._explain = explain
         self._block_time = block_time
+        self._inclusion = inclusion
+        self._refresh = refresh
 
     async def __call__(self, plan: Plan, head: Head) -> Plan | Gone | None:
         """Return the plan with what it would bring in the next block, or that it is gone.
 
-        None when only some of its items still hold: it may go through as it is, and what the others
-        bring alone is not known.
+        Where only some of its items still hold, it has those alone, with what they bring at the gas of
+        all; None when that cannot be told: it may go through as it is.
         """
-        at = head.next_block(self._block_time)
+        at = head.next_block(self._block_time, self._inclusion)
         # the node would refuse to run what does not pay the base fee: that is not the question
         payable = replace(
             plan, bid=replace(plan.bid, max_fee=Wei(max(plan.bid.max_fee, 2 * at.base_fee)))
@@ -57,11 +62,14 @@ class Recheck(Generic[R]):
         if not result.ok:
             return Gone(self._explain(result.error) if result.error else result.message)
         try:
-            settled = self._settle(plan, result.gas_used, self._decode(result.returndata))
+            decoded = self._decode(result.returndata)
+            settled = self._settle(self._refresh(plan), result.gas_used, decoded)
         except ValueError as error:
             return Gone(str(error))
         if settled.plan is not None:
             return settled.plan
+        if settled.part is not None:
+            return settled.part
         if any(q.opportunity.position.borrower not in settled.failed for q in plan.quotes):
             return None
         return Gone("; ".join(sorted(set(settled.failed.values()))))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +34,7 @@ Observe = Callable[[str, Mapping[str, object]], None]
 FOLLOW_SECONDS = 2.0
 """How long a head's decisions wait for what is in flight; what was not told is asked again."""
 
-PATIENCE = 2
-"""Heads on which a used nonce may lack its receipt: nodes index receipts after the state."""
+ORPHANED = "no wallet here sends it any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Tracker:
         if waiting:
             once = list({id(flight): flight for flight in waiting}.values())
             ended.extend(await self._chase(once, untold, head))
+        await self._recount(waiting, head)
         return ended
 
     async def _awake(self) -> list[Flight]:
@@ -151,7 +152,7 @@ class Tracker:
             if not mined.block_hash and number == mined.number:
                 mined = flight.mined = replace(mined, block_hash=block_hash)
             if found.block == (mined.number, mined.block_hash):
-                flight.missing = 0
+                flight.missing.reset()
                 if head.number - mined.number + 1 >= self._policy.final_depth:
                     for each in (flight, *self._superseded(flight)):
                         self._flights.remove(each)
@@ -159,10 +160,11 @@ class Tracker:
                 return
         elif found is None:
             # a node that lags tells of no receipt either, and never of another head at its height
-            flight.missing += 1
+            flight.missing.wait(head.timestamp)
             known = mined.block_hash or head.hash
             replaced = head.number == mined.number and head.hash != known
-            if flight.missing <= PATIENCE and not (replaced or head.number < mined.number):
+            is_told = replaced or head.number < mined.number
+            if not (is_told or flight.missing.is_over(head.timestamp)):
                 return
         for each in (flight, *self._superseded(flight)):
             await self._reopen(each, head)
@@ -221,7 +223,7 @@ class Tracker:
         found.version.undergo(event)
         number, block_hash = found.block
         flight.mined = Mined(signed.hash, number, block_hash, gas_paid(answer), refill)
-        flight.missing = 0
+        flight.missing.reset()
         wallet = self._wallet_of(flight)
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
@@ -249,7 +251,7 @@ class Tracker:
         """Look after flights without a receipt; of `untold` ones (by id) the node did not say."""
         try:
             mined = {
-                sender: await self._count(sender)
+                sender: await self._count(sender, head)
                 for sender in {flight.signed.sender for flight in flights}
             }
         except TransientError:
@@ -258,17 +260,51 @@ class Tracker:
         for flight in sorted(flights, key=lambda each: each.signed.nonce):
             signed = flight.signed
             if signed.nonce >= mined[signed.sender]:
-                flight.passed = 0
                 wallet = self._wallet_of(flight)
-                if self._pursuit is not None and wallet is not None:
+                if wallet is None:
+                    ended.extend(await self._orphaned(flight, head))
+                    continue
+                flight.passed.reset()
+                if self._pursuit is not None:
                     await self._pursuit.push(flight, wallet, head)
                 continue
             # no answer does not say that there is no receipt
-            flight.passed += id(flight) not in untold
+            if id(flight) not in untold:
+                flight.passed.wait(head.timestamp)
             by = self._used(flight)
-            if by is not None or flight.passed > PATIENCE:
+            if by is not None or flight.passed.is_over(head.timestamp):
                 ended.append(await self._lost(flight, by))
         return ended
+
+    async def _orphaned(self, flight: Flight, head: Head) -> list[Receipt]:
+        """Let go of what a former wallet sent: nobody here offers it again, or takes its nonce back.
+
+        Past its deadline it can only fail: nothing is reserved for it then, and it is settled once the
+        node has not known it for long enough.
+        """
+        deadline = flight.signed.plan.bid.deadline
+        if deadline and not flight.is_expired(head.timestamp):
+            return []
+        params = [[to_hex(version.signed.hash)] for version in flight.versions]
+        try:
+            known = [await self._rpc.request("eth_getTransactionByHash", each) for each in params]
+        except TransientError:
+            return []
+        if any(each is not None for each in known):
+            flight.passed.reset()
+            if deadline and not flight.lapsed:
+                reason = f"{ORPHANED}, and its deadline passed"
+                flight.abandoned = flight.lapsed = True
+                self._books.release(flight, reason)
+            return []
+        flight.passed.wait(head.timestamp)
+        if not flight.passed.is_over(head.timestamp):
+            return []
+        signed = flight.signed
+        receipt = Dropped(signed.plan.id, signed.hash, f"{ORPHANED}, and the node does not know it")
+        self._flights.remove(flight)
+        await self._books.settle(flight, receipt)
+        return [receipt]
 
     def _used(self, flight: Flight) -> Hash | None:
         """Return which of our transactions used a flight's nonce, None when none did."""
@@ -279,10 +315,18 @@ class Tracker:
                 return other.mined.tx_hash
         return None
 
-    async def _count(self, sender: Address) -> int:
+    async def _recount(self, flights: Sequence[Flight], head: Head) -> None:
+        """Look after strangers on lanes where nothing waits: one that vanished leaves its nonce free."""
+        waiting = {flight.signed.sender for flight in flights}
+        with suppress(TransientError):
+            for wallet in self._lanes:
+                if wallet.nonces.foreign and wallet.address not in waiting:
+                    await self._count(wallet.address, head)
+
+    async def _count(self, sender: Address, head: Head) -> int:
         wallet = self._lanes.of(sender)
         if wallet is not None:
-            return await self._rpc.hurry(wallet.confirm(self._flights))
+            return await self._rpc.hurry(wallet.confirm(self._flights, head.timestamp))
         return await self._used_nonces(sender)
 
     async def _used_nonces(self, sender: Address) -> int:

@@ -9,15 +9,13 @@ from keeper.execution.answer import Answer, classify
 from keeper.execution.bump import rescue_up
 from keeper.execution.flight import Flights
 from keeper.execution.nonce import NonceLine
+from keeper.execution.patience import Patience
 from keeper.ports import Rpc, Signer
 from keeper.types import Plan, Signed
 from keeper.units import Address, Wei, to_hex
 
 CANCEL_GAS = 150_000
 """Most gas a transaction without calls may use: 21,000, and on a rollup its parent chain's part."""
-
-PATIENCE = 2
-"""Times a node may tell fewer mined transactions than seen before: it may lag behind another."""
 
 
 class Wallet:
@@ -31,7 +29,7 @@ class Wallet:
         self._signer = signer
         self._chain_id = chain_id
         self._balance = 0
-        self._behind = 0
+        self._behind = Patience()
         self.nonces = NonceLine()
 
     @property
@@ -61,16 +59,20 @@ class Wallet:
         self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
         self._balance = balance
 
-    async def confirm(self, flights: Flights) -> int:
-        """Read how many transactions are mined, and return it; strangers in the pool are recounted.
+    async def confirm(self, flights: Flights, timestamp: int) -> int:
+        """Read how many transactions are mined by a head's time; strangers in the pool are recounted.
 
         A count that stays below what was seen is a reorg that undid a transaction: unless the line
         goes back, everything after the gap waits for ever.
         """
         mined = await self._count("latest")
-        self._behind = self._behind + 1 if mined < self.nonces.confirmed else 0
-        rewound = self._behind > PATIENCE
+        if mined < self.nonces.confirmed:
+            self._behind.wait(timestamp)
+        else:
+            self._behind.reset()
+        rewound = self._behind.is_over(timestamp)
         if rewound:
+            self._behind.reset()
             self.nonces.rewind(mined)
         self.nonces.confirm(mined)
         if rewound or self.nonces.foreign:

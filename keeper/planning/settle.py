@@ -17,13 +17,15 @@ _NATIVE_UNIT = 10**18
 class Settled:
     """The plan with simulated figures, or the borrowers to drop from it, each with a skip.
 
-    `undone` are those of them that held, and were undone with their group.
+    `undone` are those of them that held, and were undone with their group. `part` is the plan as it
+    would end if it were sent as it is, with the quotes alone that hold, None when none does.
     """
 
     plan: Plan | None
     failed: Mapping[Address, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
     undone: frozenset[Address] = frozenset()
+    part: Plan | None = None
 
 
 def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
@@ -48,7 +50,8 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
             for quote, item in zip(plan.quotes, result.items, strict=True)
             if item.undone
         )
-        return Settled(None, failed, _skips(plan, failed, Reason.SIMULATION_FAILED), undone)
+        part = _part(plan, groups, failed, gas_used, result)
+        return Settled(None, failed, _skips(plan, failed, Reason.SIMULATION_FAILED), undone, part)
     expected = sum(quote.gas for quote in plan.quotes)
     quotes = [
         _realise(quote, proceeds, mul_div_up(gas_used, quote.gas, expected))
@@ -65,10 +68,7 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     }
     if short:
         return Settled(None, short, _skips(plan, short, Reason.UNPROFITABLE))
-    price = plan.prices.get(ZERO_ADDRESS)
-    if result.tip and price is None:
-        raise ValueError("the plan pays a tip and knows no price of the native coin")
-    tip_usd = mul_div_up(result.tip, price or 0, _NATIVE_UNIT)
+    tip_usd = _tip_usd_up(plan, result)
     room = sum(
         _scale(quote, quote.net - tip - quote.minimum_profit)
         for quote, tip in zip(quotes, tips, strict=True)
@@ -79,13 +79,58 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
             quotes=tuple(quotes),
             bid=_within(plan, room, gas_used),
             gas=gas_used,
-            gas_cost=Wei(
-                mul_div_up(plan.gas_cost - plan.data_fee, gas_used, plan.gas) + plan.data_fee
-            ),
+            gas_cost=_gas_cost_up(plan, gas_used),
             gross_usd=Usd(sum(quote.gross_usd for quote in quotes)),
             net_usd=Usd(sum(quote.net_usd for quote in quotes) - tip_usd),
         )
     )
+
+
+def _part(
+    plan: Plan,
+    groups: Sequence[Sequence[Quote]],
+    failed: Mapping[Address, str],
+    gas_used: int,
+    result: RunResult,
+) -> Plan | None:
+    """Return what a plan brings whose other items fail: those still cost gas, data and premium."""
+    holds = [quote.opportunity.position.borrower not in failed for quote in plan.quotes]
+    if not any(holds):
+        return None
+    expected = sum(quote.gas for quote, held in zip(plan.quotes, holds, strict=True) if held)
+    quotes: list[Quote] = []
+    net_usd = -_tip_usd_up(plan, result)
+    for group, outcome in zip(groups, result.groups, strict=True):
+        held = [quote for quote in group if quote.opportunity.position.borrower not in failed]
+        for quote in group if held else ():
+            if quote not in held:
+                net_usd += _scale(quote, -quote.premium - quote.data_fee)
+        quotes.extend(
+            _realise(quote, proceeds, mul_div_up(gas_used, quote.gas, expected))
+            for quote, proceeds in zip(held, _proceeds(held, outcome) if held else (), strict=True)
+        )
+    tips = plan.tips or (Wei(0),) * len(holds)
+    tips = tuple(tip for tip, held in zip(tips, holds, strict=True) if held)
+    return replace(
+        plan,
+        quotes=tuple(quotes),
+        tips=tips if plan.tips else (),
+        gas=gas_used,
+        gas_cost=_gas_cost_up(plan, gas_used),
+        gross_usd=Usd(sum(quote.gross_usd for quote in quotes)),
+        net_usd=Usd(net_usd + sum(quote.net_usd for quote in quotes)),
+    )
+
+
+def _gas_cost_up(plan: Plan, gas_used: int) -> Wei:
+    return Wei(mul_div_up(plan.gas_cost - plan.data_fee, gas_used, plan.gas) + plan.data_fee)
+
+
+def _tip_usd_up(plan: Plan, result: RunResult) -> int:
+    price = plan.prices.get(ZERO_ADDRESS)
+    if result.tip and price is None:
+        raise ValueError("the plan pays a tip and knows no price of the native coin")
+    return mul_div_up(result.tip, price or 0, _NATIVE_UNIT)
 
 
 def _within(plan: Plan, room: int, gas_used: int) -> Bid:

@@ -106,3 +106,10 @@ def test_a_lane_once_chosen_is_kept() -> None:
     chosen = replace(plan(Plans(), "p"), sender=address("b"))
     sent, _ = assign([chosen], [lane("a"), lane("b", 3)], 4)
     assert sides(sent) == [address("b")]
+
+
+def test_a_lane_with_a_gap_is_asked_first_and_once() -> None:
+    gap = replace(lane("gap", pending=3), has_gap=True)
+    made = Plans()
+    sent, _ = assign([plan(made, "a"), plan(made, "b")], [lane("free"), gap], 16)
+    assert sides(sent) == [address("gap"), address("free")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from keeper.errors import RpcError, TransientError
 from keeper.execution.executor import Executor
-from keeper.execution.pursuit import Policy
+from keeper.execution.pursuit import LAPSED, Policy
 from keeper.execution.recheck import Gone
 from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.scores import Scores
@@ -411,3 +411,16 @@ async def test_a_reorg_gives_it_to_the_relays_again() -> None:
     assert "plan.reorged" in bench.events.names
     assert bench.node.sent == []
     assert len(bench.relay.sent) > 1
+
+
+async def test_of_many_plans_given_up_only_the_newest_are_watched() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    bench.found = lambda _: Gone("repaid by another")
+    for _ in range(LAPSED + 6):
+        head = bench.node.head
+        await executor.send([bench.plans.make(head=head, deadline=head.timestamp + 12)])
+        await bench.wait(executor, 3)
+    assert len(list(executor._flights)) <= LAPSED + 1
+    assert len(bench.journal.open) <= LAPSED + 1, "a restart takes up no more"
+    assert executor.pending <= 1

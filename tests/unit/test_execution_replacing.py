@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from eth_hash.auto import keccak
 
 from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.execution.executor import Executor
 from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Gone
 from keeper.execution.signer import KeySigner
+from keeper.fees import Inclusion
 from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reason, Replaced, Skip
 from keeper.units import Address, Usd, Wei
 from tests.fake_node import (
@@ -38,6 +40,7 @@ class Bench:
     plans: Plans = field(default_factory=Plans)
     found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
     policy: Policy = POLICY
+    key: bytes = OPERATOR_KEY
 
     async def start(self) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
@@ -45,7 +48,7 @@ class Bench:
             "test",
             31337,
             self.node,
-            [KeySigner(OPERATOR_KEY)],
+            [KeySigner(self.key)],
             self.journal,
             self.admission,
             decode_runs,
@@ -385,3 +388,145 @@ async def test_a_node_that_cannot_simulate_leaves_it_waiting(bench: Bench) -> No
     bench.found = lambda plan: plan
     await bench.wait(executor, 3)
     assert len(set(bench.node.sent)) == 2
+
+
+def quick(number: int) -> Head:
+    """Return a head a quarter of a second after the one before."""
+    return replace(make_head(number), timestamp=1_800_000_000 + number // 4)
+
+
+async def test_where_heads_follow_fast_a_lagging_node_still_gets_its_seconds(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    bench.node.mine()
+    (tx,) = bench.node.receipts
+    receipts, bench.node.receipts = bench.node.receipts, {}
+    for number in range(400, 412):
+        assert await executor.follow(quick(number)) == [], "its receipt is not indexed yet"
+    bench.node.receipts = receipts
+    (receipt,) = await executor.follow(quick(412))
+    assert isinstance(receipt, Included)
+    bench.node.receipts = {}
+    bench.node.mined = 0
+    for number in range(413, 425):
+        await executor.follow(quick(number))
+    assert "plan.reorged" not in bench.events.names
+    for number in range(425, 432):
+        await executor.follow(quick(number))
+    assert "plan.reorged" in bench.events.names, f"{tx} is gone for long enough"
+
+
+async def test_a_count_that_falls_for_an_instant_gives_no_nonce_twice(bench: Bench) -> None:
+    bench.node.mined = 5
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    bench.node.mined = 4
+    for number in range(400, 412):
+        await executor.follow(quick(number))
+    await executor.send([bench.late()])
+    assert nonce_of(bench.node.sent[-1]) == 6
+
+
+async def test_a_cancel_nobody_can_pay_is_offered_again_and_not_made_dearer(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late(), bench.late()])
+    del bench.node.pool[0]
+    before = len(bench.node.sent)
+
+    def refuse(raw: bytes) -> None:
+        if nonce_of(raw) == 0:
+            raise RpcError("eth_sendRawTransaction", -32000, "insufficient funds for gas * price")
+
+    bench.node.refuse = refuse
+    await bench.wait(executor, 24)
+    cancels = [raw for raw in bench.node.sent[before:] if nonce_of(raw) == 0][1:]
+    assert len(cancels) > 3
+    assert len(set(cancels)) == 1, "one cancel, whose fees did not rise"
+    assert bench.events.names.count("plan.cancelling") == 1
+    assert "plan.stuck" in bench.events.names
+    bench.node.refuse = None
+    await bench.wait(executor, 3)
+    receipts = await executor.follow(bench.node.mine())
+    assert {type(receipt) for receipt in receipts} == {Cancelled, Included}
+
+
+async def test_a_strangers_transaction_that_vanishes_leaves_its_nonce_to_the_next(
+    bench: Bench,
+) -> None:
+    bench.node.pool[0] = b"stranger"
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    del bench.node.pool[0]
+    await bench.wait(executor, 9)
+    assert len(set(bench.node.sent)) == 1, "paying more does not fill the nonce before"
+    (lane,) = executor.lanes
+    assert (lane.has_gap, lane.is_blocked) == (True, False)
+    reasons = [fields["reason"] for name, fields in bench.events.seen if name == "plan.stuck"]
+    assert reasons == ["nobody uses nonce 0 before it: the next plan does"]
+    await executor.send([bench.late()])
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included, Included]
+
+
+async def test_a_stranger_that_vanishes_while_nothing_is_sent_is_noticed(bench: Bench) -> None:
+    bench.node.pool[0] = b"stranger"
+    executor = await bench.start()
+    bench.node.pool.clear()
+    await executor.follow(bench.node.mine())
+    await executor.send([bench.late()])
+    assert nonce_of(bench.node.sent[-1]) == 0
+    bench.node.requests.clear()
+    await executor.follow(bench.node.mine())
+    await executor.follow(bench.node.mine())
+    counted = bench.node.requests["eth_getTransactionCount"]
+    assert counted <= 1, "asked for no longer than there is a stranger"
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+async def test_what_a_former_wallet_left_reserves_nothing_past_its_deadline(
+    bench: Bench, pooled: bool
+) -> None:
+    executor = await bench.start()
+    plan = bench.plans.make(deadline=bench.node.head.timestamp + 24)
+    await executor.send([plan])
+    bench.key = keccak(b"another operator")
+    pool = bench.node.pool if pooled else {}
+    bench.node.pool = pool
+    executor = await bench.start()
+    assert executor.pending == 1
+    await bench.wait(executor, 2)
+    assert executor.pending == 1, "until its deadline it may be mined"
+    ended = await bench.wait(executor, 3)
+    assert executor.pending == 0
+    assert executor.in_flight() == frozenset()
+    assert [each.plan_id for each in bench.admission.settled] == [plan.id]
+    assert len(bench.node.sent) == 1, "nobody here can take it back"
+    if pooled:
+        assert bench.events.names[-1] == "plan.abandoned"
+        (receipt,) = await executor.follow(bench.node.mine(status=0))
+        assert receipt.plan_id == plan.id, "booked when it is mined all the same"
+    else:
+        (dropped,) = ended
+        assert isinstance(dropped, Dropped)
+        assert "no wallet here" in dropped.reason
+    assert not bench.journal.open
+
+
+async def test_the_next_base_fee_is_the_chains_own(bench: Bench) -> None:
+    bench.policy = replace(POLICY, inclusion=Inclusion.OP_STACK, max_fee=Wei(10**15))
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    full = bench.node.head
+    for number in range(1, 4):
+        full = replace(
+            make_head(100 + number), base_fee=Wei(100 * GWEI), gas_used=30_000_000, extra=b""
+        )
+        await executor.follow(full)
+    raised = fields_of(bench.node.sent[-1])
+    assert raised["nonce"] == 0
+    mainnet, own = full.next_base_fee(), full.next_base_fee(Inclusion.OP_STACK)
+    assert own < mainnet
+    highest = own
+    for _ in range(6):
+        highest = Wei(highest + highest // 8)
+    assert raised["maxFeePerGas"] - raised["maxPriorityFeePerGas"] <= highest

@@ -281,6 +281,29 @@ def test_items_that_fail_in_simulation_are_named() -> None:
     assert (skip.borrower, skip.reason) == (borrower(2), Reason.SIMULATION_FAILED)
 
 
+def test_what_is_left_of_a_plan_pays_for_what_failed() -> None:
+    plan = replace(one_plan(*[PAIR] * 3), prices={ZERO_ADDRESS: Usd(2_000 * USD)})
+    good = result_of(plan)
+    items = (good.items[0], ItemResult(False, 0, b"\x1a\x2b\x3c\x4d"), good.items[2])
+    gain = sum(quote.proceeds - quote.repaid for quote in (plan.quotes[0], plan.quotes[2])) - 77
+    result = replace(good, items=items, groups=(replace(good.groups[0], gain=gain),), tip=10**12)
+    used = plan.gas - 1_000
+    part = make_planner().settle(plan, used, result).part
+    assert part is not None
+    assert [q.opportunity.position.borrower for q in part.quotes] == [borrower(1), borrower(3)]
+    assert sum(quote.proceeds - quote.repaid for quote in part.quotes) == gain
+    assert part.calldata == plan.calldata
+    assert part.repaid_usd == plan.repaid_usd
+    premium = plan.quotes[1].premium
+    costs = sum(quote.gas_cost + quote.premium for quote in part.quotes) + premium
+    whole = sum(quote.gas_cost for quote in plan.quotes)
+    assert sum(quote.gas_cost for quote in part.quotes) * plan.gas >= whole * used - 10 * plan.gas
+    per_unit = plan.quotes[0].gross_usd / (plan.quotes[0].proceeds - plan.quotes[0].repaid)
+    assert part.net_usd == pytest.approx((gain - costs) * per_unit - 0.002 * USD, abs=10_000)
+    nothing = replace(good, items=(items[1],) * 3, groups=(replace(good.groups[0], gain=0),))
+    assert make_planner().settle(plan, used, nothing).part is None
+
+
 def test_a_group_that_is_undone_takes_its_items_with_it() -> None:
     plan = one_plan(*[PAIR] * 2)
     result = RunResult(

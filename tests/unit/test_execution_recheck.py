@@ -1,0 +1,113 @@
+"""Whether a sent plan still pays: at today's prices, base fee and for what is left of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keeper.errors import TransientError
+from keeper.execution.recheck import Gone, Recheck, most_per_gas_down
+from keeper.execution.refreshing import at_prices
+from keeper.execution.simulate import Simulator
+from keeper.fees import Inclusion
+from keeper.planning.settle import Settled
+from keeper.types import Head, Holding, NextBlock, Plan, Prices
+from keeper.units import USD, ZERO_ADDRESS, Usd, Wei
+from tests.plans import GWEI, MARKET, USDC, WETH, Plans, address, make_head, make_view
+
+ONE, TWO = address("one"), address("two")
+
+
+class Simulated(Simulator):
+    """Succeed with nothing returned; keep which block was simulated."""
+
+    def __init__(self) -> None:
+        self.at: list[NextBlock] = []
+
+    async def simulate(self, plans: Any, head: Head, at: NextBlock) -> Any:
+        """Return one success per plan."""
+        self.at.append(at)
+        return [type("Result", (), {"ok": True, "gas_used": 400_000, "returndata": b""})()]
+
+
+def prices(weth: int, usdc: int = USD) -> Prices:
+    """Return the market's prices."""
+    return Prices(MARKET, USD, {USDC.address: usdc, WETH.address: weth * USD})
+
+
+def test_gas_costs_what_the_native_coin_is_worth_now() -> None:
+    plan = Plans().make(ONE)
+    view = replace(make_view(make_head()), prices={MARKET: prices(3_000)})
+    fresh = at_prices(plan, view)
+    (before,), (quote,) = plan.quotes, fresh.quotes
+    assert quote.gas_cost == before.gas_cost * 3 // 2
+    assert quote.net == before.net - before.gas_cost // 2
+    assert quote.minimum_profit == before.minimum_profit
+    assert quote.gross_usd == before.gross_usd
+    assert fresh.net_usd < plan.net_usd
+    assert fresh.prices[ZERO_ADDRESS] == 3_000 * USD
+    assert fresh.calldata == plan.calldata
+    assert most_per_gas_down(fresh, Wei(10**18)) < most_per_gas_down(plan, Wei(10**18))
+
+
+def test_a_debt_token_that_fell_brings_less_and_has_to_bring_more_of_it() -> None:
+    plan = Plans().make(ONE)
+    view = replace(make_view(make_head()), prices={MARKET: prices(2_000, USD // 2)})
+    fresh = at_prices(plan, view)
+    (before,), (quote,) = plan.quotes, fresh.quotes
+    assert quote.gross_usd == before.gross_usd // 2
+    assert quote.minimum_profit == before.minimum_profit * 2
+    assert quote.gas_cost == before.gas_cost * 2
+    assert fresh.net_usd < plan.net_usd // 2
+
+
+def test_without_a_price_nothing_is_offered() -> None:
+    plan = Plans().make(ONE)
+    view = replace(make_view(make_head()), prices={MARKET: Prices(MARKET, USD, {})})
+    for seen in (None, view):
+        with pytest.raises(TransientError, match="price"):
+            at_prices(plan, seen)
+    with pytest.raises(TransientError, match="prices"):
+        at_prices(replace(plan, prices={}), make_view(make_head()))
+    sweep = replace(plan, quotes=(), sweep=Holding(USDC, 1))
+    assert at_prices(sweep, None) is sweep
+
+
+async def test_it_is_judged_in_the_chains_next_block_at_its_prices() -> None:
+    simulator, judged = Simulated(), []
+
+    def settle(plan: Plan, gas: int, decoded: bytes) -> Settled:
+        judged.append(plan)
+        return Settled(plan)
+
+    recheck = Recheck(
+        simulator,
+        lambda data: data,
+        settle,
+        lambda data: "",
+        2,
+        Inclusion.OP_STACK,
+        lambda plan: replace(plan, net_usd=Usd(7)),
+    )
+    head = replace(make_head(), gas_used=30_000_000, base_fee=Wei(100 * GWEI))
+    found = await recheck(Plans().make(ONE), head)
+    assert isinstance(found, Plan)
+    assert found.net_usd == 7
+    assert judged == [found]
+    (at,) = simulator.at
+    assert at == head.next_block(2, Inclusion.OP_STACK)
+    assert at.base_fee != head.next_base_fee()
+
+
+async def test_of_a_plan_that_lost_a_part_the_rest_is_judged() -> None:
+    plan = Plans().make(ONE, TWO)
+    part = replace(plan, quotes=plan.quotes[:1])
+    for left, expected in ((part, part), (None, None)):
+        settled = Settled(None, {TWO: "gone"}, part=left)
+        recheck = Recheck(
+            Simulated(), lambda data: data, lambda *_, to=settled: to, lambda data: "", 12
+        )
+        assert await recheck(plan, make_head()) is expected
+    every = Settled(None, {ONE: "gone", TWO: "gone"})
+    recheck = Recheck(Simulated(), lambda data: data, lambda *_: every, lambda data: "", 12)
+    assert await recheck(plan, make_head()) == Gone("gone")
