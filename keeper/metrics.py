@@ -75,7 +75,7 @@ OUTCOMES: Mapping[type[Receipt], str] = {
     Replaced: "replaced",
     Cancelled: "cancelled",
 }
-FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg")
+FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg", "unloaded")
 BREAKERS = (
     *("estimate", "gas_day", "gas_hour", "gas_transaction", "kill_file", "loss"),
     *(

@@ -8,7 +8,8 @@ import structlog
 from keeper.app.loading import load_at_newest
 from keeper.app.watched import Watched
 from keeper.book.book import Book
-from keeper.errors import ConfigError, InvariantError, TransientError
+from keeper.book.faults import Fault, FaultKind
+from keeper.errors import ConfigError, InvariantError, ReorgTooDeepError, TransientError
 from keeper.journal.snapshots import Snapshot, SnapshotReader
 from keeper.ports import Reader
 from keeper.types import Head
@@ -39,6 +40,7 @@ class Recovery:
         seed: Callable[[], int],
         *,
         furthest: int = FURTHEST,
+        below: int = 0,
     ) -> None:
         self._chain = chain
         self._reader = reader
@@ -46,6 +48,7 @@ class Recovery:
         self._store = store
         self._seed = seed
         self._furthest = furthest
+        self._below = below
         self._refused: set[int] = set()
         self.origin: Snapshot | None = None
         self.is_settled = False
@@ -70,7 +73,7 @@ class Recovery:
                 return head
         self.origin = None
         log.info("book.loading", chain=self._chain, block=latest.number)
-        return await load_at_newest(self._chain, self._reader, self._watched.bootstrap)
+        return await load_at_newest(self._chain, self._reader, self._watched.bootstrap, self._below)
 
     async def settle(
         self, book: Book, loaded: Head, catch_up: Callable[[Head], Awaitable[None]]
@@ -83,14 +86,21 @@ class Recovery:
         while True:
             book.stand_at(loaded)
             snapshot = self.origin
-            fault = "" if snapshot is None else await self._fault(book, catch_up)
-            if snapshot is None or not fault:
-                break
-            book.abandon()
-            await self._refuse(snapshot, fault)
+            if snapshot is None:
+                self._stop_unloaded(book, loaded)
+                if await self._follow_up(catch_up):
+                    break
+                book.abandon()
+            else:
+                fault = await self._fault(book, catch_up)
+                if not fault:
+                    break
+                book.abandon()
+                await self._refuse(snapshot, fault)
             loaded = await self.load()
         for market in book.markets:
-            await book.load_market(market)
+            if f"market/{market}" not in self._watched.unloaded:
+                await book.load_market(market)
         self.is_settled = True
 
     async def rebuild(
@@ -112,6 +122,24 @@ class Recovery:
             head=None if head is None else head.number,
             origin="chain" if self.origin is None else f"snapshot of block {self.origin.number}",
         )
+
+    def _stop_unloaded(self, book: Book, loaded: Head) -> None:
+        for part, why in self._watched.unloaded.items():
+            book.parts.stop(part, Fault(FaultKind.UNLOADED, why, loaded.number))
+
+    async def _follow_up(self, catch_up: Callable[[Head], Awaitable[None]]) -> bool:
+        """Fold what came on top of a state read under the head; False when that was reorganised out."""
+        if not self._below:
+            return True
+        try:
+            await catch_up(await self._reader.head())
+        except ReorgTooDeepError as error:
+            log.warning("book.reloaded", chain=self._chain, reason=str(error))
+            return False
+        except TransientError as error:
+            # It stands at a block of the chain: whoever follows goes on from there.
+            log.info("book.behind", chain=self._chain, reason=str(error))
+        return True
 
     async def _fault(self, book: Book, catch_up: Callable[[Head], Awaitable[None]]) -> str:
         """Fold up to the chain's head and compare a sample; return what is wrong, if anything."""

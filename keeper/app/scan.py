@@ -6,13 +6,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.line import make_planner, seats
 from keeper.app.recovery import Recovery
+from keeper.app.upkeep import STOPPED
 from keeper.app.watched import Watched
 from keeper.book.book import Book
+from keeper.book.faults import Fault
 from keeper.chain.assembler import Assembler
 from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
@@ -27,6 +30,8 @@ from keeper.ports import Progress
 from keeper.strategist import Strategist
 from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip
 from keeper.units import BPS, WAD, Address, Usd, Wad
+
+log = structlog.get_logger(__name__)
 
 PATIENCE_MS = 10_000
 """Milliseconds strategies have here: nothing is racing."""
@@ -68,7 +73,7 @@ async def scan(
         recovery = Recovery(chain, reader, watched, kept, partial(random.getrandbits, 32))
         loaded = await recovery.load()
         venues, markets = list(watched.venues.values()), list(watched.markets.values())
-        book = Book(chain, markets, venues, watched.native)
+        book = Book(chain, markets, venues, watched.native, partial(_tell_stopped, chain))
         blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
         assembler = Assembler(chain, blocks, LogRanges(connection.rpc), book)
 
@@ -93,6 +98,11 @@ async def scan(
         why = _reasons([*skips, *unchosen, *unquoted])
         found = await book.positions(next_block, below / WAD, limit)
         return [_row(position, view.prices[position.market], nets, why) for position in found]
+
+
+def _tell_stopped(chain: str, part: str, fault: Fault) -> None:
+    kind, _, name = part.partition("/")
+    log.error(STOPPED[kind], chain=chain, name=name, kind=str(fault.kind), why=fault.why)
 
 
 def _raise(error: PluginError) -> None:

@@ -1,6 +1,7 @@
 """Every source one chain is configured to watch, loaded together as of one head."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -9,10 +10,11 @@ from typing import Self
 import orjson
 from eth_utils.address import to_checksum_address
 
+from keeper.app.loading import BELIEVED_INCOMPLETE
 from keeper.app.permissions import allowed_factories, have_changed, wrapped_native
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
-from keeper.errors import ConfigError, InvariantError
+from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
 from keeper.plugins import load_protocol, load_venue
 from keeper.ports import LendingProtocol, Pages, Source, Venue
 from keeper.types import Head, Token
@@ -48,6 +50,8 @@ class Watched:
         self._places: Mapping[str, VenueTable] = {}
         self.markets = markets
         self.venues: Mapping[str, Venue] = {}
+        self.unloaded: Mapping[str, str] = {}
+        self._incomplete: Counter[str] = Counter()
 
     @classmethod
     async def discover(cls, reader: ChainReader, name: str, chain: Chain) -> Self:
@@ -88,17 +92,54 @@ class Watched:
         text = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
         return blake2b(text, digest_size=16).hexdigest()
 
-    async def bootstrap(self, head: Head) -> None:
-        """Load everything from the chain as of exactly this head."""
-        for market in self.markets.values():
-            await market.bootstrap(self._reader, head)
-            await market.oracle.bootstrap(self._reader, head)
+    async def bootstrap(self, head: Head, latest: Head) -> None:
+        """Load everything from the chain as of exactly this head, the chain standing at `latest`.
+
+        At the latest, a part that cannot be loaded is left out, and `unloaded` says why, as long as
+        one market is there; what is no fault of that part's own is raised, and so is everything at
+        an older head.
+        """
+        unloaded: dict[str, Exception] = {}
+        for name, market in self.markets.items():
+            try:
+                await market.bootstrap(self._reader, head)
+                await market.oracle.bootstrap(self._reader, head)
+            except Exception as error:
+                if head != latest or not self._is_its_own(f"market/{name}", error):
+                    raise
+                unloaded[f"market/{name}"] = error
+        if unloaded and (len(unloaded) == len(self.markets) or self.coin not in self._tokens()):
+            raise next(iter(unloaded.values()))
         _ = self.native
-        places = self._places or await self._find_places(head)
+        # They are not followed: only the latest state says what the owner allows.
+        places = self._places or await self._find_places(latest)
         venues = self.venues or self._build(places)
-        for venue in venues.values():
-            await venue.bootstrap(self._reader, head)
+        for name, venue in venues.items():
+            try:
+                await venue.bootstrap(self._reader, head)
+            except ConfigError:
+                raise
+            except Exception as error:
+                if head != latest or not self._is_its_own(f"venue/{name}", error):
+                    raise
+                unloaded[f"venue/{name}"] = error
         self._places, self.venues = places, venues
+        self.unloaded = {
+            part: str(error) or type(error).__name__ for part, error in unloaded.items()
+        }
+
+    def _is_its_own(self, part: str, error: Exception) -> bool:
+        """Tell whether an error says something of one part, rather than of the node or the disk."""
+        match error:
+            case IncompleteError():
+                self._incomplete[part] += 1
+                return self._incomplete[part] >= BELIEVED_INCOMPLETE
+            case TransientError():
+                return False
+            case InvariantError():
+                return error.scope != "journal"
+            case _:
+                return True
 
     def snapshot(self) -> dict[str, Pages]:
         """Freeze every source as it stands."""
@@ -128,7 +169,7 @@ class Watched:
         venues = self.venues or self._build(places)
         for name, venue in venues.items():
             venue.restore(pages(f"venue/{name}"))
-        self._places, self.venues = places, venues
+        self._places, self.venues, self.unloaded = places, venues, {}
 
     def _sources(self, venues: Mapping[str, Venue]) -> Iterator[tuple[str, Source]]:
         for name, market in self.markets.items():

@@ -15,6 +15,7 @@ class FaultKind(StrEnum):
     DRIFT = "drift"
     UPGRADED = "upgraded"
     REORG = "reorg"
+    UNLOADED = "unloaded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.journal.snapshots import SnapshotReader
+from keeper.protocols.aave_v3 import market as aave_module
 from keeper.units import WAD
 from tests.line import Play, assert_clean
 
@@ -274,6 +275,65 @@ async def test_a_reorg_too_deep_to_undo_is_survived(
             await stage.mine(2)
             play.count()
             assert set(crowd) <= play.tally.liquidated
+            assert await audit(stage) == []
+
+
+async def test_a_reorg_right_after_a_load_from_the_chain_is_undone(
+    net: Devnet, tmp_path: Path
+) -> None:
+    net.borrowers(3, health=(1.02, 1.05), seed=1)
+    settings = config(net, tmp_path)
+    net.mine(20)
+    fork = net.snapshot()
+    net.borrowers(2, health=(1.02, 1.05), seed=2)
+    with capture_logs() as events:
+        async with staged(net, settings, live=True) as stage:
+            assert named(events, "book.loading")
+            assert not named(events, "bootstrap.at_newest")
+            orphaned = stage.line.book.head
+            assert orphaned is not None
+
+            def other_branch() -> None:
+                net.revert(fork)
+                net.borrowers(1, health=(1.02, 1.05), seed=7)
+                net.mine(orphaned.number + 1 - net.chain.block_number())
+
+            await stage.step(other_branch)
+            assert named(events, "chain.reorged")
+            assert not named(events, "book.lost")
+            assert not stage.line.book.holds(orphaned)
+            assert await audit(stage) == []
+
+
+async def test_what_a_snapshot_holds_as_stopped_is_read_again_also_in_use(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.app.line.Listener", partial(Listener, memory=4))
+    net.borrowers(2, health=(1.02, 1.05), seed=1)
+    settings = config(net, tmp_path)
+    net.mine(20)
+    with monkeypatch.context() as unknown, capture_logs() as events:
+        unknown.setattr(aave_module, "REVISIONS", frozenset())
+        async with staged(net, settings, live=True) as stage:
+            await stage.line.snapshots.take()
+            assert stage.line.book.stopped
+            fork = await asyncio.to_thread(net.snapshot)
+            await stage.mine(8)
+            orphaned = stage.line.book.head
+            assert orphaned is not None
+
+            def other_branch() -> None:
+                unknown.undo()
+                net.revert(fork)
+                net.set_price("WBTC", net.price("WBTC") * 999 // 1_000)
+                net.mine(orphaned.number + 1 - net.chain.block_number())
+
+            await stage.step(other_branch)
+            (rebuilt,) = named(events, "book.rebuilt")
+            assert rebuilt["origin"].startswith("snapshot")
+            async with asyncio.timeout(20):
+                while stage.line.book.stopped:  # noqa: ASYNC110 - anything may change it
+                    await asyncio.sleep(0.01)
             assert await audit(stage) == []
 
 

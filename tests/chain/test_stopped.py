@@ -13,8 +13,10 @@ from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import allow_market, deploy_operator, write_settings
-from keeper.ports import LendingProtocol
+from keeper.errors import IncompleteError, InvariantError
+from keeper.ports import LendingProtocol, Reader
 from keeper.protocols.aave_v3 import market as aave_module
+from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.words import topic
 from keeper.types import Log, Reason
 from keeper.units import Address, Hash
@@ -232,3 +234,45 @@ async def test_garbage_from_a_watched_contract_stops_its_part_alone(
 def some_pool(scene: Two) -> bytes:
     venue: Any = scene.line.book.sources["venue/uniswap"]
     return bytes(min(venue.pools))
+
+
+@pytest.mark.parametrize("error", [ValueError("no such word"), IncompleteError("sums differ")])
+async def test_a_market_that_cannot_be_loaded_holds_up_no_other(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    is_broken, load_ledger = True, aave_module.load
+
+    async def broken(reader: Reader, market: str, *rest: Any) -> Ledger:
+        if is_broken and market == "one":
+            raise error
+        return await load_ledger(reader, market, *rest)
+
+    monkeypatch.setattr(aave_module, "load", broken)
+    with capture_logs() as lines:
+        async with two(net, tmp_path) as scene:
+            assert scene.stopped == {"market/one": str(error)}
+            assert scene.stage.keeper.is_ready()
+            (line,) = events(lines, "market.stopped")
+            assert (line["name"], line["kind"], line["why"]) == ("one", "unloaded", str(error))
+            await scene.fall()
+            assert scene.left(scene.second) == set()
+            assert scene.left(scene.first) == set(scene.first)
+            is_broken = False
+            await scene.until(lambda: not scene.stopped)
+            await scene.stage.mine(2)
+            assert scene.left(scene.first) == set()
+            assert await scene.play.audit() == []
+            assert_clean(scene.play.tally)
+
+
+async def test_the_only_market_that_cannot_be_loaded_is_no_quarantine(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> Ledger:
+        raise InvariantError("aave", "reserve id 200 is out of range")
+
+    monkeypatch.setattr(aave_module, "load", broken)
+    settings = load([write_settings(net, deploy_operator(net), tmp_path)]).settings
+    with pytest.raises(InvariantError, match="out of range"):
+        async with staged(net, settings, live=True):
+            pass

@@ -138,7 +138,7 @@ async def test_a_dropped_state_begins_again_at_a_newer_head(gone: str) -> None:
     reader = ChainReader(chain, calls_per_request=1)
     got: list[int] = []
 
-    async def load(head: Head) -> None:
+    async def load(head: Head, _: Head) -> None:
         got[:] = await sweep(reader, head, 60)
 
     first = chain.head
@@ -191,7 +191,7 @@ async def test_answers_that_do_not_add_up_are_asked_for_again_and_then_blamed() 
     reader = Forgetting(FakeChain())
     tries: list[int] = []
 
-    async def load(_: Head) -> None:
+    async def load(*_: Head) -> None:
         tries.append(reader.forgotten)
         if len(tries) < 3:
             raise IncompleteError("holders sum to 1, not 2", "set first_block below 9")
@@ -200,7 +200,7 @@ async def test_answers_that_do_not_add_up_are_asked_for_again_and_then_blamed() 
     # what was kept of the history is doubted the second time
     assert tries == [0, 0, 1]
 
-    async def never(_: Head) -> None:
+    async def never(*_: Head) -> None:
         raise IncompleteError("holders sum to 1, not 2", hint)
 
     hint = "set first_block below 9"

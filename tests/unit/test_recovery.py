@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
-from keeper.errors import InvariantError, TransientError
+from keeper.errors import InvariantError, ReorgTooDeepError, StateGoneError, TransientError
 from keeper.journal.snapshots import OLDER_BY
 from keeper.journal.sqlite import SqliteJournal
 from keeper.types import Drift, Head
@@ -31,10 +31,13 @@ class Bench:
         self.loaded: list[str] = []
         self.drift: set[int] = set()
         self.down = 0
+        self.youngest = 0
+        self.asked: list[tuple[int, int]] = []
         self.at: list[Head | None] = []
-        self.faults: dict[str, str] = {}
+        self.faults: dict[str, Any] = {}
         self.watched: Any = SimpleNamespace(
             fingerprint="print",
+            unloaded={},
             restore=self.restore,
             bootstrap=self.bootstrap,
             snapshot=lambda: {"state": lambda: iter([str(self.value).encode()])},
@@ -42,7 +45,7 @@ class Bench:
         self.book: Any = SimpleNamespace(
             head=None,
             markets={},
-            parts=SimpleNamespace(faults=self.faults),
+            parts=SimpleNamespace(faults=self.faults, stop=self.faults.__setitem__),
             stand_at=self.stand_at,
             abandon=lambda: self.stand_at(None),
             audit=self.audit,
@@ -65,7 +68,10 @@ class Bench:
         self.value = int(b"".join(pages("state")))
         self.loaded.append(f"snapshot {head.number}")
 
-    async def bootstrap(self, head: Head) -> None:
+    async def bootstrap(self, head: Head, latest: Head) -> None:
+        if head.number < self.youngest:
+            raise StateGoneError("the node does not hold that state")
+        self.asked.append((head.number, latest.number))
         self.value = head.number
         self.loaded.append("chain")
 
@@ -273,3 +279,74 @@ async def test_one_being_written_while_a_drift_is_found_is_thrown_away_too(
     assert [made.number for made in taken] == [5_000]
     await snapshots.take()
     assert await bench.journal.snapshots.found("x") == []
+
+
+def shallow(bench: Bench) -> Recovery:
+    reader: Any = bench
+    store = bench.journal.snapshots
+    return Recovery("x", reader, bench.watched, store, lambda: 1, below=8)
+
+
+async def test_the_chain_is_read_under_its_head_and_followed_up_to_it(bench: Bench) -> None:
+    bench.recovery = shallow(bench)
+    await bench.start()
+    assert bench.asked == [(4_992, 5_000)]
+    assert bench.at == [make_head(4_992), make_head(5_000)]
+
+
+async def test_a_node_that_does_not_hold_that_state_is_read_at_the_newest(bench: Bench) -> None:
+    bench.recovery = shallow(bench)
+    bench.youngest = 4_993
+    with capture_logs() as events:
+        await bench.start()
+    assert bench.asked == [(5_000, 5_000)]
+    (told,) = [each for each in events if each["event"] == "bootstrap.at_newest"]
+    assert (told["refused"], told["log_level"]) == (4_992, "info")
+
+
+async def test_a_node_that_does_not_answer_is_not_asked_for_another_block(bench: Bench) -> None:
+    bench.recovery = shallow(bench)
+
+    async def silent(*_: Head) -> None:
+        bench.loaded.append("asked")
+        raise TransientError("no endpoint answers")
+
+    bench.watched.bootstrap = silent
+    with pytest.raises(TransientError):
+        await bench.start()
+    assert bench.loaded == ["asked"]
+
+
+@pytest.mark.parametrize(
+    ("error", "loads"), [(ReorgTooDeepError("x", "too deep"), 2), (TransientError("silent"), 1)]
+)
+async def test_what_was_read_under_the_head_and_cannot_be_followed_up(
+    bench: Bench, error: Exception, loads: int
+) -> None:
+    bench.recovery = shallow(bench)
+    errors = [error]
+
+    async def catch_up(head: Head) -> None:
+        if errors:
+            raise errors.pop()
+        bench.stand_at(head)
+
+    await bench.recovery.settle(bench.book, await bench.recovery.load(), catch_up)
+    assert len(bench.asked) == loads
+    assert bench.book.head == make_head(5_000 if loads == 2 else 4_992)
+
+
+async def test_a_part_that_could_not_be_loaded_is_stopped_where_the_others_stand(
+    bench: Bench,
+) -> None:
+    loaded: list[str] = []
+
+    async def load_market(name: str) -> None:
+        loaded.append(name)
+
+    bench.book.markets, bench.book.load_market = {"good": None, "bad": None}, load_market
+    bench.watched.unloaded = {"market/bad": "no answer"}
+    await bench.start()
+    fault = bench.faults["market/bad"]
+    assert (str(fault.kind), fault.why, fault.block) == ("unloaded", "no answer", 5_000)
+    assert loaded == ["good"]

@@ -5,11 +5,12 @@ from functools import cache
 
 from eth_hash.auto import keccak
 
-from keeper.errors import TransientError
+from keeper.errors import IncompleteError
 from keeper.types import Call, CallResult, Log
 from keeper.units import Address
 
-PADDING = bytes(12)
+LAST_ADDRESS = bytes(12) + b"\xff" * 20
+"""No word above it is an address."""
 
 
 def topic(signature: str) -> bytes:
@@ -48,9 +49,14 @@ def small(data: bytes, position: int, bits: int) -> int:
 def topic_address(log: Log, position: int) -> Address:
     """Return an indexed address; raise `ValueError` for a word that is none."""
     word = log.topics[position]
-    if len(word) != 32 or not word.startswith(PADDING):
+    if len(word) != 32 or word > LAST_ADDRESS:
         raise ValueError(f"topic {position} is no address")
     return Address(word[12:])
+
+
+def malformed(log: Log) -> ValueError:
+    """Return the error for a log of another shape than its event's."""
+    return ValueError(f"it has {len(log.topics)} topics and {len(log.data)} bytes")
 
 
 def address(data: bytes, position: int = 0) -> Address:
@@ -70,8 +76,8 @@ def text(data: bytes) -> str:
 
 
 def answers(results: Sequence[CallResult], what: str, words: int = 1) -> list[bytes]:
-    """Return the data of calls that must all have answered; raise `TransientError` otherwise."""
+    """Return the data of calls that must all have answered; raise `IncompleteError` otherwise."""
     for position, result in enumerate(results):
         if not result.ok or len(result.data) < 32 * words:
-            raise TransientError(f"read {position} of {what} was not answered")
+            raise IncompleteError(f"read {position} of {what} was not answered")
     return [result.data for result in results]
