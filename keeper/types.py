@@ -451,6 +451,15 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a sale of profit has to bring at least, of which token, and what the pool was to give."""
+
+    receive: Token
+    minimum: int
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Several bid quotes packed in one transaction, or a sweep of profit to the treasury.
 
@@ -460,7 +469,9 @@ class Plan:
     what each quote pays of the bid's tip, in the order of `quotes`, none when there is no tip;
     `behind` are the sales of the plans before it at the same head. `refill` is the native wei asked
     for the operator out of the profit. A plan with a `sweep` has no quotes: it earns nothing, and its
-    gas is all it costs. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
+    gas is all it costs; with a `conversion` the swept amount is sold instead, and what came in stays.
+    `after` is a transaction of somebody else's that makes it possible and is not mined yet; empty for
+    none. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
     `data_gas` is the part of `gas_limit` it is taken from where it is taken as gas. `sender` is the
     account that will send it, empty until a lane was chosen.
     """
@@ -487,6 +498,8 @@ class Plan:
     sweep: Holding | None = None
     data_fee: Wei = Wei(0)
     data_gas: int = 0
+    conversion: Conversion | None = None
+    after: Hash = Hash(b"")
     sender: Address = field(default=Address(b""), compare=False)
 
     @property

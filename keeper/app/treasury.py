@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from keeper.app.conversion import Converter, Situation
 from keeper.app.stock import Stock, take_stock
 from keeper.book.book import Book
 from keeper.engine import Report
@@ -24,7 +25,7 @@ from keeper.planning.treasury import (
     usd_prices,
 )
 from keeper.ports import Clock, Reader, Rpc
-from keeper.types import Fees, Head, View
+from keeper.types import Fees, Head, Plan, Skip, View
 from keeper.units import WAD, ZERO_ADDRESS, Address, Usd, Wei, to_hex
 
 log = structlog.get_logger(__name__)
@@ -58,8 +59,9 @@ class Treasury:
     """Follow the reports of one live chain; nothing here delays a liquidation or ends the chain.
 
     A sweep is sent right after a head on which nothing was at risk, with nothing in flight, one token
-    at a time, so that it is mined before there is anything else to send. `idle` is set when it is
-    done with the last report.
+    at a time, so that it is mined before there is anything else to send. What a `converter` can sell
+    is sold before, and also when the poorest wallet wants gas that the sale brings. `idle` is set when
+    it is done with the last report.
 
     Events: wallet.low, wallet.refilled, treasury.swept_all, treasury.refused, treasury.unread.
     """
@@ -76,6 +78,7 @@ class Treasury:
         new_id: Callable[[], str],
         last_sweep: float,
         tell: Callable[[str, Mapping[str, object]], None],
+        converter: Converter | None = None,
     ) -> None:
         self._chain = chain
         self._rules = rules
@@ -87,11 +90,13 @@ class Treasury:
         self._new_id = new_id
         self._last_sweep = last_sweep
         self._tell = tell
+        self._converter = converter
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         self._report: Report | None = None
         self._looked = 0
         self._tried = 0
+        self._converted = -LOOK_HEADS
         self._stock: tuple[Head, Stock] | None = None
         self._sweeping = False
         self._asked = False
@@ -166,7 +171,11 @@ class Treasury:
             or head.number - self._looked >= LOOK_HEADS
         ):
             await self._take(report.view)
-        if self._is_due(head) and self._is_quiet(report):
+        if not self._is_quiet(report):
+            return
+        if self._may_convert(head) and await self._convert(report.view):
+            return
+        if self._is_due(head):
             await self._sweep(report.view)
 
     async def _take(self, view: View) -> Stock:
@@ -215,6 +224,45 @@ class Treasury:
         """Whether there is nothing to liquidate, nothing on its way, and no newer head."""
         busy = report.view.at_risk or report.sent or self._executor.pending
         return not busy and self._book.head == report.view.head
+
+    def _may_convert(self, head: Head) -> bool:
+        """Whether to sell now: before a sweep, or for gas, and not when nothing was worth it lately."""
+        if self._converter is None or head.number - self._converted < LOOK_HEADS:
+            return False
+        return self._is_due(head) or (self._converter.refills and self.refill() > 0)
+
+    async def _convert(self, view: View) -> bool:
+        """Sell the most valuable balance that is worth it; say whether there was one."""
+        rules, converter = self._rules, self._converter
+        fees = choose_fees(view.next_block.base_fee, rules.priority_fee, rules.max_fee)
+        stock = await self._take(view)
+        price = next(each.price for each in stock.balances if each.token.address == ZERO_ADDRESS)
+        plan = None
+        if converter is not None and fees is not None and price is not None:
+            now = Situation(
+                view.head,
+                view.next_block,
+                fees,
+                price,
+                self._executor.poorest or rules.operator,
+                self.refill(),
+                view.head.timestamp + PATIENCE_BLOCKS * rules.block_time,
+            )
+            plan = await converter.plan(stock, now)
+        if plan is None:
+            self._converted = view.head.number
+            return False
+        if self._executor.pending or self._book.head != view.head:
+            return True  # something came up meanwhile: the next quiet head will do
+        _, skips = await self._executor.send([plan])
+        if skips:
+            self._converted = view.head.number
+            self._refused(plan, skips[0])
+        return True
+
+    def _refused(self, plan: Plan, skip: Skip) -> None:
+        token = "" if plan.sweep is None else plan.sweep.token.symbol
+        self._tell("treasury.refused", {"token": token, "reason": skip.detail})
 
     async def _sweep(self, view: View) -> None:
         """Send the most valuable token that is worth it; when none is left, the sweep is done."""
@@ -274,8 +322,7 @@ class Treasury:
         self._sweeping = bool(sent)
         if skips:
             self._tried = view.head.number
-            fields = {"token": balance.token.symbol, "reason": skips[0].detail}
-            self._tell("treasury.refused", fields)
+            self._refused(plan, skips[0])
 
 
 def _dollars(stock: Stock) -> float:

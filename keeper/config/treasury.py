@@ -7,18 +7,22 @@ from pydantic import Field, model_validator
 
 from keeper.config.fields import EtherAmount, UsdAmount, scale
 from keeper.config.table import Table
-from keeper.units import Usd, Wei
+from keeper.units import Bps, Usd, Wei
 
 
 class Treasury(Table):
     """When profit is swept and gas refilled; without amounts neither happens by itself.
 
-    A token is swept when it is worth more than `sweep_gas_multiple` times the gas of doing so.
+    A token is swept when it is worth more than `sweep_gas_multiple` times the gas of doing so. Before,
+    what the owner's rules let operators sell for `convert_to` (a symbol or an address) is sold, for no
+    less than the oracles' value less `convert_slippage`.
     """
 
     sweep_above_usd: UsdAmount | None = Field(default=None, gt=0)
     sweep_hours: int = Field(default=24, ge=1)
     sweep_gas_multiple: int = Field(default=20, ge=1)
+    convert_to: str | None = Field(default=None, min_length=1)
+    convert_slippage: Decimal = Field(default=Decimal("0.01"), gt=0, lt=1, decimal_places=4)
     refill_below_ether: EtherAmount | None = Field(default=None, gt=0)
     refill_to_ether: EtherAmount | None = Field(default=None, gt=0)
     warn_below_ether: EtherAmount | None = Field(default=None, gt=0)
@@ -37,6 +41,11 @@ class Treasury(Table):
         """Return the dollars on the contract from which on it is swept; None for never."""
         above = self.sweep_above_usd
         return None if above is None else Usd(scale(above, 8))
+
+    @property
+    def slippage(self) -> Bps:
+        """Return how much less than the oracles' value a conversion may bring."""
+        return Bps(scale(self.convert_slippage, 4))
 
     @property
     def refill_below(self) -> Wei | None:

@@ -11,6 +11,7 @@
 
     What holds, whatever an operator sends: no balance held before the batch is lower after it (beyond the
     owner's inventory budget), no debt is created, no allowance is left, the tip stays under the owner's cap.
+    `convert` alone sells what was held before, by the owner's rate and amount per day for two tokens.
     It rests on four rules. Every token a batch can move is listed, snapshotted at entry and compared at the
     end. Calls are typed, or name a (target, selector) the owner allowed. Approvals live for one action.
     Callbacks are expected one at a time, by caller, kind, payload hash and amount.
@@ -120,6 +121,25 @@ event OwnershipTaken:
 event Swept:
     token: indexed(address)
     amount: uint256
+
+event ConversionSet:
+    spend: indexed(address)
+    receive: indexed(address)
+    per_day: uint256
+    least: uint256
+
+event Converted:
+    spend: indexed(address)
+    receive: indexed(address)
+    sold: uint256
+    got: uint256
+    refill: uint256
+
+struct Conversion:
+    per_day: uint256
+    least: uint256
+    day: uint256
+    sold: uint256
 
 NATIVE: constant(uint256) = 255
 DAY: constant(uint256) = 86400
@@ -266,6 +286,7 @@ factories: public(HashMap[address, bytes32])
 budgets: public(HashMap[address, uint256])
 kept: public(HashMap[address, uint256])
 spent: public(HashMap[address, HashMap[uint256, uint256]])
+conversions: public(HashMap[address, HashMap[address, Conversion]])
 
 expected: transient(uint256)
 expected_token: transient(address)
@@ -928,6 +949,42 @@ def _transfer(token: address, to: address, amount: uint256):
 
 @external
 @nonreentrant
+def convert(
+    factory: address, fee: uint256, spend: address, receive: address, amount: uint256, minimum: uint256, refill: uint256
+):
+    """
+    @notice Sell profit in one pool by the owner's rule for these two tokens. What came in as wrapped native
+        token may refill the operator's gas, within the owner's cap.
+    """
+    if not self.operators[msg.sender]:
+        raw_revert(method_id("NotOperator()"))
+    held: uint256 = self._balance(spend)
+    before: uint256 = self._balance(receive)
+    # What the owner keeps is working capital, not profit.
+    if held < amount + self.kept[spend]:
+        raw_revert(method_id("InventoryShort()"))
+    self._swap(factory, fee, spend, receive, amount)
+    sold: uint256 = held - self._balance(spend)
+    got: uint256 = self._balance(receive) - before
+    rule: Conversion = self.conversions[spend][receive]
+    if rule.day != block.timestamp // DAY:
+        rule.day = block.timestamp // DAY
+        rule.sold = 0
+    rule.sold += sold
+    if rule.sold > rule.per_day:
+        raw_revert(method_id("NotAllowed()"))
+    if got < minimum or got * rule.per_day < sold * rule.least:
+        raw_revert(method_id("ReceivedTooLittle()"))
+    self.conversions[spend][receive] = rule
+    tip: uint256 = 0
+    paid: uint256 = 0
+    if receive == WRAPPED_NATIVE:
+        tip, paid = self._pay(before, 0, 0, refill)
+    log Converted(spend=spend, receive=receive, sold=sold, got=got, refill=paid)
+
+
+@external
+@nonreentrant
 def sweep(token: address) -> uint256:
     """
     @notice Send what is held of a token above the owner's kept amount to the treasury; zero is the native coin.
@@ -936,8 +993,9 @@ def sweep(token: address) -> uint256:
     balance: uint256 = self._balance(token)
     if balance <= kept:
         return 0
-    self._send_to_treasury(token, balance - kept)
-    return balance - kept
+    loose: uint256 = balance - kept
+    self._send_to_treasury(token, loose)
+    return loose
 
 
 @external
@@ -1071,6 +1129,20 @@ def set_budget(token: address, per_day: uint256, kept: uint256):
     self.budgets[token] = per_day
     self.kept[token] = kept
     log BudgetSet(token=token, per_day=per_day, kept=kept)
+
+
+@external
+@nonreentrant
+def set_conversion(spend: address, receive: address, per_day: uint256, least: uint256):
+    """
+    @notice Let operators sell so much of a token per UTC day, all of it for `least` of another or more, a part
+        pro rata; zero takes it back. The day begins anew.
+    """
+    self._only_owner()
+    if per_day != 0 and least == 0:
+        raw_revert(method_id("Refused()"))
+    self.conversions[spend][receive] = Conversion(per_day=per_day, least=least, day=0, sold=0)
+    log ConversionSet(spend=spend, receive=receive, per_day=per_day, least=least)
 
 
 @external

@@ -6,7 +6,7 @@ from keeper.types import Plan, Quote, Reason, Skip
 from keeper.units import ZERO_ADDRESS
 
 TREASURY = "treasury"
-"""Stands for a strategy where a plan sweeps."""
+"""Stands for a strategy where a plan sweeps or converts."""
 
 
 def skip_for(quote: Quote, reason: Reason, detail: str) -> Skip:

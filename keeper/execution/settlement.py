@@ -85,7 +85,8 @@ def included(plan: Plan, receipt: Mapping[str, Any], timestamp: int, decode: Dec
     """
     if plan.sweep is not None:
         gas = native_usd_up(plan, gas_paid(receipt))
-        return Booked(swept(plan, plan.sweep, receipt, timestamp, gas), Wei(0), frozenset())
+        moved = swept(plan, plan.sweep, receipt, timestamp, gas)
+        return Booked(moved, moved.refill, frozenset())
     runs = decode(logs(receipt["logs"]), plan.contract)
     if len(runs) != 1:
         raise ValueError(f"{len(runs)} runs in its logs")

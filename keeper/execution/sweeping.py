@@ -14,21 +14,30 @@ from keeper.types import Head, Holding, Included, Plan
 from keeper.units import ZERO_ADDRESS, Hash, Usd, Wei, mul_div_down, mul_div_up
 
 SWEPT = keccak(b"Swept(address,uint256)")
+CONVERTED = keccak(b"Converted(address,address,uint256,uint256,uint256)")
 
 
 def swept(
     plan: Plan, held: Holding, receipt: Mapping[str, Any], timestamp: int, gas_usd: Usd
 ) -> Included:
-    """Book a sweep: its gas is all it cost, what left the contract is no loss.
+    """Book a sweep or a conversion: its gas is all it cost, what left the contract is no loss.
 
-    Somebody else may have swept before: then nothing moved (liquidator.vy: sweep).
+    Somebody else may have swept before: then nothing moved (liquidator.vy: sweep, convert).
     """
-    topics = (SWEPT, bytes(12) + held.token.address)
-    amount = sum(
-        int.from_bytes(log.data, "big")
+    conversion, refill = plan.conversion, 0
+    topics: tuple[bytes, ...] = (SWEPT, bytes(12) + held.token.address)
+    if conversion is not None:
+        topics = (CONVERTED, topics[1], bytes(12) + conversion.receive.address)
+    told = [
+        [int.from_bytes(log.data[at : at + 32], "big") for at in range(0, len(log.data), 32)]
         for log in logs(receipt["logs"])
         if (log.address, log.topics) == (plan.contract, topics)
-    )
+    ]
+    amount = sum(words[0] for words in told)
+    gains = {held.token.address: -amount} if amount else {}
+    if conversion is not None and amount:
+        refill = sum(words[2] for words in told)
+        gains[conversion.receive.address] = sum(words[1] for words in told) - refill
     return Included(
         plan_id=plan.id,
         tx_hash=Hash(blob(receipt["transactionHash"])),
@@ -37,9 +46,10 @@ def swept(
         timestamp=timestamp,
         gas_used=quantity(receipt["gasUsed"]),
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
-        gains={held.token.address: -amount} if amount else {},
+        gains=gains,
         gas_cost_usd=gas_usd,
         net_usd=Usd(-gas_usd),
+        refill=Wei(refill),
         data_fee=beside_gas(receipt),
     )
 

@@ -170,6 +170,8 @@ def _of_plan(plan: Planned, borrower: str | None) -> str:
     reason = f": {receipt.reason}" if receipt.reason else ""
     mine = [item for item in plan.items if borrower in {None, item.borrower}]
     if receipt.outcome == "included":
+        if plan.record.get("conversion"):
+            return f"sold by the owner's rule{where}{tx}"
         if plan.record.get("sweep"):
             return f"swept to the treasury{where}{tx}"
         done = sum(item.outcome == "liquidated" for item in mine)

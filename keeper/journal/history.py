@@ -30,6 +30,8 @@ COLUMNS = (
 
 SWEEP = "sweep"
 """Stands for a strategy where profit went to the treasury."""
+CONVERSION = "convert"
+"""Stands for a strategy where profit was sold for another token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Flow:
     """One token of one transaction; `paid` is debt repaid and premium, `received` the sales.
 
     `received − paid` is the gain the chain reported, tip already taken out. What a sweep moved to the
-    treasury is `paid`, and no cost.
+    treasury, or a conversion sold, is `paid`, and no cost.
     """
 
     token: str
@@ -101,6 +103,8 @@ def _entry(plan: Planned, receipt: Ended, block: int, gas: int) -> Entry:
 
 
 def _strategies(plan: Planned) -> tuple[str, ...]:
+    if plan.record.get("conversion"):
+        return (CONVERSION,)
     if plan.record.get("sweep"):
         return (SWEEP,)
     return tuple(sorted({item.strategy for item in plan.items}))
@@ -111,7 +115,7 @@ def _flows(plan: Planned, receipt: Ended, done: list[Item]) -> Iterator[Flow]:
     for item in done:
         paid[item.debt] = paid.get(item.debt, 0) + item.repaid + item.premium
     if plan.record.get("sweep"):
-        paid = {token: -gain for token, gain in receipt.gains.items()}
+        paid = {token: -gain for token, gain in receipt.gains.items() if gain < 0}
     tokens = _tokens(plan.record)
     prices = plan.record.get("prices", {})
     for address in sorted(paid.keys() | {token for token, gain in receipt.gains.items() if gain}):
@@ -138,6 +142,9 @@ def _tokens(record: dict[str, Any]) -> dict[str, tuple[str, int]]:
             found[token["address"]] = (token["symbol"], int(token["decimals"]))
     if record.get("sweep"):
         token = record["sweep"]["token"]
+        found[token["address"]] = (token["symbol"], int(token["decimals"]))
+    if record.get("conversion"):
+        token = record["conversion"]["receive"]
         found[token["address"]] = (token["symbol"], int(token["decimals"]))
     return found
 

@@ -66,7 +66,7 @@ def _log_event(event: Event) -> None:
                 fields["expected_usd"] = round(value.net_usd / USD, 2)
                 if value.sweep is not None:
                     held = value.sweep
-                    fields["sweeps"] = (
+                    fields["sweeps" if value.conversion is None else "sells"] = (
                         f"{held.amount / 10**held.token.decimals:g} {held.token.symbol}"
                     )
             case Included():

@@ -70,7 +70,9 @@ def _meter_event(metrics: Metrics, event: Event) -> None:
         return
     if plan.sweep is not None:
         if isinstance(receipt, Receipt):
-            metrics.swept(event.chain, receipt, value_usd_down(plan, plan.sweep))
+            # what is sold stays on the contract
+            moved = Usd(0) if plan.conversion else value_usd_down(plan, plan.sweep)
+            metrics.swept(event.chain, receipt, moved)
         return
     if event.name == "plan.submitted":
         metrics.planned(event.chain, plan)

@@ -1,4 +1,4 @@
-"""Calldata of the liquidator's owner functions and readings; the caller decides who signs."""
+"""Calldata of the liquidator's functions beside `run`, and readings; the caller decides who signs."""
 
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
@@ -37,6 +37,11 @@ def encode_set_budget(token: Address, per_day: int, kept: int = 0) -> bytes:
     return _call("set_budget(address,uint256,uint256)", token, per_day, kept)
 
 
+def encode_set_conversion(spend: Address, receive: Address, per_day: int, least: int) -> bytes:
+    """Let operators sell so many wei of a token per UTC day, all for `least` wei of another or more."""
+    return _call("set_conversion(address,address,uint256,uint256)", spend, receive, per_day, least)
+
+
 def encode_set_treasury(treasury: Address) -> bytes:
     """Set where `sweep` and `withdraw` send."""
     return _call("set_treasury(address)", treasury)
@@ -72,6 +77,28 @@ def encode_sweep(token: Address) -> bytes:
     return _call("sweep(address)", token)
 
 
+def encode_convert(
+    factory: Address,
+    fee: int,
+    spend: Address,
+    receive: Address,
+    amount: int,
+    minimum: int,
+    refill: int = 0,
+) -> bytes:
+    """Sell profit by the owner's rule in one pool; an operator may, and ask for gas out of it."""
+    return _call(
+        "convert(address,uint256,address,address,uint256,uint256,uint256)",
+        factory,
+        fee,
+        spend,
+        receive,
+        amount,
+        minimum,
+        refill,
+    )
+
+
 def encode_is_allowed(target: Address, selector: bytes) -> bytes:
     """Read whether a call is allowed: bool."""
     return _call("is_allowed(address,bytes4)", target, selector)
@@ -100,6 +127,11 @@ def encode_budgets(token: Address) -> bytes:
 def encode_kept(token: Address) -> bytes:
     """Read what `sweep` leaves of a token: uint256."""
     return _call("kept(address)", token)
+
+
+def encode_conversions(spend: Address, receive: Address) -> bytes:
+    """Read a rule: wei per day, least wei for all of it, the day it was last used, wei sold on it."""
+    return _call("conversions(address,address)", spend, receive)
 
 
 def encode_spent(token: Address, day: int) -> bytes:

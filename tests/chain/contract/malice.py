@@ -7,6 +7,7 @@ from typing import Any
 from eth_abi.abi import encode
 from hypothesis import strategies as st
 
+from keeper.devnet.chain import Transaction
 from keeper.planning import owner_calls
 from keeper.planning.encoding import (
     GAINED,
@@ -40,6 +41,9 @@ UNWRAP = "unwrap(uint256,address)"
 TIP_CAP = 10**15
 REFILL_CAP = 10**15
 BUDGET = 5 * 10**6
+SOLD_PER_DAY = {"WETH": 2 * WAD, "USDC": 5 * 10**9}
+BOUGHT = {"WETH": "USDC", "USDC": "WETH"}
+FLOOR_PERCENT = 95
 PRODUCER = b"\x77" * 20
 AMOUNTS = (1, 10**6, 10**9, 10**15, WAD, 5 * WAD, 2**100)
 
@@ -55,6 +59,8 @@ class World:
     attacker: Address
     borrowers: dict[str, list[bytes]]
     half: dict[str, int]
+    floors: dict[str, int]
+    """The least that all that may be sold of a token on a day has to bring."""
 
     @property
     def held(self) -> dict[str, Address]:
@@ -84,7 +90,7 @@ def build(stage: Stage, mock: Callable[..., bytes], crashed: Callable[..., list[
     attacker = Address(net.users[9].address)
     token = Address(mock("token"))
     world = World(
-        stage, Address(mock("venue")), Address(mock("vault", weth)), token, attacker, {}, {}
+        stage, Address(mock("venue")), Address(mock("vault", weth)), token, attacker, {}, {}, {}
     )
     pool, router = Address(stage.market.pool), Address(net.uniswap.router)
     for target, call in (
@@ -103,6 +109,8 @@ def build(stage: Stage, mock: Callable[..., bytes], crashed: Callable[..., list[
     stage.by_owner(owner_calls.encode_set_tip_cap(TIP_CAP))
     stage.by_owner(owner_calls.encode_set_refill_cap(REFILL_CAP))
     stage.by_owner(owner_calls.encode_set_budget(stage.token("USDT"), BUDGET))
+    # a contract among the operators can call back where a wallet could not
+    stage.by_owner(owner_calls.encode_set_operator(world.venue, True))
     for holder in (stage.address, world.venue, attacker):
         net.give("WETH", holder, 20 * WAD)
         net.give("USDC", holder, 10**11)
@@ -115,7 +123,8 @@ def build(stage: Stage, mock: Callable[..., bytes], crashed: Callable[..., list[
         net.send(attacker, coin, "approve(address,uint256)", [pool, 2**255])
         net.send(attacker, pool, SUPPLY, [coin, amount, stage.address, 0])
         net.send(attacker, coin, "approve(address,uint256)", [pool, 0])
-    net.give("WETH", attacker, 4 * WAD)
+    net.give("WETH", attacker, 10**5 * WAD)
+    net.send(attacker, weth, "approve(address,uint256)", [router, 2**255])
     net.send(attacker, weth, "approve(address,uint256)", [world.vault, 2**255])
     net.send(attacker, world.vault, DEPOSIT, [4 * WAD, stage.address])
     net.rpc("anvil_setBalance", "0x" + stage.address.hex(), hex(2 * WAD))
@@ -126,6 +135,14 @@ def build(stage: Stage, mock: Callable[..., bytes], crashed: Callable[..., list[
         world.borrowers[symbol] = opened
         world.half[symbol] = stage.debt(symbol, opened[0]) // 2
     net.set_price("WETH", net.price("WETH") * 9 // 10)
+    price = net.price("WETH")
+    worth = {"WETH": 2 * price // 100, "USDC": 5_000 * 10**8 * WAD // price}
+    for symbol, per_day in SOLD_PER_DAY.items():
+        spend, receive = stage.token(symbol), stage.token(BOUGHT[symbol])
+        world.floors[symbol] = worth[symbol] * FLOOR_PERCENT // 100
+        stage.by_owner(
+            owner_calls.encode_set_conversion(spend, receive, per_day, world.floors[symbol])
+        )
     return world
 
 
@@ -139,6 +156,10 @@ class Attack:
     fee_bps: int
     hooks: tuple[tuple[bytes, bytes, bytes], ...]
     """Who runs the hook, its target, its calldata."""
+    sales: tuple[bytes, ...] = ()
+    """Calls of `convert` after the batch."""
+    skew: int = 0
+    """How much is sold into the pool of the two tokens before them."""
 
     def calldata(self) -> bytes:
         data = bytearray(encode_run(self.batch))
@@ -205,14 +226,16 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
         st.sampled_from((0, WAD)),
         st.sets(coin),
     )
-    hook = st.tuples(st.sampled_from([world.venue, world.token]), st.integers(0, 8), someone)
+    hook = st.tuples(st.sampled_from([world.venue, world.token]), st.integers(0, 9), someone)
     return st.builds(
-        lambda batch, damage, mode, fee, hooks: Attack(
+        lambda batch, damage, mode, fee, hooks, sales, skew: Attack(
             batch,
             tuple(damage),
             mode,
             fee,
             tuple((by, *_hook(world, batch, what, who)) for by, what, who in hooks),
+            tuple(sales),
+            skew,
         ),
         batches,
         st.one_of(
@@ -221,7 +244,57 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
         st.sampled_from((0, 0, 0, 1, 3, 5, 7)),
         st.sampled_from((0, 0, 100)),
         st.lists(hook, min_size=1, max_size=2, unique_by=lambda entry: entry[0]),
+        st.lists(_sale(world), max_size=3),
+        st.sampled_from((0, 0, WAD, 10**4 * WAD)),
     )
+
+
+def _sale(world: World) -> st.SearchStrategy[bytes]:
+    """Draw calls of `convert`: along the owner's rules, and everything else its arguments allow."""
+    stage = world.stage
+    factory = Address(stage.net.uniswap.factory)
+    fees = sorted({pool.fee for pool in stage.net.uniswap.pools})
+    symbols = st.sampled_from(sorted(SOLD_PER_DAY))
+    tokens = {symbol: stage.token(symbol) for symbol in SOLD_PER_DAY}
+    amounts = st.sampled_from((1, 1000, 10**9, 2 * 10**9, WAD // 3, WAD, 2 * WAD, 2 * WAD + 1))
+    refills = st.sampled_from((0, 1, WAD, 2**255))
+    ruled = st.builds(
+        lambda spend, fee, amount, minimum, refill: owner_calls.encode_convert(
+            factory, fee, tokens[spend], tokens[BOUGHT[spend]], amount, minimum, refill
+        ),
+        symbols,
+        st.sampled_from(fees),
+        amounts,
+        st.sampled_from((0, 0, 1)),
+        refills,
+    )
+    coin = st.sampled_from([*world.coins, ZERO_ADDRESS])
+    free = st.builds(
+        owner_calls.encode_convert,
+        st.sampled_from([factory, world.venue, world.attacker, stage.address, ZERO_ADDRESS]),
+        st.sampled_from([*fees, 2**24 + fees[0], 2**160 + fees[0], 0]),
+        coin,
+        coin,
+        st.one_of(amounts, st.sampled_from((0, 2**127, 2**255, 2**256 - 1))),
+        st.just(0),
+        refills,
+    )
+    return st.one_of(ruled, ruled, free)
+
+
+def skew_pools(world: World, amount: int) -> None:
+    """Sell so much of the attacker's WETH into each of its pools with USDC."""
+    stage = world.stage
+    weth, usdc = stage.token("WETH"), stage.token("USDC")
+    types = ["(address,address,uint24,address,uint256,uint256,uint256,uint160)"]
+    for pool in stage.net.uniswap.pools:
+        if {pool.token0, pool.token1} == {weth, usdc}:
+            values = [(weth, usdc, pool.fee, world.attacker, FAR, amount, 0, 0)]
+            data = selector(INPUT) + encode(types, values)
+            trade = Transaction(
+                world.attacker, Address(stage.net.uniswap.router), data, gas=15_000_000
+            )
+            stage.net.chain.send_all([trade], True)
 
 
 def _needed(coin: Address, groups: list[Group], funds: list[Fund]) -> bool:
@@ -425,6 +498,17 @@ def _hook(world: World, batch: Batch, what: int, who: Address) -> tuple[bytes, b
             [us, usdc, amount, payload, 0],
         ),
         (us, "run_group", ["bytes"], [payload]),
+        (
+            us,
+            "convert",
+            ["address", "uint256", "address", "address", "uint256", "uint256", "uint256"],
+            [
+                stage.net.uniswap.factory,
+                stage.fee_of("WETH", "USDC"),
+                *(stage.token("WETH"), usdc),
+                *(WAD, 0, 0),
+            ],
+        ),
     ]
     target, name, types, values = forged[what]
     return target, selector(f"{name}({','.join(types)})") + encode(types, values)

@@ -3,10 +3,23 @@
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from keeper.planning.encoding import BatchError
-from tests.chain.contract.malice import BUDGET, PRODUCER, TIP_CAP, Attack, World, attacks, build
+from keeper.units import Address
+from tests.chain.contract.malice import (
+    BOUGHT,
+    BUDGET,
+    PRODUCER,
+    REFILL_CAP,
+    SOLD_PER_DAY,
+    TIP_CAP,
+    Attack,
+    World,
+    attacks,
+    build,
+    skew_pools,
+)
 
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(300)]
 
@@ -60,8 +73,17 @@ def play(world: World, attack: Attack, before: dict[str, int], counts: Counter[s
     paid = producer_holds(world)
     mined = stage.send(attack.calldata(), stage.operator, check=False)
     counts["went through" if mined.ok else "reverted"] += 1
-    if not mined.ok:
-        return
+    if mined.ok:
+        judge(world, attack, before, paid, counts)
+    if attack.sales:
+        play_sales(world, attack, counts)
+
+
+def judge(
+    world: World, attack: Attack, before: dict[str, int], paid: int, counts: Counter[str]
+) -> None:
+    """Check what must hold after a batch that went through."""
+    net = world.stage.net
     after = balances(world)
     for kind in {
         type(action).__name__ for group in attack.batch.groups for action in group.actions
@@ -79,6 +101,55 @@ def play(world: World, attack: Attack, before: dict[str, int], counts: Counter[s
     counts["tips"] += tip > 0
 
 
+def play_sales(world: World, attack: Attack, counts: Counter[str]) -> None:
+    """Send conversions and check each: one token falls, within the day's amount, for its floor."""
+    stage = world.stage
+    if attack.skew:
+        skew_pools(world, attack.skew)
+    sold: Counter[str] = Counter()
+    refilled = 0
+    weth = stage.token("WETH")
+    for data in attack.sales:
+        before = balances(world)
+        mined = stage.send(data, stage.operator, check=False)
+        if not mined.ok:
+            counts["sales refused"] += 1
+            counts["sales refused in a skewed pool"] += bool(attack.skew)
+            continue
+        after = balances(world)
+        fell = {name: held - after[name] for name, held in before.items() if after[name] < held}
+        # what is lent out earns interest meanwhile
+        rose = {
+            name: after[name] - held
+            for name, held in before.items()
+            if after[name] > held and name not in {"aWETH", "aUSDC"}
+        }
+        # a wallet's refill leaves as native coin out of what was bought
+        paid = sum(
+            int.from_bytes(raw[64:96], "big")
+            for log in mined.logs
+            if Address(bytes.fromhex(log["address"][2:])) == stage.address
+            and len(raw := bytes.fromhex(log["data"][2:])) == 96
+        )
+        refilled += paid
+        if not fell:
+            assert not rose
+            counts["sales of nothing"] += 1
+            continue
+        ((spend, amount),) = fell.items()
+        sold[spend] += amount
+        receive = BOUGHT[spend]
+        assert set(rose) <= {receive}
+        got = rose.get(receive, 0) + (paid if stage.token(receive) == weth else 0)
+        assert sold[spend] <= SOLD_PER_DAY[spend], f"{sold[spend]} of {spend} sold"
+        assert got * SOLD_PER_DAY[spend] >= amount * world.floors[spend], f"{got} for {amount}"
+        counts[f"sales of {spend}"] += 1
+        counts["refills from sales"] += paid > 0
+    assert refilled <= REFILL_CAP
+    assert not any(allowances(world)), "an allowance was left"
+    assert not any(debts(world)), "debt was created"
+
+
 def test_a_malicious_operator_takes_nothing(stage, mock, crashed) -> None:
     world = build(stage, mock, crashed)
     assert not any(allowances(world))
@@ -91,6 +162,7 @@ def test_a_malicious_operator_takes_nothing(stage, mock, crashed) -> None:
         derandomize=True,
         database=None,
         deadline=None,
+        phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
     @given(attacks(world))
@@ -112,3 +184,6 @@ def test_a_malicious_operator_takes_nothing(stage, mock, crashed) -> None:
     assert counts["gained"] >= EXAMPLES // 20
     assert counts["hooks run"] >= 5
     assert counts["tips"] >= 3
+    assert min(counts["sales of WETH"], counts["sales of USDC"]) >= 3
+    assert counts["refills from sales"] >= 1
+    assert counts["sales refused in a skewed pool"] >= 3

@@ -1,0 +1,146 @@
+"""Sell small balances of profit for one token by the owner's rules, when that is worth its gas."""
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+
+from keeper.app.stock import Stock
+from keeper.errors import RpcError
+from keeper.planning.converting import (
+    CONVERT_GAS,
+    Offer,
+    as_conversion,
+    best_offer,
+    encode_offer,
+    read_rule,
+    rule_calls,
+)
+from keeper.planning.treasury import is_worth, sweep_plan
+from keeper.ports import Reader, Rpc, Venue
+from keeper.types import Fees, Head, NextBlock, Plan, Token
+from keeper.units import ZERO_ADDRESS, Address, Bps, Usd, Wei, to_hex
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertRules:
+    """What an operator fixes: into which token, and how many times its gas a sale has to be worth.
+
+    `slippage` is how much less than the oracles' value it may bring.
+    """
+
+    chain: str
+    contract: Address
+    receive: Token
+    wrapped: Address
+    slippage: Bps
+    gas_multiple: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a sale is decided on: a head, the next block, fees, dollars per ether, who signs."""
+
+    head: Head
+    at: NextBlock
+    fees: Fees
+    native_price: Usd
+    operator: Address
+    refill: Wei
+    deadline: int
+
+    @property
+    def gas_price(self) -> Wei:
+        """Return what gas costs in the next block."""
+        return self.fees.price(self.at.base_fee)
+
+
+class Converter:
+    """Find what can be sold now; whoever asks sends it.
+
+    Quotes are the venues' own exact state, the least a sale may bring is the oracles' value less
+    slippage, and the contract holds it to the owner's floor besides.
+    """
+
+    def __init__(
+        self,
+        rules: ConvertRules,
+        reader: Reader,
+        rpc: Rpc,
+        venues: Callable[[], Mapping[str, Venue]],
+        stopped: Callable[[], Container[str]],
+        new_id: Callable[[], str],
+        tell: Callable[[str, Mapping[str, object]], None],
+    ) -> None:
+        self.rules = rules
+        self._reader = reader
+        self._rpc = rpc
+        self._venues = venues
+        self._stopped = stopped
+        self._new_id = new_id
+        self._tell = tell
+
+    @property
+    def refills(self) -> bool:
+        """Whether what comes in may refill gas: it has to be the wrapped native token."""
+        return self.rules.receive.address == self.rules.wrapped
+
+    async def offers(self, stock: Stock, now: Situation) -> list[Offer]:
+        """Return what may be sold, the most valuable first; gas is not counted yet."""
+        rules = self.rules
+        excluded = {ZERO_ADDRESS, rules.receive.address}
+        price = next(
+            (b.price for b in stock.balances if b.token.address == rules.receive.address), None
+        )
+        held = [b for b in stock.balances if b.token.address not in excluded and b.value_usd_down]
+        if not held or not price:
+            return []
+        calls = rule_calls(rules.contract, [b.token for b in held], rules.receive)
+        answers = await self._reader.multicall(calls, now.head.hash)
+        stopped = self._stopped()
+        venues = [venue for name, venue in self._venues().items() if name not in stopped]
+        found = []
+        for balance, answer in zip(held, answers, strict=True):
+            offer = best_offer(
+                *(balance, rules.receive, price, read_rule(answer)),
+                *(venues, rules.slippage, now.at.timestamp),
+            )
+            if offer is not None:
+                found.append(offer)
+        return sorted(found, key=lambda each: -each.part.value_usd_down)
+
+    async def plan(self, stock: Stock, now: Situation) -> Plan | None:
+        """Return the most valuable sale worth its gas, None when there is none."""
+        rules = self.rules
+        worth = rules.gas_multiple, now.gas_price, now.native_price
+        for offer in await self.offers(stock, now):
+            if not is_worth(offer.part, CONVERT_GAS, *worth):
+                return None
+            gas = await self._estimate(offer, now)
+            if gas and is_worth(offer.part, gas, *worth):
+                return self._make(stock, offer, gas, now)
+        return None
+
+    def _make(self, stock: Stock, offer: Offer, gas: int, now: Situation) -> Plan:
+        rules = self.rules
+        (price,) = {b.price for b in stock.balances if b.token.address == rules.receive.address}
+        sweep = sweep_plan(
+            *(self._new_id(), rules.chain, rules.contract, now.head, now.at, offer.part),
+            *(gas, now.fees, now.native_price, now.deadline),
+        )
+        return as_conversion(sweep, offer, rules.receive, Usd(price or 0), self._refill(now))
+
+    def _refill(self, now: Situation) -> Wei:
+        return now.refill if self.refills else Wei(0)
+
+    async def _estimate(self, offer: Offer, now: Situation) -> int:
+        """Return the gas of a sale, 0 when it would fail."""
+        request = {
+            "from": to_hex(now.operator),
+            "to": to_hex(self.rules.contract),
+            "data": to_hex(encode_offer(offer, self._refill(now))),
+        }
+        try:
+            return int(await self._rpc.request("eth_estimateGas", [request, "latest"]), 16)
+        except RpcError as error:
+            fields = {"token": offer.balance.token.symbol, "reason": error.message}
+            self._tell("treasury.refused", fields)
+            return 0
