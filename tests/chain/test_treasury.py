@@ -297,3 +297,85 @@ async def test_low_gas_is_told_and_then_stops_plans_before_a_nonce_is_used(
             await work.step()
         assert work.play.stage.keeper.status()["chains"]["devnet"]["wallet_low"] is False
         assert work.names().count("wallet.refilled") == 1
+
+
+CONVERTING = '[treasury]\nsweep_above_usd = 100\nconvert_to = "WETH"\n'
+
+
+def sell_rule(net: Devnet, operator: Operator, symbol: str, per_day: int, least: int) -> None:
+    tokens = (net.tokens[symbol].address, net.tokens["WETH"].address)
+    what = "set_conversion(address,address,uint256,uint256)"
+    net.send(operator.owner, operator.contract, what, [*tokens, per_day, least])
+
+
+async def test_small_balances_are_sold_before_they_are_swept(net: Devnet, tmp_path: Path) -> None:
+    per_day = 3_000 * 10**6
+    least = 2_700 * 10**8 * 10**18 // net.price("WETH")
+
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        net.give("DAI", operator.contract, 10**15)  # a tenth of a cent
+        for symbol in ("USDC", "DAI"):
+            sell_rule(net, operator, symbol, per_day, least)
+
+    async with till(net, tmp_path, CONVERTING, fill) as work:
+        for _ in range(6):
+            await work.step()
+        (sale, receipt), *rest = work.sweeps()
+        assert sale.sweep is not None
+        assert sale.conversion is not None
+        assert sale.sweep.amount == per_day, "as much as the owner lets go in a day"
+        got = receipt.gains[sale.conversion.receive.address]
+        # the venue's own state said to the wei what the pool gives
+        assert got == sale.conversion.expected >= sale.conversion.minimum >= least * 99 // 100
+        assert receipt.gains[sale.sweep.token.address] == -per_day
+        assert receipt.net_usd == -receipt.gas_cost_usd
+        assert receipt.refill == 0
+        assert all(plan.conversion is None for plan, _ in rest)
+        treasury = work.operator.treasury
+        assert work.held("WETH", treasury) == got
+        assert work.held("USDC", treasury) == 2_000 * 10**6
+        assert work.held("DAI") == 10**15
+        told = JournalReader(tmp_path / "journal.sqlite")
+        (entry,) = [e for e in history(told.paid(0, 10**12)) if e.strategies == ("convert",)]
+        flows = {flow.symbol: (flow.received, flow.paid) for flow in entry.flows}
+        assert flows == {"USDC": (0, per_day), "WETH": (got, 0)}
+        assert_clean(work.play.tally)
+
+
+async def test_a_pool_below_the_oracle_gets_nothing(net: Devnet, tmp_path: Path) -> None:
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        sell_rule(net, operator, "USDC", 10**10, 1)
+
+    extra = CONVERTING + 'convert_slippage = "0.0001"\n'
+    async with till(net, tmp_path, extra, fill) as work:
+        for _ in range(4):
+            await work.step()
+        # the pool's fee alone is more than that
+        assert [plan.conversion for plan, _ in work.sweeps()] == [None]
+        assert work.held("USDC", work.operator.treasury) == 5_000 * 10**6
+
+
+async def test_a_sale_refills_a_poor_wallet_without_any_liquidation(
+    net: Devnet, tmp_path: Path
+) -> None:
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        sell_rule(net, operator, "USDC", 10**10, 1)
+        net.send(operator.owner, operator.contract, "set_refill_cap(uint256)", [10**18])
+        lower(net, operator, 0.2)
+
+    extra = '[treasury]\nconvert_to = "WETH"\nrefill_below_ether = 0.3\nrefill_to_ether = 0.4\n'
+    async with till(net, tmp_path, extra, fill) as work:
+        before = ether_of(work)
+        for _ in range(4):
+            await work.step()
+        ((plan, receipt),) = work.sweeps()
+        assert plan.refill == receipt.refill == 4 * 10**17 - before
+        gas = receipt.gas_used * receipt.gas_price
+        assert ether_of(work) == before + receipt.refill - gas
+        assert work.held("USDC") == 0
+        assert plan.conversion is not None
+        assert work.held("WETH") == plan.conversion.expected - receipt.refill
+        assert_clean(work.play.tally)
