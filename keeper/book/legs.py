@@ -102,20 +102,23 @@ class LegTable:
         """Return the rows whose sum of amount times factor is negative or NaN, ascending."""
         found = []
         size = min(BLOCK, self._rows)
-        total, value = np.empty(size), np.empty(size)
-        kind, under = np.empty(size, np.intp), np.empty(size, bool)
+        total, value, kind = np.empty(size), np.empty(size), np.empty(size, np.intp)
         for start, kinds, amounts in self._blocks():
             used = min(BLOCK, self._rows - start)
-            at = kind[:used]
-            for slot in range(self._width):
-                into = value[:used] if slot else total[:used]
-                np.copyto(at, kinds[slot, :used])
-                excess.take(at, out=into, mode="clip")
-                into *= amounts[slot, :used]
-                if slot:
-                    total[:used] += into
-            sound = np.greater_equal(total[:used], 0.0, out=under[:used])
-            found.append(np.flatnonzero(np.logical_not(sound, out=sound)) + start)
+            if used < size:
+                total, value, kind = total[:used], value[:used], kind[:used]
+            into = total
+            # What a call costs counts for small tables: no wrappers of Python, no new arrays.
+            for held, amount in zip(kinds[:, :used], amounts[:, :used], strict=True):
+                kind[...] = held
+                excess.take(kind, None, into, "clip")
+                into *= amount
+                if into is value:
+                    total += value
+                into = value
+            # The least is NaN where one is, and most blocks have no row to be looked for.
+            if not np.minimum.reduce(total, initial=0.0) >= 0.0:
+                found.append((~(total >= 0.0)).nonzero()[0] + start)
         if self._wide is not None:
             found.append(self._wide_rows[self._wide.under(excess)])
             return np.sort(np.concatenate(found))
