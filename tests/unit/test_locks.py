@@ -40,7 +40,7 @@ def distributions(folder: str) -> list[tuple[str, str]]:
     """Return each source file below a folder with each distribution it imports from."""
     packages = packages_distributions()
     ours = {*sys.stdlib_module_names, "keeper", "strategies", "tests"}
-    found = []
+    found: list[tuple[str, str]] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         parsed = ast.parse(path.read_text())
         for name in sorted({name.partition(".")[0] for name in imports(parsed.body)} - ours):
