@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from keeper.book.faults import Fault, FaultKind, fault_of_log
 from keeper.errors import InvariantError, ReorgTooDeepError
@@ -15,6 +16,7 @@ UNDO_DEPTH = 256
 """Blocks that can be taken back; a deeper reorg needs a rebuild."""
 
 Fold = Callable[[Log], Undo | None]
+_TIMESTAMP = itemgetter(Log._fields.index("timestamp"))
 
 
 @dataclass(slots=True)
@@ -117,12 +119,14 @@ class Parts:
         before = {part: market.stopped for part, market in self._markets.items()}
         undos: dict[str, list[Undo]] = {}
         self.blocks.append(Block(head, undos))
-        apart, timestamp = self._apart, head.timestamp
-        for bare in logs:
-            log = bare if bare.timestamp == timestamp else bare.at(timestamp)
-            if log.address not in self._by_address:
-                self.watch()  # an earlier log of this block made it known
-            for part, fold in self._by_address.get(log.address, ()):
+        apart, folds = self._apart, self._by_address
+        for log in _stamped(logs, head.timestamp):
+            found = folds.get(log.address)
+            if found is None:
+                self.watch()  # an earlier log of this block may have made it known
+                folds = self._by_address
+                found = folds.get(log.address, ())
+            for part, fold in found:
                 if part in apart:
                     continue
                 try:
@@ -132,10 +136,12 @@ class Parts:
                         _take_back(undos.get(part, ()))
                     self.stop(part, fault_of_log(error, log))
                     continue
-                if undo is not None:
-                    if part not in undos:
-                        undos[part] = []
+                if undo is None:
+                    continue
+                if part in undos:
                     undos[part].append(undo)
+                else:
+                    undos[part] = [undo]
         for part, market in self._markets.items():
             if market.stopped and market.stopped != before[part] and part not in self._apart:
                 self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
@@ -222,8 +228,7 @@ class Parts:
         market = self._markets.get(part)
         before = "" if market is None else market.stopped
         undos: list[Undo] = []
-        for bare in logs:
-            log = bare if bare.timestamp == head.timestamp else bare.at(head.timestamp)
+        for log in _stamped(logs, head.timestamp):
             for _, source in self.sources(part):
                 if log.address not in source.watch().addresses:
                     continue
@@ -279,6 +284,13 @@ class Parts:
             return False
         self.faults.pop(part, None)
         return True
+
+
+def _stamped(logs: Sequence[Log], timestamp: int) -> Sequence[Log]:
+    """Return logs with the timestamp of the block they are of."""
+    if all(map(timestamp.__eq__, map(_TIMESTAMP, logs))):
+        return logs
+    return [log.at(timestamp) for log in logs]
 
 
 def _union(watches: Iterator[Watch]) -> Watch:

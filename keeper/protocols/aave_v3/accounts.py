@@ -19,13 +19,10 @@ SHARDS = 1024
 RESERVES = 128
 """DataTypes.UserConfigurationMap has two bits for each of 128 reserves."""
 
-Place = tuple[dict[Address, bytes], bytes, bytes, int, int]
-"""A shard, a holder's record in it, the record's token numbers, where a balance stands, its amount.
-
-Good until the next freeze. The first of the token numbers is the category.
-"""
 SUPPLIES = bytes(range(0, 256, 2))
-_FROZEN = bytes([1]) * SHARDS
+DEBTS = int.from_bytes(b"\0" + b"\1" * 2 * RESERVES, "little")
+"""Has a bit in common with a little-endian record[::STRIDE] when any balance is a debt."""
+_FROZEN: list[dict[Address, bytes] | None] = [None] * SHARDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,16 @@ def shard_of(holder: Address) -> int:
 
 
 class Accounts:
-    """The records of all holders by address."""
+    """The records of all holders by address.
 
-    __slots__ = ("_frozen", "_shards")
+    `writable` has the shards by number, None for those that `thaw` has to copy before a write.
+    """
+
+    __slots__ = ("_shards", "writable")
 
     def __init__(self) -> None:
         self._shards: list[dict[Address, bytes]] = [{} for _ in range(SHARDS)]
-        self._frozen = bytearray(SHARDS)
+        self.writable: list[dict[Address, bytes] | None] = [*self._shards]
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
@@ -122,30 +122,23 @@ class Accounts:
         """Return a holder's record, `EMPTY` when there is none."""
         return self._shards[holder[19] | (holder[18] & 3) << 8].get(holder, EMPTY)
 
-    def place(self, holder: Address, number: int) -> Place:
-        """Return where a holder's balance of a token stands, free to be written."""
-        which = holder[19] | (holder[18] & 3) << 8
-        shard = self._shards[which]
-        if self._frozen[which]:
-            shard = self._shards[which] = shard.copy()
-            self._frozen[which] = 0
-        record = shard.get(holder, EMPTY)
-        tokens = record[::STRIDE]
-        at = tokens.find(number, 1) * STRIDE
-        amount = int.from_bytes(record[at + 1 : at + STRIDE]) if at > 0 else 0
-        return shard, record, tokens, at, amount
-
     def put(self, holder: Address, record: bytes) -> None:
         """Keep a holder's record; an empty one removes the holder."""
         number = holder[19] | (holder[18] & 3) << 8
-        shard = self._shards[number]
-        if self._frozen[number]:
-            shard = self._shards[number] = shard.copy()
-            self._frozen[number] = 0
+        shard = self.writable[number]
+        if shard is None:
+            shard = self.thaw(number)
         if len(record) == STRIDE and record == EMPTY:
             shard.pop(holder, None)
         else:
             shard[holder] = record
+
+    def thaw(self, number: int) -> dict[Address, bytes]:
+        """Return a shard as it may be written, copied when it is frozen."""
+        shard = self.writable[number]
+        if shard is None:
+            shard = self._shards[number] = self.writable[number] = self._shards[number].copy()
+        return shard
 
     def shard(self, number: int) -> Mapping[Address, bytes]:
         """Return one shard, to be read before the next write."""
@@ -153,10 +146,9 @@ class Accounts:
 
     def load(self, number: int, shard: dict[Address, bytes]) -> None:
         """Take over a whole shard, whose addresses all belong there."""
-        self._shards[number] = shard
-        self._frozen[number] = 0
+        self._shards[number] = self.writable[number] = shard
 
     def freeze(self) -> list[Mapping[Address, bytes]]:
         """Return all shards as they stand; later writes copy what they touch first."""
-        self._frozen[:] = _FROZEN
+        self.writable[:] = _FROZEN
         return list(self._shards)

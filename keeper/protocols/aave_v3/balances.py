@@ -1,85 +1,148 @@
-"""How events of aTokens and debt tokens change balances; nearly every log is one of these."""
+"""How events of aTokens and debt tokens change balances; nearly every log is one of these.
+
+A block's logs are folded between two of a node's answers, so that a change is made in one piece:
+a call costs as much as a division here.
+"""
 
 from collections.abc import Callable
+from functools import partial
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import PADDING, topic_address, uint
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address, uint
 from keeper.types import Log, Undo
-from keeper.units import Address
+from keeper.units import RAY, Address
 
-Change = Callable[[Ledger, Log], Undo]
+Change = Callable[[Log], Undo | None]
+"""Applies a log of one kind from one contract; raises `ValueError` for one that does not decode."""
+Rule = Callable[[Ledger, Reserve], Change]
 WORD = 2**256 - 1
+_LIMIT = 2**128
 _integer = int.from_bytes
 
 
-def _supply_change(holder_at: int, sign: int) -> Change:
+def _supply_rule(holder_at: int, sign: int) -> Rule:
     """Return what takes a Mint or a Burn of an aToken, whose holder is the topic at a position.
 
     It sets the scaled balance behind `balance after − balance before = change`.
     ScaledBalanceTokenBase._mintScaled and _burnScaled: the balance before is the one at the
     holder's last index, which is the balance now less `balanceIncrease`.
+
+    TokenMath.getATokenBalance rounds down, so that only the quotient rounded up can have the
+    balance after, and has it when rounding added less than a ray.
     """
 
-    def change_supply(ledger: Ledger, log: Log) -> Undo:
-        word, words = log.topics[holder_at], _integer(log.data)
-        holder = Address(word[12:]) if word.startswith(PADDING) else topic_address(log, holder_at)
-        reserve = ledger.by_supply_token[log.address]
-        place = ledger.accounts.place(holder, reserve.id << 1)
-        change, index = sign * (words >> 512) - (words >> 256 & WORD), words & WORD
-        scaled = v36.changed_supply(place[4], index, change)
-        if scaled is None:
-            balance = v36.supply_balance_down(place[4], index) + change
-            raise _impossible(ledger, log, holder, balance)
-        return ledger.put_supplied(holder, reserve, place, scaled)
+    def rule(ledger: Ledger, reserve: Reserve) -> Change:
+        accounts, number = ledger.accounts, reserve.id << 1
+        writable, thaw = accounts.writable, accounts.thaw
 
-    return change_supply
+        def change_supply(log: Log) -> Undo:
+            topics, data = log.topics, log.data
+            if len(topics) != 3 or len(data) != 96 or topics[holder_at] > LAST_ADDRESS:
+                raise malformed(log)
+            holder: Address = topics[holder_at][12:]  # type: ignore[assignment]  # costs no call
+            shard = writable[which := holder[19] | (holder[18] & 3) << 8]
+            if shard is None:
+                shard = thaw(which)
+            record = shard.get(holder, EMPTY)
+            tokens = record[::STRIDE]
+            at = tokens.find(number, 1) * STRIDE
+            held = _integer(record[at + 1 : at + STRIDE]) if at > 0 else 0
+            words = _integer(data)
+            index = words & WORD
+            balance = held * index // RAY + sign * (words >> 512) - (words >> 256 & WORD)
+            scaled, over = divmod(balance * RAY, index)
+            if over:
+                scaled += 1
+                over = index - over
+            if balance < 0 or over >= RAY:
+                raise _impossible(ledger, log, holder, balance)
+            if at < 0 or not 0 < scaled < _LIMIT:
+                return ledger.set_supplied(holder, reserve, scaled)
+            shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
+            before = reserve.scaled_supply
+            reserve.scaled_supply = before + scaled - held
+            if _integer(tokens, "little") & DEBTS:
+                ledger.touched.add(holder)
+            return partial(ledger.unput_supplied, holder, record, reserve, before)
+
+        return change_supply
+
+    return rule
 
 
-def _debt_change(holder_at: int, sign: int) -> Change:
-    def change_debt(ledger: Ledger, log: Log) -> Undo:
-        word, words = log.topics[holder_at], _integer(log.data)
-        holder = Address(word[12:]) if word.startswith(PADDING) else topic_address(log, holder_at)
-        reserve = ledger.by_debt_token[log.address]
-        place = ledger.accounts.place(holder, reserve.id << 1 | 1)
-        change, index = sign * (words >> 512) - (words >> 256 & WORD), words & WORD
-        scaled = v36.changed_debt(place[4], index, change)
-        if scaled is None:
-            balance = v36.debt_balance_up(place[4], index) + change
-            raise _impossible(ledger, log, holder, balance)
-        return ledger.put_borrowed(holder, reserve, place, scaled)
+def _debt_rule(holder_at: int, sign: int) -> Rule:
+    """Return what takes a Mint or a Burn of a debt token, as `_supply_rule` does.
 
-    return change_debt
+    TokenMath.getVTokenBalance rounds up, hence the quotient down.
+    """
+
+    def rule(ledger: Ledger, reserve: Reserve) -> Change:
+        accounts, number = ledger.accounts, reserve.id << 1 | 1
+        writable, thaw = accounts.writable, accounts.thaw
+
+        def change_debt(log: Log) -> Undo:
+            topics, data = log.topics, log.data
+            if len(topics) != 3 or len(data) != 96 or topics[holder_at] > LAST_ADDRESS:
+                raise malformed(log)
+            holder: Address = topics[holder_at][12:]  # type: ignore[assignment]  # costs no call
+            shard = writable[which := holder[19] | (holder[18] & 3) << 8]
+            if shard is None:
+                shard = thaw(which)
+            record = shard.get(holder, EMPTY)
+            at = record[::STRIDE].find(number, 1) * STRIDE
+            held = _integer(record[at + 1 : at + STRIDE]) if at > 0 else 0
+            words = _integer(data)
+            index = words & WORD
+            balance = -(-held * index // RAY) + sign * (words >> 512) - (words >> 256 & WORD)
+            scaled, over = divmod(balance * RAY, index)
+            if balance < 0 or over >= RAY:
+                raise _impossible(ledger, log, holder, balance)
+            if at < 0 or not 0 < scaled < _LIMIT:
+                return ledger.set_borrowed(holder, reserve, scaled)
+            shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
+            before = reserve.scaled_debt
+            reserve.scaled_debt = before + scaled - held
+            ledger.touched.add(holder)
+            return partial(ledger.unput_borrowed, holder, record, reserve, before, ledger.borrowers)
+
+        return change_debt
+
+    return rule
 
 
-supply_mint = _supply_change(2, 1)
-supply_burn = _supply_change(1, -1)
-debt_mint = _debt_change(2, 1)
-debt_burn = _debt_change(1, -1)
+supply_mint = _supply_rule(2, 1)
+supply_burn = _supply_rule(1, -1)
+debt_mint = _debt_rule(2, 1)
+debt_burn = _debt_rule(1, -1)
 
 
-def supply_transfer(ledger: Ledger, log: Log) -> Undo | None:
-    """Move scaled units (AToken._transfer)."""
-    reserve = ledger.by_supply_token[log.address]
-    sender, recipient, scaled = topic_address(log, 1), topic_address(log, 2), uint(log.data)
-    number = reserve.id << 1
-    source = ledger.accounts.place(sender, number)
-    left = source[4] - scaled
-    if left < 0:
-        raise _impossible(ledger, log, sender, left)
-    if sender == recipient:
-        return None
-    target = ledger.accounts.place(recipient, number)
-    # The recipient first: it alone can be refused, and a refusal has to leave everything as it was.
-    second = ledger.put_supplied(recipient, reserve, target, target[4] + scaled)
-    first = ledger.put_supplied(sender, reserve, source, left)
+def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
+    """Return what moves scaled units (AToken._transfer)."""
 
-    def undo() -> None:
-        first()
-        second()
+    def transfer(log: Log) -> Undo | None:
+        if len(log.topics) != 3 or len(log.data) != 64:
+            raise malformed(log)
+        sender, recipient, scaled = topic_address(log, 1), topic_address(log, 2), uint(log.data)
+        left = ledger.supplied(sender, reserve) - scaled
+        if left < 0:
+            raise _impossible(ledger, log, sender, left)
+        if sender == recipient:
+            return None
+        # The recipient first: it alone can be refused, and a refusal has to leave all as it was.
+        more = ledger.supplied(recipient, reserve) + scaled
+        second = ledger.set_supplied(recipient, reserve, more)
+        first = ledger.set_supplied(sender, reserve, left)
 
-    return undo
+        def undo() -> None:
+            first()
+            second()
+
+        return undo
+
+    return transfer
 
 
 def _impossible(ledger: Ledger, log: Log, holder: Address, balance: int) -> InvariantError:

@@ -2,21 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from keeper.errors import InvariantError, UndecodableError
 from keeper.protocols.aave_v3 import balances
-from keeper.protocols.aave_v3.balances import WORD
+from keeper.protocols.aave_v3.balances import WORD, Change, Rule
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import PADDING, address, small, topic, topic_address, uint
+from keeper.protocols.aave_v3.words import (
+    address,
+    malformed,
+    small,
+    topic,
+    topic_address,
+    uint,
+)
 from keeper.types import Log, Undo
 from keeper.units import Address, Bps
 
+NAMES: dict[bytes, str] = {}
+"""Every event's name by its first topic."""
 Handler = Callable[[Ledger, Log], Undo | None]
-
-
-Event = tuple[Handler, str, int, int, bool]
-"""How one event is read: what it does, its name, how many topics and bytes of data it has.
+Event = tuple[Handler, int, int, bool]
+"""How one event is read: what it does, how many topics and bytes of data it has.
 
 The last says that a string makes the data longer; then the size is the least.
 """
@@ -30,24 +38,27 @@ def _reserve(ledger: Ledger, asset: Address) -> Reserve:
 
 
 def _asset(ledger: Ledger, log: Log) -> Reserve:
-    word = log.topics[1]
-    reserve = ledger.by_asset.get(Address(word[12:])) if word.startswith(PADDING) else None
-    return reserve or _reserve(ledger, topic_address(log, 1))
+    return _reserve(ledger, topic_address(log, 1))
 
 
-def _rates(ledger: Ledger, log: Log) -> Undo:
-    """Take indexes and rates (ReserveLogic.updateInterestRatesAndVirtualBalance)."""
-    if not log.timestamp:
-        raise InvariantError(ledger.market, f"a log of block {log.block_number} has no timestamp")
-    words = int.from_bytes(log.data)
-    return ledger.set_rates(
-        _asset(ledger, log),
-        words >> 256 & WORD,
-        words >> 1024,
-        words & WORD,
-        words >> 512 & WORD,
-        log.timestamp,
-    )
+def _rates(ledger: Ledger) -> Change:
+    """Return what takes indexes and rates (ReserveLogic.updateInterestRatesAndVirtualBalance)."""
+    reserves = {bytes(12) + asset: reserve for asset, reserve in ledger.by_asset.items()}
+
+    def rates(log: Log) -> Undo:
+        topics, data, timestamp = log.topics, log.data, log.timestamp
+        if len(topics) != 2 or len(data) != 160:
+            raise malformed(log)
+        if not timestamp:
+            why = f"a log of block {log.block_number} has no timestamp"
+            raise InvariantError(ledger.market, why)
+        reserve = reserves.get(topics[1]) or _asset(ledger, log)
+        words = int.from_bytes(data)
+        return reserve.renew(
+            words >> 256 & WORD, words >> 1024, words & WORD, words >> 512 & WORD, timestamp
+        )
+
+    return rates
 
 
 def _liquidation(ledger: Ledger, log: Log) -> Undo | None:
@@ -59,8 +70,7 @@ def _liquidation(ledger: Ledger, log: Log) -> Undo | None:
     reserve = _asset(ledger, log)
     if not uint(log.data, 3) or reserve.updated_at == log.timestamp:
         return None
-    return ledger.set_rates(
-        reserve,
+    return reserve.renew(
         reserve.supply_index_at(log.timestamp)
         if reserve.liquidity_rate
         else reserve.liquidity_index,
@@ -207,33 +217,39 @@ def _events(*entries: tuple[str, int, Handler]) -> Mapping[bytes, Event]:
     """Return events by their first topic, from signature, number of indexed values, and effect."""
     events: dict[bytes, Event] = {}
     for signature, indexed, handler in entries:
-        name, _, types = signature.rstrip(")").partition("(")
-        values = types.split(",")
+        values = signature.rstrip(")").partition("(")[2].split(",")
         words = len(values) - indexed + values.count("string")
-        events[topic(signature)] = handler, name, 1 + indexed, 32 * words, "string" in values
+        events[topic(signature)] = handler, 1 + indexed, 32 * words, "string" in values
+        NAMES[topic(signature)] = signature.partition("(")[0]
     return events
+
+
+def _rules(entries: Mapping[str, Rule]) -> Mapping[bytes, Rule]:
+    """Return what binds each event of a token to its reserve, by the event's first topic."""
+    NAMES.update((topic(signature), signature.partition("(")[0]) for signature in entries)
+    return {topic(signature): rule for signature, rule in entries.items()}
 
 
 _UPGRADED: tuple[str, int, Handler] = ("Upgraded(address)", 1, _upgraded)
 _MINT = "Mint(address,address,uint256,uint256,uint256)"
 _BURN = "Burn(address,address,uint256,uint256,uint256)"
 _TRANSFER = "BalanceTransfer(address,address,uint256,uint256)"
+_RATES = "ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)"
 SUPPLY_MINT = topic(_MINT)
 SUPPLY_TRANSFER = topic(_TRANSFER)
 
-SUPPLY_TOKEN = _events(
-    (_MINT, 2, balances.supply_mint),
-    (_BURN, 2, balances.supply_burn),
-    (_TRANSFER, 2, balances.supply_transfer),
-    _UPGRADED,
+SUPPLY_TOKEN = _rules(
+    {
+        _MINT: balances.supply_mint,
+        _BURN: balances.supply_burn,
+        _TRANSFER: balances.supply_transfer,
+    }
 )
-DEBT_TOKEN = _events(
-    (_MINT, 2, balances.debt_mint),
-    (_BURN, 2, balances.debt_burn),
-    _UPGRADED,
-)
+DEBT_TOKEN = _rules({_MINT: balances.debt_mint, _BURN: balances.debt_burn})
+TOKEN = _events(_UPGRADED)
+RATES = topic(_RATES)
+NAMES[RATES] = "ReserveDataUpdated"
 POOL = _events(
-    ("ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)", 1, _rates),
     (
         "LiquidationCall(address,address,address,uint256,uint256,address,bool)",
         3,
@@ -275,23 +291,42 @@ PROVIDER = _events(
     ("PriceOracleSentinelUpdated(address,address)", 2, _sentinel),
     ("AddressSet(bytes32,address,address)", 3, _address_set),
 )
-TOPICS = frozenset().union(SUPPLY_TOKEN, DEBT_TOKEN, POOL, CONFIGURATOR, PROVIDER)
+TOPICS = frozenset(NAMES)
+
+Changes = Mapping[Address, Mapping[bytes, Change]]
 
 
-def fold(ledger: Ledger, event: Event, log: Log) -> Undo | None:
-    """Apply a log of a known event; raise `UndecodableError` when it cannot be read."""
-    handler, name, topics, size, is_dynamic = event
+def changes(ledger: Ledger, pool: Address, configurator: Address, provider: Address) -> Changes:
+    """Return what applies each event, by contract and first topic.
+
+    They know the reserves as they are listed now: after a change of the list they are made anew.
+    """
+    found = {
+        provider: _bound(ledger, PROVIDER),
+        configurator: _bound(ledger, CONFIGURATOR),
+        pool: _bound(ledger, POOL) | {RATES: _rates(ledger)},
+    }
+    code = _bound(ledger, TOKEN)
+    for token, reserve in ledger.by_debt_token.items():
+        found[token] = code | {key: rule(ledger, reserve) for key, rule in DEBT_TOKEN.items()}
+    for token, reserve in ledger.by_supply_token.items():
+        found[token] = code | {key: rule(ledger, reserve) for key, rule in SUPPLY_TOKEN.items()}
+    return found
+
+
+def _bound(ledger: Ledger, events: Mapping[bytes, Event]) -> dict[bytes, Change]:
+    return {key: partial(_apply, ledger, event) for key, event in events.items()}
+
+
+def _apply(ledger: Ledger, event: Event, log: Log) -> Undo | None:
+    handler, topics, size, is_dynamic = event
     data = len(log.data)
     if len(log.topics) != topics or (data < size if is_dynamic else data != size):
-        why = f"it has {len(log.topics)} topics and {data} bytes"
-        raise undecodable(ledger.market, name, log, why)
-    try:
-        return handler(ledger, log)
-    except (ArithmeticError, LookupError, ValueError) as error:
-        raise undecodable(ledger.market, name, log, str(error)) from error
+        raise malformed(log)
+    return handler(ledger, log)
 
 
-def undecodable(market: str, name: str, log: Log, why: str) -> UndecodableError:
+def undecodable(market: str, log: Log, why: str) -> UndecodableError:
     """Return the error for a log that cannot be read."""
     where = f"0x{log.address.hex()} in block {log.block_number}, log {log.index}"
-    return UndecodableError(market, f"{name} of {where} does not decode: {why}")
+    return UndecodableError(market, f"{NAMES[log.topics[0]]} of {where} does not decode: {why}")

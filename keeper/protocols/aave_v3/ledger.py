@@ -8,11 +8,10 @@ from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.accounts import (
     RESERVES,
     STRIDE,
-    SUPPLIES,
     Account,
     Accounts,
-    Place,
     amount,
+    find,
     has_debt,
     unpack,
     with_amount,
@@ -64,52 +63,35 @@ class Ledger:
         """Return a holder's balances and flags, unpacked."""
         return unpack(self.accounts.get(holder))
 
+    def supplied(self, holder: Address, reserve: Reserve) -> int:
+        """Return a holder's scaled aToken balance."""
+        record = self.accounts.get(holder)
+        return amount(record, find(record, reserve.id << 1))
+
     def set_supplied(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
         """Replace an aToken balance; raise `InvariantError` for one over 128 bits."""
-        place = self.accounts.place(holder, reserve.id << 1)
-        return self.put_supplied(holder, reserve, place, scaled)
+        number = reserve.id << 1
+        record, before = self.accounts.get(holder), reserve.scaled_supply
+        at = find(record, number)
+        self.accounts.put(holder, self._changed(holder, record, at, number, scaled))
+        if at < 0:
+            self.know(record[0], (reserve.id,))
+        reserve.scaled_supply = before + scaled - amount(record, at)
+        if has_debt(record):
+            self.touched.add(holder)
+        return partial(self.unput_supplied, holder, record, reserve, before)
 
     def set_borrowed(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
         """Replace a debt; raise `InvariantError` for one over 128 bits."""
-        place = self.accounts.place(holder, reserve.id << 1 | 1)
-        return self.put_borrowed(holder, reserve, place, scaled)
-
-    def put_supplied(self, holder: Address, reserve: Reserve, place: Place, scaled: int) -> Undo:
-        """Replace an aToken balance, which stands at a place."""
-        shard, record, tokens, at, held = place
-        before = reserve.scaled_supply
-        try:
-            if at > 0 and scaled:
-                shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
-            else:
-                after = with_amount(record, at, reserve.id << 1, scaled)
-                if at < 0:
-                    self.know(record[0], (reserve.id,))
-                self.accounts.put(holder, after)
-        except OverflowError:
-            raise self._overflow(holder, scaled) from None
-        reserve.scaled_supply = before + scaled - held
-        # More odd numbers than the category's, so one of a debt.
-        if len(tokens.translate(None, SUPPLIES)) > tokens[0] & 1:
-            self.touched.add(holder)
-        return partial(self._unput_supplied, holder, record, reserve, before)
-
-    def put_borrowed(self, holder: Address, reserve: Reserve, place: Place, scaled: int) -> Undo:
-        """Replace a debt, which stands at a place."""
-        shard, record, _, at, held = place
-        before, borrowers = reserve.scaled_debt, self.borrowers
-        try:
-            if at > 0 and scaled:
-                shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
-            else:
-                after = with_amount(record, at, reserve.id << 1 | 1, scaled)
-                self.borrowers = borrowers + has_debt(after) - has_debt(record)
-                self.accounts.put(holder, after)
-        except OverflowError:
-            raise self._overflow(holder, scaled) from None
-        reserve.scaled_debt = before + scaled - held
+        number = reserve.id << 1 | 1
+        record, before, borrowers = self.accounts.get(holder), reserve.scaled_debt, self.borrowers
+        at = find(record, number)
+        after = self._changed(holder, record, at, number, scaled)
+        self.accounts.put(holder, after)
+        self.borrowers = borrowers + has_debt(after) - has_debt(record)
+        reserve.scaled_debt = before + scaled - amount(record, at)
         self.touched.add(holder)
-        return partial(self._unput_borrowed, holder, record, reserve, before, borrowers)
+        return partial(self.unput_borrowed, holder, record, reserve, before, borrowers)
 
     def set_flag(self, holder: Address, reserve: Reserve, *, used: bool) -> Undo:
         """Mark or unmark a supply as collateral."""
@@ -136,27 +118,6 @@ class Ledger:
             self.classes.number(category, reserve)
         if len(self.classes) != before:
             self.terms += 1
-
-    def set_rates(
-        self,
-        reserve: Reserve,
-        liquidity_index: int,
-        liquidity_rate: int,
-        borrow_index: int,
-        borrow_rate: int,
-        updated_at: int,
-    ) -> Undo:
-        """Replace a reserve's indexes and rates."""
-        undo = partial(
-            reserve.store,
-            reserve.liquidity_index,
-            reserve.liquidity_rate,
-            reserve.borrow_index,
-            reserve.borrow_rate,
-            reserve.updated_at,
-        )
-        reserve.store(liquidity_index, liquidity_rate, borrow_index, borrow_rate, updated_at)
-        return undo
 
     def set_configuration(self, reserve: Reserve, configuration: int) -> Undo:
         """Replace a reserve's parameter bitmap."""
@@ -248,22 +209,30 @@ class Ledger:
             self.touched.add(holder)
         return partial(self._unput, holder, record)
 
+    def unput_supplied(self, holder: Address, record: bytes, reserve: Reserve, total: int) -> None:
+        """Take back one change of an aToken balance: the holder's record, the reserve's total."""
+        reserve.scaled_supply = total
+        self._unput(holder, record)
+
+    def unput_borrowed(
+        self, holder: Address, record: bytes, reserve: Reserve, total: int, borrowers: int
+    ) -> None:
+        """Take back one change of a debt, and how many borrowers there were."""
+        reserve.scaled_debt = total
+        self.borrowers = borrowers
+        self.accounts.put(holder, record)
+        self.touched.add(holder)
+
     def _unput(self, holder: Address, record: bytes) -> None:
         self.accounts.put(holder, record)
         if has_debt(record):
             self.touched.add(holder)
 
-    def _unput_supplied(self, holder: Address, record: bytes, reserve: Reserve, total: int) -> None:
-        reserve.scaled_supply = total
-        self._unput(holder, record)
-
-    def _unput_borrowed(
-        self, holder: Address, record: bytes, reserve: Reserve, total: int, borrowers: int
-    ) -> None:
-        reserve.scaled_debt = total
-        self.borrowers = borrowers
-        self.accounts.put(holder, record)
-        self.touched.add(holder)
+    def _changed(self, holder: Address, record: bytes, at: int, number: int, scaled: int) -> bytes:
+        try:
+            return with_amount(record, at, number, scaled)
+        except OverflowError:
+            raise self._overflow(holder, scaled) from None
 
     def _overflow(self, holder: Address, value: int) -> InvariantError:
         return InvariantError(self.market, f"{value} of 0x{holder.hex()} does not fit the ledger")

@@ -61,7 +61,7 @@ class AaveV3:
         self._asked: tuple[tuple[int, Take], ...] = ()
         self._factors = screening.Factors()
         self._terms = -1
-        self._events: dict[Address, Mapping[bytes, events.Event]] = {}
+        self._changes: events.Changes = {}
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
 
@@ -110,10 +110,13 @@ class AaveV3:
         if self._terms != ledger.terms:
             self._refresh()
         try:
-            event = self._events[log.address][log.topics[0]]
+            change = self._changes[log.address][log.topics[0]]
         except LookupError:
             return None
-        return events.fold(ledger, event, log)
+        try:
+            return change(log)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise events.undecodable(self.market, log, str(error)) from error
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -263,14 +266,10 @@ class AaveV3:
             if reserve.token is not None
         }
         deployment = self._deployment
-        self._events = {
-            deployment.provider: events.PROVIDER,
-            deployment.configurator: events.CONFIGURATOR,
-            deployment.pool: events.POOL,
-            **dict.fromkeys(ledger.by_debt_token, events.DEBT_TOKEN),
-            **dict.fromkeys(ledger.by_supply_token, events.SUPPLY_TOKEN),
-        }
-        watched = frozenset(self._events)
+        self._changes = events.changes(
+            ledger, deployment.pool, deployment.configurator, deployment.provider
+        )
+        watched = frozenset(self._changes)
         if watched != self._watch.addresses:
             self._watch = Watch(watched, events.TOPICS)
 

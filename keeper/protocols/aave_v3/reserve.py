@@ -1,9 +1,10 @@
 """One reserve as the pool stores it, with interest accrued to any later moment."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from keeper.protocols.aave_v3 import v36
-from keeper.types import Token
+from keeper.types import Token, Undo
 from keeper.units import RAY, Address, Bps
 
 _UNITS: list[int] = [10**decimals for decimals in range(256)]
@@ -106,6 +107,26 @@ class Reserve:
             index = v36.borrow_index(self.borrow_index, self.borrow_rate, elapsed)
             self._debt_at = timestamp, index
         return index
+
+    def renew(
+        self,
+        liquidity_index: int,
+        liquidity_rate: int,
+        borrow_index: int,
+        borrow_rate: int,
+        updated_at: int,
+    ) -> Undo:
+        """Replace indexes and rates, and return what takes that back."""
+        undo = partial(
+            self.store,
+            self.liquidity_index,
+            self.liquidity_rate,
+            self.borrow_index,
+            self.borrow_rate,
+            self.updated_at,
+        )
+        self.store(liquidity_index, liquidity_rate, borrow_index, borrow_rate, updated_at)
+        return undo
 
     def store(
         self,
