@@ -105,6 +105,19 @@ async def test_what_goes_wrong_later_is_told_and_outlasted(fault: str) -> None:
         assert (await reader.head()).hash == chain.head.hash
 
 
+async def test_heads_open_in_the_time_a_request_has() -> None:
+    chain = Lone()
+    loop = asyncio.get_running_loop()
+    async with chain.served(), pooled(chain.ws_url, probe_interval=60.0) as (_, heads):
+        chain.half_open()
+        chain.silent = True
+        started = loop.time()
+        with pytest.raises(TransientError, match="no answer to eth_subscribe"):
+            async with heads.open():
+                pass
+        assert 0.3 <= loop.time() - started < 4
+
+
 async def test_a_rate_limit_is_waited_out_by_all_reads() -> None:
     chain = Lone()
     async with chain.served(), pooled(chain.url, probe_interval=60.0) as (pool, _):

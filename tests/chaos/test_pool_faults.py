@@ -63,12 +63,16 @@ async def paired(
     good: FaultProxy,
     *,
     http: bool = False,
+    good_http: bool = False,
     probe_interval: float = 0.1,
 ) -> AsyncIterator[Pair]:
     """Follow through both until live; when it ends, no task and no socket is left."""
     before = asyncio.all_tasks()
     start = await node.latest()
-    urls = (bad.http_url, good.http_url) if http else (bad.ws_url, good.ws_url)
+    urls = (
+        bad.http_url if http else bad.ws_url,
+        good.http_url if http or good_http else good.ws_url,
+    )
     chain_id = int(await node.endpoint.request("eth_chainId", []), 16)
     async with connect_pool(
         list(zip(urls, ("bad", "good"), strict=True)),
@@ -157,6 +161,35 @@ async def test_one_endpoint_at_fault(
         strike(other, fault)
         await pair.read()
         await pair.exact()
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_the_only_socket_is_half_open_while_the_other_endpoint_answers_by_http(
+    node: Node, proxy: FaultProxy, other: FaultProxy, silent: bool
+) -> None:
+    async with paired(node, proxy, other, good_http=True) as pair:
+        await pair.exact()
+        subscribed = proxy.requests["eth_subscribe"]
+        assert subscribed >= 1
+        proxy.half_open()
+        # A node that hangs answers no new socket either; a lost path in between heals with one.
+        proxy.silent = silent
+        polled = other.received["eth_getBlockByNumber"]
+        await pair.exact()
+        await pair.read()
+        assert proxy.injected["half_open"] >= 1
+        assert pair.run.counts[Count.RECONNECTS] >= 1
+        if silent:
+            await until(lambda: pair.standing is Standing.SILENT)
+            assert pair.asked_first() is other
+            await pair.exact()
+            assert proxy.requests["eth_subscribe"] == subscribed
+            assert other.received["eth_getBlockByNumber"] > polled
+            assert other.connections == 0
+        else:
+            await until(lambda: proxy.requests["eth_subscribe"] > subscribed)
+            await pair.exact()
+            assert pair.standing is Standing.USABLE
 
 
 async def test_an_endpoint_that_limits_the_rate(
