@@ -124,9 +124,19 @@ class ArbitrumFee:
         return mul_div_up(self.wei_up(size, 0), 11, 10 * price)
 
 
+TOGETHER = "+"
+"""Joins the names of relays that held one transaction at once."""
+UNKNOWN_RELAY = "?"
+
+
 @dataclass(frozen=True, slots=True)
 class BidOutcome:
-    """One bid that was sent: its share of the value, by which way, and whether it was first."""
+    """One bid that was sent: its share of the value, by which way, and whether it was first.
+
+    An empty `relay` is the public pool. Of several relays that held it at once nobody can tell which
+    had it included: they stand together, joined by `+` in the order of the alphabet, as one way of
+    their own. `?` is a relay of which a restart left no record.
+    """
 
     share: Bps
     won: bool
@@ -138,14 +148,20 @@ class BidRecord:
     """How own bids ended, oldest first; a lost one went to a rival, as far as can be told.
 
     `share` is what was paid for inclusion (builder's tip and priority fees) of what the liquidation
-    would have brought without paying any. An empty relay is the public pool.
+    would have brought without paying any.
     """
 
     outcomes: tuple[BidOutcome, ...] = ()
 
     def of(self, relay: str) -> "BidRecord":
-        """Return the record of one relay."""
+        """Return the record of one way: a relay alone, several joined by `+`, the pool when empty."""
         return BidRecord(tuple(each for each in self.outcomes if each.relay == relay))
+
+    def held_by(self, relay: str) -> "BidRecord":
+        """Return the record of all a relay held, alone or beside others."""
+        return BidRecord(
+            tuple(each for each in self.outcomes if relay in each.relay.split(TOGETHER))
+        )
 
     def wins(self, low: int = 0, high: int = BPS) -> int:
         """Return how many bids with a share in [low, high] were first."""

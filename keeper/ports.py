@@ -477,6 +477,10 @@ class Journal(Protocol):
         """Queue what was seen and skipped; a full queue drops and counts."""
         ...
 
+    async def lost(self, plan_id: str, relay: str) -> None:
+        """Record that a plan lost its purpose while a relay held it; it has no receipt yet."""
+        ...
+
     async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
         """Take back how a plan ended: a reorg undid it, and its transactions are open again."""
         ...

@@ -548,7 +548,8 @@ class ItemOutcome:
 class Included:
     """The transaction is in a block and succeeded; `refill` is what of its revenue the operator got.
 
-    `data_fee` is what a rollup charged beside the gas, here and in the receipts below.
+    `data_fee` is what a rollup charged beside the gas, `relay` who held it (as in `BidOutcome`), here
+    and in the receipts below.
     """
 
     plan_id: str
@@ -566,6 +567,7 @@ class Included:
     net_usd: Usd = Usd(0)
     refill: Wei = Wei(0)
     data_fee: Wei = Wei(0)
+    relay: str = ""
 
     @property
     def gas_paid(self) -> Wei:
@@ -585,6 +587,7 @@ class Reverted:
     reason: str
     gas_cost_usd: Usd = Usd(0)
     data_fee: Wei = Wei(0)
+    relay: str = ""
 
     @property
     def gas_paid(self) -> Wei:
@@ -625,6 +628,7 @@ class Cancelled:
     gas_price: Wei = Wei(0)
     gas_cost_usd: Usd = Usd(0)
     data_fee: Wei = Wei(0)
+    relay: str = ""
 
     @property
     def gas_paid(self) -> Wei:

@@ -239,6 +239,10 @@ class FakeJournal:
                 signed = self.open.pop(receipt.tx_hash, None) or self.ended[receipt.tx_hash][0]
                 self.ended[receipt.tx_hash] = (signed, receipt)
 
+    async def lost(self, plan_id: str, relay: str) -> None:
+        """Keep that a plan lost its purpose."""
+        self.rows.append(("lost", (plan_id, relay)))
+
     async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
         """Open a plan's transactions again."""
         self.rows.append(("reopened", plan_id))

@@ -241,6 +241,7 @@ async def open_line(
         look=make_look(rpc, planner, signer, chain, lambda plan: at_prices(plan, conditions.view)),
         flow=open_relays(name, chain, stack, handed, ended) if live else None,
         untipped=untipped,
+        lost=contest.lost,
     )
     await executor.start()
 

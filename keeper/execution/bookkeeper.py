@@ -6,6 +6,7 @@ from dataclasses import replace
 from keeper.execution.flight import Flight, Version
 from keeper.execution.life import Event
 from keeper.execution.settlement import error_bps
+from keeper.fees import UNKNOWN_RELAY
 from keeper.ports import Admission, Journal
 from keeper.types import Cancelled, Dropped, Head, Included, Receipt, Replaced, Reverted
 from keeper.units import Address, Hash, to_hex
@@ -25,17 +26,20 @@ class Bookkeeper:
         observe: Callable[[str, Mapping[str, object]], None],
         later: Callable[[Awaitable[None]], None],
         score: Callable[[Hash, int | None], None] | None = None,
+        holders: Callable[[Hash, int | None], str] = lambda _, __: UNKNOWN_RELAY,
     ) -> None:
         self._journal = journal
         self._admission = admission
         self._observe = observe
         self._later = later
         self._score = score
+        self._holders = holders
 
     async def settle(
         self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
-    ) -> None:
-        """Record how a flight ended."""
+    ) -> Receipt:
+        """Record how a flight ended; return the receipt, which now says which relay held it."""
+        receipt = self._attributed(flight, receipt)
         decided = receipt.tx_hash
         ends: list[Receipt] = []
         for version in flight.versions:
@@ -59,6 +63,20 @@ class Bookkeeper:
         else:
             self._observe(f"plan.{type(receipt).__name__.lower()}", fields)
         flight.told = True
+        return receipt
+
+    def _attributed(self, flight: Flight, receipt: Receipt) -> Receipt:
+        """Say who held what was mined; what was taken back was lost by whoever held it before."""
+        private = [each.signed.hash for each in flight.versions if each.signed.private]
+        match receipt:
+            case Included() | Reverted() if receipt.tx_hash in private:
+                return replace(receipt, relay=self._holders(receipt.tx_hash, receipt.block_number))
+            case Cancelled() if len(private) == sum(not v.signed.cancels for v in flight.versions):
+                return (
+                    replace(receipt, relay=self._holders(private[0], None)) if private else receipt
+                )
+            case _:
+                return receipt
 
     def _rate(self, flight: Flight, receipt: Receipt) -> None:
         """Tell of each private version in which block it was included, if it was."""

@@ -13,7 +13,7 @@ from keeper.execution.hurry import Hurried
 from keeper.execution.lanes import LANE_CAP, Lane, Lanes
 from keeper.execution.life import Event
 from keeper.execution.privately import Privately
-from keeper.execution.pursuit import Policy, Pursuit
+from keeper.execution.pursuit import Lost, Policy, Pursuit
 from keeper.execution.recheck import Look
 from keeper.execution.refusal import skips_for
 from keeper.execution.rehearsal import Rehearsal
@@ -44,7 +44,8 @@ class Executor:
     behind it there are not either, and the next head proves them anew. Lanes do not wait for another.
 
     `look` simulates a sent plan again; without it nothing is replaced at higher fees. With a `flow`
-    plans go to relays, and later, if at all, `untipped` to the node.
+    plans go to relays, and later, if at all, `untipped` to the node; `lost` is told of those that lost
+    their purpose there.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.published,
     plan.cancelling, plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
@@ -71,6 +72,7 @@ class Executor:
         look: Look | None = None,
         flow: PrivateFlow | None = None,
         untipped: Callable[[Plan], Plan] = lambda plan: plan,
+        lost: Lost = lambda _, __: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._chain = chain
@@ -103,14 +105,15 @@ class Executor:
             look,
             self._later,
             Privately(hurried, flow, self._flights, look, untipped),
+            lost,
         )
         self._tracker = Tracker(
             hurried,
             self._lanes,
             self._flights,
-            Bookkeeper(
-                journal, admission, observe, self._later, None if flow is None else flow.ended
-            ),
+            Bookkeeper(journal, admission, observe, self._later)
+            if flow is None
+            else Bookkeeper(journal, admission, observe, self._later, flow.ended, flow.holders),
             pursuit if live else None,
             decode,
             explain,

@@ -8,6 +8,7 @@ from keeper.execution.flight import Flight, Flights
 from keeper.execution.hurry import Hurried
 from keeper.execution.recheck import Gone, Look
 from keeper.execution.relays.flow import PrivateFlow
+from keeper.fees import UNKNOWN_RELAY
 from keeper.types import Fees, Head, Plan
 from keeper.units import Wei
 
@@ -74,6 +75,10 @@ class Privately:
     def is_over(self, flight: Flight, head: Head) -> bool:
         """Whether no relay was given it for a block still to come."""
         return self._flow is None or self._flow.until(flight.signed.hash) <= head.number
+
+    def holders(self, flight: Flight) -> str:
+        """Return who holds it, or held it, as `BidOutcome` names them."""
+        return UNKNOWN_RELAY if self._flow is None else self._flow.holders(flight.signed.hash)
 
     def ended(self, flight: Flight) -> None:
         """Score the relays that held in vain what is given up."""

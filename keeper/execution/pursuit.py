@@ -21,6 +21,9 @@ from keeper.units import Wei, to_hex
 LAPSED = 64
 """Plans of a wallet, given up and past their deadline, that are watched for being mined all the same."""
 
+Lost = Callable[[str, str], None]
+"""Takes a plan that lost its purpose, and the relay that held it."""
+
 Later = Callable[[Awaitable[None]], None]
 """Takes a record that need not be waited for now."""
 
@@ -69,6 +72,7 @@ class Pursuit:
         look: Look | None,
         later: Later,
         privately: Privately,
+        lost: Lost,
     ) -> None:
         self._rpc = rpc
         self._flights = flights
@@ -79,6 +83,7 @@ class Pursuit:
         self._look = look
         self._later = later
         self._privately = privately
+        self._lost = lost
         self.withdrawing = False
 
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
@@ -141,6 +146,9 @@ class Pursuit:
             if self._flights.behind(flight):
                 await self._cancel(flight, wallet, head, found.reason)
             elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
+                relay = self._privately.holders(flight)
+                self._lost(flight.plan.id, relay)
+                self._later(self._journal.lost(flight.plan.id, relay))
                 self._abandon(flight, wallet, found.reason)
 
     async def _lapse(self, flight: Flight, head: Head) -> None:

@@ -228,7 +228,7 @@ class Tracker:
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
             wallet.pay(gas_paid(answer), refill)
-        await self._books.settle(flight, receipt, unpriced)
+        receipt = await self._books.settle(flight, receipt, unpriced)
         if self._policy.final_depth == 1:
             self._flights.remove(flight)
             self._books.finish(flight)

@@ -113,24 +113,25 @@ class JournalReader:
             ).fetchone()
         return float(time or 0)
 
-    def contested(self, chain: str, most: int) -> list[tuple[Plan, list[Address]]]:
-        """Return a chain's newest plans that were mined or taken back, with whom each liquidated.
+    def contested(self, chain: str, most: int) -> list[tuple[Plan, list[Address], str]]:
+        """Return a chain's newest plans that were mined, taken back or lost at relays.
 
-        Oldest first, at most `most` of them.
+        Each with whom it liquidated and the relay, oldest first, at most `most` of them.
         """
         with closing(self._open()) as db:
             rows = db.execute(
-                "SELECT plans.id, plans.record, max(receipts.id) AS newest FROM receipts "
-                "JOIN plans ON plans.id = receipts.plan WHERE plans.chain = ? "
-                "AND receipts.outcome IN ('included', 'reverted', 'cancelled') "
-                "GROUP BY plans.id ORDER BY newest DESC LIMIT ?",
+                "SELECT plans.id, plans.record, coalesce(ended.relay, plans.lost), max(ended.id) "
+                "FROM plans LEFT JOIN receipts AS ended ON ended.plan = plans.id "
+                "AND ended.outcome IN ('included', 'reverted', 'cancelled') "
+                "WHERE plans.chain = ? AND (ended.id IS NOT NULL OR plans.lost IS NOT NULL) "
+                "GROUP BY plans.id ORDER BY plans.time DESC, plans.rowid DESC LIMIT ?",
                 (chain, most),
             ).fetchall()
-            won = {plan: _liquidated(db, plan) for plan, _, _ in rows}
+            won = {plan: _liquidated(db, plan) for plan, *_ in rows}
         found = []
-        for plan, record, _ in reversed(rows):
+        for plan, record, relay, _ in reversed(rows):
             with suppress(InvariantError, KeyError, TypeError, ValueError):  # of an older release
-                found.append((load(Plan, orjson.loads(record)), sorted(won[plan])))
+                found.append((load(Plan, orjson.loads(record)), sorted(won[plan]), relay))
         return found
 
     def breakers(self) -> list[BreakerChange]:

@@ -183,6 +183,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                 "gas_used": receipt.gas_used,
                 "gas_price": str(receipt.gas_price),
                 "data_fee": str(receipt.data_fee),
+                "relay": receipt.relay,
                 "gas_cost_usd": str(receipt.gas_cost_usd),
                 "revenue_usd": str(receipt.revenue_usd),
                 "tip_usd": str(receipt.tip_usd),
@@ -197,6 +198,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                 "gas_used": receipt.gas_used,
                 "gas_price": str(receipt.gas_price),
                 "data_fee": str(receipt.data_fee),
+                "relay": receipt.relay,
                 "gas_cost_usd": str(receipt.gas_cost_usd),
                 "net_usd": str(-receipt.gas_cost_usd),
             }
@@ -213,6 +215,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
                     "gas_used": receipt.gas_used,
                     "gas_price": str(receipt.gas_price),
                     "data_fee": str(receipt.data_fee),
+                    "relay": receipt.relay,
                     "gas_cost_usd": str(receipt.gas_cost_usd),
                     "net_usd": str(-receipt.gas_cost_usd),
                 }
@@ -228,6 +231,11 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
             "THEN 'included' ELSE ? END, settled = ?, final = ? WHERE hash = ?",
             (state, state, time, int(isinstance(receipt, Dropped)), row["hash"]),
         )
+
+
+def write_lost(connection: sqlite3.Connection, plan: str, relay: str) -> None:
+    """Record that a plan lost its purpose while a relay held it."""
+    connection.execute("UPDATE plans SET lost = ? WHERE id = ?", (relay, plan))
 
 
 def reopen(connection: sqlite3.Connection, plan: str, sender: str, nonce: int) -> None:

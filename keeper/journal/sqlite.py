@@ -94,6 +94,10 @@ class SqliteJournal:
         """Record that a breaker opened or closed; on disk when this returns."""
         await self._writer.write(lambda db: write_change(db, change))
 
+    async def lost(self, plan_id: str, relay: str) -> None:
+        """Record that a plan lost its purpose while a relay held it."""
+        await self._writer.write(lambda db: rows.write_lost(db, plan_id, relay))
+
     async def reopened(self, plan_id: str, sender: Address, nonce: int) -> None:
         """Take back how a plan ended: a reorg undid it."""
         account = to_hex(sender)

@@ -32,7 +32,7 @@ def bid_shares(plan: Plan) -> Mapping[Address, Bps]:
 class Contest:
     """Follow sent plans to how they ended.
 
-    A borrower liquidated in the plan's transaction is a win. One that the transaction met gone, a
+    A borrower liquidated in the plan's transaction is a win, of the way it took. One that the transaction met gone, a
     transaction that failed, and one taken back because it had lost its purpose are losses: as far
     as can be told a rival was there first. What never left, or was dropped, says nothing.
     """
@@ -61,18 +61,22 @@ class Contest:
         match receipt:
             case Included():
                 won = {item.borrower for item in receipt.items if item.ok}
-                self._take(shares, won)
+                self._take(shares, won, receipt.relay)
             case Reverted() | Cancelled():
-                self._take(shares, frozenset())
+                self._take(shares, frozenset(), receipt.relay)
             case Dropped():
                 pass
 
-    def restore(self, ended: Iterable[tuple[Plan, Iterable[Address]]]) -> None:
-        """Take up plans of an earlier process, oldest first, each with whom it liquidated."""
-        for plan, won in ended:
-            self._take(bid_shares(plan), frozenset(won))
+    def lost(self, plan_id: str, relay: str) -> None:
+        """Take that a plan lost its purpose while relays held it: it never had to be taken back."""
+        self._take(self._waiting.pop(plan_id, {}), frozenset(), relay)
 
-    def _take(self, shares: Mapping[Address, Bps], won: Iterable[Address]) -> None:
+    def restore(self, ended: Iterable[tuple[Plan, Iterable[Address], str]]) -> None:
+        """Take up plans of an earlier process, oldest first, with whom each liquidated and its way."""
+        for plan, won, relay in ended:
+            self._take(bid_shares(plan), frozenset(won), relay)
+
+    def _take(self, shares: Mapping[Address, Bps], won: Iterable[Address], relay: str) -> None:
         held = frozenset(won)
         for borrower, share in shares.items():
-            self._outcomes.append(BidOutcome(share, borrower in held))
+            self._outcomes.append(BidOutcome(share, borrower in held, relay))

@@ -214,9 +214,25 @@ def test_failed_and_taken_back_plans_are_lost_and_dropped_ones_say_nothing() -> 
     assert [each.won for each in contest.record.outcomes] == [False, False, True]
 
 
+def test_an_outcome_is_of_the_way_its_transaction_took() -> None:
+    contest, made = Contest(), [Plans(n).make() for n in range(3)]
+    contest.sent(made)
+    contest.settled(replace(included(made[0]), relay="one+two"))
+    contest.settled(included(made[1]))
+    contest.lost(made[2].id, "two")
+    contest.settled(replace(included(made[2]), relay="one"))  # told once
+    record = contest.record
+    assert [(each.relay, each.won) for each in record.outcomes] == [
+        ("one+two", True),
+        ("", True),
+        ("two", False),
+    ]
+    assert (record.of("two").losses(), record.of("one").wins()) == (1, 0)
+
+
 def test_a_record_is_bounded_and_restored() -> None:
     contest, plan = Contest(), Plans().make(address("one"), address("two"))
-    contest.restore([(plan, [address("two")])] * KEPT)
+    contest.restore([(plan, [address("two")], "")] * KEPT)
     assert len(contest.record.outcomes) == KEPT
     assert [each.won for each in contest.record.outcomes[:2]] == [False, True]
     contest.sent(replace(plan, id=str(n)) for n in range(2 * KEPT))
@@ -226,7 +242,7 @@ def test_a_record_is_bounded_and_restored() -> None:
 
 async def test_a_view_is_completed_with_all_of_it() -> None:
     node, contest = Node(), Contest()
-    contest.restore([(Plans().make(address("one")), [address("one")])])
+    contest.restore([(Plans().make(address("one")), [address("one")], "flashbots+titan")])
     conditions = Conditions(Inclusion.OP_STACK, FeeHistories(node, lambda _: None), contest)
     head = make_head(100)
     conditions.begin(head)
@@ -235,7 +251,7 @@ async def test_a_view_is_completed_with_all_of_it() -> None:
     assert seen.inclusion is Inclusion.OP_STACK
     assert seen.data_fee == FEE
     assert seen.fee_history is not None
-    assert seen.bid_record.outcomes == (BidOutcome(Bps(196), won=True),)
+    assert seen.bid_record.outcomes == (BidOutcome(Bps(196), True, "flashbots+titan"),)
     conditions.begin(make_head(101))  # at risk, and nobody bids
     await settle()
     assert node.asked == [100]

@@ -64,11 +64,13 @@ class Bench:
     found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
     public_after: int = 3
     flow: PrivateFlow | None = None
+    others: tuple[FakeRelay, ...] = ()
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
     async def start(self, *, relays: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
-        scores = Scores([self.relay.name])
-        routes = [Route(self.relay, BLOCKS)]
+        routes = [Route(relay, BLOCKS) for relay in (self.relay, *self.others)]
+        scores = Scores([route.relay.name for route in routes])
         self.flow = PrivateFlow(routes, scores, self.public_after) if relays else None
         executor = Executor(
             "test",
@@ -87,6 +89,7 @@ class Bench:
             look=self.look,
             flow=self.flow,
             untipped=untipped,
+            lost=lambda plan, relay: self.lost.append((plan, relay)),
         )
         await executor.start()
         return executor
@@ -424,3 +427,48 @@ async def test_of_many_plans_given_up_only_the_newest_are_watched() -> None:
     assert len(list(executor._flights)) <= LAPSED + 1
     assert len(bench.journal.open) <= LAPSED + 1, "a restart takes up no more"
     assert executor.pending <= 1
+
+
+async def test_a_receipt_says_which_relays_held_it() -> None:
+    bench = Bench(relay=FakeRelay("titan"), others=(FakeRelay("flashbots"), FakeRelay("down")))
+    bench.others[1].fault = RpcError("eth_sendBundle", -32000, "refused")
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await asyncio.sleep(0)
+    (receipt,) = await bench.build(executor)
+    assert isinstance(receipt, Included)
+    assert receipt.relay == "flashbots+titan", "who refused it did not hold it"
+    assert ("settled", receipt) in bench.journal.rows
+
+
+async def test_what_is_mined_in_public_was_held_by_no_relay() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    await bench.wait(executor, 3)
+    assert "plan.published" in bench.events.names
+    receipts = await executor.follow(bench.node.mine())
+    assert [each.relay for each in receipts if isinstance(each, Included)] == [""]
+
+
+async def test_of_a_restart_nobody_knows_who_held_it() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    executor = await bench.start()
+    (receipt,) = await bench.build(executor)
+    assert isinstance(receipt, Included)
+    assert receipt.relay == "?"
+
+
+async def test_what_a_rival_took_while_relays_held_it_is_told_and_on_record() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    plan = bench.tipped()
+    await executor.send([plan])
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor)
+    assert bench.lost == []
+    await bench.wait(executor, 2)
+    assert bench.lost == [(plan.id, "relay")]
+    assert ("lost", (plan.id, "relay")) in bench.journal.rows

@@ -126,9 +126,13 @@ def test_a_record_counts_by_relay_and_share() -> None:
             BidOutcome(Bps(1_000), won=True),
             BidOutcome(Bps(2_000), won=False),
             BidOutcome(Bps(3_000), won=False, relay="builder"),
+            BidOutcome(Bps(4_000), won=True, relay="builder+other"),
         )
     )
-    assert (record.wins(), record.losses()) == (1, 2)
+    assert (record.wins(), record.losses()) == (2, 2)
+    assert record.of("builder+other").wins() == 1
+    assert (record.of("other").wins(), record.held_by("other").wins()) == (0, 1), "nobody's alone"
+    assert (record.held_by("builder").wins(), record.held_by("build").wins()) == (1, 0)
     assert record.losses(high=2_000) == record.of("").losses() == 1
     assert record.of("builder").wins() == 0
 

@@ -644,25 +644,29 @@ async def test_how_bids_ended_outlives_the_process(notebook: Notebook) -> None:
     for plan in (both, failed, dropped, elsewhere):
         await journal.planned(plan)
         await journal.signed(signed(plan, plans.made))
-    await journal.settled(included(both, address("two")))
+    await journal.settled(replace(included(both, address("two")), relay="a+b"))
     await journal.settled(Reverted(failed.id, tx_of(failed), 9, 1, Wei(1), "gone"))
     await journal.settled(Dropped(dropped.id, None, "refused"))
     await journal.settled(included(elsewhere))
     reader = notebook.reader()
     found = reader.contested("test", 10)
-    assert [(plan.id, won) for plan, won in found] == [
-        (both.id, [address("one")]),
-        (failed.id, []),
+    assert [(plan.id, *rest) for plan, *rest in found] == [
+        (both.id, [address("one")], "a+b"),
+        (failed.id, [], ""),
     ]
     contest = Contest()
     contest.restore(found)
     assert [each.won for each in contest.record.outcomes] == [True, False, False]
+    assert [each.relay for each in contest.record.outcomes] == ["a+b", "a+b", ""]
     assert len({each.share for each in contest.record.outcomes}) == 1
-    assert [plan.id for plan, _ in reader.contested("test", 1)] == [failed.id]
+    assert [plan.id for plan, *_ in reader.contested("test", 1)] == [failed.id]
     with closing(sqlite3.connect(notebook.path)) as db:
         db.execute("UPDATE plans SET record = '{}' WHERE id = ?", (both.id,))
         db.commit()
-    assert [plan.id for plan, _ in reader.contested("test", 10)] == [failed.id]
+    assert [plan.id for plan, *_ in reader.contested("test", 10)] == [failed.id]
+    await notebook.journal.lost(dropped.id, "a")
+    *_, (last, won, relay) = notebook.reader().contested("test", 10)
+    assert (last.id, won, relay) == (dropped.id, [], "a"), "lost without a receipt"
 
 
 async def test_a_rollups_data_fee_is_part_of_what_was_paid(notebook: Notebook) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from keeper.errors import RpcError, TransientError
 from keeper.execution.answer import Answer, classify
 from keeper.execution.relays.scores import Handed, Score, Scores
+from keeper.fees import TOGETHER, UNKNOWN_RELAY
 from keeper.ports import Relay
 from keeper.types import Signed
 from keeper.units import Hash
@@ -66,6 +67,15 @@ class PrivateFlow:
         """Return the last block any relay holds a transaction for; 0 when none is known to."""
         terms = self._terms.get(tx_hash, {})
         return max((term.last for term in terms.values()), default=0)
+
+    def holders(self, tx_hash: Hash, block: int | None = None) -> str:
+        """Return who held a transaction (for a block), as `BidOutcome` names them."""
+        found = [
+            relay
+            for relay, term in self._terms.get(tx_hash, {}).items()
+            if block is None or term.first <= block <= term.last
+        ]
+        return TOGETHER.join(sorted(found)) or UNKNOWN_RELAY
 
     def wants(self, tx_hash: Hash, head: int) -> bool:
         """Whether a relay's blocks are over at a head."""

@@ -1,5 +1,7 @@
--- What a rollup charged beside the gas, in wei, and the relays that held what was included, joined by
--- commas: of several nobody can tell which had it included.
+-- What a rollup charged beside the gas, in wei. The relay that held what was included or given up,
+-- several joined by '+', as nobody can tell which of them had it included; empty is the public pool.
+-- `lost` is a plan that lost its purpose while relays held it, NULL of every other.
 
 ALTER TABLE receipts ADD COLUMN data_fee TEXT NOT NULL DEFAULT '0';
-ALTER TABLE receipts ADD COLUMN relays TEXT NOT NULL DEFAULT '';
+ALTER TABLE receipts ADD COLUMN relay TEXT NOT NULL DEFAULT '';
+ALTER TABLE plans ADD COLUMN lost TEXT;
