@@ -13,6 +13,7 @@ from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.identity import Identity
 from keeper.execution.relays.private import PrivateTransactions
 from keeper.execution.relays.scores import Scores
+from keeper.execution.relays.shared import SharedBundles
 from keeper.execution.relays.wire import RelayWire
 from keeper.ports import Relay
 
@@ -28,7 +29,11 @@ def open_relays(
     if not chain.relays:
         return None
     routes = [
-        Route(_speaker(table, open_wire(name, alias, table)), table.blocks)
+        Route(
+            _speaker(table, open_wire(name, alias, table)),
+            table.blocks,
+            backruns=table.kind == "shared-bundle",
+        )
         for alias, table in chain.relays.items()
     ]
     flow = PrivateFlow(routes, Scores(chain.relays, handed, ended), chain.public_after)
@@ -82,6 +87,8 @@ def _speaker(table: RelayTable, wire: RelayWire) -> Relay:
     match table.kind:
         case "bundle":
             return Bundles(wire)
+        case "shared-bundle":
+            return SharedBundles(wire, table.hints, table.builders)
         case "private-transaction":
             return PrivateTransactions(wire)
         case "private-raw-transaction":

@@ -44,8 +44,13 @@ class RelayStandIn:
         self._node = node
         self._bundles: dict[tuple[str, int], list[str]] = {}
         self._private: dict[str, tuple[str, int]] = {}
+        self._shared: dict[str, tuple[list[dict[str, Any]], int, int]] = {}
+        self.pending: dict[str, str] = {}
+        """What a hash in a shared bundle stands for."""
+        self.privacy: dict[str, Any] = {}
         self._methods: dict[str, Callable[..., Any]] = {
             "eth_sendBundle": self._send_bundle,
+            "mev_sendBundle": self._send_shared,
             "eth_cancelBundle": self._cancel_bundle,
             "eth_sendPrivateTransaction": self._send_private,
             "eth_sendPrivateRawTransaction": self._send_raw,
@@ -72,11 +77,18 @@ class RelayStandIn:
     @property
     def held(self) -> int:
         """Return how many transactions and bundles it holds."""
-        return len(self._bundles) + len(self._private)
+        return len(self._bundles) + len(self._private) + len(self._shared)
 
     async def build(self, block: int) -> int:
         """Put what is meant for a block into the pool; return how many the node took."""
         due = [txs for (_, number), txs in self._bundles.items() if number == block]
+        due += [
+            [each.get("tx") or self.pending[each["hash"]] for each in body]
+            for body, first, last in self._shared.values()
+            if first <= block <= last
+            and all("tx" in each or each["hash"] in self.pending for each in body)
+        ]
+        self._shared = {name: held for name, held in self._shared.items() if held[2] > block}
         due += [[tx] for tx, last in self._private.values() if block <= last]
         self._bundles = {key: txs for key, txs in self._bundles.items() if key[1] > block}
         placed = 0
@@ -139,6 +151,35 @@ class RelayStandIn:
         name = wish.get("replacementUuid") or digest
         self._bundles[name, _quantity(wish["blockNumber"])] = txs
         return {"bundleHash": "0x" + digest}
+
+    def _send_shared(self, wish: dict[str, Any]) -> dict[str, str]:
+        _only(wish, {"version", "inclusion", "body", "validity", "privacy", "metadata"})
+        if wish["version"] != "v0.1":
+            raise ValueError("version is v0.1")
+        _only(wish["inclusion"], {"block", "maxBlock"})
+        first = _quantity(wish["inclusion"]["block"])
+        last = _quantity(wish["inclusion"].get("maxBlock", hex(first)))
+        if not first <= last <= first + 30:
+            raise ValueError("a bundle is for 1 to 30 blocks")
+        for each in wish["body"]:
+            if set(each) == {"hash"}:
+                if len(bytes.fromhex(each["hash"].removeprefix("0x"))) != 32:
+                    raise ValueError("a hash has 32 bytes")
+            elif set(each) == {"tx", "canRevert"} and isinstance(each["canRevert"], bool):
+                _raw(each["tx"])
+            else:
+                raise ValueError("a part of the body is a hash, or a tx and canRevert")
+        if not wish["body"] or "tx" not in wish["body"][-1]:
+            raise ValueError("the last part is the searcher's own")
+        privacy = wish.get("privacy", {})
+        _only(privacy, {"hints", "builders"})
+        known = {"calldata", "contract_address", "logs", "function_selector", "hash", "tx_hash"}
+        if unknown := set(privacy.get("hints", ())) - known - {"full"}:
+            raise ValueError(f"unknown hint {min(unknown)}")
+        self.privacy = privacy
+        digest = "0x" + keccak(orjson.dumps(wish["body"])).hex()
+        self._shared[digest] = wish["body"], first, last
+        return {"bundleHash": digest}
 
     def _cancel_bundle(self, wish: dict[str, Any]) -> None:
         _only(wish, {"replacementUuid"})

@@ -1,15 +1,18 @@
 """Who transactions are handed to past the public pool, and how to prove who we are."""
 
 import re
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
 from keeper.config.table import Table
 
 _KEY = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
 _HEADER = re.compile(r"[\x20-\x7e]+")
+Hint = Literal[
+    "calldata", "contract_address", "logs", "function_selector", "hash", "tx_hash", "full"
+]
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -17,14 +20,24 @@ class RelayTable(Table):
     """One relay or builder; `blocks` is for how many a transaction is given to it at a time.
 
     `identity` is the key that signs requests, never a wallet's; `authorization` is sent as the header
-    of that name. Both come by reference: "file:PATH" or "${NAME}".
+    of that name. Both come by reference: "file:PATH" or "${NAME}". `hints` and `builders` are for shared
+    bundles: what others may see of ours, and who builds with it beside the relay's own.
     """
 
-    kind: Literal["bundle", "private-transaction", "private-raw-transaction"]
+    kind: Literal["bundle", "shared-bundle", "private-transaction", "private-raw-transaction"]
     url: SecretStr
     identity: SecretStr | None = None
     authorization: SecretStr | None = None
     blocks: int = Field(default=3, ge=1, le=25)
+    hints: tuple[Hint, ...] = ()
+    builders: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("hints", "builders"):
+            if getattr(self, name) and self.kind != "shared-bundle":
+                raise ValueError(f"{name} are of use to kind = 'shared-bundle' alone")
+        return self
 
     @field_validator("url")
     @classmethod

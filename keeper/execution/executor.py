@@ -265,7 +265,13 @@ class Executor:
             return [], skips_for(plans, Reason.BREAKER, "the keeper is stopping")
         gone = [plan for plan in plans if not self._canonical(plan.head)]
         kept = [plan for plan in plans if plan not in gone]
-        return kept, skips_for(gone, Reason.TIMEOUT, "its head was reorged out")
+        skips = skips_for(gone, Reason.TIMEOUT, "its head was reorged out")
+        if self._live and (self._flow is None or not self._flow.backruns):
+            # alone it would fail, in the public pool at our cost
+            alone = [plan for plan in kept if plan.after]
+            kept = [plan for plan in kept if not plan.after]
+            skips += skips_for(alone, Reason.TIMEOUT, "no relay puts it behind a pending one")
+        return kept, skips
 
     def _later(self, record: Awaitable[None]) -> None:
         """Write a record beside the work; the next head waits for it."""

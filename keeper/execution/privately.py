@@ -39,7 +39,11 @@ class Privately:
         signed, flow = flight.signed, self._flow
         made = flight.versions[0].signed.plan.head.number
         due = flow is None or flow.is_due(made, head.number)
-        if not due and flow is not None and not flow.wants(signed.hash, head.number):
+        if (
+            not due
+            and flow is not None
+            and not flow.wants(signed.hash, head.number, behind=bool(flight.plan.after))
+        ):
             return None
         plan = self.public(flight) if due else flight.plan
         found: Plan | Gone | None = plan

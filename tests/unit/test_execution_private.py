@@ -12,7 +12,7 @@ from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.scores import Scores
 from keeper.execution.signer import KeySigner
 from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Signed, Skip
-from keeper.units import Wei
+from keeper.units import Hash, Wei
 from tests.fake_node import (
     Events,
     FakeAdmission,
@@ -472,3 +472,17 @@ async def test_what_a_rival_took_while_relays_held_it_is_told_and_on_record() ->
     await bench.wait(executor, 2)
     assert bench.lost == [(plan.id, "relay")]
     assert ("lost", (plan.id, "relay")) in bench.journal.rows
+
+
+async def test_what_stands_behind_a_pending_one_never_goes_elsewhere() -> None:
+    for relays in (True, False):
+        bench = Bench()
+        executor = await bench.start(relays=relays)
+        plan = replace(bench.tipped(), after=Hash(b"\x42" * 32))
+        sent, skips = await executor.send([plan])
+        assert sent == []
+        assert [skip.reason for skip in skips] == [Reason.TIMEOUT]
+        assert "behind" in skips[0].detail
+        assert (bench.relay.sent, bench.node.sent, await bench.journal.pending()) == ([], [], [])
+        sent, _ = await executor.send([bench.tipped()])
+        assert len(sent) == 1

@@ -3,8 +3,10 @@ import copy
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
+from eth_utils.address import to_checksum_address
 
 from keeper.errors import RpcError, TransientError
 from keeper.execution.answer import Answer
@@ -13,11 +15,12 @@ from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.identity import Identity
 from keeper.execution.relays.private import PrivateTransactions
 from keeper.execution.relays.scores import IN_VAIN, PROBE, Handed, Scores
+from keeper.execution.relays.shared import SharedBundles
 from keeper.execution.relays.wire import RelayWire
 from keeper.execution.signer import KeySigner
 from keeper.ports import Relay
 from keeper.types import Plan, Signed
-from keeper.units import to_hex
+from keeper.units import Hash, to_hex
 from tests.fake_node import FakeNode
 from tests.plans import OPERATOR_KEY, Plans
 from tests.relay_stand_in import RelayStandIn
@@ -315,3 +318,72 @@ async def test_a_transaction_s_hash_is_the_key_of_what_is_held(crowd: Crowd) -> 
     await flow.hand_over(one, [], 100)
     assert await crowd.node.request("eth_getTransactionByHash", [to_hex(one.hash)]) is None
     assert flow.until((await signed(1)).hash) == 0
+
+
+PENDING = Hash(b"\x42" * 32)
+
+
+def behind() -> Plan:
+    return replace(Plans().make(), after=PENDING)
+
+
+async def test_a_shared_bundle_puts_ours_behind_a_pending_transaction(crowd: Crowd) -> None:
+    stand_in = await crowd.stand_in()
+    relay = SharedBundles(crowd.wire("share", stand_in), ["hash"], ["one", "two"])
+    first, ours = await signed(0), await signed(1, behind())
+    await relay.send(ours, [first], 101, 103)
+    assert stand_in.taken == {"mev_sendBundle": 1}
+    assert stand_in.senders == {to_checksum_address(Identity(KEY).address)}
+    assert stand_in.privacy == {"hints": ["hash"], "builders": ["one", "two"]}
+    assert await stand_in.build(100) == 0, "before its first block"
+    assert await stand_in.build(101) == 0, "nobody has what it stands behind"
+    theirs = await signed(7)
+    stand_in.pending[to_hex(PENDING)] = to_hex(theirs.raw)
+    crowd.node.sent.clear()
+    await stand_in.build(103)
+    assert crowd.node.sent == [each.raw for each in (first, theirs, ours)]
+    assert stand_in.held == 0, "its last block is over"
+    await relay.cancel(ours, 104, 105)
+    assert stand_in.taken == {"mev_sendBundle": 1}
+
+
+async def test_the_stand_in_refuses_what_the_format_does_not_know(crowd: Crowd) -> None:
+    stand_in = await crowd.stand_in()
+    wire = crowd.wire("share", stand_in)
+    ours = await signed(0, behind())
+    with pytest.raises(RpcError, match="1 to 30"):
+        await SharedBundles(wire).send(ours, [], 101, 132)
+    with pytest.raises(RpcError, match="unknown hint"):
+        await SharedBundles(wire, ["everything"]).send(ours, [], 101, 102)
+    stranger = RelayWire("share", stand_in.url, None, timeout=0.2)
+    crowd.stack.push_async_callback(stranger.close)
+    with pytest.raises(RpcError):
+        await SharedBundles(stranger).send(ours, [], 101, 102)
+    assert stand_in.held == 0
+
+
+async def test_only_who_can_back_run_gets_what_stands_behind_another(crowd: Crowd) -> None:
+    share, plain = await crowd.stand_in(), await crowd.stand_in()
+    scores = Scores(["share", "plain"])
+    flow = PrivateFlow(
+        [
+            Route(SharedBundles(crowd.wire("share", share)), 2, backruns=True),
+            Route(Bundles(crowd.wire("plain", plain)), 2),
+        ],
+        scores,
+        0,
+    )
+    crowd.stack.push_async_callback(flow.close)
+    ours, alone = await signed(0, behind()), await signed(1)
+    assert flow.backruns
+    assert await flow.hand_over(ours, [], 100) == (Answer.ACCEPTED, "")
+    assert (share.held, plain.held) == (1, 0)
+    assert flow.until(ours.hash) == 102
+    assert not flow.wants(ours.hash, 101, behind=True)
+    assert flow.wants(ours.hash, 102, behind=True)
+    flow.ended(ours.hash, 102)
+    assert (scores.of("share").won, scores.of("plain").won) == (1, 0)
+    await flow.hand_over(alone, [], 100)
+    flow.keep(alone, [], 100)
+    await asyncio.sleep(0.1)
+    assert (share.held, plain.held) == (2, 2), "what stands alone goes to all"

@@ -20,10 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A relay and for how many blocks it is given a transaction at a time."""
+    """A relay and for how many blocks it is given a transaction at a time.
+
+    One that `backruns` can put it behind a pending transaction that is not ours.
+    """
 
     relay: Relay
     blocks: int
+    backruns: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +63,11 @@ class PrivateFlow:
         """Return the relays' scores, best first."""
         return {relay: self._scores.of(relay) for relay in self._scores.best_first()}
 
+    @property
+    def backruns(self) -> bool:
+        """Whether a relay can put a transaction behind a pending one that is not ours."""
+        return any(route.backruns for route in self._routes.values())
+
     def is_due(self, made: int, head: int) -> bool:
         """Whether a transaction made at one head may become public at another."""
         return self._public_after > 0 and head - made >= self._public_after
@@ -77,9 +86,13 @@ class PrivateFlow:
         ]
         return TOGETHER.join(sorted(found)) or UNKNOWN_RELAY
 
-    def wants(self, tx_hash: Hash, head: int) -> bool:
-        """Whether a relay's blocks are over at a head."""
-        return any(self._is_over(tx_hash, relay, head) for relay in self._scores.active())
+    def wants(self, tx_hash: Hash, head: int, *, behind: bool = False) -> bool:
+        """Whether a relay's blocks are over at a head; only those that back-run if it is `behind`."""
+        return any(
+            self._is_over(tx_hash, relay, head)
+            for relay in self._scores.active()
+            if self._routes[relay].backruns or not behind
+        )
 
     async def hand_over(
         self, signed: Signed, before: Sequence[Signed], head: int
@@ -132,10 +145,11 @@ class PrivateFlow:
         self, signed: Signed, before: Sequence[Signed], head: int
     ) -> set[asyncio.Task[tuple[Handed, str]]]:
         asked = set()
-        for relay in self._scores.choose():
-            if not self._is_over(signed.hash, relay, head):
-                continue
+        behind = bool(signed.plan.after)
+        for relay in self._scores.best_first() if behind else self._scores.choose():
             route = self._routes[relay]
+            if not self._is_over(signed.hash, relay, head) or (behind and not route.backruns):
+                continue
             # on the books before the request leaves: whatever is answered, it may arrive
             terms = self._terms.setdefault(signed.hash, {})
             earlier = terms.get(relay)
