@@ -111,7 +111,7 @@ def load_strategies(
     if not settings.strategies:
         raise ConfigError("no strategy is configured", "add [strategies.profitability]")
     return [
-        NamedStrategy(name, _build(name, table, blame), table.chains, table.protocols)
+        NamedStrategy(name, _build(name, table, settings, blame), table.chains, table.protocols)
         for name, table in settings.strategies.items()
     ]
 
@@ -132,7 +132,9 @@ def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "set
             raise _unknown("protocol", protocol, known, f"{blame(key)}: {key}")
 
 
-def _build(name: str, table: StrategyTable, blame: Callable[[str], str]) -> Strategy:
+def _build(
+    name: str, table: StrategyTable, settings: Settings, blame: Callable[[str], str]
+) -> Strategy:
     key = f"strategies.{name}"
     where = f"{blame(key + '.use')}: {key}.use"
     kind = (
@@ -143,8 +145,28 @@ def _build(name: str, table: StrategyTable, blame: Callable[[str], str]) -> Stra
     missing = [method for method in _METHODS if not callable(getattr(kind, method, None))]
     if missing:
         raise ConfigError(f"{where}: {table.use} has no method {', '.join(missing)}")
-    built: Strategy = _construct(kind, table.use, table.options, where, blame, key)
+    checked = _configured(kind, table.use, table.options, where, blame, key)
+    seconds = getattr(checked, "deadline_seconds", None)
+    if isinstance(seconds, int):
+        _refuse_late(settings, table, seconds, f"{blame(key + '.use')}: {key}.deadline_seconds")
+    built: Strategy = _instance(kind, table.use, checked, where)
     return built
+
+
+def _refuse_late(settings: Settings, table: StrategyTable, seconds: int, where: str) -> None:
+    """Raise `ConfigError` where a private transaction would become public past its deadline.
+
+    The deadline counts from the next block, and what is public at a head is in the block after it.
+    """
+    for name, chain in settings.chains.items():
+        after = chain.public_after * chain.block_time
+        if chain.relays and name in (table.chains or {name}) and after > seconds:
+            raise ConfigError(
+                f"{where} is {seconds}, and chains.{name} makes a transaction public after "
+                f"{chain.public_after} blocks of {chain.block_time} s",
+                f"set chains.{name}.public_after to {seconds // chain.block_time} at most "
+                "(0 is never), or the deadline later",
+            )
 
 
 def _construct(
@@ -156,13 +178,28 @@ def _construct(
     prefix: str,
 ) -> Any:
     """Return a plug-in's instance, made from its own validated `Config`."""
+    return _instance(kind, use, _configured(kind, use, options, where, blame, prefix), where)
+
+
+def _configured(
+    kind: Any,
+    use: str,
+    options: dict[str, Any],
+    where: str,
+    blame: Callable[[str], str],
+    prefix: str,
+) -> BaseModel:
+    """Return a plug-in's options, validated by its own `Config`."""
     config = getattr(kind, "Config", None)
     if not (isinstance(config, type) and issubclass(config, BaseModel)):
         raise ConfigError(f"{where}: {use} has no pydantic model named Config")
     try:
-        checked = config.model_validate(options)
+        return config.model_validate(options)
     except ValidationError as error:
         raise complain(error, config, blame, prefix=prefix) from None
+
+
+def _instance(kind: Any, use: str, checked: BaseModel, where: str) -> Any:
     try:
         return kind(checked)
     except ConfigError:

@@ -180,3 +180,35 @@ def test_names_in_the_configuration_are_checked() -> None:
     table = {"use": "profitability", "protocols": ["aave-3"]}
     with pytest.raises(ConfigError, match=r"strategies\.s\.protocols.*did you mean aave-v3"):
         check_names(Settings.model_validate({"strategies": {"s": table}}))
+
+
+@pytest.mark.parametrize(
+    ("chain", "strategy", "hint"),
+    [
+        ({"public_after": 3}, {}, "public_after to 2 at most"),
+        ({"public_after": 13, "block_time": 2}, {}, "public_after to 12 at most"),
+        ({}, {"deadline_seconds": 23}, "public_after to 1 at most"),
+        ({}, {"deadline_seconds": 0}, "public_after to 0 at most"),
+    ],
+)
+def test_a_deadline_before_publication_is_refused_in_one_line(
+    chain: dict[str, int], strategy: dict[str, int], hint: str
+) -> None:
+    relay = {"kind": "bundle", "url": "https://relay.example"}
+    base = {"chain_id": 1, "endpoints": ["ws://x"]}
+
+    def made(relays: dict[str, object], **changes: object) -> Settings:
+        table = {"use": "profitability", **strategy, **changes}
+        chains = {"ethereum": {**base, **chain, "relays": relays}, "other": base}
+        return Settings.model_validate({"chains": chains, "strategies": {"mine": table}})
+
+    with pytest.raises(ConfigError, match=hint) as caught:
+        load_strategies(made({"builder": relay}))
+    assert "strategies.mine.deadline_seconds" in str(caught.value)
+    assert "\n" not in caught.value.args[0]
+    for fine in (
+        made({}),
+        made({"builder": relay}, chains=["other"]),
+        made({"builder": relay}, deadline_seconds=3_600),
+    ):
+        assert load_strategies(fine)
