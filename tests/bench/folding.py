@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from statistics import median
 
 import orjson
@@ -24,6 +25,7 @@ BLOCKS = 100
 LOGS = 200
 ROUNDS = 7
 SAMPLE = 400
+TURNS = 1_000_000
 UINTS = "uint256"
 EVENTS = {
     "Mint": (("caller", "onBehalfOf"), ("value", "balanceIncrease", "index")),
@@ -144,7 +146,9 @@ def _heads() -> list[Head]:
 def figures() -> dict[str, float]:
     """Return logs folded a second, and how many times as long `process_log` takes alone.
 
-    Both run under the garbage collection the keeper runs under.
+    With them where the microseconds of a log go, and what this machine takes for one turn of an
+    empty loop, by which figures of two machines can be compared. All of it runs under the garbage
+    collection the keeper runs under.
     """
     with Collection(lambda _: None) as collection:
         return _figures(collection)
@@ -155,41 +159,80 @@ def _figures(collection: Collection) -> dict[str, float]:
     chain = Chain(million.market(HOLDERS), seed=7)
     blocks = [chain.block(head, LOGS) for head in heads[1:]]
     answers = [orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": entries}) for entries in blocks]
+    process_log = ProcessLog([entry for block in blocks for entry in block])
     market = million.market(HOLDERS)
     parts = Parts("bench", {"market/million": market}, {"million": market}, _refuse)
     parts.stand_at(heads[0])
     collection.settle()
-    taken = []
+    folds: list[list[float]] = []
+    peers, turns = [], []
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        for head, answer in zip(heads[1:], answers, strict=True):
-            entries = jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))
-            parts.fold(head, parse.logs(entries, head.timestamp))
-        taken.append(time.perf_counter() - started)
+        folds.append(_fold(parts, heads[1:], answers))
         if market._ledger != chain._ledger:
             raise AssertionError("the folded ledger is not the one the logs were made with")
         for _ in answers:
             parts.undo()
-    each = median(taken) / (BLOCKS * LOGS)
+        # In turns, so that what else the machine does slows both.
+        peers.append(process_log.seconds())
+        turns.append(_turn())
+    whole, decode, read, apply = (median(column) for column in zip(*folds, strict=True))
     return {
-        "fold_logs_per_second": 1 / each,
-        "fold_vs_process_log": _process_log([e for block in blocks for e in block]) / each,
+        "fold_logs_per_second": 1 / whole,
+        "fold_vs_process_log": median(
+            peer / fold[0] for peer, fold in zip(peers, folds, strict=True)
+        ),
+        "fold_us": whole * 1e6,
+        "fold_us_json": decode * 1e6,
+        "fold_us_parse": read * 1e6,
+        "fold_us_apply": apply * 1e6,
+        "process_log_us": median(peers) * 1e6,
+        "empty_loop_ns": median(turns) * 1e9,
     }
 
 
-def _process_log(entries: list[dict[str, object]]) -> float:
-    """Return web3's median seconds a log, for logs as web3 itself hands them out."""
-    events = Web3().eth.contract(abi=[_abi(name) for name in EVENTS]).events
-    by_topic = {topic(_signature(name)): events[name]() for name in EVENTS}
-    sample = entries[:: len(entries) // SAMPLE]
-    logs = [(by_topic[_kind(entry)], _formatted(entry)) for entry in sample]
-    taken = []
-    for _ in range(ROUNDS):
+def _fold(parts: Parts, heads: Sequence[Head], answers: Sequence[bytes]) -> list[float]:
+    """Fold every answer; return the seconds a log: all, JSON, nouns, book."""
+    clock = time.perf_counter
+    decode = read = apply = 0.0
+    started = clock()
+    for head, answer in zip(heads, answers, strict=True):
+        begun = clock()
+        entries = jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))
+        decoded = clock()
+        logs = parse.logs(entries, head.timestamp)
+        known = clock()
+        parts.fold(head, logs)
+        applied = clock()
+        decode += decoded - begun
+        read += known - decoded
+        apply += applied - known
+    whole = clock() - started
+    return [seconds / (BLOCKS * LOGS) for seconds in (whole, decode, read, apply)]
+
+
+def _turn() -> float:
+    """Return the seconds one turn of an empty loop takes."""
+    started = time.perf_counter()
+    for _ in range(TURNS):
+        pass
+    return (time.perf_counter() - started) / TURNS
+
+
+class ProcessLog:
+    """web3's `process_log`, for a sample of logs as web3 itself hands them out."""
+
+    def __init__(self, entries: list[dict[str, object]]) -> None:
+        events = Web3().eth.contract(abi=[_abi(name) for name in EVENTS]).events
+        by_topic = {topic(_signature(name)): events[name]() for name in EVENTS}
+        sample = entries[:: len(entries) // SAMPLE]
+        self._logs = [(by_topic[_kind(entry)], _formatted(entry)) for entry in sample]
+
+    def seconds(self) -> float:
+        """Return the seconds it takes for a log."""
         started = time.perf_counter()
-        for event, log in logs:
+        for event, log in self._logs:
             event.process_log(log)
-        taken.append((time.perf_counter() - started) / len(logs))
-    return median(taken)
+        return (time.perf_counter() - started) / len(self._logs)
 
 
 def _kind(entry: dict[str, object]) -> bytes:

@@ -36,7 +36,7 @@ def _supply_rule(holder_at: int, sign: int) -> Rule:
 
     def rule(ledger: Ledger, reserve: Reserve) -> Change:
         accounts, number = ledger.accounts, reserve.id << 1
-        writable, thaw = accounts.writable, accounts.thaw
+        writable, thaw, unput = accounts.writable, accounts.thaw, ledger.unput_supplied
 
         def change_supply(log: Log) -> Undo:
             topics, data = log.topics, log.data
@@ -66,7 +66,7 @@ def _supply_rule(holder_at: int, sign: int) -> Rule:
             reserve.scaled_supply = before + scaled - held
             if _integer(tokens, "little") & DEBTS:
                 ledger.touched.add(holder)
-            return partial(ledger.unput_supplied, holder, record, reserve, before)
+            return partial(unput, holder, record, reserve, before)
 
         return change_supply
 
@@ -81,7 +81,7 @@ def _debt_rule(holder_at: int, sign: int) -> Rule:
 
     def rule(ledger: Ledger, reserve: Reserve) -> Change:
         accounts, number = ledger.accounts, reserve.id << 1 | 1
-        writable, thaw = accounts.writable, accounts.thaw
+        writable, thaw, unput = accounts.writable, accounts.thaw, ledger.unput_borrowed
 
         def change_debt(log: Log) -> Undo:
             topics, data = log.topics, log.data
@@ -106,7 +106,7 @@ def _debt_rule(holder_at: int, sign: int) -> Rule:
             before = reserve.scaled_debt
             reserve.scaled_debt = before + scaled - held
             ledger.touched.add(holder)
-            return partial(ledger.unput_borrowed, holder, record, reserve, before, ledger.borrowers)
+            return partial(unput, holder, record, reserve, before, ledger.borrowers)
 
         return change_debt
 

@@ -80,30 +80,6 @@ def scaled_debt(balance: int, index: int) -> int:
     return ray_div_down(balance, index)
 
 
-def changed_supply(scaled: int, index: int, change: int) -> int | None:
-    """Return the scaled amount after its balance changed, None when none has that balance.
-
-    What `scaled_supply` inverts, with the proof from the remainder: rounding the quotient up to
-    `scaled` gives the balance again when less than a ray is added.
-    """
-    balance = scaled * index // RAY + change
-    after, over = divmod(balance * RAY, index)
-    if over:
-        after += 1
-        over = index - over
-    return after if balance >= 0 and over < RAY else None
-
-
-def changed_debt(scaled: int, index: int, change: int) -> int | None:
-    """Return the scaled debt after the debt changed, None when none has that debt.
-
-    As `changed_supply`; here what rounding down takes away has to be less than a ray.
-    """
-    balance = -(-scaled * index // RAY) + change
-    after, over = divmod(balance * RAY, index)
-    return after if balance >= 0 and over < RAY else None
-
-
 def collateral_value_down(amount: int, price: int, unit: int) -> int:
     """Return the base value of a collateral (GenericLogic._getUserBalanceInBaseCurrency)."""
     return amount * price // unit
