@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,7 +81,7 @@ class Reader(Protocol):
 
     async def collect(
         self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
-    ) -> set[bytes]:
+    ) -> AbstractSet[bytes]:
         """Return the distinct keys of all logs of a long inclusive range, in bounded memory.
 
         Read in parallel, with progress under the name `stage`, and resumed where a killed process

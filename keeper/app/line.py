@@ -1,5 +1,6 @@
 """Put one chain together: every object of the line, each with its dependencies."""
 
+import asyncio
 import os
 import random
 import time
@@ -200,7 +201,8 @@ async def open_line(
     risk = Risk(name, limits, clock, lists=lists, seen=lambda: book.head, tell=breakers.tell)
     pending = [signed.plan for signed in await process.journal.pending()]
     told = JournalReader(process.journal_path)
-    risk.restore(told.spent(clock.time() - DAY), pending, told.breakers())
+    spent = await asyncio.to_thread(told.spent, clock.time() - DAY)
+    risk.restore(spent, pending, await asyncio.to_thread(told.breakers))
     breakers.start(risk, stack)
     for each in signers:
         if isinstance(each, CheckedSigner):
@@ -213,7 +215,7 @@ async def open_line(
         name, chain, watched, process.settings, lambda: book.stopped, lists, refill
     )
     contest = Contest()
-    contest.restore(told.contested(name, CONTESTED_PLANS))
+    contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
     contest.sent(plan for plan in pending if plan.chain == name)
     conditions = make_conditions(name, chain, rpc, stack, contest)
     handed, ended = partial(metrics.relay_handed, name), partial(metrics.relay_ended, name)
@@ -331,7 +333,7 @@ async def open_line(
             executor,
             clock,
             new_plan_id,
-            told.last_sweep(name),
+            await asyncio.to_thread(told.last_sweep, name),
             tell,
             make_converter(name, chain, process.settings, watched, book, reader, rpc, tell),
         )

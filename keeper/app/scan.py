@@ -16,6 +16,7 @@ from keeper.app.upkeep import STOPPED
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.book.faults import Fault
+from keeper.book.widen import missing, widen
 from keeper.chain.assembler import Assembler
 from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
@@ -81,6 +82,9 @@ async def scan(
             await assembler.advance(to)
 
         await recovery.settle(book, loaded, catch_up)
+        for part, tokens in list(missing(book)):
+            # They were listed after the snapshot was taken.
+            await widen(book, part, tokens, reader, blocks)
         head = book.head
         assert head is not None, "it was just settled"
         conditions = Conditions(table.inclusion_model)

@@ -58,6 +58,16 @@ async def widen(
     return head
 
 
+def missing(book: Book) -> Iterable[tuple[str, list[Address]]]:
+    """Yield each venue that is not for all tokens the markets list, and the tokens it is not for."""
+    listed = book.tokens().keys()
+    for part, venue in book.sources.items():
+        if not isinstance(venue, Widening) or not book.parts.is_folded(part):
+            continue
+        if more := sorted(listed - venue.tokens):
+            yield part, more
+
+
 class Widener:
     """Widen each venue once a market lists a token it is not for.
 
@@ -86,7 +96,7 @@ class Widener:
 
     def look(self) -> None:
         """See whether a market has a token that a venue is not for."""
-        if any(True for _ in self._missing()):
+        if any(True for _ in missing(self._book)):
             self._due.set()
 
     async def run(self) -> None:
@@ -95,7 +105,7 @@ class Widener:
         while True:
             await self._due.wait()
             self._due.clear()
-            for part, tokens in list(self._missing()):
+            for part, tokens in list(missing(self._book)):
                 try:
                     head = await widen(self._book, part, tokens, self._reader, self._blocks)
                 except Exception as error:  # noqa: BLE001 - told, and tried again
@@ -105,11 +115,3 @@ class Widener:
                 else:
                     self._widened(part, tokens, head)
                     pause = self._first_pause
-
-    def _missing(self) -> Iterable[tuple[str, list[Address]]]:
-        listed = self._book.tokens().keys()
-        for part, venue in self._book.sources.items():
-            if not isinstance(venue, Widening) or not self._book.parts.is_folded(part):
-                continue
-            if more := sorted(listed - venue.tokens):
-                yield part, more

@@ -1,7 +1,7 @@
 """A reader that remembers what it was told, so that another endpoint can be asked for the same."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set as AbstractSet
 from typing import TypeVar
 
 from keeper.ports import Reader
@@ -42,7 +42,7 @@ class Witness:
 
     async def collect(
         self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
-    ) -> set[bytes]:
+    ) -> AbstractSet[bytes]:
         """Return the distinct keys of all logs of a long inclusive range."""
         return await self._ask(lambda reader: reader.collect(stage, watch, first, last, key))
 

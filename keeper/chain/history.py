@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set as AbstractSet
 
 from keeper.chain import bloom
 from keeper.chain.blocks import Blocks
+from keeper.chain.keys import Keys
 from keeper.chain.patience import Patience
 from keeper.chain.ranges import LogRanges
 from keeper.errors import TransientError
@@ -16,6 +17,8 @@ from keeper.types import Head, Log, Watch
 
 UNSETTLED = 1_024
 """Blocks below the head whose logs are always read again: a reorg while away may change them."""
+SLICE = 1_000
+"""Logs whose keys are taken without a pause."""
 _SAVE_SECONDS = 2.0
 
 Range = tuple[int, int]
@@ -52,19 +55,19 @@ class History:
 
     async def collect(
         self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
-    ) -> set[bytes]:
+    ) -> AbstractSet[bytes]:
         """Return the distinct keys of all matching logs of an inclusive range.
 
-        `stage` names the work in progress and checkpoint; keys of one stage have one length.
+        `stage` names the work in progress and checkpoint; keys of one stage have one length. What is
+        done with all keys is done in another thread, and with a range's in slices.
         """
-        found: set[bytes] = set()
+        found = Keys()
         if bloom.matches_nothing(watch) or first > last:
             return found
         settled = max(last - UNSETTLED, first - 1)
         identity = _identity(watch, first)
         kept = await self._kept(stage, identity)
-        for part in kept:
-            found.update(_split(part))
+        await asyncio.to_thread(_take_kept, found, kept)
         todo = missing(first, settled, [(part.first, part.last) for part in kept])
         todo.append((settled + 1, last))
         total = last - first + 1
@@ -73,17 +76,17 @@ class History:
         anchor = await self._blocks.by_number(max(settled, 0))
         saver = _Saver(self._checkpoint, stage, identity, anchor, self._monotonic)
         # A settled range that names a key again has to save it: the recent ones are read anew.
-        recent: set[bytes] = set()
+        recent = Keys()
 
         async def take(start: int, end: int, logs: list[Log]) -> None:
             nonlocal done
-            keys = {key(log) for log in logs}
-            if end <= settled:
-                keys -= found
-                found.update(keys)
-                await saver.add(start, end, keys)
-            else:
-                recent.update(keys)
+            into, new = found if end <= settled else recent, []
+            for at in range(0, len(logs), SLICE):
+                if at:
+                    await asyncio.sleep(0)
+                new += into.add(map(key, logs[at : at + SLICE]))
+            if into is found:
+                await saver.add(start, end, new)
             done += end - start + 1
             self._progress.report(stage, "blocks", done, total)
 
@@ -91,7 +94,8 @@ class History:
             await self._read(watch, todo, take)
         finally:
             await saver.flush()
-        return found | recent
+        await asyncio.to_thread(found.add, recent)
+        return found
 
     async def _kept(self, stage: str, identity: bytes) -> list[Scanned]:
         """Return what is kept of this very history, nothing when the chain is another one."""
@@ -151,18 +155,18 @@ class _Saver:
         self._monotonic = monotonic
         self._due = monotonic() + _SAVE_SECONDS
         self._ranges: list[Range] = []
-        self._keys: set[bytes] = set()
+        self._keys: list[bytes] = []
 
-    async def add(self, first: int, last: int, keys: set[bytes]) -> None:
+    async def add(self, first: int, last: int, keys: Sequence[bytes]) -> None:
         """Take a range and its new keys."""
         self._ranges.append((first, last))
-        self._keys |= keys
+        self._keys += keys
         if self._monotonic() >= self._due:
             await self.flush()
 
     async def flush(self) -> None:
         """Save all taken since the last time, keys with the first range: all or nothing."""
-        keys = sorted(self._keys)
+        keys = self._keys
         parts = [
             Scanned(
                 *each,
@@ -173,7 +177,7 @@ class _Saver:
             )
             for position, each in enumerate(joined(self._ranges))
         ]
-        self._ranges, self._keys = [], set()
+        self._ranges, self._keys = [], []
         self._due = self._monotonic() + _SAVE_SECONDS
         if parts:
             await self._checkpoint.save(self._stage, self._identity, parts)
@@ -212,6 +216,11 @@ def missing(first: int, last: int, done: Iterable[Range]) -> list[Range]:
     if first <= last:
         gaps.append((first, last))
     return gaps
+
+
+def _take_kept(found: Keys, kept: Iterable[Scanned]) -> None:
+    for part in kept:
+        found.add(_split(part))
 
 
 def _split(part: Scanned) -> Iterable[bytes]:

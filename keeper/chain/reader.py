@@ -1,7 +1,7 @@
 """Reads of one chain at a named block."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,7 @@ class ChainReader:
 
     async def collect(
         self, stage: str, watch: Watch, first: int, last: int, key: Callable[[Log], bytes]
-    ) -> set[bytes]:
+    ) -> AbstractSet[bytes]:
         """Return the distinct keys of all logs of a long inclusive range, resumable."""
         return await self._history.collect(stage, watch, first, last, key)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -13,15 +14,18 @@ from structlog.testing import capture_logs
 
 from keeper.app.recovery import Recovery
 from keeper.app.scan import scan
+from keeper.app.watched import Watched
+from keeper.book.widen import Widener
 from keeper.chain.endpoint import Endpoint
 from keeper.chain.listener import Listener
 from keeper.cli.demo.stage import Stage, staged
 from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import SnapshotReader
 from keeper.protocols.aave_v3 import market as aave_module
-from keeper.units import WAD
+from keeper.units import WAD, Address
 from tests.line import Play, assert_clean
 
 Events = Sequence[MutableMapping[str, Any]]
@@ -114,6 +118,23 @@ async def test_a_stop_writes_the_book_down(net: Devnet, tmp_path: Path) -> None:
             assert await audit(stage) == []
 
 
+async def test_a_start_reads_the_journal_beside_the_event_loop(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(net, tmp_path)
+    threads: list[threading.Thread] = []
+    opened = JournalReader._open
+
+    def watched(self: JournalReader) -> sqlite3.Connection:
+        threads.append(threading.current_thread())
+        return opened(self)
+
+    monkeypatch.setattr(JournalReader, "_open", watched)
+    async with staged(net, settings, live=True):
+        assert len(threads) >= 4
+        assert threading.main_thread() not in threads
+
+
 async def test_a_scan_starts_from_the_snapshot_of_a_keeper_and_leaves_it(
     net: Devnet, tmp_path: Path
 ) -> None:
@@ -139,6 +160,34 @@ async def test_a_scan_starts_from_the_snapshot_of_a_keeper_and_leaves_it(
         assert named(events, "book.loading")
     assert len(rows) >= 9
     assert not settings.journal_file.exists()
+
+
+async def test_a_scan_widens_venues_to_what_was_listed_since_the_snapshot(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net.borrowers(4, kind="five", health=(1.02, 1.05), seed=1)
+    settings = config(net, tmp_path)
+    build, dai = Watched._build, Address(net.tokens["DAI"].address)
+
+    def before(self: Watched, places: Any) -> Any:
+        built = build(self, places)
+        for venue in built.values():
+            venue.tokens -= {dai}  # type: ignore[attr-defined]
+        return built
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Watched, "_build", before)
+        earlier.setattr(Widener, "look", lambda _: None)
+        async with staged(net, settings, live=False) as stage:
+            await stage.line.snapshots.take()
+            assert not list(stage.line.book.sources["venue/uniswap"].hops(dai))  # type: ignore[attr-defined]
+    net.set_price("WETH", net.price("WETH") * 92 // 100)
+    with capture_logs() as events:
+        rows = await scan(settings, next(iter(settings.chains)), 2 * WAD, 100)
+    assert named(events, "snapshot.restored")
+    settings.journal_file.unlink()
+    assert await scan(settings, next(iter(settings.chains)), 2 * WAD, 100) == rows
+    assert any(row.net_usd is not None for row in rows)
 
 
 async def test_a_snapshot_reorganised_out_is_passed_over(net: Devnet, tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from keeper.chain.history import UNSETTLED, History, joined, missing
+from keeper.chain.history import UNSETTLED, History, _identity, joined, missing
 from keeper.chain.jsonrpc import LimitedError, SlowError
+from keeper.chain.keys import Keys
 from keeper.chain.patience import Patience
 from keeper.chain.ranges import LogRanges
 from keeper.chain.remembered import Remembered
 from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.writer import Writer
-from keeper.ports import Checkpoint
+from keeper.ports import Checkpoint, Scanned
 from keeper.types import Log, Watch
 from tests.fake_chain import TOPIC, FakeChain, address
 
@@ -319,3 +320,42 @@ def test_ranges_are_joined_and_gaps_found() -> None:
     assert missing(0, 20, [(5, 9), (0, 2), (15, 40)]) == [(3, 4), (10, 14)]
     assert missing(6, 7, [(5, 9)]) == []
     assert missing(0, 3, []) == [(0, 3)]
+
+
+async def test_what_was_kept_of_a_huge_history_is_taken_beside_the_event_loop() -> None:
+    chain, kept, count = provider(blocks=2_000), Remembered(), 100_000
+    held = [number.to_bytes(20, "big") for number in range(count)]
+    identity = _identity(WATCH, 0)
+    anchor = chain.header(900)
+    part = Scanned(0, 900, 900, anchor.hash, b"".join(held), 20)
+    await kept.save(STAGE, identity, [part])
+    turns = 0
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    ticking = asyncio.create_task(tick())
+    taken = asyncio.create_task(
+        history(chain, kept).collect(STAGE, WATCH, 0, chain.head.number, key)
+    )
+    while not chain.requests["eth_getLogs"]:  # noqa: ASYNC110 - the first request is the event
+        await asyncio.sleep(0)
+    before = turns
+    found = await taken
+    ticking.cancel()
+    assert len(found) >= count
+    assert before > 20, "the loop stood still while the keys were taken"
+    assert set(held) <= found
+
+
+def test_keys_are_a_set() -> None:
+    found = Keys()
+    assert found.add([b"a", b"b", b"a"]) == [b"a", b"b"]
+    assert found.add([b"b", b"c"]) == [b"c"]
+    assert len(found) == 3
+    assert set(found) == {b"a", b"b", b"c"} == found
+    assert b"a" in found
+    assert b"d" not in found

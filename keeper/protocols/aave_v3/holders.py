@@ -1,10 +1,12 @@
 """Load every holder of a market at one block: who, from the logs; how much, from the state."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
 from keeper.ports import Reader
+from keeper.protocols.aave_v3.accounts import SHARDS, shard_of
 from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.words import answers, read, uint
@@ -25,10 +27,8 @@ async def load_holders(
     tokens = frozenset(ledger.by_supply_token) | frozenset(ledger.by_debt_token)
     watch = Watch(tokens, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER}))
     stage = f"history of {ledger.market}"
-    pairs = sorted(await reader.collect(stage, watch, first_block, head.number, _pair))
-    holders = sorted({pair[ADDRESS:] for pair in pairs})
-    # An address that is all zeroes stands for minting and burning and holds nothing.
-    holders = [holder for holder in holders if holder != ZERO_ADDRESS]
+    found = await reader.collect(stage, watch, first_block, head.number, _pair)
+    pairs, holders = await asyncio.to_thread(_ordered, found)
     stores = _stores(ledger, holders, pairs)
 
     def take(results: Sequence[CallResult]) -> None:
@@ -49,6 +49,24 @@ def _pair(log: Log) -> bytes:
     if len(log.topics) != 3 or len(log.topics[2]) != 32:
         return log.address + ZERO_ADDRESS
     return log.address + log.topics[2][12:]
+
+
+def _ordered(found: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return the pairs and their holders, shard by shard as the ledger keeps them, in order.
+
+    Sorted all at once, millions would hold the interpreter for seconds.
+    """
+    shards: list[list[bytes]] = [[] for _ in range(SHARDS)]
+    for pair in found:
+        shards[shard_of(Address(pair[ADDRESS:]))].append(pair)
+    pairs: list[bytes] = []
+    holders: list[bytes] = []
+    for shard in shards:
+        shard.sort()
+        pairs += shard
+        # An address that is all zeroes stands for minting and burning and holds nothing.
+        holders += sorted({pair[ADDRESS:] for pair in shard} - {ZERO_ADDRESS})
+    return pairs, holders
 
 
 def _calls(pool: Address, holders: Sequence[bytes], pairs: Sequence[bytes]) -> Iterator[Call]:
