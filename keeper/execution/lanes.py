@@ -134,12 +134,19 @@ def in_lines(plans: Sequence[Plan]) -> list[int]:
     """Return a number for each plan, the same for plans that rest on each other."""
     lines = list(range(len(plans)))
     marks = [_marks(plan) for plan in plans]
+    lenders = [_lenders(plan) for plan in plans]
     moved = [_moved(plan) for plan in plans]
     for index in range(len(plans)):
         for before in range(index):
             gives, takes = moved[index]
             others_gives, others_takes = moved[before]
-            if marks[index] & marks[before] or others_gives & takes or gives & others_takes:
+            if (
+                marks[index] & marks[before]
+                or marks[index] & lenders[before]
+                or lenders[index] & marks[before]
+                or others_gives & takes
+                or gives & others_takes
+            ):
                 both = {lines[index], lines[before]}
                 lines = [min(both) if line in both else line for line in lines]
     return lines
@@ -154,11 +161,18 @@ def _marks(plan: Plan) -> set[Mark]:
         marks.update(("pool", "", hop.pool) for hop in quote.route)
         if quote.flash.kind is FlashKind.INVENTORY:
             marks.add(("capital", "", quote.flash.token))
-        elif quote.flash.kind is FlashKind.UNISWAP_V3:
-            marks.add(("pool", "", quote.flash.source))
     if plan.sweep is not None:
         marks.add(("capital", "", plan.sweep.token.address))
     return marks
+
+
+def _lenders(plan: Plan) -> set[Mark]:
+    """Return the pools that lend to a plan: a loan leaves their price, a sale changes what they have."""
+    return {
+        ("pool", "", quote.flash.source)
+        for quote in plan.quotes
+        if quote.flash.kind is FlashKind.UNISWAP_V3
+    }
 
 
 def _moved(plan: Plan) -> tuple[set[Reserve], set[Reserve]]:

@@ -1,14 +1,23 @@
 """How much goes into one transaction: gas, capital, and the contract's bounds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 
 from keeper.contracts import liquidator
 from keeper.planning.costs import Rates
-from keeper.planning.gas import group_gas_limit_of, item_gas, run_gas_limit
+from keeper.planning.gas import (
+    FUND,
+    called_gas,
+    group_gas,
+    group_gas_limit_of,
+    item_gas,
+    overhead_gas,
+    run_gas_limit_of,
+)
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
 from keeper.planning.size import batch_size, tokens_of
-from keeper.types import FlashSource, Quote
+from keeper.types import FlashKind, FlashSource, Quote
 from keeper.units import Address, Usd
 
 
@@ -23,6 +32,7 @@ class Load:
         self._most_items = min(rules.max_items, self._bounds["max_items"])
         self._gas: dict[GroupKey, tuple[int, int]] = {}
         self._limits: dict[GroupKey, int] = {}
+        self._limit = 0
         self._loans: dict[FlashSource, int] = {}
         self._tokens: set[Address] = set()
         self._hops = 0
@@ -34,53 +44,70 @@ class Load:
             return False
         if self._largest_repay is not None and self._repaid + repaid > self._largest_repay:
             return False
-        key, step = group_key(quote), quote.steps[0]
-        loan = self._loans.get(quote.flash, 0) + cover_up(step)
-        if loan > quote.flash.available:
+        key, step, source = group_key(quote), quote.steps[0], quote.flash
+        held = self._loans.get(source)
+        loan = (held or 0) + cover_up(step)
+        if loan > source.available:
             return False
         total, largest = self._gas.get(key, (0, 0))
         gas = item_gas(quote.opportunity.position, step)
         total, largest = total + gas, max(largest, gas)
-        limits = self._limits | {key: group_gas_limit_of(total, largest, len(quote.route))}
-        loans = self._loans | {quote.flash: loan}
+        of_group = called_gas(group_gas_limit_of(total, largest, len(quote.route)))
+        limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
         hops = self._hops + len(quote.route) if is_new else self._hops
-        if not self._fits(limits, loans, tokens, hops):
+        kinds = [each.kind for each in self._loans]
+        if held is None:
+            kinds.append(source.kind)
+        if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), hops):
             return False
-        self._gas[key] = total, largest
-        self._limits, self._loans, self._tokens, self._hops = limits, loans, tokens, hops
+        self._gas[key], self._limits[key] = (total, largest), of_group
+        self._limit, self._tokens, self._hops = limit, tokens, hops
+        self._loans[source] = loan
         self._items += 1
         self._repaid += repaid
         return True
 
+    def copy(self) -> "Load":
+        """Return one that holds the same."""
+        other = copy(self)
+        for name in ("_gas", "_limits", "_loans"):
+            setattr(other, name, dict(getattr(self, name)))
+        return other
+
+    @property
+    def overhead(self) -> int:
+        """Return the gas it takes beside its liquidations."""
+        pools = {hop.pool for *_, route in self._gas for hop in route}
+        sales = sum(group_gas(len(route)) for *_, route in self._gas)
+        return overhead_gas(0, len(pools)) + sales + sum(FUND[each.kind] for each in self._loans)
+
     def _fits(
-        self,
-        limits: Mapping[GroupKey, int],
-        loans: Mapping[FlashSource, int],
-        tokens: set[Address],
-        hops: int,
+        self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, hops: int
     ) -> bool:
         bounds = self._bounds
+        loans = len(kinds)
         # Whoever lends may want a second token listed.
-        listed = len(tokens) + len(loans) + 1
-        size = batch_size(
-            len(tokens), len(loans), len(limits), hops, self._items + 1, bounds["max_addresses"]
-        )
+        listed = tokens + loans + 1
+        size = batch_size(tokens, loans, groups, hops, self._items + 1, bounds["max_addresses"])
         return (
-            len(limits) <= bounds["max_groups"]
-            and len(loans) <= bounds["max_funds"]
+            groups <= bounds["max_groups"]
+            and loans <= bounds["max_funds"]
             and listed <= bounds["max_tokens"]
             and size <= bounds["max_batch"]
-            and run_gas_limit(limits.values(), (source.kind for source in loans)) <= self._cap
+            and run_gas_limit_of(limit, kinds) <= self._cap
         )
 
 
-def split(
+Loaded = tuple[Load, list[Quote]]
+
+
+def fill(
     quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
-) -> tuple[list[list[Quote]], list[Quote]]:
+) -> tuple[list[Loaded], list[Quote]]:
     """Put quotes, best first, into as few transactions as fit; return those that fit in none."""
-    loads: list[tuple[Load, list[Quote]]] = []
+    loads: list[Loaded] = []
     misfits = []
     for quote in quotes:
         repaid = rates.of(quote).usd_down(quote.repaid)
@@ -94,7 +121,80 @@ def split(
                 loads.append((load, [quote]))
             else:
                 misfits.append(quote)
+    return loads, misfits
+
+
+def split(
+    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
+) -> tuple[list[list[Quote]], list[Quote]]:
+    """Put quotes, best first, into transactions; return those that fit in none.
+
+    Of the ways to do it that take no more gas than `fill`, the one whose transactions rest least on
+    each other: with several lanes they can go beside each other.
+    """
+    loads, misfits = fill(quotes, rules, rates, max_fee)
+    parts = apart(quotes) if len(loads) > 1 else []
+    if len(parts) > 1:
+        most = _overhead(loads)
+        filled = [fill(part, rules, rates, max_fee)[0] for part in parts]
+        for together in (False, True) if rules.lanes > 1 else (True,):
+            found = _joined(filled, rates, together=together)
+            if _overhead(found) <= most:
+                found.sort(key=lambda each: -sum(quote.net_usd for quote in each[1]))
+                return [held for _, held in found], misfits
     return [held for _, held in loads], misfits
+
+
+def _joined(parts: Sequence[Sequence[Loaded]], rates: Rates, *, together: bool) -> list[Loaded]:
+    """Return what parts are alone, those that need one transaction joined with others like them.
+
+    With `together` also with what is left over of those that need several.
+    """
+    done = [each for part in parts for each in (part[:-1] if together else part) if len(part) > 1]
+    rest = [part[-1] for part in parts if part and (together or len(part) == 1)]
+    joined: list[Loaded] = []
+    for load, held in sorted(rest, key=lambda each: -len(each[1])):
+        for index, (other, others) in enumerate(joined):
+            both = other.copy()
+            if all(both.add(quote, rates.of(quote).usd_down(quote.repaid)) for quote in held):
+                joined[index] = both, [*others, *held]
+                break
+        else:
+            joined.append((load, held))
+    return done + joined
+
+
+def _overhead(loads: Iterable[Loaded]) -> int:
+    return sum(load.overhead for load, _ in loads)
+
+
+def apart(quotes: Iterable[Quote]) -> list[list[Quote]]:
+    """Return the quotes by what they share, directly or through others: pools, or own capital.
+
+    Who lends may lend to others as well, unless a sale goes through it: that changes what it has.
+    """
+    parts: list[tuple[set[Address], set[Address], list[int]]] = []
+    held = list(quotes)
+    for index, quote in enumerate(held):
+        moved, lending = {hop.pool for hop in quote.route}, set[Address]()
+        if quote.flash.kind is FlashKind.INVENTORY:
+            moved.add(quote.flash.token)
+        elif quote.flash.kind is FlashKind.UNISWAP_V3:
+            lending.add(quote.flash.source)
+        touched = [part for part in parts if moved & (part[0] | part[1]) or lending & part[0]]
+        if len(touched) != 1:
+            kept = [part for part in parts if part not in touched]
+            indexes = [each for part in touched for each in part[2]]
+            for part in touched:
+                moved |= part[0]
+                lending |= part[1]
+            parts = [*kept, (moved, lending, [*indexes, index])]
+            continue
+        first = touched[0]
+        first[0].update(moved)
+        first[1].update(lending)
+        first[2].append(index)
+    return [[held[index] for index in sorted(indexes)] for *_, indexes in parts]
 
 
 def sum_loans(groups: Iterable[Group]) -> dict[FlashSource, int]:

@@ -75,6 +75,8 @@ def overhead_gas(reserves: int, pools: int) -> int:
 
 def count_reserves(position: Position) -> int:
     """Return how many reserves a borrower uses."""
+    if len(position.collateral) == len(position.debt) == 1:
+        return 1 + (position.collateral[0].token.address != position.debt[0].token.address)
     held = {leg.token.address for leg in position.collateral}
     return len(held | {leg.token.address for leg in position.debt})
 
@@ -97,7 +99,17 @@ def group_gas_limit_of(total: int, largest: int, hops: int) -> int:
 
 def run_gas_limit(groups: Iterable[int], funds: Iterable[FlashKind]) -> int:
     """Return a transaction's gas limit: every call keeps a 64th of its gas from the one inside it."""
-    limit = sum(-(-gas * 64 // 63) for gas in groups) + liquidator().bounds["run_reserve"]
+    return run_gas_limit_of(sum(map(called_gas, groups)), funds)
+
+
+def called_gas(gas: int) -> int:
+    """Return the gas that lets a call hand on so much to the one inside it."""
+    return -(-gas * 64 // 63)
+
+
+def run_gas_limit_of(groups: int, funds: Iterable[FlashKind]) -> int:
+    """Return `run_gas_limit` from the sum of its groups' `called_gas`."""
+    limit = groups + liquidator().bounds["run_reserve"]
     for kind in funds:
         limit = -(-limit * 64 * 64 // (63 * 63)) + FUND[kind]
     return limit + BASE

@@ -8,7 +8,7 @@ from keeper.planning.costs import Rates
 from keeper.planning.decoding import RunResult
 from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
-from keeper.planning.fitting import split, sum_loans
+from keeper.planning.fitting import fill, split, sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, PositionKey, prune_groups
 from keeper.planning.quoting import Sizing
@@ -68,9 +68,9 @@ class Planner:
         sold: Sold = ()
         # no bid is known yet
         max_fee = view.next_block.base_fee_after(FEWEST_BLOCKS) + self._rules.priority_fee
-        batches, misfits = split(sizing.quotes, self._rules, rates, max_fee)
+        loads, misfits = fill(sizing.quotes, self._rules, rates, max_fee)
         skips += [_misfit(quote) for quote in misfits]
-        for batch in batches:
+        for _, batch in loads:
             groups, dropped = self._prune(view, batch, gas_price, {}, sold)
             skips += [_unprofitable(quote, rates) for quote in dropped]
             quotes += [quote for group in groups for quote in group]

@@ -23,6 +23,7 @@ class PlanRules:
 
     `hubs` are the tokens a route may pass through; None means every token a venue knows.
     `excluded` says of a protocol, a collateral and a debt why they are not to be touched, if they are not.
+    `lanes` is how many wallets send: with several, transactions are kept independent of each other.
     `largest_repay` and `gas_budget` bound one transaction, gas at its worst: limit times maximum fee.
     """
 
@@ -35,6 +36,7 @@ class PlanRules:
     hubs: frozenset[Address] | None = None
     largest_repay: Usd | None = None
     gas_budget: Wei | None = None
+    lanes: int = 1
     excluded: Callable[[str, Token, Token], str] = _nothing
 
     def gas_cap_at(self, max_fee: int) -> int:

@@ -74,6 +74,15 @@ def test_own_capital_and_a_reserve_that_is_filled_and_emptied_make_a_line() -> N
     assert in_lines([fills, plan(plans, "s")]) == [0, 0]
 
 
+def test_one_lender_for_two_makes_no_line_unless_a_sale_goes_through_it() -> None:
+    plans = Plans()
+    lent = [plan(plans, name, flash=FlashKind.UNISWAP_V3) for name in ("p", "q")]
+    assert in_lines(lent) == [0, 1]
+    through = plan(plans, "lender")
+    assert in_lines([*lent, through]) == [0, 0, 0]
+    assert in_lines([through, *lent]) == [0, 0, 0]
+
+
 def test_what_does_not_fit_waits_and_so_does_what_rests_on_it() -> None:
     plans = Plans()
     line = [plan(plans, "p") for _ in range(3)] + [plan(plans, "q")]

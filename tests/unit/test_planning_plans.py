@@ -137,6 +137,51 @@ def test_what_does_not_fit_goes_into_the_next_transaction(rules: PlanRules) -> N
         )
 
 
+INTO_DAI = FakeTerms(WETH, DAI, 5_100 * 10**18)
+THROUGH_WETH = FakeTerms(WBTC, USDC, 5_050 * 10**6)
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_sales_that_share_no_pool_go_into_different_transactions(lanes: int) -> None:
+    rules = replace(RULES, max_items=8, lanes=lanes)
+    plans, skips = plan_all(*[PAIR, INTO_DAI] * 8, rules=rules)
+    assert skips == []
+    pools = [{hop.pool for quote in plan.quotes for hop in quote.route} for plan in plans]
+    assert len(plans) == 2
+    assert not pools[0] & pools[1]
+    assert plans[0].net_usd >= plans[1].net_usd
+    # all that is sold into DAI, then all that is sold into USDC, takes one swap each
+    mixed, _ = plan_all(*[PAIR, INTO_DAI] * 4, rules=rules)
+    assert max(plan.gas for plan in plans) < mixed[0].gas
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_independence_never_takes_a_transaction_more(lanes: int) -> None:
+    rules = replace(RULES, max_items=8, lanes=lanes)
+    plans, _ = plan_all(*[PAIR] * 9, *[INTO_DAI] * 9, rules=rules)
+    assert [len(plan.quotes) for plan in plans] == [8, 8, 2]
+
+
+def test_three_kinds_of_sale_get_three_transactions_where_three_are_needed() -> None:
+    pairs = [PAIR, FakeTerms(WETH, DAI, 5_100 * 10**18), FakeTerms(WBTC, WETH, 3 * 10**18)]
+    shapes = {}
+    for lanes in (1, 4):
+        plans, skips = plan_all(*pairs * 9, rules=replace(RULES, max_items=9, lanes=lanes))
+        assert skips == []
+        shapes[lanes] = [{quote.debt for quote in plan.quotes} for plan in plans]
+    assert shapes[1] == shapes[4]
+    assert all(len(debts) == 1 for debts in shapes[4])
+
+
+def test_a_sale_through_two_pools_stays_with_those_of_either() -> None:
+    rules = replace(RULES, max_items=8, lanes=4)
+    plans, _ = plan_all(*[PAIR, INTO_DAI, THROUGH_WETH] * 6, rules=rules)
+    for plan in plans:
+        debts = {quote.debt for quote in plan.quotes}
+        assert debts in ({USDC}, {DAI})
+    assert sum(len(plan.quotes) for plan in plans) == 18
+
+
 def test_a_hundred_fit_the_contract_and_the_transaction_limit() -> None:
     plans, skips = plan_all(*[PAIR] * 100, rules=replace(RULES, gas_cap=TRANSACTION_GAS))
     assert skips == []
