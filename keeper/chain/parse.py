@@ -59,9 +59,8 @@ def logs(entries: Sequence[Mapping[str, Any]], timestamp: int = 0) -> list[Log]:
     if not entries:
         return []
     try:
-        for entry in entries:
-            if entry.get("removed"):
-                raise TransientError("the node sent a log that is no longer on the chain")
+        if any(map(dict.get, entries, repeat("removed"))):
+            raise TransientError("the node sent a log that is no longer on the chain")
         return _read(entries, timestamp)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TransientError(f"the node sent a malformed log: {error!r}") from error
@@ -71,21 +70,20 @@ def _read(entries: list[Mapping[str, Any]], timestamp: int) -> list[Log]:
     """Read logs column by column, so that no field costs a line of Python for each log."""
     fields = zip(*map(_FIELDS, entries), strict=True)
     contracts, topics, data, numbers, blocks, indexes, transactions = fields
-    places = list(map(_Numbers().__getitem__, numbers)), list(map(int, indexes, repeat(16)))
-    word = _Words(32).__getitem__
+    places, word = list(map(int, indexes, repeat(16))), _Words(32).__getitem__
+    is_one = len(set(numbers)) == len(set(blocks)) == 1
     columns = (
         map(_Words(20).__getitem__, contracts),
         _topics(topics, word),
         [unhexlify(text[2:]) for text in data],
-        places[0],
-        map(word, blocks),
-        places[1],
+        repeat(int(numbers[0], 16)) if is_one else map(int, numbers, repeat(16)),
+        repeat(word(blocks[0])) if is_one else map(word, blocks),
+        places,
         map(word, transactions),
         repeat(timestamp),
     )
     found = list(map(tuple.__new__, repeat(Log), zip(*columns, strict=False)))
-    order = list(zip(*places, strict=True))
-    if order != sorted(order):
+    if not is_one or places != sorted(places):
         found.sort(key=_PLACE)
     return found
 
@@ -116,12 +114,4 @@ class _Words(dict[str, bytes]):
         value = self[text] = unhexlify(text[2:])
         if len(value) != self._length:
             raise ValueError(f"{len(value)} bytes instead of {self._length}")
-        return value
-
-
-class _Numbers(dict[str, int]):
-    """Quantities, read at first sight."""
-
-    def __missing__(self, text: str) -> int:
-        value = self[text] = int(text, 16)
         return value
