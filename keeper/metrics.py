@@ -77,7 +77,7 @@ OUTCOMES: Mapping[type[Receipt], str] = {
 }
 FAULTS = ("invariant", "undecodable", "drift", "upgraded", "reorg", "unloaded")
 BREAKERS = (
-    *("estimate", "gas_day", "gas_hour", "gas_transaction", "kill_file", "loss"),
+    *("deviation", "estimate", "gas_day", "gas_hour", "gas_transaction", "kill_file", "loss"),
     *(
         "operator_pause",
         "repay_day",

@@ -1,7 +1,7 @@
 """One chain's limits and breakers: made from the settings, restored, watched, and told of."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,13 +9,17 @@ import structlog
 
 from keeper.config import Chain, Settings
 from keeper.config.limits import Permitted
+from keeper.engine import Report
 from keeper.journal.breakers import BreakerChange
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import Metrics
-from keeper.risk import Limits, Lists, Risk
+from keeper.observers.observation import Event
+from keeper.planning.treasury import usd_prices
+from keeper.ports import Venue
+from keeper.risk import Feeds, Limits, Lists, Risk
 from keeper.risk.lists import find_tokens
 from keeper.types import Token
-from keeper.units import Address
+from keeper.units import Address, Bps
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +87,28 @@ def make_limits(settings: Settings, block_time: int) -> Limits:
         stale_seconds=float(breakers.stale_head_blocks * block_time),
         reset_seconds=breakers.reset_seconds,
     )
+
+
+def make_feeds(
+    settings: Settings, chain: Chain, venues: Callable[[], Iterable[Venue]]
+) -> Feeds | None:
+    """Return what compares a chain's feeds with its pools; None where it is switched off."""
+    own = chain.deviation_bps
+    limit = settings.breakers.deviation_bps if own is None else own
+    return Feeds(Bps(limit), venues) if limit else None
+
+
+def watching(feeds: Feeds, risk: Risk) -> Callable[[Report | Event], None]:
+    """Return an observer that gives every head's prices to the comparison, and tells of what it finds."""
+
+    def observe(subject: Report | Event) -> None:
+        if isinstance(subject, Report):
+            view = subject.view
+            prices = usd_prices(view.prices.values(), view.tokens.values(), view.native.address)
+            feeds.observe(view.head.number, prices, view.tokens)
+            risk.breakers()
+
+    return observe
 
 
 def make_lists(name: str, chain: Chain, tokens: Mapping[Address, Token]) -> Lists:

@@ -1,6 +1,6 @@
 """Sell small balances of profit for one token by the owner's rules, when that is worth its gas."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keeper.app.stock import Stock
@@ -65,8 +65,7 @@ class Converter:
         rules: ConvertRules,
         reader: Reader,
         rpc: Rpc,
-        venues: Callable[[], Mapping[str, Venue]],
-        stopped: Callable[[], Container[str]],
+        venues: Callable[[], Sequence[Venue]],
         new_id: Callable[[], str],
         tell: Callable[[str, Mapping[str, object]], None],
     ) -> None:
@@ -74,7 +73,6 @@ class Converter:
         self._reader = reader
         self._rpc = rpc
         self._venues = venues
-        self._stopped = stopped
         self._new_id = new_id
         self._tell = tell
 
@@ -95,8 +93,7 @@ class Converter:
             return []
         calls = rule_calls(rules.contract, [b.token for b in held], rules.receive)
         answers = await self._reader.multicall(calls, now.head.hash)
-        stopped = self._stopped()
-        venues = [venue for name, venue in self._venues().items() if name not in stopped]
+        venues = self._venues()
         found = []
         for balance, answer in zip(held, answers, strict=True):
             offer = best_offer(

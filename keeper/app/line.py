@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from eth_utils.address import to_checksum_address
 
-from keeper.app.breakers import BreakerWatch, make_limits, make_lists
+from keeper.app.breakers import BreakerWatch, make_feeds, make_limits, make_lists, watching
 from keeper.app.clock import SystemClock
 from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
@@ -57,7 +57,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
-from keeper.ports import LendingProtocol, Progress, Rpc, Signer
+from keeper.ports import LendingProtocol, Progress, Rpc, Signer, Venue
 from keeper.relays import open_relays
 from keeper.risk import Lists, Risk
 from keeper.risk.lists import find_tokens
@@ -198,7 +198,14 @@ async def open_line(
             raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
         raise
     limits = make_limits(process.settings, chain.block_time)
-    risk = Risk(name, limits, clock, lists=lists, seen=lambda: book.head, tell=breakers.tell)
+    feeds = make_feeds(process.settings, chain, partial(_running, watched, book))
+    risk = Risk(
+        *(name, limits, clock),
+        lists=lists,
+        seen=lambda: book.head,
+        tell=breakers.tell,
+        feeds=feeds,
+    )
     pending = [signed.plan for signed in await process.journal.pending()]
     told = JournalReader(process.journal_path)
     spent = await asyncio.to_thread(told.spent, clock.time() - DAY)
@@ -323,6 +330,8 @@ async def open_line(
         for breaker, is_open in risk.breakers().items():
             metrics.breaker(name, breaker, is_open=is_open)
 
+    if feeds is not None:
+        observation.add(watching(feeds, risk))
     if live and signer is not None and chain.contract is not None:
         treasury = Treasury(
             name,
@@ -465,7 +474,7 @@ def make_converter(
         table.slippage,
         table.sweep_gas_multiple,
     )
-    return Converter(rules, reader, rpc, lambda: watched.venues, lambda: book.stopped, new_plan_id, tell)
+    return Converter(rules, reader, rpc, partial(_running, watched, book), new_plan_id, tell)
 
 
 def make_prover(
@@ -509,6 +518,11 @@ def make_look(
 def new_plan_id() -> str:
     """Return a name for a plan that sorts by time: milliseconds, then chance, in hex."""
     return f"{int(time.time() * 1000):011x}{os.urandom(5).hex()}"
+
+
+def _running(watched: Watched, book: Book) -> list[Venue]:
+    stopped = book.stopped
+    return [venue for name, venue in watched.venues.items() if f"venue/{name}" not in stopped]
 
 
 def _count(metrics: Metrics, chain: str, what: Count, number: int) -> None:

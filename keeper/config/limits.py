@@ -76,13 +76,18 @@ class Limits(Table):
 
 
 class Breakers(Table):
-    """What stops sending until the operator, or `reset` minutes, lets it go on."""
+    """What stops sending until the operator, or `reset` minutes, lets it go on.
+
+    `deviation_bps` is how far a feed may be from every pool before no plan may rest on it, 0 for any;
+    `chains.NAME.deviation_bps` says otherwise for one chain.
+    """
 
     loss_usd_per_day: UsdAmount = Field(default=Decimal(100), gt=0)
     revert_rate: Decimal = Field(default=Decimal("0.5"), gt=0, lt=1, decimal_places=4)
     revert_rate_of: int = Field(default=20, ge=2)
     estimate_band: Decimal = Field(default=Decimal("0.5"), gt=0, decimal_places=4)
     estimate_misses: int = Field(default=3, ge=1)
+    deviation_bps: int = Field(default=1_000, ge=0, lt=10_000)
     stale_head_blocks: int = Field(default=3, ge=2)
     reset: Literal["manual"] | Annotated[int, Field(ge=1)] = "manual"
 

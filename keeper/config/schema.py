@@ -147,6 +147,7 @@ class Chain(Table):
     wallet: Wallet | None = None
     wallets: tuple[Wallet, ...] = ()
     lane_cap: int = Field(default=16, ge=1)
+    deviation_bps: int | None = Field(default=None, ge=0, lt=10_000)
     fees: Fees = Fees()
     allow: Permitted = Permitted()
     deny: Permitted = Permitted()

@@ -15,7 +15,7 @@ from keeper.execution.lanes import Lane
 from keeper.execution.relays.scores import Score
 from keeper.observers.observation import Event
 from keeper.ports import Clock
-from keeper.risk import Risk
+from keeper.risk import DEVIATION, Risk
 from keeper.types import Included, Plan, Reverted
 from keeper.units import USD, WAD, Address, Wei, to_hex
 
@@ -170,9 +170,9 @@ class ChainStatus:
         }
 
     def _state(self, breakers: list[str]) -> str:
-        if self.phase == "stopped" or breakers:
+        if self.phase == "stopped" or set(breakers) - {DEVIATION}:
             return "fail"
-        well = self.is_ready and not self.book.stopped and not self.is_low
+        well = self.is_ready and not (breakers or self.book.stopped or self.is_low)
         return "ok" if well else "warn"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from keeper.journal.breakers import BreakerChange
 from keeper.journal.read import Spent
 from keeper.ports import Clock
+from keeper.risk.feeds import Feeds
 from keeper.risk.latches import LATCHED, PAUSED, Latches
 from keeper.risk.ledger import Entry, Ledger
 from keeper.risk.limits import DAY, HOUR, Limits
@@ -62,7 +63,9 @@ class Risk:
         lists: Lists = Lists(),  # noqa: B008  # frozen
         seen: Callable[[], Head | None] = lambda: None,
         tell: Callable[[BreakerChange], None] = lambda _: None,
+        feeds: Feeds | None = None,
     ) -> None:
+        self._feeds = feeds
         self._chain = chain
         self._limits = limits
         self._clock = clock
@@ -110,6 +113,9 @@ class Risk:
             self._refused[name] = (now, wanted.repaid if "repay" in name else wanted.gas)
             self._watch()
             return _refuse(plan, Reason.BREAKER, f"{name}: {detail}")
+        if self._feeds is not None and (off := self._feeds.refusal(plan)):
+            self._watch()
+            return _refuse(plan, Reason.BREAKER, f"{DEVIATION}: {off} from every pool")
         if plan.sweep is not None:  # it earns nothing by design: only its gas is bounded
             self._reserved[plan.id] = wanted
             return None
@@ -295,6 +301,8 @@ class Risk:
         refused = self._refused.get("gas_transaction")
         if refused is not None and now - refused[0] < REFUSED_SECONDS:
             found["gas_transaction"] = f"up to {refused[1]} wei"
+        if self._feeds is not None and self._feeds.deviating:
+            found[DEVIATION] = f"{self._feeds.describe()} from every pool"
         before, self._shown = self._shown, found
         for name in found.keys() - before.keys():
             self._tell(BreakerChange(now, self._chain, name, True, found[name], "limit"))
@@ -308,8 +316,10 @@ class Risk:
             return True  # a switch that cannot be read counts as thrown
 
 
+DEVIATION = "deviation"
+"""The one breaker that stops some plans only: those that rest on a feed no pool agrees with."""
 NAMES = (
-    *("kill_file", "stale_head", "reverts", "gas_transaction"),
+    *("kill_file", "stale_head", "reverts", "gas_transaction", DEVIATION),
     *("gas_hour", "gas_day", "repay_hour", "repay_day"),
     *LATCHED,
 )

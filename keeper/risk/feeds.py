@@ -1,0 +1,116 @@
+"""How far a token's feed is from what pools really give, and which plans rest on that feed."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from keeper.ports import Swaps, Venue
+from keeper.types import Hop, Plan, Token
+from keeper.units import BPS, USD, Address, Bps, Usd, mul_div_down
+
+PROBE = Usd(1_000 * USD)
+"""What a trial sale is worth."""
+DEEP = 100
+"""Times the small trial sale that shows a pool's price; a pool it moves by more is no witness."""
+MOVES = Bps(200)
+EVERY_HEADS = 10
+"""Heads between two looks at all tokens; those of a plan are looked at when it is to be sent."""
+
+
+def relied_on(plan: Plan) -> tuple[Token, ...]:
+    """Return the tokens whose feeds say that a plan is worth sending.
+
+    None for one that ends in the token it repays: what that brings is counted on the chain, in that
+    token. Collateral that is kept, and profit that is sold, are worth what a feed says.
+    """
+    found: dict[Address, Token] = {}
+    if plan.sweep is not None and plan.conversion is not None:
+        for token in (plan.sweep.token, plan.conversion.receive):
+            found[token.address] = token
+    for quote in plan.quotes:
+        ends = quote.route[-1].token_out if quote.route else None
+        for step in quote.steps:
+            collateral = step.terms.collateral
+            if quote.debt.address not in {ends, collateral.address}:
+                found |= {collateral.address: collateral, quote.debt.address: quote.debt}
+    return tuple(found.values())
+
+
+class Feeds:
+    """Compare feeds with pools; a token deviates when no pool deep enough agrees with its feed.
+
+    `deviating` are those further off than `limit`, by how much, as last looked at. A pool's fee is part
+    of the difference.
+    """
+
+    def __init__(self, limit: Bps, venues: Callable[[], Iterable[Venue]]) -> None:
+        self._limit = limit
+        self._venues = venues
+        self._prices: dict[Address, Usd] = {}
+        self._tokens: dict[Address, Token] = {}
+        self._looked: int | None = None
+        self.deviating: dict[Address, Bps] = {}
+
+    def observe(
+        self, head: int, prices: Mapping[Address, Usd], tokens: Mapping[Address, Token]
+    ) -> None:
+        """Take a head's prices, dollars per whole token, and now and then look at all tokens."""
+        self._prices, self._tokens = dict(prices), dict(tokens)
+        if self._looked is not None and abs(head - self._looked) < EVERY_HEADS:
+            return
+        self._looked = head
+        self.deviating = self._beyond(self._tokens.values())
+
+    def refusal(self, plan: Plan) -> str:
+        """Return which feeds a plan rests on are off, by its own prices; empty when none is."""
+        tokens = relied_on(plan)
+        if not tokens:
+            return ""
+        self._tokens |= {token.address: token for token in tokens}
+        self._prices |= {
+            t.address: plan.prices[t.address] for t in tokens if t.address in plan.prices
+        }
+        for token in tokens:
+            self.deviating.pop(token.address, None)
+        found = self._beyond(tokens)
+        self.deviating |= found
+        return self.describe(found)
+
+    def describe(self, found: Mapping[Address, Bps] | None = None) -> str:
+        """Say which tokens deviate and by how much."""
+        chosen = self.deviating if found is None else found
+        shown = sorted((self._tokens[address].symbol, bps) for address, bps in chosen.items())
+        return ", ".join(f"{symbol} by {bps} bps" for symbol, bps in shown)
+
+    def _beyond(self, tokens: Iterable[Token]) -> dict[Address, Bps]:
+        swaps = [(venue, venue.begin()) for venue in self._venues()]
+        measured = {token.address: self._measure(token, swaps) for token in tokens}
+        return {
+            address: bps
+            for address, bps in measured.items()
+            if bps is not None and bps > self._limit
+        }
+
+    def _measure(self, token: Token, swaps: Iterable[tuple[Venue, Swaps]]) -> Bps | None:
+        """Return the least difference to any deep pool, None without one."""
+        price = self._prices.get(token.address)
+        if not price:
+            return None
+        amount = PROBE * 10**token.decimals // price
+        least: int | None = None
+        for venue, trial in swaps:
+            for hop in venue.hops(token.address):
+                value = self._value(trial, hop, amount)
+                if value is not None:
+                    off = -(-abs(value - PROBE) * BPS // PROBE)
+                    least = off if least is None else min(least, off)
+        return None if least is None else Bps(least)
+
+    def _value(self, trial: Swaps, hop: Hop, amount: int) -> int | None:
+        """Return what the probe brings in dollars; None where it is not known, or moves the pool."""
+        token, price = self._tokens.get(hop.token_out), self._prices.get(hop.token_out)
+        if token is None or not price:
+            return None
+        part = trial.quote(hop, amount // DEEP) * DEEP
+        whole = trial.quote(hop, amount)
+        if not part or not whole or whole * BPS < part * (BPS - MOVES):
+            return None
+        return mul_div_down(whole, price, 10**token.decimals)
