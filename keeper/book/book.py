@@ -104,9 +104,11 @@ class Book:
         load = self._loads[name]
         fresh = MarketBook(self._markets[name].protocol)
         await fresh.load()
+        old = fresh
         if load == self._loads[name]:
             # One begun later froze a later state, also when it was done sooner.
-            self._markets[name] = fresh
+            old, self._markets[name] = self._markets[name], fresh
+        await old.close()
 
     def trust(self, part: str) -> bool:
         """Judge a rebuilt part again; False when it was stopped once more meanwhile."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from keeper.book.columns import Columns
 from keeper.book.legs import Rows
-from keeper.ports import LendingProtocol
+from keeper.ports import LegArrays, LendingProtocol
 from keeper.types import (
     AtRisk,
     CallResult,
@@ -56,6 +56,7 @@ class MarketBook:
         self._causes: dict[Address, Cause] = {}
         self._pending: set[Address] = set()
         self._touched: set[Address] = set()
+        self._closed = False
         self._lock = asyncio.Lock()
 
     def observe(
@@ -69,6 +70,14 @@ class MarketBook:
         """Build the columns from the whole ledger; run once it was loaded, or loaded anew."""
         async with self._lock:
             await self._load()
+
+    async def close(self) -> None:
+        """Let the columns go beside the event loop; nobody is judged here from now on."""
+        self._closed = True
+        async with self._lock:
+            columns, self._columns = self._columns, None
+            if columns is not None:
+                await asyncio.to_thread(columns.release)
 
     async def at_risk(
         self, next_block: NextBlock, is_current: IsCurrent
@@ -130,12 +139,12 @@ class MarketBook:
         self._pending.clear()
         self._touched.clear()
         self._judged = None
-        gather = self.protocol.all_legs()
-        self._columns = await asyncio.to_thread(lambda: Columns.filled(gather()))
+        before, self._columns = self._columns, None
+        self._columns = await asyncio.to_thread(_built, self.protocol.all_legs(), before)
 
     async def _renew(self, is_current: IsCurrent) -> Columns | None:
         """Bring the columns to the ledger as it stands; None when that went on meanwhile."""
-        if not is_current():
+        if self._closed or not is_current():
             return None
         if self._columns is None:
             await self._load()
@@ -184,6 +193,13 @@ class MarketBook:
             Reason.NO_PRICE,
             "a price this position needs could not be read",
         )
+
+
+def _built(gather: Callable[[], LegArrays], before: Columns | None) -> Columns:
+    """Return the columns of all legs, those before them freed first."""
+    if before is not None:
+        before.release()
+    return Columns.filled(gather())
 
 
 async def _in_slices(borrowers: Sequence[Address], is_current: IsCurrent) -> AsyncIterator[Address]:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from keeper.book.band import LEAST_ROWS
 from keeper.book.legs import Rows
 from keeper.book.market import MarketBook
 from keeper.ports import LendingProtocol
@@ -82,6 +83,14 @@ async def _path(size: int) -> Taken:
     return taken
 
 
+def _reading(size: int, taken: Taken) -> str:
+    """Say what the ticks read."""
+    if size <= LEAST_ROWS:
+        return f"no bands under {LEAST_ROWS:,} rows: each tick reads all of them"
+    banded = len(taken.ticks) - taken.full_passes
+    return f"{banded} ticks read bands alone, {taken.full_passes} all rows and made bands anew"
+
+
 def figures() -> dict[str, float]:
     """Walk the same path in both markets; every tick counts whole, bands made anew included."""
     found: dict[str, float] = {}
@@ -91,18 +100,21 @@ def figures() -> dict[str, float]:
         found[f"tick_hits_us_{name}"] = 1e6 * fmean(taken.ticks)
         found[f"tick_screen_us_{name}"] = 1e6 * fmean(taken.screens)
         found[f"tick_full_passes_{name}"] = taken.full_passes
+        judging = (sum(taken.ticks) - sum(taken.screens)) / max(taken.found, 1)
+        found[f"tick_judging_us_a_hit_{name}"] = 1e6 * judging
         print(
             f"{size:>9,} borrowers: {len(taken.ticks):,} ticks of all feeds, "
             f"{taken.found / TICKS:,.0f} hits at every other one: {1e6 * fmean(taken.ticks):,.0f} µs "
             f"a tick (median {1e6 * median(taken.ticks):,.0f}), the screen alone "
             f"{1e6 * fmean(taken.screens):,.0f} (median {1e6 * median(taken.screens):,.0f}), "
-            f"{taken.full_passes} full passes"
+            f"{1e6 * judging:,.1f} µs to judge a hit; {_reading(size, taken)}"
         )
     found["tick_hits_ratio"] = found["tick_hits_us_1m"] / found["tick_hits_us_10k"]
     found["tick_screen_ratio"] = found["tick_screen_us_1m"] / found["tick_screen_us_10k"]
     print(
         f"1,000,000 against 10,000: {found['tick_hits_ratio']:.2f}× whole, "
-        f"{found['tick_screen_ratio']:.2f}× the screen alone"
+        f"{found['tick_screen_ratio']:.2f}× the screen alone, "
+        f"{found['tick_judging_us_a_hit_1m'] / found['tick_judging_us_a_hit_10k']:.2f}× judging a hit"
     )
     return found
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from keeper.book.book import Book
+from keeper.book.columns import Columns
 from keeper.book.parts import UNDO_DEPTH
 from keeper.errors import InvariantError
 from keeper.ports import LegArrays, LegRow, Pages, Reader, Terms
@@ -383,6 +384,30 @@ async def test_a_market_loaded_twice_at_once_is_screened_as_loaded_last() -> Non
     await early
     view, _ = await view_at(book, UNIT, 0)
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
+
+
+async def test_replaced_columns_are_freed_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, ledger = standing()
+    await view_at(book, UNIT, 0)
+    release, freed = Columns.release, list[tuple[int, bool]]()
+
+    def released(columns: Columns) -> None:
+        freed.append((len(columns), threading.current_thread() is threading.main_thread()))
+        release(columns)
+        assert len(columns) == 0
+
+    monkeypatch.setattr(Columns, "release", released)
+    old = book.markets["m"]
+    held = len(ledger.debts)
+    await book.load_market("m")
+    assert freed == [(held, False)]
+    assert await old.at_risk(at(0), lambda: True) is None
+    assert await old.positions(at(0), 2.0, 10, lambda: True) is None
+    monkeypatch.setattr("keeper.book.market.BULK", -1)
+    await view_at(book, UNIT, 0)
+    assert freed == [(held, False)] * 2
 
 
 async def test_what_fails_because_the_book_went_on_stops_nothing(
