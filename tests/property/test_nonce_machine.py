@@ -1,4 +1,4 @@
-"""One nonce line against a hostile pool and chain: nothing sticks, nothing is paid or booked twice.
+"""Two nonce lines against a hostile pool and chain: nothing sticks, nothing is paid or booked twice.
 
 `python -m tests.property.test_nonce_machine [STEPS] [SEED]` plays at least that many steps.
 """
@@ -6,10 +6,12 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
+from eth_account import Account
 from eth_hash.auto import keccak
 from hypothesis import HealthCheck, Phase, seed, settings, strategies as st
 from hypothesis.stateful import (
@@ -26,7 +28,7 @@ from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Gone, most_per_gas_down
 from keeper.execution.signer import KeySigner
 from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reverted
-from keeper.units import Wei, to_hex
+from keeper.units import Address, Wei, to_hex
 from tests.fake_node import (
     Events,
     FakeAdmission,
@@ -128,13 +130,60 @@ def pays(raw: bytes, base_fee: int) -> bool:
     return raw == STRANGER or bool(fields_of(raw)["maxFeePerGas"] >= base_fee)
 
 
+@cache
+def sender_of(raw: str) -> str:
+    """Return who signed a raw transaction."""
+    return str(Account.recover_transaction(raw)).lower()
+
+
+class Accounts:
+    """The accounts of one chain, each a node of its own: their blocks have the same heads."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self.nodes = {to_hex(each): ForkingNode() for each in addresses}
+        self.all = list(self.nodes.values())
+
+    @property
+    def head(self) -> Head:
+        """Return the last head."""
+        return self.all[0].head
+
+    async def request(self, method: str, params: Sequence[Any]) -> Any:
+        """Ask the node of the account, or whichever knows the transaction."""
+        match method:
+            case "eth_sendRawTransaction":
+                return await self.nodes[sender_of(params[0])].request(method, params)
+            case "eth_getTransactionCount" | "eth_getBalance":
+                return await self.nodes[params[0]].request(method, params)
+            case "eth_getTransactionReceipt" | "eth_getTransactionByHash":
+                found = [await node.request(method, params) for node in self.all]
+                return next((each for each in found if each is not None), None)
+            case _:
+                return await self.all[0].request(method, params)
+
+    def block(self, base_fee: int) -> Head:
+        """Mine for every account."""
+        (head,) = {node.block(base_fee) for node in self.all}
+        return head
+
+    def reorg(self, depth: int, returns: bool, base_fee: int) -> Head:
+        """Take blocks back for every account."""
+        (head,) = {node.reorg(depth, returns, base_fee) for node in self.all}
+        return head
+
+    def taken(self, depth: int = 0) -> list[bytes]:
+        """Return what the last blocks hold, all of them for no depth."""
+        return [raw for node in self.all for _, taken in node.blocks[-depth:] for raw in taken]
+
+
 class NonceMachine(RuleBasedStateMachine):
     """Plans, blocks, losses, thefts, reorgs and restarts in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.node = ForkingNode()
+        self.signers = [KeySigner(OPERATOR_KEY), KeySigner(keccak(b"another lane"))]
+        self.node = Accounts([signer.address for signer in self.signers])
         self.journal, self.admission = FakeJournal(), FakeAdmission()
         self.events, self.plans = Events(), Plans()
         self.by_data: dict[bytes, Plan] = {}
@@ -153,7 +202,7 @@ class NonceMachine(RuleBasedStateMachine):
             "test",
             31337,
             self.node,
-            [KeySigner(OPERATOR_KEY)],
+            self.signers,
             self.journal,
             self.admission,
             decode_runs,
@@ -190,7 +239,8 @@ class NonceMachine(RuleBasedStateMachine):
             address(f"b{borrower}"), head=head, deadline=head.timestamp + seconds
         )
         self.by_data[plan.calldata] = plan
-        self.node.deadlines[plan.calldata] = plan.bid.deadline
+        for node in self.node.all:
+            node.deadlines[plan.calldata] = plan.bid.deadline
         serve = self.node.request
 
         async def lose(method: str, params: Any) -> Any:
@@ -213,29 +263,44 @@ class NonceMachine(RuleBasedStateMachine):
         self.follow(self.node.block(base_fee * GWEI))
         STEPS["block"] += 1
 
-    @precondition(lambda self: self.node.pool)
+    @precondition(lambda self: any(node.pool for node in self.node.all))
     @rule(data=st.data())
     def evict(self, data: st.DataObject) -> None:
         """Lose one transaction from the pool."""
-        del self.node.pool[data.draw(st.sampled_from(sorted(self.node.pool)))]
+        node = data.draw(st.sampled_from([each for each in self.node.all if each.pool]))
+        del node.pool[data.draw(st.sampled_from(sorted(node.pool)))]
         STEPS["evicted"] += 1
 
     @precondition(lambda self: self.stolen < 3)
-    @rule()
-    def steal(self) -> None:
+    @rule(lane=st.integers(0, 1))
+    def steal(self, lane: int) -> None:
         """Use the next nonce elsewhere with the same key."""
-        self.node.pool[self.node.mined] = STRANGER
+        node = self.node.all[lane]
+        node.pool[node.mined] = STRANGER
         self.stolen += 1
         self.follow(self.node.block(GWEI))
         STEPS["stolen"] += 1
 
-    @precondition(lambda self: self.node.blocks)
+    @rule(lane=st.integers(0, 1))
+    def intrude(self, lane: int) -> None:
+        """Pool a stranger behind what is there; it may vanish, or be mined."""
+        node = self.node.all[lane]
+        if STRANGER in node.pool.values():
+            return
+        free = node.mined
+        while free in node.pool:
+            free += 1
+        node.pool[free] = STRANGER
+        STEPS["intruded"] += 1
+
+    @precondition(lambda self: self.node.all[0].blocks)
     @rule(depth=st.integers(1, 3), returns=st.booleans())
     def reorg(self, depth: int, returns: bool) -> None:
         """Take blocks back, within the final depth."""
-        if any(STRANGER in taken for _, taken in self.node.blocks[-depth:]):
+        if STRANGER in self.node.taken(depth):
             return
-        self.follow(self.node.reorg(min(depth, len(self.node.blocks)), returns, GWEI))
+        depth = min(depth, len(self.node.all[0].blocks))
+        self.follow(self.node.reorg(depth, returns, GWEI))
         STEPS["reorg"] += 1
 
     @rule()
@@ -259,7 +324,7 @@ class NonceMachine(RuleBasedStateMachine):
     @invariant()
     def fees_stay_within_what_it_brings(self) -> None:
         """Check every transaction ever offered."""
-        for raw in set(self.node.sent[-4:]):
+        for raw in {raw for node in self.node.all for raw in node.sent[-4:]}:
             fields = fields_of(raw)
             assert fields["maxFeePerGas"] <= CAP
             if bytes(fields["to"]) == CONTRACT:
@@ -271,17 +336,12 @@ class NonceMachine(RuleBasedStateMachine):
     @invariant()
     def ours_never_collide(self) -> None:
         """Check that no replacement broke the pool's rule."""
-        assert self.node.collisions == 0
+        assert all(node.collisions == 0 for node in self.node.all)
 
     @invariant()
     def nobody_is_liquidated_twice_by_one_plan(self) -> None:
         """Check that each plan runs once at most on the chain as it stands."""
-        ran = Counter(
-            bytes(fields_of(raw)["data"])
-            for _, taken in self.node.blocks
-            for raw in taken
-            if raw != STRANGER
-        )
+        ran = Counter(bytes(fields_of(raw)["data"]) for raw in self.node.taken() if raw != STRANGER)
         assert all(count == 1 for data, count in ran.items() if data)
 
     def teardown(self) -> None:
@@ -292,16 +352,15 @@ class NonceMachine(RuleBasedStateMachine):
                 self.follow(self.node.block(GWEI))
             if not (self.executor.pending or self.journal.open):
                 break
-            # a nonce that was given back is used by the next plan
-            last = self.plans.make(address(f"last {number}"), head=self.node.head)
-            self.by_data[last.calldata] = last
-            self.wait_for(self.executor.send([last]))
+            # a nonce that was given back is used by the next plan of its lane
+            for lane in range(2):
+                last = self.plans.make(address(f"last {number} {lane}"), head=self.node.head)
+                self.by_data[last.calldata] = last
+                self.wait_for(self.executor.send([last]))
         assert self.executor.pending == 0, "a nonce sticks"
         assert not self.journal.open
-        assert not self.node.pool, "a gap holds the pool"
-        paid = {
-            to_hex(keccak(raw)) for _, taken in self.node.blocks for raw in taken if raw != STRANGER
-        }
+        assert not any(node.pool for node in self.node.all), "a gap holds the pool"
+        paid = {to_hex(keccak(raw)) for raw in self.node.taken() if raw != STRANGER}
         booked: dict[str, str] = {}
         for receipt in self.admission.settled:
             match receipt:
@@ -325,7 +384,7 @@ def test_the_nonce_line_survives_everything() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert {"sent", "block", "reorg", "stolen", "restart"} <= STEPS.keys()
+    assert {"sent", "block", "reorg", "stolen", "intruded", "restart"} <= STEPS.keys()
 
 
 def main() -> None:
