@@ -429,6 +429,16 @@ async def test_of_many_plans_given_up_only_the_newest_are_watched() -> None:
     assert executor.pending <= 1
 
 
+async def test_past_its_deadline_nothing_is_published() -> None:
+    bench = Bench(public_after=2)
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    await bench.wait(executor, 4)
+    assert "plan.published" not in bench.events.names
+    assert bench.node.sent == []
+    assert executor.pending == 0
+
+
 async def test_a_receipt_says_which_relays_held_it() -> None:
     bench = Bench(relay=FakeRelay("titan"), others=(FakeRelay("flashbots"), FakeRelay("down")))
     bench.others[1].fault = RpcError("eth_sendBundle", -32000, "refused")
