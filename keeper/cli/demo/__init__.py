@@ -16,6 +16,10 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", help="The same seed tells the same story.")
     ] = 1,
+    lanes: Annotated[
+        int,
+        typer.Option("--lanes", metavar="N", min=1, max=8, help="How many wallets send."),
+    ] = 1,
     hold: Annotated[
         bool, typer.Option("--hold", help="Keep chain and keeper running afterwards.")
     ] = False,
@@ -31,7 +35,7 @@ def demo(
     from keeper.cli.demo.play import play
     from keeper.cli.screen import show_json
 
-    summary = play(borrowers=borrowers, seed=seed, hold=hold, svg=svg, quiet=as_json)
+    summary = play(borrowers=borrowers, seed=seed, lanes=lanes, hold=hold, svg=svg, quiet=as_json)
     if as_json:
         show_json(summary.as_json())
     if summary.rejected_sends or summary.reverted:

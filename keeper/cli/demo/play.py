@@ -18,16 +18,20 @@ from keeper.cli.demo.tally import Summary, Tally
 from keeper.cli.screen import console
 from keeper.config import load
 from keeper.devnet import Devnet
-from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.devnet.operator import CHAIN_NAME, deploy_operator, write_settings
 from keeper.devnet.scenario import Crowd, crash, gather, underwater
 from keeper.errors import TransientError
 
 PICTURE_WIDTH = 104
+GAS_CAP = 4_000_000
+"""Most gas of one batch where several wallets send: with room for all, one would do all the work."""
 QUIET_HEADS = 5
 """Heads without anything to do, no transaction to follow either, on which requests are counted."""
 
 
-def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool) -> Summary:
+def play(
+    *, borrowers: int, seed: int, lanes: int, hold: bool, svg: Path | None, quiet: bool
+) -> Summary:
     """Play the story to its end and return its figures; SIGTERM ends it as an interrupt does."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -45,14 +49,17 @@ def play(*, borrowers: int, seed: int, hold: bool, svg: Path | None, quiet: bool
         screen.done(
             "chain", f"{net.ws_url}, {len(net.tokens)} reserves, {len(net.uniswap.pools)} pools"
         )
-        operator = deploy_operator(net)
+        operator = deploy_operator(net, lanes=lanes)
         screen.done(
             "contract",
             f"{to_checksum_address(operator.contract)}, owned by another",
         )
+        if lanes > 1:
+            screen.done("wallets", f"{lanes} send beside each other")
         crowd = gather(net, borrowers, seed)
         screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")
-        path = write_settings(net, operator, Path(home))
+        few = f"[chains.{CHAIN_NAME}.fees]\ngas_cap = {GAS_CAP}\n" if lanes > 1 else ""
+        path = write_settings(net, operator, Path(home), extra=few)
         return asyncio.run(_keep(net, crowd, path, screen, started, hold=hold, svg=svg))
 
 
@@ -74,7 +81,13 @@ async def _keep(
         liquidatable = await _crash(stage, crowd, tally, screen)
         await stage.mine(max(chain.final_depth for chain in settings.chains.values()))
         requests = await _quiet(stage)
-        summary = tally.summary(len(crowd.all), liquidatable, requests, time.monotonic() - started)
+        summary = tally.summary(
+            len(crowd.all),
+            liquidatable,
+            requests,
+            time.monotonic() - started,
+            [lane.address for lane in stage.line.executor.lanes],
+        )
         screen.summary(summary, tally.reasons(), await _audit(stage))
         if svg is not None:
             await asyncio.to_thread(svg.write_text, screen.picture(), encoding="utf-8")

@@ -46,7 +46,7 @@ class Screen:
         """Open the table of the crash."""
         self._print()
         self._print(
-            f"[dim]{'block':>5}  {'WETH':>9}  {'WBTC':>10}  {'at risk':>7}  {'sent':>14}"
+            f"[dim]{'block':>5}  {'WETH':>9}  {'WBTC':>10}  {'at risk':>7}  {'sent':>18}"
             f"  {'liquidated':>10}  {'net profit':>13}[/]"
         )
 
@@ -56,13 +56,15 @@ class Screen:
         """Print one block: what the keeper saw, what it sent, what came of the last block's sends."""
         shown = {symbol: f"{price / USD:,.2f}" for symbol, price in (prices or {}).items()}
         items = sum(len(plan.quotes) for plan in report.sent)
+        wallets = len({plan.sender for plan in report.sent})
         sent = f"{len(report.sent)} tx, {items} items" if report.sent else "–"
+        sent += f" by {wallets}" if wallets > 1 else ""
         won = tally.liquidations - before.liquidations
         net = (tally.net_usd - before.net_usd) / USD
         earned = f"[green]{net:>+9,.2f} USD[/]" if won else f"{'–':>13}"
         self._print(
             f"{report.view.head.number:>5}  {shown.get('WETH', ''):>9}  {shown.get('WBTC', ''):>10}"
-            f"  {len(report.view.at_risk):>7}  {sent:>14}  {won or '–':>10}  {earned}"
+            f"  {len(report.view.at_risk):>7}  {sent:>18}  {won or '–':>10}  {earned}"
         )
         self._skips(report)
 
@@ -109,6 +111,11 @@ class Screen:
             f"{requests}; {audit}",
         ):
             self._print(line)
+        for lane in summary.lanes if len(summary.lanes) > 1 else ():
+            self._print(
+                f"  wallet {short(lane.wallet.lower())}: {lane.liquidations} liquidated "
+                f"in {lane.transactions} transactions"
+            )
         self._print(f"[dim]{summary.seconds:.1f} s in all[/]")
 
     def hold(self, rpc: str, ws: str, keeper: str, config: Path) -> None:

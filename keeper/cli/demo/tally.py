@@ -2,15 +2,27 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from eth_utils.address import to_checksum_address
 
 from keeper.engine import Report
 from keeper.observers.observation import Event
 from keeper.types import Included, Plan, Reason, Reverted, Skip
-from keeper.units import USD
+from keeper.units import USD, Address
 
 HELD = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one wallet sent that was included, and how many it liquidated with that."""
+
+    wallet: str
+    transactions: int
+    liquidations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Summary:
     head_to_send_ms_p95: float
     rpc_requests_per_quiet_head: float
     seconds: float
+    lanes: tuple[Share, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the values by name."""
@@ -52,6 +65,8 @@ class Tally:
     net_usd: int = 0
     worst_error_bps: int = 0
     head_to_send: list[float] = field(default_factory=list)
+    sent_by: Counter[Address] = field(default_factory=Counter)
+    won_by: Counter[Address] = field(default_factory=Counter)
 
     def take(self, subject: Report | Event) -> None:
         """Count one report or event."""
@@ -79,6 +94,8 @@ class Tally:
                 self.liquidated.update(won)
                 self.liquidations += len(won)
                 self.transactions += 1
+                self.sent_by[plan.sender] += 1
+                self.won_by[plan.sender] += len(won)
                 self.gas += receipt.gas_used
                 self.net_usd += receipt.net_usd
                 error = event.fields.get("estimate_error_bps", 0)
@@ -96,7 +113,12 @@ class Tally:
         return Counter(str(self.refused[who].reason) for who in left)
 
     def summary(
-        self, borrowers: int, liquidatable: int, quiet_requests: float, seconds: float
+        self,
+        borrowers: int,
+        liquidatable: int,
+        quiet_requests: float,
+        seconds: float,
+        wallets: Sequence[Address],
     ) -> Summary:
         """Return the figures; `liquidatable` is what the protocol itself counted."""
         return Summary(
@@ -114,6 +136,10 @@ class Tally:
             head_to_send_ms_p95=milliseconds(self.head_to_send, 0.95),
             rpc_requests_per_quiet_head=quiet_requests,
             seconds=round(seconds, 1),
+            lanes=tuple(
+                Share(to_checksum_address(each), self.sent_by[each], self.won_by[each])
+                for each in wallets
+            ),
         )
 
 
