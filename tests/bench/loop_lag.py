@@ -10,6 +10,7 @@ import time
 from array import array
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -40,6 +41,11 @@ SNAPSHOT_EVERY = 20.0
 FALL_EVERY = 13
 FALL = 0.94
 """Every so many heads one price falls this far: out of the reach of every band, like its way back."""
+CRASH_EVERY = 60
+CRASH_HITS = 1_000
+"""Every so many heads one price stays down until at least so many borrowers are under water."""
+REBUILD_EVERY = 45.0
+"""Seconds between two rebuilds of all columns, as after a part was loaded anew."""
 SCRAPE_EVERY = 5.0
 COMMON, OWN = 0.002, 0.001
 """Standard deviation of one head's prices, shared by all and of each alone."""
@@ -71,7 +77,7 @@ def _walk(count: int) -> Iterator[Prices]:
         shared = 0.99 * shared + draw.normal(0, COMMON)
         own = 0.99 * own + draw.normal(0, OWN, len(own))
         moved = np.exp(shared * (np.arange(len(own)) % 3 > 0) + own)
-        if number % FALL_EVERY == 7:
+        if number % FALL_EVERY == 7 or number % CRASH_EVERY == CRASH_EVERY // 2:
             moved[number % len(moved)] *= FALL
         pairs = zip(start.values.items(), moved.tolist(), strict=True)
         yield Prices("million", start.unit, {asset: int(p * by) for (asset, p), by in pairs})
@@ -85,7 +91,10 @@ class Load:
         self._market = market
         self._heads, self._answers = heads, answers
         self.book.stand_at(heads[0])
-        self.judged = self.overtaken = self.at_risk = self.full_passes = self.snapshots = 0
+        self._prices = million.prices()
+        self.judged = self.overtaken = self.full_passes = self.snapshots = self.rebuilds = 0
+        self.is_rebuilding = False
+        self.hits: list[int] = []
 
     async def follow(self) -> None:
         """Fold and judge a head at every beat."""
@@ -98,7 +107,7 @@ class Load:
             self.book.fold(head, logs)
             await asyncio.sleep(0)  # prices are read before a view is made
             market = self.book.markets["million"]
-            market.prices = now
+            market.prices = self._prices = now
             columns = market._columns
             if columns is not None:
                 factors = self._market.factors(now, head.next_block(12))
@@ -106,7 +115,7 @@ class Load:
             seen = await self.book.view(head.next_block(12), 100)
             self.judged += seen is not None
             self.overtaken += seen is None
-            self.at_risk += 0 if seen is None else len(seen[0].at_risk)
+            self.hits.append(0 if seen is None else len(seen[0].at_risk))
             await pause
 
     async def keep(self, file: Path) -> None:
@@ -115,6 +124,16 @@ class Load:
             await asyncio.sleep(SNAPSHOT_EVERY)
             await asyncio.to_thread(_write, file, self._market.snapshot())
             self.snapshots += 1
+
+    async def rebuild(self) -> None:
+        """Build all columns anew at every beat."""
+        while True:
+            await asyncio.sleep(REBUILD_EVERY)
+            self.is_rebuilding = True
+            await self.book.load_market("million")
+            self.is_rebuilding = False
+            self.book.markets["million"].prices = self._prices
+            self.rebuilds += 1
 
 
 class Pauses:
@@ -154,13 +173,29 @@ async def _scrape(address: str) -> None:
                 await answer.read()
 
 
-async def _sample(late: "array[float]", busy: "array[float]") -> None:
-    """Record how late each wake is, and the processor time the loop's thread took until it."""
-    while True:
-        due, before = time.perf_counter() + SAMPLE, time.thread_time()
-        await asyncio.sleep(SAMPLE)
-        late.append(time.perf_counter() - due)
-        busy.append(time.thread_time() - before)
+@dataclass
+class Samples:
+    """Seconds each wake was late, of that what the process can have caused, what the loop worked."""
+
+    late: "array[float]" = field(default_factory=lambda: array("d"))
+    own: "array[float]" = field(default_factory=lambda: array("d"))
+    busy: "array[float]" = field(default_factory=lambda: array("d"))
+
+    async def run(self, rebuilding: "Samples", load: Load) -> None:
+        """Record every wake until cancelled, those of a rebuild apart.
+
+        A wake waits for the loop's own work and for threads of this process that hold the
+        interpreter: no longer than all of them computed meanwhile. The rest is other processes'.
+        """
+        while True:
+            due, was_rebuilding = time.perf_counter() + SAMPLE, load.is_rebuilding
+            thread, process = time.thread_time(), time.process_time()
+            await asyncio.sleep(SAMPLE)
+            late = time.perf_counter() - due
+            into = rebuilding if was_rebuilding or load.is_rebuilding else self
+            into.late.append(late)
+            into.own.append(min(late, time.process_time() - process))
+            into.busy.append(time.thread_time() - thread)
 
 
 def _spread(values: NDArray[np.float64]) -> str:
@@ -176,8 +211,7 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
     await load.book.view(heads[0].next_block(12), 100)
     metrics = Metrics(version="0", commit="", mode="dry", chains={}, strategies=[])
     lag = Lag(metrics.loop_lag)
-    late: array[float] = array("d")
-    busy: array[float] = array("d")
+    samples, rebuilding = Samples(), Samples()
     pauses = Pauses()
     server = StatusServer("127.0.0.1", 0, metrics.registry, dict, lambda: True, lambda: lag.seconds)
     with pauses, Collection(lambda _: None) as collection:
@@ -187,7 +221,8 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
             beside: list[Awaitable[None]] = [
                 load.keep(folder / "pages.sqlite"),
                 _scrape(server.address),
-                _sample(late, busy),
+                load.rebuild(),
+                samples.run(rebuilding, load),
                 lag.run(),
             ]
             tasks = [asyncio.ensure_future(each) for each in beside]
@@ -197,14 +232,19 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
             for ended in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(ended, Exception):
                     raise ended
-    found, work = 1000 * np.array(late), 1000 * np.array(busy)
+    found, own, work = (1000 * np.array(each) for each in (samples.late, samples.own, samples.busy))
+    apart = 1000 * np.array([rebuilding.own or [0.0], rebuilding.busy or [0.0]])
+    crashes = sum(hits >= CRASH_HITS for hits in load.hits)
     print(
         f"{seconds} s at {BORROWERS:,} borrowers: {load.judged} heads judged, {load.overtaken} "
-        f"overtaken, {load.at_risk:,} at risk, {load.full_passes} full passes, "
+        f"overtaken, {sum(load.hits):,} at risk, {max(load.hits):,} at once, {crashes} heads with "
+        f"{CRASH_HITS:,} or more, {load.full_passes} full passes, {load.rebuilds} rebuilds, "
         f"{load.snapshots} snapshots, {len(found):,} samples"
     )
     print(f"how late the loop wakes:                {_spread(found)}")
+    print(f"of that at most this process's doing:   {_spread(own)}")
     print(f"its processor time between two samples: {_spread(work)}")
+    print(f"this process's doing while rebuilding:  {_spread(apart[0])}")
     for generation, taken in sorted(pauses.seconds.items()):
         print(
             f"collections of generation {generation}: {len(taken)}, {_spread(1000 * np.array(taken))}"
@@ -212,6 +252,11 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
     return {
         "loop_lag_ms_p999": float(np.quantile(found, 0.999)),
         "loop_lag_ms_max": float(found.max()),
+        "loop_own_lag_ms_p999": float(np.quantile(own, 0.999)),
+        "loop_own_lag_ms_max": float(own.max()),
+        "loop_rebuild_own_lag_ms_p999": float(np.quantile(apart[0], 0.999)),
+        "loop_rebuild_busy_ms_max": float(apart[1].max()),
+        "loop_crash_heads": crashes,
         "loop_busy_ms_p999": float(np.quantile(work, 0.999)),
         "loop_busy_ms_max": float(work.max()),
         "gc_pause_ms_max": 1000 * max(map(max, pauses.seconds.values()), default=0.0),
