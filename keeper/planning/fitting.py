@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass
 
 from keeper.contracts import liquidator
 from keeper.planning.costs import Rates
@@ -15,10 +16,23 @@ from keeper.planning.gas import (
     run_gas_limit_of,
 )
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
+from keeper.planning.routing import Route
 from keeper.planning.rules import PlanRules
 from keeper.planning.size import batch_size, tokens_of
 from keeper.types import FlashKind, FlashSource, Quote
 from keeper.units import Address, Usd
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A quote with what it takes up; equal numbers of `group` and `loan` are shared."""
+
+    quote: Quote
+    group: int
+    loan: int
+    gas: int
+    borrowed: int
+    repaid: Usd
 
 
 class Load:
@@ -30,58 +44,62 @@ class Load:
         self._largest_repay = rules.largest_repay
         self._repaid = 0
         self._most_items = min(rules.max_items, self._bounds["max_items"])
-        self._gas: dict[GroupKey, tuple[int, int]] = {}
-        self._limits: dict[GroupKey, int] = {}
+        self._gas: dict[int, tuple[int, int]] = {}
+        self._limits: dict[int, int] = {}
         self._limit = 0
-        self._loans: dict[FlashSource, int] = {}
+        self._routes: dict[int, Route] = {}
+        self._loans: dict[int, int] = {}
+        self._kinds: tuple[FlashKind, ...] = ()
         self._tokens: set[Address] = set()
         self._hops = 0
         self._items = 0
 
-    def add(self, quote: Quote, repaid: Usd) -> bool:
-        """Take a quote and return True, or change nothing when it does not fit."""
+    def add(self, item: Item) -> bool:
+        """Take an item and return True, or change nothing when it does not fit."""
         if self._items >= self._most_items:
             return False
-        if self._largest_repay is not None and self._repaid + repaid > self._largest_repay:
+        if self._largest_repay is not None and self._repaid + item.repaid > self._largest_repay:
             return False
-        key, step, source = group_key(quote), quote.steps[0], quote.flash
-        held = self._loans.get(source)
-        loan = (held or 0) + cover_up(step)
-        if loan > source.available:
+        quote, key = item.quote, item.group
+        held = self._loans.get(item.loan)
+        loan = (held or 0) + item.borrowed
+        if loan > quote.flash.available:
             return False
         total, largest = self._gas.get(key, (0, 0))
-        gas = item_gas(quote.opportunity.position, step)
-        total, largest = total + gas, max(largest, gas)
+        total, largest = total + item.gas, max(largest, item.gas)
         of_group = called_gas(group_gas_limit_of(total, largest, len(quote.route)))
         limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
         hops = self._hops + len(quote.route) if is_new else self._hops
-        kinds = [each.kind for each in self._loans]
-        if held is None:
-            kinds.append(source.kind)
+        kinds = (*self._kinds, quote.flash.kind) if held is None else self._kinds
         if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), hops):
             return False
-        self._gas[key], self._limits[key] = (total, largest), of_group
+        self._gas[key], self._limits[key], self._routes[key] = (
+            (total, largest),
+            of_group,
+            quote.route,
+        )
         self._limit, self._tokens, self._hops = limit, tokens, hops
-        self._loans[source] = loan
+        self._loans[item.loan], self._kinds = loan, kinds
         self._items += 1
-        self._repaid += repaid
+        self._repaid += item.repaid
         return True
 
     def copy(self) -> "Load":
         """Return one that holds the same."""
         other = copy(self)
-        for name in ("_gas", "_limits", "_loans"):
+        for name in ("_gas", "_limits", "_routes", "_loans"):
             setattr(other, name, dict(getattr(self, name)))
         return other
 
     @property
     def overhead(self) -> int:
         """Return the gas it takes beside its liquidations."""
-        pools = {hop.pool for *_, route in self._gas for hop in route}
-        sales = sum(group_gas(len(route)) for *_, route in self._gas)
-        return overhead_gas(0, len(pools)) + sales + sum(FUND[each.kind] for each in self._loans)
+        routes = self._routes.values()
+        pools = {hop.pool for route in routes for hop in route}
+        sales = sum(group_gas(len(route)) for route in routes)
+        return overhead_gas(0, len(pools)) + sales + sum(FUND[kind] for kind in self._kinds)
 
     def _fits(
         self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, hops: int
@@ -100,28 +118,15 @@ class Load:
         )
 
 
-Loaded = tuple[Load, list[Quote]]
+Loaded = tuple[Load, list[Item]]
 
 
 def fill(
     quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
-) -> tuple[list[Loaded], list[Quote]]:
+) -> tuple[list[list[Quote]], list[Quote]]:
     """Put quotes, best first, into as few transactions as fit; return those that fit in none."""
-    loads: list[Loaded] = []
-    misfits = []
-    for quote in quotes:
-        repaid = rates.of(quote).usd_down(quote.repaid)
-        for load, held in loads:
-            if load.add(quote, repaid):
-                held.append(quote)
-                break
-        else:
-            load = Load(rules, max_fee)
-            if load.add(quote, repaid):
-                loads.append((load, [quote]))
-            else:
-                misfits.append(quote)
-    return loads, misfits
+    loads, misfits = _fill(_weigh(quotes, rates), rules, max_fee)
+    return _quotes(loads), misfits
 
 
 def split(
@@ -132,20 +137,61 @@ def split(
     Of the ways to do it that take no more gas than `fill`, the one whose transactions rest least on
     each other: with several lanes they can go beside each other.
     """
-    loads, misfits = fill(quotes, rules, rates, max_fee)
+    items = _weigh(quotes, rates)
+    loads, misfits = _fill(items, rules, max_fee)
     parts = apart(quotes) if len(loads) > 1 else []
     if len(parts) > 1:
         most = _overhead(loads)
-        filled = [fill(part, rules, rates, max_fee)[0] for part in parts]
+        filled = [_fill([items[index] for index in part], rules, max_fee)[0] for part in parts]
         for together in (False, True) if rules.lanes > 1 else (True,):
-            found = _joined(filled, rates, together=together)
+            found = _joined(filled, together=together)
             if _overhead(found) <= most:
-                found.sort(key=lambda each: -sum(quote.net_usd for quote in each[1]))
-                return [held for _, held in found], misfits
-    return [held for _, held in loads], misfits
+                found.sort(key=lambda each: -sum(item.quote.net_usd for item in each[1]))
+                return _quotes(found), misfits
+    return _quotes(loads), misfits
 
 
-def _joined(parts: Sequence[Sequence[Loaded]], rates: Rates, *, together: bool) -> list[Loaded]:
+def _weigh(quotes: Sequence[Quote], rates: Rates) -> list[Item]:
+    groups: dict[GroupKey, int] = {}
+    loans: dict[FlashSource, int] = {}
+    return [
+        Item(
+            quote,
+            groups.setdefault(group_key(quote), len(groups)),
+            loans.setdefault(quote.flash, len(loans)),
+            item_gas(quote.opportunity.position, quote.steps[0]),
+            cover_up(quote.steps[0]),
+            rates.of(quote).usd_down(quote.repaid),
+        )
+        for quote in quotes
+    ]
+
+
+def _fill(
+    items: Iterable[Item], rules: PlanRules, max_fee: int
+) -> tuple[list[Loaded], list[Quote]]:
+    """Put each item into the first transaction that has room for it."""
+    loads: list[Loaded] = []
+    misfits = []
+    for item in items:
+        for load, held in loads:
+            if load.add(item):
+                held.append(item)
+                break
+        else:
+            load = Load(rules, max_fee)
+            if load.add(item):
+                loads.append((load, [item]))
+            else:
+                misfits.append(item.quote)
+    return loads, misfits
+
+
+def _quotes(loads: Iterable[Loaded]) -> list[list[Quote]]:
+    return [[item.quote for item in held] for _, held in loads]
+
+
+def _joined(parts: Sequence[Sequence[Loaded]], *, together: bool) -> list[Loaded]:
     """Return what parts are alone, those that need one transaction joined with others like them.
 
     With `together` also with what is left over of those that need several.
@@ -156,7 +202,7 @@ def _joined(parts: Sequence[Sequence[Loaded]], rates: Rates, *, together: bool) 
     for load, held in sorted(rest, key=lambda each: -len(each[1])):
         for index, (other, others) in enumerate(joined):
             both = other.copy()
-            if all(both.add(quote, rates.of(quote).usd_down(quote.repaid)) for quote in held):
+            if all(both.add(item) for item in held):
                 joined[index] = both, [*others, *held]
                 break
         else:
@@ -168,14 +214,13 @@ def _overhead(loads: Iterable[Loaded]) -> int:
     return sum(load.overhead for load, _ in loads)
 
 
-def apart(quotes: Iterable[Quote]) -> list[list[Quote]]:
-    """Return the quotes by what they share, directly or through others: pools, or own capital.
+def apart(quotes: Iterable[Quote]) -> list[list[int]]:
+    """Return the quotes' indexes by what they share, directly or through others: pools, or own capital.
 
     Who lends may lend to others as well, unless a sale goes through it: that changes what it has.
     """
     parts: list[tuple[set[Address], set[Address], list[int]]] = []
-    held = list(quotes)
-    for index, quote in enumerate(held):
+    for index, quote in enumerate(quotes):
         moved, lending = {hop.pool for hop in quote.route}, set[Address]()
         if quote.flash.kind is FlashKind.INVENTORY:
             moved.add(quote.flash.token)
@@ -194,7 +239,7 @@ def apart(quotes: Iterable[Quote]) -> list[list[Quote]]:
         first[0].update(moved)
         first[1].update(lending)
         first[2].append(index)
-    return [[held[index] for index in sorted(indexes)] for *_, indexes in parts]
+    return [sorted(indexes) for *_, indexes in parts]
 
 
 def sum_loans(groups: Iterable[Group]) -> dict[FlashSource, int]:

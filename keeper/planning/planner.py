@@ -68,9 +68,9 @@ class Planner:
         sold: Sold = ()
         # no bid is known yet
         max_fee = view.next_block.base_fee_after(FEWEST_BLOCKS) + self._rules.priority_fee
-        loads, misfits = fill(sizing.quotes, self._rules, rates, max_fee)
+        batches, misfits = fill(sizing.quotes, self._rules, rates, max_fee)
         skips += [_misfit(quote) for quote in misfits]
-        for _, batch in loads:
+        for batch in batches:
             groups, dropped = self._prune(view, batch, gas_price, {}, sold)
             skips += [_unprofitable(quote, rates) for quote in dropped]
             quotes += [quote for group in groups for quote in group]
