@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -19,9 +19,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 import keeper
-from keeper.config import Settings, StrategyTable, complain
+from keeper.config import Settings, StrategyTable, Venue as VenueTable, complain
 from keeper.errors import ConfigError
-from keeper.ports import Strategy
+from keeper.ports import Strategy, Venue
+from keeper.units import ZERO_ADDRESS, Address
 
 STRATEGIES = "keeper.strategies"
 PROTOCOLS = "keeper.protocols"
@@ -30,7 +31,10 @@ SIGNERS = "keeper.signers"
 SHIPPED = {
     STRATEGIES: {"profitability": "strategies.profitability:Profitability"},
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
-    VENUES: {"uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3"},
+    VENUES: {
+        "uniswap-v2": "keeper.venues.uniswap_v2:UniswapV2",
+        "uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3",
+    },
 }
 """The keeper's own entry points, as its package metadata declares them."""
 _BESIDE = Path(keeper.__file__).resolve().parent.parent
@@ -76,8 +80,36 @@ def load_protocol(name: str, where: str = "") -> Any:
 
 
 def load_venue(name: str, where: str = "") -> Any:
-    """Return the class of a venue; raise `ConfigError` for an unknown name."""
-    return _load(VENUES, "venue", name, where)
+    """Return the class of a venue, an entry point or a `file.py:Class`.
+
+    Raises `ConfigError` when there is none.
+    """
+    return _load_file(name, where) if ".py:" in name else _load(VENUES, "venue", name, where)
+
+
+def build_venue(
+    chain: str,
+    name: str,
+    table: VenueTable,
+    tokens: Iterable[Address],
+    contract: Address,
+    blame: Callable[[str], str] = lambda _: "settings",
+) -> Venue:
+    """Return a configured venue for tokens and its hubs, made from its own validated `Config`.
+
+    `contract` is who sells on it. Raises `ConfigError` for anything amiss.
+    """
+    key = f"chains.{chain}.venues.{name}"
+    where = f"{blame(f'{key}.venue')}: {key}.venue"
+    kind = load_venue(table.venue, where)
+    checked = _configured(kind, table.venue, table.options, where, blame, key)
+
+    def made(config: BaseModel) -> Venue:
+        venue: Venue = kind.configured(name, config, {*tokens, *table.hubs}, contract)
+        return venue
+
+    built: Venue = _instance(made, table.venue, checked, where)
+    return built
 
 
 def load_signer(use: str, options: dict[str, Any], where: str) -> Any:
@@ -124,8 +156,7 @@ def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "set
             key = f"chains.{chain}.markets.{market}.protocol"
             load_protocol(entry.protocol, f"{blame(key)}: {key}")
         for venue, place in table.venues.items():
-            key = f"chains.{chain}.venues.{venue}.venue"
-            load_venue(place.venue, f"{blame(key)}: {key}")
+            build_venue(chain, venue, place, (), ZERO_ADDRESS, blame)
     for name, strategy in settings.strategies.items():
         for protocol in sorted((strategy.protocols or frozenset()) - known):
             key = f"strategies.{name}.protocols"

@@ -11,6 +11,7 @@ from keeper.types import (
     Call,
     CallResult,
     Drift,
+    Execution,
     FlashSource,
     Head,
     Hop,
@@ -18,8 +19,8 @@ from keeper.types import (
     Log,
     NextBlock,
     Opportunity,
+    Permission,
     Plan,
-    PoolSwap,
     Position,
     Prices,
     Quote,
@@ -375,8 +376,12 @@ class Venue(Source, Protocol):
         """Return every known conversion out of a token."""
         ...
 
-    def swap(self, hop: Hop) -> PoolSwap:
+    def execution(self, hop: Hop) -> Execution:
         """Return how the contract executes one of this venue's hops."""
+        ...
+
+    def permissions(self) -> Sequence[Permission]:
+        """Return what the contract's owner has to allow for that."""
         ...
 
     def begin(self) -> Swaps:

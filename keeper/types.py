@@ -331,12 +331,18 @@ class Opportunity:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One conversion on a route through one pool."""
+    """One conversion on a route through one pool.
+
+    `extra_gas` and `extra_bytes` are what it takes beyond a swap that the contract makes in the pool
+    itself: the call of a router, and that call's data.
+    """
 
     venue: str
     pool: Address
     token_in: Address
     token_out: Address
+    extra_gas: int = 0
+    extra_bytes: int = 0
 
     def __hash__(self) -> int:
         """Hash what nearly always differs: routes are keys all over planning."""
@@ -353,10 +359,62 @@ class Sale:
 
 @dataclass(frozen=True, slots=True)
 class PoolSwap:
-    """How a hop is executed: in the pool of its two tokens and this fee under a Uniswap V3 factory."""
+    """A hop executed in the pool of its two tokens and this fee under a Uniswap V3 factory."""
 
     factory: Address
     fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCall:
+    """A hop executed by a call its venue's `permissions` name; the amount goes in between as a word.
+
+    `head` starts with the selector; what the call brings has to arrive at the liquidator contract.
+    """
+
+    target: Address
+    head: bytes
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VaultRedeem:
+    """A hop executed by redeeming shares, the token spent, of an ERC-4626 vault for its asset."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeWrap:
+    """A hop from the native coin, written as the zero address, into its wrapped token."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeUnwrap:
+    """A hop from the wrapped token into the native coin, written as the zero address."""
+
+
+Execution = PoolSwap | PoolCall | VaultRedeem | NativeWrap | NativeUnwrap
+"""How the liquidator contract carries out a hop."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedCall:
+    """A call the contract's owner has to allow; its tokens are approved for `spender`."""
+
+    target: Address
+    selector: bytes
+    spender: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedFactory:
+    """A Uniswap V3 factory the owner has to trust, by the hash of its pools' creation code."""
+
+    factory: Address
+    code_hash: Hash
+
+
+Permission = AllowedCall | TrustedFactory
+"""What a venue needs of the contract's owner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from keeper.app.permissions import allowed_factories, have_changed, wrapped_nati
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
 from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
-from keeper.plugins import load_protocol, load_venue
+from keeper.plugins import build_venue, load_protocol
 from keeper.ports import LendingProtocol, Pages, Source, Venue
 from keeper.types import Head, Token
-from keeper.units import Address, to_hex
+from keeper.units import ZERO_ADDRESS, Address, to_hex
 
 FORMAT = 1
 """Of what a snapshot holds as a whole; each source knows its own pages."""
@@ -84,7 +84,7 @@ class Watched:
         chain = self._chain
         markets = {name: [m.protocol, to_hex(m.pool)] for name, m in chain.markets.items()}
         venues = {
-            name: [v.venue, to_hex(v.factory), *v.fees, *sorted(map(to_hex, v.hubs))]
+            name: {**v.model_dump(mode="json"), "hubs": sorted(map(to_hex, v.hubs))}
             for name, v in chain.venues.items()
         }
         contract = "" if chain.contract is None else to_hex(chain.contract)
@@ -143,7 +143,9 @@ class Watched:
 
     def snapshot(self) -> dict[str, Pages]:
         """Freeze every source as it stands."""
-        text = orjson.dumps({name: to_hex(place.factory) for name, place in self._places.items()})
+        # What is configured stands in the settings; found are factories alone.
+        found = {} if self._chain.venues else self._places
+        text = orjson.dumps({name: place.options["factory"] for name, place in found.items()})
         frozen: dict[str, Pages] = {PLACES: partial(_one_page, text)}
         frozen.update((name, source.snapshot()) for name, source in self._sources(self.venues))
         return frozen
@@ -188,7 +190,7 @@ class Watched:
     def _build(self, places: Mapping[str, VenueTable]) -> dict[str, Venue]:
         tokens = self._tokens()
         return {
-            name: load_venue(place.venue)(name, place.factory, {*tokens, *place.hubs}, place.fees)
+            name: build_venue(self._name, name, place, tokens, self._chain.contract or ZERO_ADDRESS)
             for name, place in places.items()
         }
 
@@ -201,8 +203,7 @@ class Watched:
         found = await allowed_factories(self._reader, chain.contract, first, head)
         names = ["uniswap-v3", *(f"uniswap-v3-{number}" for number in range(2, len(found) + 1))]
         return {
-            name: VenueTable(venue="uniswap-v3", factory=factory)
-            for name, factory in zip(names, found, strict=False)
+            name: _uniswap_v3(to_hex(factory)) for name, factory in zip(names, found, strict=False)
         }
 
 
@@ -211,10 +212,11 @@ def _one_page(content: bytes) -> Iterator[bytes]:
 
 
 def _read_places(page: bytes) -> dict[str, VenueTable]:
-    return {
-        name: VenueTable(venue="uniswap-v3", factory=factory)
-        for name, factory in orjson.loads(page).items()
-    }
+    return {name: _uniswap_v3(factory) for name, factory in orjson.loads(page).items()}
+
+
+def _uniswap_v3(factory: str) -> VenueTable:
+    return VenueTable.model_validate({"venue": "uniswap-v3", "factory": factory})
 
 
 async def _native(reader: ChainReader, name: str, chain: Chain, head: Head) -> Address:

@@ -1,7 +1,8 @@
 """One schema for TOML, environment and flags."""
 
+from keeper.address import parse_address
 from keeper.config.complaint import complain
-from keeper.config.fields import Endpoint, parse_address
+from keeper.config.fields import Endpoint
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.load import Loaded, chain_named, load, shown, shown_lines
 from keeper.config.relays import RelayTable

@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from keeper.address import EvmAddress
 from keeper.chain.multicall import MULTICALL3
 from keeper.config.fields import (
     Endpoint,
-    EvmAddress,
     GweiAmount,
     UserPath,
     scale,
@@ -113,13 +113,21 @@ class Market(Table):
     first_block: int = Field(default=0, ge=0)
 
 
-class Venue(Table):
-    """One exchange collateral can be sold on; `hubs` are tokens routes may pass through."""
+class Venue(BaseModel):
+    """One exchange collateral can be sold on; `hubs` are tokens routes may pass through.
+
+    What is not named here belongs to the venue's own `Config`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     venue: str
-    factory: EvmAddress
-    fees: tuple[int, ...] = (100, 500, 3000, 10000)
     hubs: tuple[EvmAddress, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the venue's own options, not yet validated."""
+        return dict(self.model_extra or {})
 
 
 class Chain(Table):
@@ -129,7 +137,7 @@ class Chain(Table):
     another one on its nonce to everybody. `inclusion` says how the chain chooses and charges
     transactions; unset, its id tells. Each of `wallets` is a lane of its own; `wallet` means one. A
     lane has `lane_cap` transactions on their way at most: a node keeps 16 of an account for certain
-    (geth `txpool.accountslots`).
+    (geth `txpool.accountslots`). `deviation_bps` takes the place of `breakers.deviation_bps` here.
     """
 
     chain_id: int = Field(ge=1)

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
-from keeper.config.fields import EvmAddress, UserPath
+from keeper.address import EvmAddress
+from keeper.config.fields import UserPath
 from keeper.config.table import Table
 
 

@@ -14,9 +14,10 @@ from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
-from keeper.plugins import load_protocol
+from keeper.plugins import build_venue, load_protocol
 from keeper.signers import Ask, open_signers
-from keeper.types import Head
+from keeper.types import AllowedCall, Head
+from keeper.units import ZERO_ADDRESS
 
 
 async def examine(
@@ -107,7 +108,9 @@ async def _examine_chain(
                     name, f"market {market}", partial(_check_market, reader, market, entry, head)
                 )
         for venue, place in chain.venues.items():
-            yield await look(name, f"venue {venue}", partial(_check_venue, reader, place))
+            yield await look(
+                name, f"venue {venue}", partial(_check_venue, reader, name, venue, place)
+            )
         if sends:
             money = _examine_money(loaded, name, chain, endpoint, reader, ask)
             async with aclosing(money) as checks:
@@ -181,11 +184,17 @@ async def _check_market(reader: ChainReader, name: str, market: Market, head: He
     return State.OK, f"{market.protocol} pool {to_checksum_address(market.pool)}", ""
 
 
-async def _check_venue(reader: ChainReader, venue: Venue) -> Finding:
-    shown = to_checksum_address(venue.factory)
-    if not await reader.code(venue.factory):
-        raise ConfigError(f"{venue.venue} factory {shown} has no code", "check the address")
-    return State.OK, f"{venue.venue} factory {shown}", ""
+async def _check_venue(reader: ChainReader, chain: str, name: str, venue: Venue) -> Finding:
+    built = build_venue(chain, name, venue, (), ZERO_ADDRESS)
+    addresses = set(built.watch().addresses)
+    for permission in built.permissions():
+        if isinstance(permission, AllowedCall):
+            addresses |= {permission.target, permission.spender}
+    for address in sorted(addresses):
+        if not await reader.code(address):
+            shown = to_checksum_address(address)
+            raise ConfigError(f"{venue.venue} contract {shown} has no code", "check the address")
+    return State.OK, " and ".join([venue.venue, *map(to_checksum_address, sorted(addresses))]), ""
 
 
 def _plain(judge: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from eth_utils.address import to_checksum_address
 
@@ -18,15 +19,12 @@ from keeper.planning.owner_calls import (
     encode_operators,
     encode_set_factory,
     encode_set_operator,
+    encode_spender_of,
 )
+from keeper.plugins import build_venue
 from keeper.ports import Rpc
-from keeper.types import Call
+from keeper.types import AllowedCall, Call, Permission, TrustedFactory
 from keeper.units import Address
-
-UNISWAP_V3_POOL_CODE_HASH = bytes.fromhex(
-    "e34f199b19b2b4f47f68442619d555527d244f78a3297ea89325f843f87b8b54"
-)
-"""Keccak of UniswapV3Pool's creation code, by which a pool's CREATE2 address is derived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,8 @@ async def missing(
             )
             wanted.append((encode_is_allowed(market.pool, selector), _TRUE, action))
     for name, venue in chain.venues.items():
-        action = Grant(
-            f"trust the pools of venue {name}",
-            encode_set_factory(venue.factory, UNISWAP_V3_POOL_CODE_HASH),
-        )
-        wanted.append((encode_factories(venue.factory), UNISWAP_V3_POOL_CODE_HASH, action))
+        needs = build_venue("", name, venue, (), contract).permissions()
+        wanted.extend(_wanted(name, permission) for permission in needs)
     for operator in operators:
         action = Grant(
             f"list operator {to_checksum_address(operator)}",
@@ -86,6 +81,21 @@ async def missing(
         for answer, (_, expected, action) in zip(answers, wanted, strict=True)
         if answer.data != expected
     ]
+
+
+def _wanted(venue: str, permission: Permission) -> tuple[bytes, bytes, Grant]:
+    """Return what to ask the contract, the answer that will do, and the call that gets it there."""
+    match permission:
+        case TrustedFactory(factory, code_hash):
+            grant = Grant(
+                f"trust the pools of venue {venue}", encode_set_factory(factory, code_hash)
+            )
+            return encode_factories(factory), code_hash, grant
+        case AllowedCall(target, selector, spender):
+            grant = Grant(f"allow swaps on venue {venue}", encode_allow(target, selector, spender))
+            return encode_spender_of(target, selector), spender.rjust(32, b"\0"), grant
+        case _:
+            assert_never(permission)
 
 
 _TRUE = (1).to_bytes(32, "big")

@@ -1,25 +1,41 @@
 """Turn groups of bid quotes into the batch the contract runs."""
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from keeper.planning.batch import (
+    NATIVE,
     Action,
     Batch,
+    Call,
     Check,
     Fund,
     FundKind,
     Group as BatchGroup,
     Item,
     Minimum,
+    Redeem,
     Swap,
+    Unwrap,
+    Wrap,
 )
 from keeper.planning.fitting import sum_loans
-from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
+from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import Group, PositionKey, cover_up
 from keeper.planning.routing import Route
 from keeper.planning.size import tokens_of
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import FlashKind, FlashSource, Hop, PoolSwap, Quote
+from keeper.types import (
+    FlashKind,
+    FlashSource,
+    Hop,
+    NativeUnwrap,
+    NativeWrap,
+    PoolCall,
+    PoolSwap,
+    Quote,
+    VaultRedeem,
+)
 from keeper.units import BPS, Address, mul_div_up
 
 # A wei repaid in a borrower's name must not turn our item away; a rival's call takes far more.
@@ -54,7 +70,7 @@ def build_batch(
     tokens = tokens_of(quotes) | {fund.other for fund in funds if fund.kind is FundKind.UNISWAP}
     return Batch(
         deadline=deadline,
-        tokens=tuple(sorted(tokens)),
+        tokens=tuple(sorted(tokens - {NATIVE})),
         groups=tuple(_group(group, venues, markets, tips) for group in groups),
         funds=tuple(funds),
         minimums=tuple(_minimums(quotes, native, refill)),
@@ -88,7 +104,7 @@ def _group(
         items=tuple(_item(quote, tips) for quote in group),
         actions=_actions(first.route, venues),
         item_gas=item_gas_limit(costs),
-        group_gas=group_gas_limit(costs, len(first.route)),
+        group_gas=group_gas_limit(costs, len(first.route), extra_gas(first.route)),
         debt_token=debt_token,
         check=Check.SCALED,
     )
@@ -105,21 +121,34 @@ def _item(quote: Quote, tips: Mapping[PositionKey, int]) -> Item:
 
 
 def _actions(route: Route, venues: Mapping[str, Venue]) -> tuple[Action, ...]:
-    return tuple(_swap(hop, venues[hop.venue].swap(hop)) for hop in route)
+    return tuple(_action(hop, venues[hop.venue]) for hop in route)
 
 
-def _swap(hop: Hop, swap: PoolSwap) -> Swap:
-    return Swap(swap.factory, swap.fee, hop.token_in, hop.token_out)
+def _action(hop: Hop, venue: Venue) -> Action:
+    spend, receive = hop.token_in, hop.token_out
+    match venue.execution(hop):
+        case PoolSwap(factory, fee):
+            return Swap(factory, fee, spend, receive)
+        case PoolCall(target, head, tail):
+            return Call(target, head + bytes(32) + tail, spend, receive, patch_at=len(head))
+        case VaultRedeem():
+            return Redeem(spend, receive)
+        case NativeWrap():
+            return Wrap(receive)
+        case NativeUnwrap():
+            return Unwrap(spend)
+        case never:
+            assert_never(never)
 
 
 def _fund(source: FlashSource, amount: int, venues: Mapping[str, Venue]) -> Fund:
     if source.kind is not FlashKind.UNISWAP_V3:
         return Fund(_FUND_KINDS[source.kind], source.token, amount, source.source)
     hop, swap = next(
-        (hop, venue.swap(hop))
+        (hop, swap)
         for venue in venues.values()
         for hop in venue.hops(source.token)
-        if hop.pool == source.source
+        if hop.pool == source.source and isinstance(swap := venue.execution(hop), PoolSwap)
     )
     return Fund(FundKind.UNISWAP, source.token, amount, swap.factory, hop.token_out, swap.fee)
 

@@ -102,7 +102,10 @@ def best_offer(
                 continue
             out = swaps.quote(hop, amount)
             if out >= minimum and (found is None or out > found.expected):
-                found = Offer(balance, amount, venue.swap(hop), hop, out, minimum)
+                # The owner's rule is carried out in a pool itself (liquidator.vy: convert).
+                swap = venue.execution(hop)
+                if isinstance(swap, PoolSwap):
+                    found = Offer(balance, amount, swap, hop, out, minimum)
     return found
 
 

@@ -9,6 +9,7 @@ from keeper.planning.costs import Rates
 from keeper.planning.gas import (
     FUND,
     called_gas,
+    extra_gas,
     group_gas,
     group_gas_limit_of,
     item_gas,
@@ -18,7 +19,7 @@ from keeper.planning.gas import (
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
 from keeper.planning.routing import Route
 from keeper.planning.rules import PlanRules
-from keeper.planning.size import batch_size, tokens_of
+from keeper.planning.size import batch_size, route_size, tokens_of
 from keeper.types import FlashKind, FlashSource, Quote
 from keeper.units import Address, Usd
 
@@ -51,7 +52,7 @@ class Load:
         self._loans: dict[int, int] = {}
         self._kinds: tuple[FlashKind, ...] = ()
         self._tokens: set[Address] = set()
-        self._hops = 0
+        self._sales = 0
         self._items = 0
 
     def add(self, item: Item) -> bool:
@@ -67,20 +68,22 @@ class Load:
             return False
         total, largest = self._gas.get(key, (0, 0))
         total, largest = total + item.gas, max(largest, item.gas)
-        of_group = called_gas(group_gas_limit_of(total, largest, len(quote.route)))
+        of_group = called_gas(
+            group_gas_limit_of(total, largest, len(quote.route), extra_gas(quote.route))
+        )
         limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
-        hops = self._hops + len(quote.route) if is_new else self._hops
+        sales = self._sales + route_size(quote.route) if is_new else self._sales
         kinds = (*self._kinds, quote.flash.kind) if held is None else self._kinds
-        if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), hops):
+        if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), sales):
             return False
         self._gas[key], self._limits[key], self._routes[key] = (
             (total, largest),
             of_group,
             quote.route,
         )
-        self._limit, self._tokens, self._hops = limit, tokens, hops
+        self._limit, self._tokens, self._sales = limit, tokens, sales
         self._loans[item.loan], self._kinds = loan, kinds
         self._items += 1
         self._repaid += item.repaid
@@ -98,17 +101,17 @@ class Load:
         """Return the gas it takes beside its liquidations."""
         routes = self._routes.values()
         pools = {hop.pool for route in routes for hop in route}
-        sales = sum(group_gas(len(route)) for route in routes)
+        sales = sum(group_gas(len(route), extra_gas(route)) for route in routes)
         return overhead_gas(0, len(pools)) + sales + sum(FUND[kind] for kind in self._kinds)
 
     def _fits(
-        self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, hops: int
+        self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, sales: int
     ) -> bool:
         bounds = self._bounds
         loans = len(kinds)
         # Whoever lends may want a second token listed.
         listed = tokens + loans + 1
-        size = batch_size(tokens, loans, groups, hops, self._items + 1, bounds["max_addresses"])
+        size = batch_size(tokens, loans, groups, sales, self._items + 1, bounds["max_addresses"])
         return (
             groups <= bounds["max_groups"]
             and loans <= bounds["max_funds"]

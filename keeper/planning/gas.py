@@ -7,7 +7,7 @@ The model sizes a batch before it is simulated; the simulation decides. Its figu
 from collections.abc import Iterable, Sequence
 
 from keeper.contracts import liquidator
-from keeper.types import FlashKind, Position, Quote, Step
+from keeper.types import FlashKind, Hop, Position, Quote, Step
 from keeper.units import Address
 
 BASE = 267_000
@@ -53,9 +53,14 @@ def item_gas(position: Position, step: Step) -> int:
     return gas
 
 
-def group_gas(hops: int) -> int:
-    """Return the gas a group adds apart from its items."""
-    return GROUP + SWAP * hops
+def group_gas(hops: int, extra: int = 0) -> int:
+    """Return the gas a group adds apart from its items; `extra` is its route's `extra_gas`."""
+    return GROUP + SWAP * hops + extra
+
+
+def extra_gas(route: Iterable[Hop]) -> int:
+    """Return the gas a route's hops take beyond a swap made in the pool itself."""
+    return sum(hop.extra_gas for hop in route)
 
 
 def run_gas(quotes: Sequence[Quote]) -> int:
@@ -86,15 +91,15 @@ def item_gas_limit(items: Iterable[int]) -> int:
     return max(items) * 2 + _ITEM_ROOM
 
 
-def group_gas_limit(items: Iterable[int], hops: int) -> int:
+def group_gas_limit(items: Iterable[int], hops: int, extra: int = 0) -> int:
     """Return the gas handed to a group: a quarter more than expected, and room for its last item."""
     costs = list(items)
-    return group_gas_limit_of(sum(costs), max(costs), hops)
+    return group_gas_limit_of(sum(costs), max(costs), hops, extra)
 
 
-def group_gas_limit_of(total: int, largest: int, hops: int) -> int:
+def group_gas_limit_of(total: int, largest: int, hops: int, extra: int = 0) -> int:
     """Return `group_gas_limit` from the sum of a group's items and the largest of them."""
-    return (total + group_gas(hops) + _COLD_GROUP) * 5 // 4 + item_gas_limit([largest])
+    return (total + group_gas(hops, extra) + _COLD_GROUP) * 5 // 4 + item_gas_limit([largest])
 
 
 def run_gas_limit(groups: Iterable[int], funds: Iterable[FlashKind]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keeper.fees import DataFee
 from keeper.planning.costs import Rates
-from keeper.planning.gas import FUND, group_gas, item_gas, run_gas
+from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Route, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
@@ -95,7 +95,7 @@ def share_gas(groups: Sequence[Group]) -> list[int]:
         borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
     return [
         item_gas(quote.opportunity.position, quote.steps[0])
-        + mul_div_up(group_gas(len(group[0].route)), 1, len(group))
+        + mul_div_up(group_gas(len(group[0].route), extra_gas(group[0].route)), 1, len(group))
         + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
         + mul_div_up(overhead, 1, len(everyone))
         for group in groups

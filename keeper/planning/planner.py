@@ -9,7 +9,7 @@ from keeper.planning.decoding import RunResult
 from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import fill, split, sum_loans
-from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, run_gas_limit
 from keeper.planning.grouping import Group, PositionKey, prune_groups
 from keeper.planning.quoting import Sizing
 from keeper.planning.refilling import REFILL_GAS, choose_refill_down
@@ -263,6 +263,7 @@ def _gas_limit(groups: Sequence[Group]) -> int:
         group_gas_limit(
             [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group],
             len(group[0].route),
+            extra_gas(group[0].route),
         )
         for group in groups
     )

@@ -2,29 +2,37 @@
 
 from collections.abc import Iterable
 
-from keeper.types import Quote
+from keeper.types import Hop, Quote
 from keeper.units import Address
 
 _HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
 _EXTRA_ADDRESSES = 3
-"""Addresses a group can name beside its tokens: pool, debt token and factory."""
+"""Addresses a group can name beside its tokens: pool, debt token and a factory or router."""
 _CALL = 4 + 2 * 32 + 31
 """Selector, offset, length and padding around the packed batch."""
 _ENVELOPE = 80
 """An unsigned EIP-1559 transaction without its calldata, at most: type, fields and RLP headers."""
 
 
-def batch_size(tokens: int, loans: int, groups: int, hops: int, items: int, addresses: int) -> int:
-    """Return at least the bytes of a packed batch that names at most `addresses` addresses."""
+def batch_size(tokens: int, loans: int, groups: int, sales: int, items: int, addresses: int) -> int:
+    """Return at least the bytes of a packed batch that names at most `addresses` addresses.
+
+    `sales` are the bytes of all groups' routes.
+    """
     named = min(tokens + _EXTRA_ADDRESSES * groups, addresses)
     return (
         _HEADER
         + _ADDRESS * named
         + (_FUND + _MINIMUM + _ADDRESS) * loans
         + _GROUP * groups
-        + _ACTION * hops
+        + sales
         + _ITEM * items
     )
+
+
+def route_size(route: Iterable[Hop]) -> int:
+    """Return the bytes of a sale along a route."""
+    return sum(_ACTION + hop.extra_bytes for hop in route)
 
 
 def transaction_size(calldata: int) -> int:
@@ -38,9 +46,9 @@ def run_size(groups: Iterable[list[Quote]]) -> int:
     quotes = [quote for group in groups for quote in group]
     loans = {quote.flash for quote in quotes}
     tokens = len(tokens_of(quotes)) + len(loans)
-    hops = sum(len(group[0].route) for group in groups)
+    sales = sum(route_size(group[0].route) for group in groups)
     named = tokens + _EXTRA_ADDRESSES * len(groups)
-    batch = batch_size(tokens, len(loans), len(groups), hops, len(quotes), named)
+    batch = batch_size(tokens, len(loans), len(groups), sales, len(quotes), named)
     return transaction_size(_CALL + batch)
 
 

@@ -4,6 +4,9 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from pydantic import BaseModel, ConfigDict
+
+from keeper.address import EvmAddress
 from keeper.ports import Pages, Reader
 from keeper.types import (
     Call,
@@ -15,6 +18,7 @@ from keeper.types import (
     Hop,
     Log,
     PoolSwap,
+    TrustedFactory,
     Undo,
     Watch,
 )
@@ -35,6 +39,7 @@ from keeper.venues.uniswap_v3.reads import (
 )
 from keeper.venues.uniswap_v3.swaps import UniswapV3Swaps
 from keeper.venues.uniswap_v3.words import (
+    POOL_CODE_HASH,
     POOL_CREATED,
     TOPICS,
     signed,
@@ -49,6 +54,21 @@ FEES = (100, 500, 3000, 10_000)
 
 class UniswapV3:
     """Every pool of one factory between the given tokens; a new one is followed from its birth."""
+
+    class Config(BaseModel):
+        """Which pools: of what factory, at which fees in millionths."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+        factory: EvmAddress
+        fees: tuple[int, ...] = FEES
+
+    @classmethod
+    def configured(
+        cls, name: str, config: Config, tokens: Iterable[Address], _contract: Address
+    ) -> "UniswapV3":
+        """Return the venue that the settings describe."""
+        return cls(name, config.factory, tokens, config.fees)
 
     def __init__(
         self,
@@ -123,9 +143,13 @@ class UniswapV3:
         """Return every pool that takes a token, as a conversion out of it."""
         return self._hops.get(token_in, ())
 
-    def swap(self, hop: Hop) -> PoolSwap:
+    def execution(self, hop: Hop) -> PoolSwap:
         """Return the factory and fee that name a hop's pool."""
         return PoolSwap(self.factory, self.pools[hop.pool].fee)
+
+    def permissions(self) -> Sequence[TrustedFactory]:
+        """Return that the factory's pools have to be trusted."""
+        return [TrustedFactory(self.factory, POOL_CODE_HASH)]
 
     def begin(self) -> UniswapV3Swaps:
         """Return a scratch state on which sales can be tried one after another."""

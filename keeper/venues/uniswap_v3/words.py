@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from keeper.units import Address
+from keeper.units import Address, Hash
+
+POOL_CODE_HASH = Hash(
+    bytes.fromhex("e34f199b19b2b4f47f68442619d555527d244f78a3297ea89325f843f87b8b54")
+)
+"""Keccak of UniswapV3Pool's creation code, by which a pool's CREATE2 address is derived."""
 
 GET_POOL = bytes.fromhex("1698ee82")
 TICK_SPACING = bytes.fromhex("d0c93a7c")
