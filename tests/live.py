@@ -35,6 +35,7 @@ class Live:
         self.base_fee = BASE_FEE
         self.steps: list[Step] = []
         self.deaths = 0
+        self.before_block: Callable[[], object] = lambda: None
         self._settings = settings
         self._overrides = tuple(overrides)
         self._process: BaseProcess | None = None
@@ -55,11 +56,11 @@ class Live:
             options += ["--set", each]
         return options
 
-    def copied(self, home: Path) -> "Live":
-        """Return a keeper on a copy of this one's journal, not started yet."""
+    def copied(self, home: Path, overrides: Sequence[str] = ()) -> "Live":
+        """Return a keeper on a copy of this one's journal, not started yet, with more settings."""
         for file in self.home.glob("journal.sqlite*"):
             shutil.copy(file, home)
-        return Live(self.net, home, self._settings, self._overrides)
+        return Live(self.net, home, self._settings, (*self._overrides, *overrides))
 
     @property
     def pid(self) -> int:
@@ -145,6 +146,7 @@ class Live:
             return db.execute(sql).fetchall()
 
     def _pin(self) -> None:
+        self.before_block()
         self.net.rpc("anvil_setNextBlockBaseFeePerGas", hex(self.base_fee))
 
     def _until_decided(self) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.devnet.scenario import underwater
 from keeper.execution.life import State
 from keeper.protocols.aave_v3.words import topic
+from tests.chaos.street import Street, relaying
 from tests.live import Live
-from tests.live_child import FINAL, REOPENED, Step
+from tests.live_child import FINAL, LOST, REOPENED, Step
 
 LIQUIDATED = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
 GWEI = 10**9
@@ -36,7 +37,7 @@ class Play:
     """A course, in which every record is a moment to crash at, and what follows it in any case.
 
     `kinds` are the records it is there for; `foreign` counts transactions of somebody else with the
-    same key. `lost` loses the node's first answer to a send.
+    same key. `lost` loses the node's first answer to a send; `relayed` is past the public pool.
     """
 
     course: Course
@@ -44,6 +45,7 @@ class Play:
     rest: Course = lambda scene, live: None
     lost: bool = False
     foreign: int = 0
+    relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Scene:
         self.operator: Operator = deploy_operator(net)
         self.crowd = net.borrowers(3, health=1.04, size_usd=(90_000, 90_000), seed=1)
         self.wallet = "0x" + self.operator.wallet.address.hex()
+        self.ignore: Callable[[], None] = lambda: None
         self._folder = folder
         self._settings = write_settings(net, self.operator, folder)
         self._first_block = net.chain.block_number() + 1
@@ -79,8 +82,11 @@ class Scene:
     def run(self, play: Play, end: Step | None = None) -> tuple[Outcome, Live, list[Step]]:
         """Play a course with a crash at one step; return what came of it and the course's steps."""
         home = Path(tempfile.mkdtemp(dir=self._folder))
-        with self._played():
-            live = self._loaded.copied(home)
+        with self._played(), relaying(self.net) if play.relayed else nullcontext() as street:
+            live = self._loaded.copied(home, () if street is None else self._relay(street))
+            if street is not None:
+                live.before_block = street.build
+                self.ignore = street.ignore
             live.start(end, lost=play.lost)
             try:
                 live.settle()
@@ -95,6 +101,19 @@ class Scene:
     def count(self, tag: str = "latest") -> int:
         """Return the wallet's nonce."""
         return int(self.net.rpc("eth_getTransactionCount", self.wallet, tag), 16)
+
+    def _relay(self, street: Street) -> list[str]:
+        identity = self._folder / "identity"
+        identity.write_text("0x" + "11" * 32)
+        identity.chmod(0o600)
+        table = "chains.devnet.relays.builder"
+        return [
+            f"{table}.kind=bundle",
+            f"{table}.url={street.url}",
+            f"{table}.identity=file:{identity}",
+            f"{table}.blocks=2",
+            "chains.devnet.public_after=2",
+        ]
 
     @contextmanager
     def _played(self) -> Iterator[None]:
@@ -220,6 +239,19 @@ def _reorganised(scene: Scene, live: Live) -> None:
     live.block()
 
 
+def _published(scene: Scene, live: Live) -> None:
+    scene.ignore()
+    live.price(0.93)
+    live.blocks(4)
+
+
+def _pointless(scene: Scene, live: Live) -> None:
+    scene.ignore()
+    live.price(0.93)
+    live.price(1 / 0.93)
+    live.blocks(4)
+
+
 PLAYS = {
     "included": Play(
         _included, frozenset({State.BUILT, State.SIGNED, State.SEEN, State.INCLUDED, FINAL})
@@ -234,18 +266,22 @@ PLAYS = {
     "reverted": Play(_reverted, frozenset({State.REVERTED, State.BUILT, State.SIGNED})),
     "dropped": Play(_dropped, frozenset({State.DROPPED}), foreign=1),
     "reorganised": Play(_reorganised, frozenset({REOPENED, State.INCLUDED})),
+    "published": Play(
+        _published, frozenset({State.SIGNED, State.SEEN, State.REPLACED}), relayed=True
+    ),
+    "pointless": Play(_pointless, frozenset({LOST}), _falls_again, relayed=True),
 }
-"""Each begins as the first does; what it crashes at are its own kinds, after that beginning."""
+"""Each begins as the first does, unless it is relayed; it crashes at its own kinds, after that beginning."""
 
 _OPENING = {State.BUILT, State.SIGNED, State.SEEN}
 
 
 def moments(name: str, steps: list[Step]) -> list[Step]:
     """Return the steps of a course to crash at."""
-    kinds = PLAYS[name].kinds
+    play = PLAYS[name]
+    is_new = name == "included" or play.relayed
     return [
         step
         for step in steps
-        if step.kinds & kinds
-        and (name == "included" or step.count > 1 or not step.kinds & _OPENING)
+        if step.kinds & play.kinds and (is_new or step.count > 1 or not step.kinds & _OPENING)
     ]

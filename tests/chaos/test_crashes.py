@@ -8,7 +8,7 @@ from keeper.devnet import Devnet
 from keeper.execution.life import State
 from tests.chaos.crashes import PLAYS, Scene, moments
 from tests.live import prepare
-from tests.live_child import FINAL, RECORDS, REOPENED
+from tests.live_child import FINAL, LOST, RECORDS, REOPENED
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +51,4 @@ def test_every_record_is_crashed_at() -> None:
     known = {"planned", "signed", "sent", "settled", "reopened", "finished", "lost"}
     assert set(RECORDS) == known, "the journal keeps something new: a course has to lead there"
     crashed = {kind for play in PLAYS.values() for kind in play.kinds}
-    assert crashed == {*State, REOPENED, FINAL}
+    assert crashed == {*State, REOPENED, FINAL, LOST}
