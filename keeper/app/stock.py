@@ -34,6 +34,18 @@ class Stock:
         return Wei(max(self.refill_cap - done, 0))
 
 
+async def read_ether(
+    reader: Reader, multicall: Address, wallets: Sequence[Address], block: Hash
+) -> dict[Address, Wei]:
+    """Return each wallet's native coin; raise `TransientError` for one that was not read."""
+    calls = [Call(multicall, _ETHER_OF + bytes(12) + wallet) for wallet in wallets]
+    results = await reader.multicall(calls, block)
+    return {
+        wallet: Wei(read_word(result, "a wallet"))
+        for wallet, result in zip(wallets, results, strict=True)
+    }
+
+
 async def take_stock(
     reader: Reader,
     contract: Address,

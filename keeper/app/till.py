@@ -12,7 +12,7 @@ from keeper.app.breakers import make_limits
 from keeper.app.clock import SystemClock
 from keeper.app.endpoints import open_endpoints
 from keeper.app.line import new_plan_id
-from keeper.app.stock import Stock, take_stock
+from keeper.app.stock import Stock, read_ether, take_stock
 from keeper.app.treasury import PATIENCE_BLOCKS
 from keeper.app.watched import Watched
 from keeper.chain.parse import quantity
@@ -23,13 +23,14 @@ from keeper.execution.gas import fees as choose_fees
 from keeper.execution.settlement import included, reverted
 from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
+from keeper.planning.converting import Rule, read_rule, rule_calls
 from keeper.planning.decoding import decode_receipt_logs
 from keeper.planning.owner_calls import encode_sweep
 from keeper.planning.treasury import Balance, gas_usd_up, native, sweep_plan, usd_prices
 from keeper.ports import Rpc, Signer
 from keeper.risk import Risk
 from keeper.types import Call, CallResult, Fees, Head, Included, Plan, Prices, Signed, Token
-from keeper.units import ZERO_ADDRESS, Address, Hash, Usd, to_hex
+from keeper.units import ZERO_ADDRESS, Address, Hash, Usd, Wei, to_hex
 
 _SYMBOL = bytes.fromhex("95d89b41")
 _DECIMALS = bytes.fromhex("313ce567")
@@ -54,7 +55,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Till:
-    """One chain's contract at one head: what it holds, and what sending that away costs."""
+    """One chain's contract at one head: what it holds, and what sending that away costs.
+
+    `wallets` are all of the chain's with their native coin; `stock.operator` is the poorest's, whom a
+    refill is for.
+    """
 
     name: str
     chain: Chain
@@ -65,13 +70,19 @@ class Till:
     fees: Fees
     rows: tuple[Row, ...]
     native_price: Usd
+    wallets: Mapping[Address, Wei]
+
+    @property
+    def richest(self) -> Address:
+        """Return the wallet that can best pay for gas, the first among equals."""
+        return max(self.wallets, key=lambda wallet: self.wallets[wallet])
 
     @classmethod
     async def open(
         cls,
         settings: Settings,
         name: str,
-        operator: Address,
+        operators: Sequence[Address],
         named: Sequence[str],
         stack: AsyncExitStack,
     ) -> Self:
@@ -106,11 +117,13 @@ class Till:
                 if price is None
                 else "the base fee is above fees.max_fee_gwei: wait, or raise it"
             )
+        wallets = await read_ether(reader, chain.multicall, operators, head.hash)
+        operator = max(wallets, key=lambda wallet: wallets[wallet])
         stock = await take_stock(
             reader,
             chain.contract,
             chain.multicall,
-            operator,
+            min(wallets, key=lambda wallet: wallets[wallet]),
             tokens,
             prices,
             head.timestamp,
@@ -125,7 +138,16 @@ class Till:
                 rows.append(Row(balance, gas, cost, why))
         rows.sort(key=lambda row: -row.balance.value_usd_down)
         return cls(
-            name, chain, chain.contract, connection.rpc, head, stock, fees, tuple(rows), price
+            name=name,
+            chain=chain,
+            contract=chain.contract,
+            rpc=connection.rpc,
+            head=head,
+            stock=stock,
+            fees=fees,
+            rows=tuple(rows),
+            native_price=price,
+            wallets=wallets,
         )
 
     def plans(self, named: Sequence[str]) -> list[Plan]:
@@ -148,6 +170,41 @@ class Till:
             if row.gas is not None
             and (row.is_worth or (named and row.balance.price is None and row.balance.loose))
         ]
+
+
+async def chosen_rules(till: Till, receive: str) -> tuple[Token, list[tuple[Balance, Rule]]]:
+    """Return the token profit is sold for, and each other balance with the owner's rule for it."""
+    reader = ChainReader(till.rpc, till.chain.multicall)
+    known = [balance.token for balance in till.stock.balances]
+    (target,) = _chosen(known, [receive])
+    rest = [
+        balance
+        for balance in till.stock.balances
+        if balance.loose and balance.token.address not in {ZERO_ADDRESS, target.address}
+    ]
+    calls = rule_calls(till.contract, [balance.token for balance in rest], target)
+    answers = await reader.multicall(calls, till.head.hash)
+    rules = [read_rule(answer) for answer in answers]
+    return target, list(zip(rest, rules, strict=True))
+
+
+async def known_tokens(
+    settings: Settings, name: str, named: Sequence[str], stack: AsyncExitStack
+) -> list[Token]:
+    """Return the tokens some symbols or addresses name; raise `ConfigError` for an unknown one."""
+    chain = settings.chains[name]
+    connection = await open_endpoints(chain, stack)
+    reader = ChainReader(connection.rpc, chain.multicall)
+    watched = await Watched.discover(reader, name, chain)
+    head = await reader.head()
+    known: list[Address] = []
+    for market in watched.markets.values():
+        await market.oracle.bootstrap(reader, head)
+        results = await reader.multicall(market.oracle.calls(), head.hash)
+        known += market.oracle.prices(results, head).values
+    known += [Address(bytes.fromhex(text[2:])) for text in named if text.startswith("0x")]
+    tokens = await _tokens(reader, list(dict.fromkeys(known)), head.hash)
+    return [token for text in named for token in _chosen(tokens, [text])]
 
 
 async def send_sweeps(

@@ -42,6 +42,7 @@ kill_file = "KILL"                 # in the keeper's home folder: while it exist
 
 # [treasury]                       # profit goes to the owner's treasury by itself
 # sweep_above_usd = 1000
+# convert_to = "WETH"              # small balances are sold for it first, as far as the owner's rules allow
 # refill_below_ether = 0.1         # and refills the wallet's gas, as far as the owner's cap allows
 
 [{chain}]

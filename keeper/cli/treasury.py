@@ -1,4 +1,4 @@
-"""`keeper wallet sweep` and `refill`: profit to the treasury, and out of profit the operator's gas."""
+"""`keeper wallet sweep`, `convert` and `refill`: profit to the treasury, sold, or for the wallets' gas."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def refill(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how profit refills the wallet's gas: the owner's cap, today's part, and what comes next.
+    """Show how profit refills the wallets' gas: the owner's cap, today's part, and what comes next.
 
-    The contract pays a refill only within a batch, out of what that gained; nothing is sent here.
+    The contract pays a refill only out of what a batch gains, or a conversion; nothing is sent here.
     """
     from keeper import log
     from keeper.config import chain_named
@@ -79,6 +79,122 @@ def refill(
         _show_cap(settings, name, cap, as_json=as_json)
         return
     run_async(_refill(settings, name, as_json=as_json))
+
+
+def convert(
+    configs: Configs,
+    overrides: Overrides,
+    token: Annotated[
+        str | None, typer.Argument(metavar="TOKEN", help="What may be sold, by symbol or address.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="TOKEN", help="Default: treasury.convert_to.")
+    ] = None,
+    per_day: Annotated[
+        str | None, typer.Option("--per-day", metavar="AMOUNT", help="The most of it a day.")
+    ] = None,
+    least: Annotated[
+        str | None,
+        typer.Option("--least", metavar="AMOUNT", help="What all of that has to bring at least."),
+    ] = None,
+    chain: ChainName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what profit may be sold for one token by the owner's rules, and what a rule looks like.
+
+    With a token, an amount per day and the least for it, show what the owner signs. A running keeper
+    sells by itself when `treasury.convert_to` is set; nothing is sent here.
+    """
+    from keeper import log
+    from keeper.config import chain_named
+
+    log.configure("warning", "auto")
+    settings = settings_from(configs, overrides).settings
+    name = chain_named(settings, chain)
+    receive = to or settings.treasury.convert_to
+    if receive is None:
+        raise ConfigError("treasury.convert_to is not set", "set it, or give --to TOKEN")
+    if token is None:
+        run_async(_conversions(settings, name, _named(receive), as_json=as_json))
+        return
+    if per_day is None or least is None:
+        raise ConfigError("a rule has an amount and a floor", "give --per-day and --least")
+    rule = _named(token), _named(receive), per_day, least
+    run_async(_show_rule(settings, name, *rule, as_json=as_json))
+
+
+async def _conversions(settings: Settings, name: str, receive: str, *, as_json: bool) -> None:
+    from contextlib import AsyncExitStack
+
+    from keeper.app.till import Till, chosen_rules
+    from keeper.cli.screen import console, show_json, table
+    from keeper.journal.history import decimal
+
+    async with AsyncExitStack() as stack:
+        till = await Till.open(settings, name, await _operators(settings, name), [], stack)
+        target, rules = await chosen_rules(till, receive)
+    rows = []
+    for balance, rule in rules:
+        left = rule.left(till.head.timestamp + till.chain.block_time)
+        sold = min(balance.loose, left)
+        floor = rule.floor_up(sold) if rule.per_day else 0
+        cells = {
+            "token": balance.token.symbol,
+            "amount": decimal(balance.loose, balance.token.decimals),
+            "left today": decimal(left, balance.token.decimals),
+            "would be sold": decimal(sold, balance.token.decimals),
+            f"floor {target.symbol}": decimal(floor, target.decimals),
+        }
+        rows.append(cells)
+    if as_json:
+        show_json({"to": target.symbol, "tokens": rows})
+        return
+    if not rows:
+        console().print("the contract holds nothing to sell")
+        return
+    head = tuple(rows[0])
+    console().print(table(head, [tuple(cells.values()) for cells in rows], right=head[1:]))
+
+
+async def _show_rule(
+    settings: Settings,
+    name: str,
+    token: str,
+    receive: str,
+    per_day: str,
+    least: str,
+    *,
+    as_json: bool,
+) -> None:
+    from contextlib import AsyncExitStack
+
+    from keeper.app.till import known_tokens
+    from keeper.cli.owner import Action, show
+    from keeper.planning.owner_calls import encode_set_conversion
+
+    chain = settings.chains[name]
+    if chain.contract is None:
+        raise ConfigError("contract is not configured", "`keeper contract deploy`, then set it")
+    async with AsyncExitStack() as stack:
+        spend, bought = await known_tokens(settings, name, [token, receive], stack)
+    much, floor = _wei(per_day, spend.decimals), _wei(least, bought.decimals)
+    if much and not floor:
+        raise ConfigError("--least is zero", "without a floor an operator's key could give it away")
+    what = f"let operators sell {per_day} {spend.symbol} a day for {least} {bought.symbol} or more"
+    data = encode_set_conversion(spend.address, bought.address, much, floor)
+    show([Action(what, chain.contract, data)], chain.chain_id, as_json=as_json)
+
+
+def _wei(text: str, decimals: int) -> int:
+    from decimal import Decimal
+
+    try:
+        value = Decimal(text).scaleb(decimals)
+    except ArithmeticError:
+        value = Decimal(-1)
+    if not value.is_finite() or value < 0 or value != int(value) or value >= 2**120:
+        raise ConfigError(f"{text} is no amount of at most {decimals} decimals", "write 1000")
+    return int(value)
 
 
 async def _sweep(
@@ -96,12 +212,13 @@ async def _sweep(
     from keeper.signers import open_signer
 
     async with AsyncExitStack() as stack:
-        till = await Till.open(settings, name, await _operator(settings, name), named, stack)
+        operators = await _operators(settings, name)
+        till = await Till.open(settings, name, operators, named, stack)
         plans = till.plans(named)
         if dry or not plans:
             _show(till, [], as_json=as_json)
             return 0
-        where, wallet = _lane(settings, name)
+        where, wallet = _lanes(settings, name)[operators.index(till.richest)]
         lock = HomeLock(open_home(settings.journal.home))
         try:
             stack.enter_context(lock)
@@ -133,7 +250,7 @@ async def _refill(settings: Settings, name: str, *, as_json: bool) -> None:
     from keeper.journal.history import decimal
 
     async with AsyncExitStack() as stack:
-        till = await Till.open(settings, name, await _operator(settings, name), ["native"], stack)
+        till = await Till.open(settings, name, await _operators(settings, name), ["native"], stack)
     stock, levels = till.stock, settings.treasury
     left = stock.refillable(till.head.timestamp + till.chain.block_time)
     below = levels.refill_below
@@ -149,11 +266,20 @@ async def _refill(settings: Settings, name: str, *, as_json: bool) -> None:
         "refilled today": decimal(stock.refilled, 18),
         "next batch asks for": decimal(wanted, 18),
     }
+    wallets = {
+        _text(wallet): {"ether": decimal(ether, 18), "low": ether < low}
+        for wallet, ether in till.wallets.items()
+    }
     if as_json:
-        show_json(
-            {key.replace("'s", "").replace(" ", "_"): value for key, value in figures.items()}
-        )
+        named = {key.replace("'s", "").replace(" ", "_"): value for key, value in figures.items()}
+        show_json({**named, "wallets": wallets})
         return
+    if len(wallets) > 1:
+        shown = [
+            (each, str(of["ether"]), "low" if of["low"] else "") for each, of in wallets.items()
+        ]
+        console().print(table(("wallet", "ether", ""), shown, right=("ether",)))
+        console().print("a refill is for the poorest:")
     console().print(table(("ether", ""), list(figures.items()), right=("",)))
     if not stock.refill_cap:
         console().print(
@@ -183,20 +309,22 @@ def _show_cap(settings: Settings, name: str, cap: str, *, as_json: bool) -> None
     show([action], chain.chain_id, as_json=as_json)
 
 
-def _lane(settings: Settings, name: str) -> tuple[str, Wallet]:
-    """Return the first wallet of a chain and the table it is in."""
-    for lane, wallet in settings.chains[name].lanes.items():
-        return f"chains.{name}.{lane}", wallet
-    raise ConfigError("no wallet is configured", f"name a keystore in [chains.{name}.wallet]")
+def _lanes(settings: Settings, name: str) -> list[tuple[str, Wallet]]:
+    """Return every wallet of a chain and the table it is in."""
+    found = [(f"chains.{name}.{lane}", each) for lane, each in settings.chains[name].lanes.items()]
+    if not found:
+        raise ConfigError("no wallet is configured", f"name a keystore in [chains.{name}.wallet]")
+    return found
 
 
-async def _operator(settings: Settings, name: str) -> Address:
+async def _operators(settings: Settings, name: str) -> list[Address]:
+    """Return the addresses of all wallets of a chain, in their order."""
     import os
 
     from keeper.signers import operator_address
 
-    where, wallet = _lane(settings, name)
-    return await operator_address(wallet, where, os.environ, _ask())
+    lanes = _lanes(settings, name)
+    return [await operator_address(each, where, os.environ, _ask()) for where, each in lanes]
 
 
 def _ask() -> Any:

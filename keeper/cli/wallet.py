@@ -11,7 +11,7 @@ import typer
 
 from keeper.cli.grouped import Grouped
 from keeper.cli.options import AsJson, Configs, Overrides, run_async, settings_from
-from keeper.cli.treasury import refill, sweep
+from keeper.cli.treasury import convert, refill, sweep
 from keeper.errors import ConfigError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Make, import and show the operator's keystore; sweep profit and see its gas refilled.",
 )
 app.command()(sweep)
+app.command()(convert)
 app.command()(refill)
 
 PasswordFile = Annotated[

@@ -1,15 +1,19 @@
 """What an operator sees and does about profit from the command line, on the real contract."""
 
 import json
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keeper.devnet import Devnet
-from keeper.devnet.operator import Operator
+from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.journal.read import JournalReader
-from tests.chain.test_cli_chain import Keeper, cli, home, mined, operator, refusal, text
+from tests.chain.test_cli_chain import ROOT, Keeper, cli, home, mined, operator, refusal, text
 
 pytestmark = pytest.mark.chain
 __all__ = ["cli", "home", "mined", "operator"]
@@ -115,3 +119,60 @@ def test_refill_shows_levels_and_what_the_owner_signs(
     shown = json.loads(cli("wallet", "refill", *levels, "--json").stdout)
     assert shown["owner_cap_per_day"] == "0.5"
     assert shown["next_batch_asks_for"] == "0.5", "12 more are wanted, the cap allows this"
+
+
+def test_convert_shows_the_rule_to_sign_and_what_it_leaves(
+    cli: Keeper, mined: Devnet, filled: Operator
+) -> None:
+    command = ("wallet", "convert", "USDC", "--to", "WETH", "--per-day", "1000", "--least", "0.2")
+    (action,) = json.loads(cli(*command, "--json").stdout)
+    assert action["what"] == "let operators sell 1000 USDC a day for 0.2 WETH or more"
+    assert action["to"] == text(filled.contract)
+    mined.rpc(
+        "eth_sendTransaction",
+        {"from": "0x" + filled.owner.hex(), "to": action["to"], "data": action["data"]},
+    )
+    shown = json.loads(cli("wallet", "convert", "--to", "WETH", "--json").stdout)
+    assert shown["to"] == "WETH"
+    found = rows(shown)
+    assert set(found) == {"USDC", "DAI"}
+    assert found["USDC"] == {
+        "token": "USDC",
+        "amount": "1500",
+        "left today": "1000",
+        "would be sold": "1000",
+        "floor WETH": "0.2",
+    }
+    assert (found["DAI"]["left today"], found["DAI"]["would be sold"]) == ("0", "0")
+    assert "convert_to is not set" in refusal(cli("wallet", "convert"))
+    assert "an amount and a floor" in refusal(cli("wallet", "convert", "USDC", "--to", "WETH"))
+    zero = (*command[:-1], "0")
+    assert "--least is zero" in refusal(cli(*zero))
+
+
+def test_every_wallet_is_seen_and_the_one_with_gas_signs(mined: Devnet, tmp_path: Path) -> None:
+    operator = deploy_operator(mined, lanes=2)
+    write_settings(mined, operator, tmp_path)
+    mined.give("USDC", operator.contract, 1_500 * 10**6)
+    first, second = ("0x" + wallet.address.hex() for wallet in operator.wallets)
+    mined.rpc("anvil_setBalance", first, hex(10**15))
+    run = partial(
+        subprocess.run,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KEEPER_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    command = (sys.executable, "-m", "keeper", "wallet")
+    shown = json.loads(run([*command, "refill", "--json"]).stdout)
+    assert shown["wallet"] == "0.001"
+    wallets = {name.lower(): each for name, each in shown["wallets"].items()}
+    assert wallets == {
+        first: {"ether": "0.001", "low": True},
+        second: {"ether": "10", "low": False},
+    }
+    run([*command, "sweep", "--json"])
+    assert held(mined, "USDC", operator.treasury) == 1_500 * 10**6
+    assert int(mined.rpc("eth_getTransactionCount", first, "latest"), 16) == 0
+    assert int(mined.rpc("eth_getTransactionCount", second, "latest"), 16) == 1

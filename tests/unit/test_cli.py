@@ -43,7 +43,7 @@ COMMANDS = (
         "plugins",
         "health",
     ),
-    *("wallet sweep", "wallet refill"),
+    *("wallet sweep", "wallet convert", "wallet refill"),
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
     *("contract allow", "contract withdraw", "config check", "config show", "config schema"),
 )
