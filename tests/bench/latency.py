@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from keeper.chain.endpoint import connect
 from keeper.cli.demo.tally import milliseconds
 from keeper.devnet import Devnet
+from tests.bench.relay import RelayProcess
 from tests.line import Play, playing
-from tests.relay_stand_in import RelayStandIn
 
 ROUNDS = {1: 30, 20: 20, 100: 6}
 """Rounds for each number of borrowers liquidatable in one block."""
@@ -24,7 +23,7 @@ FALLEN = 2_350_00000000
 
 
 async def _rounds(
-    play: Play, count: int, rounds: int, relay: RelayStandIn | None = None
+    play: Play, count: int, rounds: int, relay: RelayProcess | None = None
 ) -> tuple[list[float], dict[str, float]]:
     """Return head-to-send seconds of each round, and the mean milliseconds of each stage."""
     sent: list[float] = []
@@ -105,8 +104,7 @@ async def _measure(net: Devnet, home: Path) -> tuple[dict[str, float], list[str]
             sent, stages = await _rounds(play, count, rounds)
             figures[f"head_to_send_ms_p50_{count}"] = milliseconds(sent, 0.5)
             figures[f"head_to_send_ms_p95_{count}"] = milliseconds(sent, 0.95)
-            shares = "  ".join(f"{name} {value:.1f}" for name, value in stages.items())
-            lines.append(f"{count:>4} borrowers, mean ms by stage: {shares}")
+            lines.append(_line(f"{count:>4} borrowers", stages))
         figures |= await _quiet(play)
         tally = play.count()
         figures["storm_rejected_sends"] = tally.rejected_sends
@@ -115,21 +113,27 @@ async def _measure(net: Devnet, home: Path) -> tuple[dict[str, float], list[str]
     return figures, lines
 
 
-async def _measure_private(net: Devnet, home: Path) -> dict[str, float]:
-    """Measure with bundles to a relay that stands in this very process."""
+async def _measure_private(net: Devnet, home: Path) -> tuple[dict[str, float], list[str]]:
+    """Measure with bundles to a relay of another process on this machine."""
     (home / "relay.key").write_text("11" * 32, encoding="utf-8")
-    async with connect(net.rpc_url, "bench") as rpc, RelayStandIn(rpc) as relay:
+    async with RelayProcess(net.rpc_url) as relay:
         extra = (
             f"[chains.devnet.relays.builder]\nkind = 'bundle'\nurl = '{relay.url}'\n"
             f"identity = 'file:{home / 'relay.key'}'\n"
         )
         async with playing(net, home, extra=extra) as play:
             await _rounds(play, 20, 2, relay)
-            sent, _ = await _rounds(play, 20, ROUNDS[20], relay)
-    return {
+            sent, stages = await _rounds(play, 20, ROUNDS[20], relay)
+    figures = {
         "head_to_send_private_ms_p50_20": milliseconds(sent, 0.5),
         "head_to_send_private_ms_p95_20": milliseconds(sent, 0.95),
     }
+    return figures, [_line("  20 borrowers, bundles", stages)]
+
+
+def _line(what: str, stages: dict[str, float]) -> str:
+    shares = "  ".join(f"{name} {value:.1f}" for name, value in stages.items())
+    return f"{what}, mean ms by stage: {shares}"
 
 
 def figures(net: Devnet) -> tuple[dict[str, float], list[str]]:
@@ -137,5 +141,5 @@ def figures(net: Devnet) -> tuple[dict[str, float], list[str]]:
     with tempfile.TemporaryDirectory() as home:
         found, lines = asyncio.run(_measure(net, Path(home)))
     with tempfile.TemporaryDirectory() as home:
-        found |= asyncio.run(_measure_private(net, Path(home)))
-    return found, lines
+        privately, more = asyncio.run(_measure_private(net, Path(home)))
+    return found | privately, lines + more
