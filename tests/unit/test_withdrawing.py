@@ -187,7 +187,7 @@ def ending(*left: str) -> Ending:
     price, usd = Wei(1), Usd(1)
     receipts: list[Receipt] = [
         Cancelled(plan_id, tx, tx),
-        Reverted(plan_id, tx, 1, 21_000, price, usd, "x"),
+        Reverted(plan_id, tx, 1, 21_000, price, "x", usd),
         Dropped(plan_id, tx, "x"),
         Replaced(plan_id, tx, tx),
     ]
