@@ -33,7 +33,7 @@ GET_RESERVES = bytes.fromhex("0902f1ac")
 SWAP_EXACT = bytes.fromhex("38ed1739")
 """UniswapV2Router02.sol: swapExactTokensForTokens(uint256,uint256,address[],address,uint256)."""
 
-EXTRA_GAS = 55_000
+EXTRA_GAS = 51_000
 """What the router's transfers and its approval add to a swap made in a pool directly."""
 _NEVER = 2**256 - 1
 _FORMAT = 1
