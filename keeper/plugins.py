@@ -29,7 +29,10 @@ PROTOCOLS = "keeper.protocols"
 VENUES = "keeper.venues"
 SIGNERS = "keeper.signers"
 SHIPPED = {
-    STRATEGIES: {"profitability": "strategies.profitability:Profitability"},
+    STRATEGIES: {
+        "full_close": "strategies.full_close:FullClose",
+        "profitability": "strategies.profitability:Profitability",
+    },
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
     VENUES: {
         "uniswap-v2": "keeper.venues.uniswap_v2:UniswapV2",

@@ -307,11 +307,15 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a strategy allows for one opportunity; None means no limit of its own."""
+    """What a strategy allows for one opportunity; None means no limit of its own.
+
+    `whole` asks for the most one call may repay of a pair, or for nothing.
+    """
 
     minimum_profit: Usd
     largest_repay: Usd | None = None
     venues: frozenset[str] | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

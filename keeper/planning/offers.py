@@ -75,6 +75,8 @@ def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] |
             if bound is not None:
                 most = min(most, rate.from_usd_down(bound))
         largest = terms.legal_down(most)
+        if choice.limits.whole and largest < terms.maximum:
+            continue
         if largest > 0:
             offers.append(Offer(choice, terms, rate, largest, terms.seize(largest)))
     if offers:

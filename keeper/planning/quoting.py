@@ -149,17 +149,21 @@ class Sizing:
         self, offer: Offer, source: FlashSource, available: int, *, hopeless: bool
     ) -> tuple[Size | None, Route]:
         largest = offer.largest
+        is_whole = offer.choice.limits.whole
         if cover_up_repay(offer.terms, largest) > available:
             largest = available - available // 50_000
+        if is_whole and largest < offer.terms.maximum:
+            return None, self._lanes.first(offer.lane)
+        if is_whole and not hopeless:
+            route = self._lanes.best(offer.lane, offer.seizure.received).route
+            return self._priced(offer, largest, source, route), route
         if hopeless:
             # No size pays: the figures of the largest say why, without a search.
             route = self._lanes.first(offer.lane)
             legal = offer.terms.legal_down(largest)
             if legal <= 0:
                 return None, route
-            return price_size(
-                offer.terms, legal, lambda amount: self._sales.quote(route, amount), source.fee_ppm
-            ), route
+            return self._priced(offer, legal, source, route), route
         first = self._lanes.best(offer.lane, offer.seizure.received)
         size = self._size_on(offer, largest, source, first.route)
         if size is None or size.seizure.received == offer.seizure.received:
@@ -172,6 +176,11 @@ class Sizing:
         if other is not None and other.profit > size.profit:
             return other, second.route
         return size, first.route
+
+    def _priced(self, offer: Offer, repay: int, source: FlashSource, route: Route) -> Size:
+        return price_size(
+            offer.terms, repay, lambda amount: self._sales.quote(route, amount), source.fee_ppm
+        )
 
     def _size_on(
         self, offer: Offer, largest: int, source: FlashSource, route: Route
