@@ -98,7 +98,7 @@ class Chain:
         """Return a book loaded at the chain's tip."""
         watched = await Watched.discover(self.reader, NAME, self._settings.chains[NAME])
         head = await self.reader.head()
-        await watched.bootstrap(head)
+        await watched.bootstrap(head, head)
         book = make_book(watched)
         book.stand_at(head)
         for market in book.markets:
