@@ -31,10 +31,12 @@ SIGNERS = "keeper.signers"
 SHIPPED = {
     STRATEGIES: {
         "full_close": "strategies.full_close:FullClose",
+        "process": "strategies.process:Process",
         "profitability": "strategies.profitability:Profitability",
     },
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
     VENUES: {
+        "balancer-v2": "keeper.venues.balancer_v2:BalancerV2",
         "uniswap-v2": "keeper.venues.uniswap_v2:UniswapV2",
         "uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3",
     },
@@ -136,6 +138,12 @@ def load_signer(use: str, options: dict[str, Any], where: str) -> Any:
     return _construct(kind, use, options, where, lambda _: where, "")
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what the `process` strategy says and is answered."""
+    found: dict[str, Any] = _load(STRATEGIES, "strategy", "process", "").schema()
+    return found
+
+
 def load_strategies(
     settings: Settings, blame: Callable[[str], str] = lambda _: "settings"
 ) -> list[NamedStrategy]:
@@ -146,7 +154,9 @@ def load_strategies(
     if not settings.strategies:
         raise ConfigError("no strategy is configured", "add [strategies.profitability]")
     return [
-        NamedStrategy(name, _build(name, table, settings, blame), table.chains, table.protocols)
+        NamedStrategy(
+            name, load_strategy(name, table, settings, blame), table.chains, table.protocols
+        )
         for name, table in settings.strategies.items()
     ]
 
@@ -166,9 +176,27 @@ def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "set
             raise _unknown("protocol", protocol, known, f"{blame(key)}: {key}")
 
 
-def _build(
-    name: str, table: StrategyTable, settings: Settings, blame: Callable[[str], str]
+def is_shipped(use: str) -> bool:
+    """Say whether a strategy is the keeper's own."""
+    return use in SHIPPED[STRATEGIES]
+
+
+def load_strategy(
+    name: str,
+    table: StrategyTable,
+    settings: Settings,
+    blame: Callable[[str], str] = lambda _: "settings",
 ) -> Strategy:
+    """Return one configured strategy, held against the rest of the settings."""
+    built, seconds = build_strategy(name, table, blame)
+    refuse_late(name, table, settings, seconds, blame)
+    return built
+
+
+def build_strategy(
+    name: str, table: StrategyTable, blame: Callable[[str], str] = lambda _: "settings"
+) -> tuple[Strategy, int | None]:
+    """Return a strategy made from its own validated `Config`, and its deadline in seconds if any."""
     key = f"strategies.{name}"
     where = f"{blame(key + '.use')}: {key}.use"
     kind = (
@@ -181,24 +209,32 @@ def _build(
         raise ConfigError(f"{where}: {table.use} has no method {', '.join(missing)}")
     checked = _configured(kind, table.use, table.options, where, blame, key)
     seconds = getattr(checked, "deadline_seconds", None)
-    if isinstance(seconds, int):
-        _refuse_late(settings, table, seconds, f"{blame(key + '.use')}: {key}.deadline_seconds")
     built: Strategy = _instance(kind, table.use, checked, where)
-    return built
+    return built, seconds if isinstance(seconds, int) else None
 
 
-def _refuse_late(settings: Settings, table: StrategyTable, seconds: int, where: str) -> None:
+def refuse_late(
+    name: str,
+    table: StrategyTable,
+    settings: Settings,
+    seconds: int | None,
+    blame: Callable[[str], str] = lambda _: "settings",
+) -> None:
     """Raise `ConfigError` where a private transaction would become public past its deadline.
 
     The deadline counts from the next block, and what is public at a head is in the block after it.
     """
-    for name, chain in settings.chains.items():
+    if seconds is None:
+        return
+    key = f"strategies.{name}"
+    where = f"{blame(key + '.use')}: {key}.deadline_seconds"
+    for each, chain in settings.chains.items():
         after = chain.public_after * chain.block_time
-        if chain.relays and name in (table.chains or {name}) and after > seconds:
+        if chain.relays and each in (table.chains or {each}) and after > seconds:
             raise ConfigError(
-                f"{where} is {seconds}, and chains.{name} makes a transaction public after "
+                f"{where} is {seconds}, and chains.{each} makes a transaction public after "
                 f"{chain.public_after} blocks of {chain.block_time} s",
-                f"set chains.{name}.public_after to {seconds // chain.block_time} at most "
+                f"set chains.{each}.public_after to {seconds // chain.block_time} at most "
                 "(0 is never), or the deadline later",
             )
 

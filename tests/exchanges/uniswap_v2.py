@@ -132,7 +132,6 @@ class Traders:
 
     def some(self, symbol: str) -> int:
         usd = 10 ** self.rng.uniform(0, 6)
-        return max(
-            int(usd * 10**8) * 10 ** self.net.tokens[symbol].decimals // self.net.prices()[symbol],
-            1,
-        )
+        price = self.net.prices()[symbol]
+        unit: int = 10 ** self.net.tokens[symbol].decimals
+        return max(int(usd * 10**8) * unit // price, 1)

@@ -71,16 +71,13 @@ async def test_swaps_tried_one_after_another_equal_swaps_made(net: Devnet) -> No
     traders = Traders(exchange, [("WETH", "USDC")], 5)
     venue = await exchange.loaded()
     trials = venue.begin()
-    weth = net.tokens["WETH"].address
     for _ in range(60):
         sold, bought = traders.rng.sample(["WETH", "USDC"], 2)
         had = [net.balance(net.tokens[each].address, traders.account) for each in (sold, bought)]
         traders.swap(sold, bought)
         has = [net.balance(net.tokens[each].address, traders.account) for each in (sold, bought)]
-        (pair,) = venue.pairs.values()
-        hop = hop_of(venue, token0=(net.tokens[sold].address == pair.token0))
+        hop = hop_of(venue, token0=net.tokens[sold].address < net.tokens[bought].address)
         assert trials.apply(hop, had[0] - has[0]) == has[1] - had[1] > 0
-    assert weth in {pair.token0, pair.token1}
 
 
 @given(
@@ -106,9 +103,9 @@ def test_a_pair_never_gives_all_and_more_brings_no_less(
 def test_a_fee_in_millionths_is_the_fork_s_own_fraction(fee: int, kept: int, of: int) -> None:
     rng = random.Random(fee)
     for _ in range(1000):
-        amount, *reserves = (int(2 ** rng.uniform(0, 111)) for _ in range(3))
-        expected = amount * kept * reserves[1] // (reserves[0] * of + amount * kept)
-        assert amount_out_down(amount, *reserves, fee) == expected
+        amount, held, given = (int(2 ** rng.uniform(0, 111)) for _ in range(3))
+        expected = amount * kept * given // (held * of + amount * kept)
+        assert amount_out_down(amount, held, given, fee) == expected
 
 
 def test_an_empty_pair_gives_nothing() -> None:

@@ -1,0 +1,249 @@
+"""Balancer V2 as a venue: named weighted pools, kept by the vault's logs, sold to through it."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import permutations
+
+from eth_abi.abi import decode as decode_abi
+from pydantic import BaseModel, ConfigDict
+
+from keeper.address import EvmAddress
+from keeper.ports import Pages, Reader
+from keeper.types import (
+    AllowedCall,
+    Drift,
+    FlashSource,
+    Head,
+    Hop,
+    Log,
+    PoolCall,
+    Undo,
+    Watch,
+)
+from keeper.units import Address, to_hex
+from keeper.venues.balancer_v2.pool import Pool, State, Trials, decode, encode, freeze
+from keeper.venues.balancer_v2.reads import read_pools, read_state, state_calls
+
+SWAP = bytes.fromhex("2170c741c41531aec20e7c107c24eecfdd15e69c9bb0a8dd37b1840b9e0b207b")
+CHANGED = bytes.fromhex("e5ce249087ce04f05a957192435400fd97868dba0e6a4b4c049abf8af80dae78")
+MANAGED = bytes.fromhex("6edcaf6241105b4c94c2efdbf3a6b12458eb3d07be3a0e81d24b13c44045fe7a")
+FEE_CHANGED = bytes.fromhex("a9ba3ffe0b6c366b81232caab38605a0699ad5398d6cce76f91ee809e322dafc")
+PAUSED = bytes.fromhex("9e3a5e37224532dea67b89face185703738a228a6e8a23dee546960180d3be64")
+TOPICS = frozenset({SWAP, CHANGED, MANAGED, FEE_CHANGED, PAUSED})
+VAULT_SWAP = bytes.fromhex("52bbbe29")
+"""Swaps.sol: swap(SingleSwap,FundManagement,uint256,uint256)."""
+
+EXTRA_GAS = 60_000
+"""What the vault's transfers, its approval and its powers add to a swap made in a pool directly."""
+_NEVER = 2**256 - 1
+_FORMAT = 1
+
+
+class BalancerV2:
+    """Weighted pools of one vault, named one by one, between the given tokens.
+
+    A pause that runs out by itself emits nothing: what was paused stays so here until it is loaded
+    anew.
+    """
+
+    class Config(BaseModel):
+        """Which pools of which vault."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+        vault: EvmAddress
+        pools: tuple[EvmAddress, ...]
+
+    @classmethod
+    def configured(
+        cls, name: str, config: Config, tokens: Iterable[Address], contract: Address
+    ) -> "BalancerV2":
+        """Return the venue that the settings describe."""
+        return cls(name, config.vault, config.pools, tokens, contract)
+
+    def __init__(
+        self,
+        name: str,
+        vault: Address,
+        addresses: Sequence[Address],
+        tokens: Iterable[Address],
+        contract: Address,
+    ) -> None:
+        self.name = name
+        self.vault = vault
+        self.addresses = tuple(sorted(set(addresses)))
+        self.tokens = frozenset(tokens)
+        self.contract = contract
+        self.pools: dict[Address, Pool] = {}
+        self.halted = False
+        self._numbers: dict[bytes, Pool] = {}
+        self._hops: dict[Address, list[Hop]] = {}
+        self._watch = Watch(frozenset({vault, *self.addresses}), TOPICS)
+
+    def watch(self) -> Watch:
+        """Return the vault and the pools."""
+        return self._watch
+
+    async def bootstrap(self, reader: Reader, head: Head) -> None:
+        """Load the pools as of exactly this head."""
+        halted, pools = await read_pools(reader, head, self.vault, self.addresses)
+        self._adopt(halted, pools)
+
+    def snapshot(self) -> Pages:
+        """Freeze every pool."""
+        frozen = [freeze(pool) for pool in self.pools.values()]
+        return partial(encode, self._identity(), self.halted, frozen)
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Hold a snapshot's pools; raise `InvariantError` when it was of others."""
+        self._adopt(*decode(self._identity(), pages))
+
+    def beside(self, tokens: Iterable[Address]) -> "BalancerV2":
+        """Return a venue without pools for more tokens: they are all loaded already."""
+        return BalancerV2(self.name, self.vault, (), self.tokens.union(tokens), self.contract)
+
+    def absorb(self, more: "BalancerV2") -> None:
+        """Trade in the tokens of what was made by `beside`."""
+        self.tokens = more.tokens
+        self._index()
+
+    def fold(self, log: Log) -> Undo | None:
+        """Apply one log of the vault or of a pool."""
+        if log.address == self.vault:
+            return self._vault(log)
+        pool = self.pools.get(log.address)
+        if pool is None:
+            return None
+        if log.topics[0] == FEE_CHANGED:
+            return _become(pool, pool.state._replace(fee=int.from_bytes(log.data[:32])))
+        if log.topics[0] == PAUSED:
+            return _become(pool, pool.state._replace(paused=any(log.data[:32])))
+        return None
+
+    def hops(self, token_in: Address) -> Sequence[Hop]:
+        """Return every pool that takes a token, as conversions out of it; none under a pause."""
+        return () if self.halted else self._hops.get(token_in, ())
+
+    def execution(self, hop: Hop) -> PoolCall:
+        """Return the vault's call; the batch's own minimum and deadline hold, so this has none."""
+        swap = (self.pools[hop.pool].number, 0, hop.token_in, hop.token_out)
+        funds = (self.contract, 0, self.contract, 0)
+        head = VAULT_SWAP + _words(224, *funds, 0, _NEVER, *swap)
+        return PoolCall(self.vault, head, _words(192, 0))
+
+    def permissions(self) -> Sequence[AllowedCall]:
+        """Return that the vault's swap has to be allowed."""
+        return [AllowedCall(self.vault, VAULT_SWAP, self.vault)]
+
+    def begin(self) -> Trials:
+        """Return a scratch state on which sales can be tried one after another."""
+        return Trials(self.pools)
+
+    def flash_sources(self, _token: Address) -> Sequence[FlashSource]:
+        """Return nothing: within its own flash loan the vault refuses swaps."""
+        return ()
+
+    async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
+        """Compare random pools with the chain: balances, fee and pause."""
+        known = sorted(self.pools)
+        chosen = random.Random(seed).sample(known, min(sample, len(known)))
+        pools = [(self.pools[address], self.pools[address].state) for address in chosen]
+        calls = [call for pool, _ in pools for call in state_calls(self.vault, pool)]
+        answers = iter(await reader.multicall(calls, head.hash))
+        return [
+            drift
+            for pool, held in pools
+            for drift in _differences(
+                f"{self.name} {to_hex(pool.address)}",
+                held,
+                read_state(pool, [next(answers) for _ in range(2 + len(pool.tokens))]),
+            )
+        ]
+
+    def _vault(self, log: Log) -> Undo | None:
+        if log.topics[0] == PAUSED:
+            return self._halt(any(log.data[:32]))
+        pool = self._numbers.get(log.topics[1]) if len(log.topics) > 1 else None
+        if pool is None:
+            return None
+        cash, managed = list(pool.state.cash), list(pool.state.managed)
+        match log.topics[0]:
+            case topic if topic == SWAP:
+                sold, bought = (Address(each[12:]) for each in log.topics[2:4])
+                cash[pool.tokens.index(sold)] += int.from_bytes(log.data[:32])
+                cash[pool.tokens.index(bought)] -= int.from_bytes(log.data[32:64])
+            case topic if topic == CHANGED:
+                _, deltas, fees = decode_abi(["address[]", "int256[]", "uint256[]"], log.data)
+                for index, (delta, fee) in enumerate(zip(deltas, fees, strict=True)):
+                    cash[index] += delta - fee
+            case topic if topic == MANAGED:
+                index = pool.tokens.index(Address(log.topics[3][12:]))
+                cash[index] += int.from_bytes(log.data[:32], signed=True)
+                managed[index] += int.from_bytes(log.data[32:64], signed=True)
+            case _:
+                return None
+        return _become(pool, pool.state._replace(cash=tuple(cash), managed=tuple(managed)))
+
+    def _halt(self, halted: bool) -> Undo:
+        before = self.halted
+
+        def undo() -> None:
+            self.halted = before
+
+        self.halted = halted
+        return undo
+
+    def _adopt(self, halted: bool, pools: Iterable[Pool]) -> None:
+        # A new dictionary: trial swaps begun on the old one end on it.
+        self.pools = {pool.address: pool for pool in pools}
+        self.halted = halted
+        self._index()
+
+    def _index(self) -> None:
+        self._numbers = {pool.number: pool for pool in self.pools.values()}
+        self._hops = {}
+        for pool in self.pools.values():
+            for ends in permutations((t for t in pool.tokens if t in self.tokens), 2):
+                hop = Hop(self.name, pool.address, *ends, EXTRA_GAS, _CALL_BYTES)
+                self._hops.setdefault(hop.token_in, []).append(hop)
+
+    def _identity(self) -> bytes:
+        return b"".join((_FORMAT.to_bytes(4, "big"), self.vault, *self.addresses))
+
+
+def _become(pool: Pool, state: State) -> Callable[[], None]:
+    before = pool.state
+
+    def undo() -> None:
+        pool.state = before
+
+    pool.state = state
+    return undo
+
+
+def _differences(subject: str, held: State, there: State) -> list[Drift]:
+    pairs = {
+        "fee": (held.fee, there.fee),
+        "paused": (int(held.paused), int(there.paused)),
+        **{f"cash {i}": pair for i, pair in enumerate(zip(held.cash, there.cash, strict=True))},
+        **{
+            f"managed {i}": pair
+            for i, pair in enumerate(zip(held.managed, there.managed, strict=True))
+        },
+    }
+    return [
+        Drift(f"{subject} {what}", mine, actual)
+        for what, (mine, actual) in pairs.items()
+        if mine != actual
+    ]
+
+
+def _words(*values: int | bytes) -> bytes:
+    return b"".join(
+        value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32, "big")
+        for value in values
+    )
+
+
+_CALL_BYTES = len(VAULT_SWAP) + len(_words(*[0] * 13))

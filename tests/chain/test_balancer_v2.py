@@ -1,0 +1,161 @@
+"""Balancer's weighted pools, kept by logs alone, stay equal to the real ones, and take sales."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from eth_utils.address import to_checksum_address
+
+from keeper.chain.reader import ChainReader
+from keeper.cli.demo.stage import staged
+from keeper.config import load
+from keeper.devnet import Cast, Devnet
+from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.doctor.permissions import missing
+from keeper.errors import ConfigError
+from keeper.types import Hop
+from keeper.units import Address
+from keeper.venues.balancer_v2 import BalancerV2
+from keeper.venues.balancer_v2.pool import State
+from keeper.venues.balancer_v2.powers import Powers
+from keeper.venues.balancer_v2.venue import SWAP, VAULT_SWAP
+from tests.exchanges.balancer_v2 import BUYER, Exchange, Traders, deploy_exchange
+from tests.line import Play, assert_clean
+from tests.uniswap import DirectRpc, logs_of
+
+pytestmark = pytest.mark.chain
+STEPS = 50
+FEE = 3 * 10**15
+
+
+def opened(net: Devnet) -> Exchange:
+    exchange = deploy_exchange(net)
+    exchange.open({"WETH": 80, "USDC": 20}, FEE, 10**6)
+    exchange.open({"WBTC": 50, "WETH": 50}, FEE, 10**6)
+    exchange.open({"WETH": 40, "USDC": 35, "DAI": 25}, FEE, 10**6)
+    return exchange
+
+
+def states(venue: BalancerV2) -> dict[Address, State]:
+    return {address: pool.state for address, pool in venue.pools.items()}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_logs_keep_every_pool_exact(net: Devnet, seed: int) -> None:
+    exchange = opened(net)
+    traders, venue = Traders(exchange, seed), await exchange.loaded()
+    assert {pool.powers for pool in venue.pools.values()} == {Powers.LOGARITHM}
+    first, undos = states(venue), []
+    reader = ChainReader(DirectRpc(net))
+    for step in range(STEPS):
+        undos += [undo for log in traders.step() if (undo := venue.fold(log)) is not None]
+        if step % 20 == 19:
+            assert await venue.audit(reader, await reader.head(), 9, seed) == []
+    print(f"seed {seed}: {traders.counts}, {len(undos)} folds")
+    assert min(traders.counts.values()) >= 3
+    assert states(venue) == states(await exchange.loaded())
+    restored = exchange.venue()
+    restored.restore(venue.snapshot()())
+    assert restored.pools == venue.pools
+    weth = Address(net.tokens["WETH"].address)
+    assert list(restored.hops(weth)) == list(venue.hops(weth))
+    for undo in reversed(undos):
+        undo()
+    assert states(venue) == first
+
+
+async def test_swaps_tried_one_after_another_equal_swaps_made(net: Devnet) -> None:
+    exchange = opened(net)
+    traders, venue = Traders(exchange, 5), await exchange.loaded()
+    trials, compared = venue.begin(), 0
+    for _ in range(40):
+        pool = traders.rng.choice(exchange.pools)
+        ends = traders.rng.sample(pool.symbols, 2)
+        sold, bought = (Address(net.tokens[symbol].address) for symbol in ends)
+        amount = traders.some(ends[0])
+        out = trials.apply(Hop(venue.name, pool.address, sold, bought), amount)
+        made = next(
+            log for log in traders.swap(pool, ends, amount) if log.address == exchange.vault
+        )
+        assert int.from_bytes(made.data[32:64]) == out > 0
+        compared += 1
+    print(f"{compared} swaps compared")
+
+
+async def test_a_pause_ends_sales(net: Devnet) -> None:
+    exchange = opened(net)
+    venue, weth = await exchange.loaded(), Address(net.tokens["WETH"].address)
+    chosen = exchange.pools[0].address
+    (hop,) = (hop for hop in venue.hops(weth) if hop.pool == chosen)
+    before = venue.begin().quote(hop, 10**16)
+    exchange.permit(chosen, bytes.fromhex("16c38b3c"))
+    exchange.permit(exchange.vault, bytes.fromhex("16c38b3c"))
+    logs = logs_of(net.send(Cast.DEPLOYER, chosen, "setPaused(bool)", [True]))
+    (undo,) = (undo for log in logs if (undo := venue.fold(log)))
+    assert venue.begin().quote(hop, 10**16) == 0 < before
+    undo()
+    assert venue.begin().quote(hop, 10**16) == before
+    logs = logs_of(net.send(Cast.DEPLOYER, exchange.vault, "setPaused(bool)", [True]))
+    (undo,) = (undo for log in logs if (undo := venue.fold(log)))
+    assert not venue.hops(weth)
+    undo()
+    assert hop in venue.hops(weth)
+
+
+async def test_what_is_no_weighted_pool_is_refused(net: Devnet) -> None:
+    exchange = opened(net)
+    tokens = [Address(token.address) for token in net.tokens.values()]
+    reader = ChainReader(DirectRpc(net))
+    head = await reader.head()
+    for vault, pool in ((exchange.vault, tokens[0]), (tokens[0], exchange.pools[0].address)):
+        wrong = BalancerV2("balancer", vault, [pool], tokens, BUYER)
+        with pytest.raises(ConfigError, match="does not answer as Balancer V2 does"):
+            await wrong.bootstrap(reader, head)
+
+
+async def test_an_audit_names_what_differs(net: Devnet) -> None:
+    exchange = opened(net)
+    venue, reader = await exchange.loaded(), ChainReader(DirectRpc(net))
+    pool = next(iter(venue.pools.values()))
+    pool.state = pool.state._replace(fee=1, cash=(pool.state.cash[0] + 1, *pool.state.cash[1:]))
+    drifts = await venue.audit(reader, await reader.head(), 9, 1)
+    assert [drift.subject.split(" ", 2)[2] for drift in drifts] == ["fee", "cash 0"]
+
+
+async def test_the_pool_that_pays_best_takes_the_sale(net: Devnet, tmp_path: Path) -> None:
+    crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
+    operator, exchange = deploy_operator(net), deploy_exchange(net)
+    pool = exchange.open({"WETH": 50, "USDC": 50}, 10**15, 10**7)
+    table = f"""
+[chains.devnet.venues.balancer]
+venue = "balancer-v2"
+vault = "{to_checksum_address(exchange.vault)}"
+pools = ["{to_checksum_address(pool.address)}"]
+"""
+    settings = load([write_settings(net, operator, tmp_path, extra=table)]).settings
+    chain, rpc = settings.chains["devnet"], DirectRpc(net)
+    (lacking,) = await missing(rpc, chain, operator.contract, ())
+    assert lacking.what == "allow swaps on venue balancer"
+    arguments = [exchange.vault, VAULT_SWAP, exchange.vault]
+    net.send(operator.owner, operator.contract, "allow(address,bytes4,address)", arguments)
+    assert await missing(rpc, chain, operator.contract, ()) == []
+    async with staged(net, settings, live=True) as stage:
+        play = Play(stage)
+        # The pool keeps the price from before the fall, which the pools of V3 follow.
+        await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
+        assert play.under(crowd) == set(crowd)
+        before = await asyncio.to_thread(net.chain.block_number)
+        await stage.mine(2)
+        play.assert_taken(crowd)
+        assert_clean(play.tally)
+        assert await play.audit() == []
+        swaps = await asyncio.to_thread(
+            net.rpc,
+            "eth_getLogs",
+            {
+                "fromBlock": hex(before),
+                "address": "0x" + exchange.vault.hex(),
+                "topics": ["0x" + SWAP.hex(), "0x" + pool.number.hex()],
+            },
+        )
+        assert len(swaps) == 1
