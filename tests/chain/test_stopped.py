@@ -15,7 +15,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import allow_market, deploy_operator, write_settings
 from keeper.errors import IncompleteError, InvariantError
 from keeper.ports import LendingProtocol, Reader
-from keeper.protocols.aave_v3 import market as aave_module
+from keeper.protocols.aave_v3 import bootstrap, market as aave_module
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.words import topic
 from keeper.types import Log, Reason
@@ -240,7 +240,7 @@ def some_pool(scene: Two) -> bytes:
 async def test_a_market_that_cannot_be_loaded_holds_up_no_other(
     net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    is_broken, load_ledger = True, aave_module.load
+    is_broken, load_ledger = True, bootstrap.load
 
     async def broken(reader: Reader, market: str, *rest: Any) -> Ledger:
         if is_broken and market == "one":

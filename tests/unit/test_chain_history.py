@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +356,8 @@ def test_keys_are_a_set() -> None:
     assert found.add([b"a", b"b", b"a"]) == [b"a", b"b"]
     assert found.add([b"b", b"c"]) == [b"c"]
     assert len(found) == 3
-    assert set(found) == {b"a", b"b", b"c"} == found
+    same: AbstractSet[bytes] = {b"a", b"b", b"c"}
+    assert set(found) == same
+    assert found == same
     assert b"a" in found
     assert b"d" not in found
