@@ -81,7 +81,8 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
 
     Plans that rest on each other go to one lane, where none can overtake another; what does not fit
     on it waits, and so does what rests on that. Blocked lanes serve when all are, one with a gap
-    before all others. A refill goes to whoever sends it: such a plan is for the poorest.
+    before all others as long as it can pay. A refill goes to whoever sends it: such a plan is for
+    the poorest.
     """
     poorest = min(lanes, key=lambda lane: lane.balance).address
     pending = {lane.address: lane.pending for lane in lanes}
@@ -122,7 +123,7 @@ def _rank(
 ) -> tuple[bool, bool, bool, bool, int, int]:
     return (
         pending[lane] >= cap,
-        lane not in gaps,
+        lane not in gaps or free[lane] < plan.worst_cost,
         bool(plan.refill) and lane != poorest,
         free[lane] < plan.worst_cost,
         pending[lane],

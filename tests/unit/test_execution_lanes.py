@@ -122,3 +122,9 @@ def test_a_lane_with_a_gap_is_asked_first_and_once() -> None:
     made = Plans()
     sent, _ = assign([plan(made, "a"), plan(made, "b")], [lane("free"), gap], 16)
     assert sides(sent) == [address("gap"), address("free")]
+
+
+def test_a_lane_with_a_gap_that_cannot_pay_does_not_keep_plans_from_one_that_can() -> None:
+    gap = replace(lane("gap", pending=3, balance=1), has_gap=True)
+    sent, _ = assign([plan(Plans(), "a")], [gap, lane("free")], 16)
+    assert sides(sent) == [address("free")], "refused on the other for its funds at every head"
