@@ -11,6 +11,7 @@ from keeper.planning.converting import (
     as_conversion,
     best_offer,
     encode_offer,
+    has_no_rules,
     read_rule,
     rule_calls,
 )
@@ -18,6 +19,8 @@ from keeper.planning.treasury import is_worth, sweep_plan
 from keeper.ports import Reader, Rpc, Venue
 from keeper.types import Fees, Head, NextBlock, Plan, Token
 from keeper.units import ZERO_ADDRESS, Address, Bps, Usd, Wei, to_hex
+
+NO_RULES = "the contract cannot sell: `keeper contract deploy` deploys one that can"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Converter:
 
     Quotes are the venues' own exact state, the least a sale may bring is the oracles' value less
     slippage, and the contract holds it to the owner's floor besides.
+
+    Events: treasury.refused, and treasury.no_rules once.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Converter:
         self._venues = venues
         self._new_id = new_id
         self._tell = tell
+        self._has_rules = True
 
     @property
     def refills(self) -> bool:
@@ -93,6 +99,11 @@ class Converter:
             return []
         calls = rule_calls(rules.contract, [b.token for b in held], rules.receive)
         answers = await self._reader.multicall(calls, now.head.hash)
+        had_rules, self._has_rules = self._has_rules, not any(map(has_no_rules, answers))
+        if not self._has_rules:
+            if had_rules:
+                self._tell("treasury.no_rules", {"reason": NO_RULES})
+            return []
         venues = self._venues()
         found = []
         for balance, answer in zip(held, answers, strict=True):

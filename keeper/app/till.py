@@ -23,7 +23,7 @@ from keeper.execution.gas import fees as choose_fees
 from keeper.execution.settlement import included, reverted
 from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
-from keeper.planning.converting import Rule, read_rule, rule_calls
+from keeper.planning.converting import Rule, has_no_rules, read_rule, rule_calls
 from keeper.planning.decoding import decode_receipt_logs
 from keeper.planning.owner_calls import encode_sweep
 from keeper.planning.treasury import Balance, gas_usd_up, native, sweep_plan, usd_prices
@@ -173,7 +173,10 @@ class Till:
 
 
 async def chosen_rules(till: Till, receive: str) -> tuple[Token, list[tuple[Balance, Rule]]]:
-    """Return the token profit is sold for, and each other balance with the owner's rule for it."""
+    """Return the token profit is sold for, and each other balance with the owner's rule for it.
+
+    Raises `ConfigError` for a contract that has no rules.
+    """
     reader = ChainReader(till.rpc, till.chain.multicall)
     known = [balance.token for balance in till.stock.balances]
     (target,) = _chosen(known, [receive])
@@ -184,6 +187,10 @@ async def chosen_rules(till: Till, receive: str) -> tuple[Token, list[tuple[Bala
     ]
     calls = rule_calls(till.contract, [balance.token for balance in rest], target)
     answers = await reader.multicall(calls, till.head.hash)
+    if any(map(has_no_rules, answers)):
+        raise ConfigError(
+            "the contract cannot sell", "`keeper contract deploy` deploys one that can"
+        )
     rules = [read_rule(answer) for answer in answers]
     return target, list(zip(rest, rules, strict=True))
 

@@ -27,6 +27,7 @@ LOUD = {
     "nonce.foreign",
     "executor.drain_failed",
     "wallet.low",
+    "treasury.no_rules",
     "treasury.refused",
     "treasury.unread",
 }

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from eth_hash.auto import keccak
+
 from keeper.errors import TransientError
 from keeper.planning.owner_calls import encode_conversions, encode_convert
 from keeper.planning.treasury import Balance
@@ -14,6 +16,7 @@ CONVERT_GAS = 130_000
 """Gas under which no conversion comes: a swap with its callback, the rule, and two cold tokens."""
 
 _DAY = 86_400
+_UNKNOWN = keccak(b"UnknownFunction()")[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ def rule_calls(contract: Address, tokens: Sequence[Token], receive: Token) -> tu
     return tuple(
         Call(contract, encode_conversions(token.address, receive.address)) for token in tokens
     )
+
+
+def has_no_rules(result: CallResult) -> bool:
+    """Whether a contract answered that it has no rules, having been deployed before there were any.
+
+    It refuses unknown functions by name (liquidator.vy: __default__); anything else is no answer.
+    """
+    return not result.ok and result.data == _UNKNOWN
 
 
 def read_rule(result: CallResult) -> Rule:
