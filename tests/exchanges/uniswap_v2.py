@@ -131,7 +131,7 @@ class Traders:
         return logs_of(self.net.send(self.account, pair, "skim(address)", [self.account]))
 
     def some(self, symbol: str) -> int:
-        usd = 10 ** self.rng.uniform(0, 6)
+        usd: float = 10 ** self.rng.uniform(0, 6)
         price = self.net.prices()[symbol]
         unit: int = 10 ** self.net.tokens[symbol].decimals
         return max(int(usd * 10**8) * unit // price, 1)

@@ -65,6 +65,7 @@ class Verdict:
     failed: Mapping[Address, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
     undone: frozenset[Address] = frozenset()
+    part: Plan | None = None
 
 
 def keep(plan: Plan, gas_used: int, result: bytes) -> Verdict:
