@@ -35,9 +35,9 @@ def position(number: int) -> Position:
     return Position("aave", "aave-v3", borrower, (), (), 0, 0, Wad(9 * 10**17))
 
 
-def view(count: int, deadline_ms: int = 500) -> View:
+def view(count: int) -> View:
     risks = tuple(AtRisk(position(i), (), (), Cause.PRICE) for i in range(count))
-    return View("test", HEAD, HEAD.next_block(12), risks, {}, {}, TOKEN, deadline_ms)
+    return View("test", HEAD, HEAD.next_block(12), risks, {}, {}, TOKEN, deadline_ms=500)
 
 
 def quote(strategy: str, number: int, net: int) -> Quote:
@@ -109,11 +109,11 @@ async def test_an_overrun_skips_and_a_strategy_that_never_returns_is_disabled() 
     faults: list[PluginError] = []
     stuck = Stuck()
     strategist = Strategist([Seat("slow", stuck), Seat("good", Everything())], faults.append)
-    choices, skips = await strategist.select(view(2, deadline_ms=20))
+    choices, skips = await strategist.select(view(2))
     assert {skip.reason for skip in skips} == {Reason.TIMEOUT}
     assert len(choices) == 2
     for _ in range(STUCK_ROUNDS):
-        choices, _ = await strategist.select(view(2, deadline_ms=20))
+        choices, _ = await strategist.select(view(2))
         assert len(choices) == 2
     assert strategist.enabled == ("good",)
     assert faults[0].plugin == "slow"
