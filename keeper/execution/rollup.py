@@ -16,7 +16,8 @@ def beside_gas(receipt: Mapping[str, Any]) -> Wei:
     """
     scalar, constant = _told(receipt, "operatorFeeScalar"), _told(receipt, "operatorFeeConstant")
     scaled = quantity(receipt["gasUsed"]) * scalar
-    slope = scaled * 100 if "daFootprintGasScalar" in receipt else scaled // 1_000_000
+    is_jovian = receipt.get("daFootprintGasScalar") is not None
+    slope = scaled * 100 if is_jovian else scaled // 1_000_000
     return Wei(_told(receipt, "l1Fee") + slope + constant)
 
 

@@ -269,10 +269,11 @@ class Tracker:
                     await self._pursuit.push(flight, wallet, head)
                 continue
             # no answer does not say that there is no receipt
-            if id(flight) not in untold:
+            is_told = id(flight) not in untold
+            if is_told:
                 flight.passed.wait(head.timestamp)
             by = self._used(flight)
-            if by is not None or flight.passed.is_over(head.timestamp):
+            if by is not None or (is_told and flight.passed.is_over(head.timestamp)):
                 ended.append(await self._lost(flight, by))
         return ended
 

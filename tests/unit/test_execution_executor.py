@@ -271,6 +271,27 @@ async def test_a_receipt_the_node_cannot_tell_is_not_lost(bench: Bench) -> None:
     assert isinstance(receipt, Included)
 
 
+async def test_receipts_that_lagged_once_and_are_not_told_since_are_not_lost(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=2_000_000_000)])
+    made = make_head(bench.node.mine().number)
+    bench.node.receipts.clear()
+
+    def indexing(method: str, params: Sequence[Any]) -> Any:
+        if method == "eth_getTransactionReceipt":
+            raise RpcError(method, -32000, "transaction indexing is in progress")
+        return None
+
+    for number in range(3):  # blocks of a quarter of a second
+        head = replace(made, number=made.number + number)
+        assert await executor.follow(head) == []
+    bench.node.answering = indexing
+    for seconds in range(1, 9):
+        head = replace(made, number=made.number + 3 + seconds, timestamp=made.timestamp + seconds)
+        assert await executor.follow(head) == [], "no answer says nothing"
+    assert "nonce.foreign" not in bench.events.names
+
+
 async def test_a_nonce_used_by_a_stranger_is_noticed(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.plans.make()])
@@ -672,8 +693,9 @@ async def test_a_signer_that_fails_gives_back_what_was_reserved(bench: Bench) ->
             10**6,
         ),
         ({"l1Fee": None, "operatorFeeScalar": "0x2", "daFootprintGasScalar": "0x190"}, 8 * 10**7),
+        ({"l1Fee": "0x7", "operatorFeeScalar": hex(5), "daFootprintGasScalar": None}, 9),
     ],
-    ids=["gas alone", "data fee", "Arbitrum: in the gas", "Isthmus", "Jovian"],
+    ids=["gas alone", "data fee", "Arbitrum: in the gas", "Isthmus", "Jovian", "told as null"],
 )
 @pytest.mark.parametrize("status", [0, 1])
 async def test_what_a_rollup_charges_beside_gas_is_a_cost_of_its_own(
