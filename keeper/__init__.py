@@ -8,7 +8,8 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from keeper.errors import ConfigError, KeeperError, PluginError
+    from keeper.child import Child
+    from keeper.errors import ConfigError, KeeperError, PluginError, TransientError
     from keeper.fees import BidOutcome, BidRecord, DataFee, FeeHistory, Inclusion
     from keeper.ports import Strategy, Terms
     from keeper.types import (
@@ -68,6 +69,7 @@ __all__ = [
     "BidRecord",
     "Bps",
     "Cause",
+    "Child",
     "CollateralLeg",
     "ConfigError",
     "DataFee",
@@ -95,6 +97,7 @@ __all__ = [
     "Strategy",
     "Terms",
     "Token",
+    "TransientError",
     "Usd",
     "View",
     "Wad",
@@ -109,7 +112,7 @@ __all__ = [
 def __getattr__(name: str) -> typing.Any:
     """Load the face when it is first looked at: `keeper --help` has no use for it."""
     if name in __all__:
-        for module in ("errors", "fees", "ports", "types", "units"):
+        for module in ("child", "errors", "fees", "ports", "types", "units"):
             found = importlib.import_module(f"keeper.{module}")
             if name in vars(found):
                 return globals().setdefault(name, vars(found)[name])

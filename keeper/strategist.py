@@ -6,12 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from keeper.errors import PluginError
+from keeper.errors import PluginError, TransientError
 from keeper.ports import Strategy
-from keeper.types import Bid, Limits, Opportunity, Position, Quote, Reason, Skip, View
+from keeper.types import AtRisk, Bid, Limits, Opportunity, Position, Quote, Reason, Skip, View
+from keeper.units import Address
 
 STUCK_ROUNDS = 20
 """Rounds a strategy may stay busy with one view before it is disabled."""
+
+MOST_ANSWERS = 64
+"""Answers a strategy may give for each position; one without end is switched off."""
+LONGEST_DETAIL = 300
+_LARGEST = 2**128
+_NO_ANSWER = "the strategy gave no answer"
 
 Answer = TypeVar("Answer")
 
@@ -34,11 +41,25 @@ class Choice:
 
 
 class Strategist:
-    """Ask each strategy what to take and what to bid; one that fails is disabled, and told of."""
+    """Ask each strategy what to take and what to bid; one that fails is disabled, and told of.
+
+    One that raises `TransientError` misses the head and is asked again. What it answers is held
+    against the view: it chooses among what it was given, and names amounts, not objects of its own.
+    """
 
     def __init__(self, seats: Sequence[Seat], on_fault: Callable[[PluginError], None]) -> None:
-        self._seats = {seat.name: seat for seat in seats}
         self._on_fault = on_fault
+        self._next: Sequence[Seat] | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._sit(seats)
+
+    def exchange(self, seats: Sequence[Seat]) -> None:
+        """Ask these from the next head on; the head being decided ends with those it began with."""
+        self._next = seats
+
+    def _sit(self, seats: Sequence[Seat]) -> None:
+        self.close()
+        self._seats = {seat.name: seat for seat in seats}
         self._busy: dict[str, tuple[asyncio.Future[Any], int]] = {}
         # One thread each: a strategy that does not return delays no other.
         self._threads = {
@@ -58,6 +79,9 @@ class Strategist:
 
     async def select(self, view: View) -> tuple[list[Choice], list[Skip]]:
         """Return every strategy's choices, with its limits, and its skips."""
+        if self._next is not None:
+            self._sit(self._next)
+            self._next = None
         seen = {name: _seen_by(seat, view) for name, seat in self._seats.items()}
         answers = await self._ask(
             view.deadline_ms,
@@ -66,8 +90,8 @@ class Strategist:
         choices: list[Choice] = []
         skips: list[Skip] = []
         for name, answer in answers.items():
-            if answer is None:
-                skips.extend(_late(name, risk.position) for risk in seen[name].at_risk)
+            if isinstance(answer, str):
+                skips.extend(_late(name, risk.position, answer) for risk in seen[name].at_risk)
             else:
                 choices.extend(answer[0])
                 skips.extend(answer[1])
@@ -91,8 +115,10 @@ class Strategist:
         )
         bids: list[tuple[Quote, Bid]] = []
         for name, answer in answers.items():
-            if answer is None:
-                skips.extend(_late(name, quote.opportunity.position) for quote in mine[name])
+            if isinstance(answer, str):
+                skips.extend(
+                    _late(name, quote.opportunity.position, answer) for quote in mine[name]
+                )
                 continue
             bids.extend(answer[0])
             skips.extend(answer[1])
@@ -101,8 +127,8 @@ class Strategist:
 
     async def _ask(
         self, deadline_ms: int, questions: Mapping[str, Callable[[], Answer]]
-    ) -> dict[str, Answer | None]:
-        """Run one question per strategy in its thread; None for one that did not answer in time."""
+    ) -> dict[str, Answer | str]:
+        """Run one question per strategy in its thread; why not, for one that gave no answer."""
         loop = asyncio.get_running_loop()
         asked = {
             name: loop.run_in_executor(self._threads[name], question)
@@ -111,7 +137,7 @@ class Strategist:
         }
         if asked:
             await asyncio.wait(asked.values(), timeout=deadline_ms / 1000)
-        answers: dict[str, Answer | None] = dict.fromkeys(questions)
+        answers: dict[str, Answer | str] = dict.fromkeys(questions, _NO_ANSWER)
         for name, future in asked.items():
             if not future.done():
                 self._busy[name] = (future, 1)
@@ -119,8 +145,10 @@ class Strategist:
             error = future.exception()
             if error is None:
                 answers[name] = future.result()
+            elif isinstance(error, TransientError):
+                answers[name] = f"{_NO_ANSWER}: {error}"[:LONGEST_DETAIL]
             else:
-                self._disable(name, f"{type(error).__name__}: {error}")
+                self._disable(name, _described(error))
         return answers
 
     def _is_stuck(self, name: str) -> bool:
@@ -131,8 +159,8 @@ class Strategist:
         if future.done():
             del self._busy[name]
             error = future.exception()
-            if error is not None:
-                self._disable(name, f"{type(error).__name__}: {error}")
+            if error is not None and not isinstance(error, TransientError):
+                self._disable(name, _described(error))
                 return True
             return False
         self._busy[name] = (future, rounds + 1)
@@ -157,20 +185,54 @@ def _seen_by(seat: Seat, view: View) -> View:
 
 def _selection(seat: Seat, view: View) -> Callable[[], tuple[list[Choice], list[Skip]]]:
     def select() -> tuple[list[Choice], list[Skip]]:
+        given = {risk.position.key: risk for risk in view.at_risk}
+        most = MOST_ANSWERS * len(given)
         choices: list[Choice] = []
         skips: list[Skip] = []
         for found in seat.strategy.select(view):
+            if len(choices) + len(skips) >= most:
+                raise ValueError(
+                    f"select() gave more than {most} answers for {len(given)} positions"
+                )
             if isinstance(found, Skip):
-                skips.append(replace(found, strategy=seat.name))
+                if (found.market, found.borrower) not in given:
+                    raise ValueError("select() skipped a position it was not given")
+                skips.append(_own(seat.name, found))
             else:
-                opportunity = replace(found, strategy=seat.name)
+                opportunity = _chosen(seat.name, found, given)
                 limits = seat.strategy.limits(opportunity, view)
-                if not isinstance(limits, Limits):
-                    raise TypeError(f"limits() returned {type(limits).__name__}, not Limits")
-                choices.append(Choice(opportunity, limits))
+                choices.append(Choice(opportunity, _allowed(limits)))
         return choices, skips
 
     return select
+
+
+def _chosen(
+    name: str, found: Opportunity, given: Mapping[tuple[str, Address], AtRisk]
+) -> Opportunity:
+    """Return what was chosen, made anew of what the strategy was given."""
+    if not isinstance(found, Opportunity):
+        raise TypeError(f"select() gave {type(found).__name__}, neither Opportunity nor Skip")
+    risk = given.get(found.key)
+    if risk is None:
+        raise ValueError("select() chose a position it was not given")
+    offered = {id(pair) for pair in risk.pairs}
+    if not all(id(pair) in offered for pair in found.pairs):
+        raise ValueError("select() chose a pair it was not given")
+    return Opportunity(risk.position, tuple(found.pairs), risk.cause, name)
+
+
+def _allowed(limits: Limits) -> Limits:
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits() returned {type(limits).__name__}, not Limits")
+    _amount("minimum_profit", limits.minimum_profit)
+    if limits.largest_repay is not None:
+        _amount("largest_repay", limits.largest_repay)
+    if limits.venues is not None and not isinstance(limits.venues, frozenset):
+        raise TypeError("limits() returned venues that are no frozenset")
+    if not isinstance(limits.whole, bool):
+        raise TypeError("limits() returned a whole that is no bool")
+    return limits
 
 
 def _bidding(
@@ -182,14 +244,32 @@ def _bidding(
         for quote in quotes:
             answer = seat.strategy.bid(quote, view)
             if isinstance(answer, Skip):
-                skips.append(replace(answer, strategy=seat.name))
+                if (answer.market, answer.borrower) != quote.opportunity.key:
+                    raise ValueError("bid() skipped a position it was not asked about")
+                skips.append(_own(seat.name, answer))
             elif isinstance(answer, Bid):
+                for field in ("priority_fee", "max_fee", "deadline", "tip"):
+                    _amount(field, getattr(answer, field))
                 bids.append((quote, answer))
             else:
                 raise TypeError(f"bid() returned {type(answer).__name__}, neither Bid nor Skip")
         return bids, skips
 
     return bid
+
+
+def _amount(name: str, value: int) -> None:
+    """Refuse what is no amount: a negative tip would stand for profit that nobody makes."""
+    if type(value) is not int:
+        raise TypeError(f"{name} is {type(value).__name__}, not int")
+    if not 0 <= value < _LARGEST:
+        raise ValueError(f"{name} is {'negative' if value < 0 else 'more than any amount'}")
+
+
+def _own(name: str, skip: Skip) -> Skip:
+    if not isinstance(skip.reason, Reason):
+        raise TypeError(f"a Skip's reason is {type(skip.reason).__name__}, not Reason")
+    return replace(skip, strategy=name, detail=str(skip.detail)[:LONGEST_DETAIL])
 
 
 def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
@@ -213,8 +293,14 @@ def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
     return winners, skips
 
 
-def _late(name: str, position: Position) -> Skip:
-    return _skip(name, position, Reason.TIMEOUT, "the strategy gave no answer")
+def _late(name: str, position: Position, why: str) -> Skip:
+    return _skip(name, position, Reason.TIMEOUT, why)
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, PluginError):
+        return str(error).removeprefix(f"{error.plugin}: ")
+    return f"{type(error).__name__}: {error}"
 
 
 def _skip(strategy: str, position: Position, reason: Reason, detail: str) -> Skip:

@@ -1,15 +1,27 @@
 """`keeper plugins`: what can be named in the configuration."""
 
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from keeper.cli.options import AsJson
 
 
-def plugins(as_json: AsJson = False) -> None:
+def plugins(
+    as_json: AsJson = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print what a process strategy says and is answered.")
+    ] = False,
+) -> None:
     """List strategies, protocols and venues, shipped and installed."""
     from keeper import PLUGIN_API
     from keeper.cli.screen import console, show_json, table
-    from keeper.plugins import list_plugins, load_named
+    from keeper.plugins import list_plugins, load_named, schema as process_schema
+
+    if schema:
+        show_json(process_schema())
+        return
 
     found = []
     for plugin in list_plugins():

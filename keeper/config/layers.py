@@ -166,6 +166,8 @@ def _anchored(key: KeyPath, value: Any, base: Path) -> Any:
     )
     if names_file and ".py:" in value:
         return str(base / Path(value).expanduser())
+    if key[0] == "strategies" and key[-1] == "command" and value.startswith(("./", "../", "~/")):
+        return str(base / Path(value).expanduser())
     return value
 
 
