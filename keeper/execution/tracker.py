@@ -153,7 +153,9 @@ class Tracker:
                 mined = flight.mined = replace(mined, block_hash=block_hash)
             if found.block == (mined.number, mined.block_hash):
                 flight.missing.reset()
-                if head.number - mined.number + 1 >= self._policy.final_depth:
+                # what waits for its end on the same nonce is told by this one who used it
+                is_alone = not self._flights.beside(flight)
+                if head.number - mined.number + 1 >= self._policy.final_depth and is_alone:
                     for each in (flight, *self._superseded(flight)):
                         self._flights.remove(each)
                     self._books.finish(flight)
@@ -229,9 +231,6 @@ class Tracker:
             wallet.nonces.confirm(signed.nonce + 1)
             wallet.pay(gas_paid(answer), refill)
         receipt = await self._books.settle(flight, receipt, unpriced)
-        if self._policy.final_depth == 1:
-            self._flights.remove(flight)
-            self._books.finish(flight)
         if fault:
             # Booked first: a restart must not find it open and stop over it again.
             raise InvariantError(signed.plan.chain, f"{to_hex(signed.hash)} {fault}")

@@ -530,3 +530,20 @@ async def test_the_next_base_fee_is_the_chains_own(bench: Bench) -> None:
     for _ in range(6):
         highest = Wei(highest + highest // 8)
     assert raised["maxFeePerGas"] - raised["maxPriorityFeePerGas"] <= highest
+
+
+async def test_what_our_own_final_transaction_took_the_nonce_of_is_no_strangers_doing(
+    bench: Bench,
+) -> None:
+    bench.policy = replace(POLICY, final_depth=1)
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    bench.node.pool.clear()
+    await bench.wait(executor, 2)
+    assert "plan.abandoned" in bench.events.names
+    await executor.send([bench.late()])
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included, Replaced]
+    assert "nonce.foreign" not in bench.events.names
+    assert not executor.undecided
+    assert not bench.journal.open
