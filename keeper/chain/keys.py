@@ -23,6 +23,12 @@ class Keys(AbstractSet[bytes]):
     def __len__(self) -> int:
         return self._count
 
+    def release(self) -> None:
+        """Forget all keys, a shard at a time, so that other threads run between."""
+        self._count = 0
+        for number in range(SHARDS):
+            self._shards[number] = set()
+
     def add(self, keys: Iterable[bytes]) -> list[bytes]:
         """Take keys in; return those that were not there, each once."""
         new: list[bytes] = []

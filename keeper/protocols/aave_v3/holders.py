@@ -1,10 +1,11 @@
 """Load every holder of a market at one block: who, from the logs; how much, from the state."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from functools import partial
 from itertools import chain
 
+from keeper.chain.keys import Keys
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.accounts import SHARDS, shard_of
 from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
@@ -14,6 +15,7 @@ from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import ZERO_ADDRESS, Address
 
 ADDRESS = 20
+STEP = 4_096
 
 
 async def load_holders(
@@ -29,6 +31,20 @@ async def load_holders(
     stage = f"history of {ledger.market}"
     found = await reader.collect(stage, watch, first_block, head.number, _pair)
     pairs, holders = await asyncio.to_thread(_ordered, found)
+    try:
+        await _sweep(reader, pool, head, ledger, pairs, holders)
+    finally:
+        await asyncio.to_thread(_release, found, pairs, holders)
+
+
+async def _sweep(
+    reader: Reader,
+    pool: Address,
+    head: Head,
+    ledger: Ledger,
+    pairs: Sequence[bytes],
+    holders: Sequence[bytes],
+) -> None:
     stores = _stores(ledger, holders, pairs)
 
     def take(results: Sequence[CallResult]) -> None:
@@ -67,6 +83,15 @@ def _ordered(found: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
         # An address that is all zeroes stands for minting and burning and holds nothing.
         holders += sorted({pair[ADDRESS:] for pair in shard} - {ZERO_ADDRESS})
     return pairs, holders
+
+
+def _release(found: AbstractSet[bytes], *lists: list[bytes]) -> None:
+    """Forget millions a few at a time: freed at once, they stop every thread."""
+    if isinstance(found, Keys):
+        found.release()
+    for each in lists:
+        while each:
+            del each[-STEP:]
 
 
 def _calls(pool: Address, holders: Sequence[bytes], pairs: Sequence[bytes]) -> Iterator[Call]:

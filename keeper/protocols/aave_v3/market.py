@@ -1,6 +1,7 @@
 """One Aave v3 market as the keeper follows it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -85,7 +86,9 @@ class AaveV3:
         ledger = await load(reader, self.market, deployment, head, self._first_block)
         if deployment.revision not in REVISIONS:
             ledger.stop(f"the rules of pool revision {deployment.revision} are not known")
+        before = self._ledger.accounts
         self._follow(deployment, ledger)
+        await asyncio.to_thread(before.release)
         calls = self.calls()
         self.observe(await reader.multicall(calls, head.hash), head)
 
@@ -106,17 +109,26 @@ class AaveV3:
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log; raise `InvariantError` for this market when it cannot be right."""
-        ledger = self._ledger
-        if self._terms != ledger.terms:
-            self._refresh()
-        try:
-            change = self._changes[log.address][log.topics[0]]
-        except LookupError:
-            return None
-        try:
-            return change(log)
-        except (ArithmeticError, LookupError, ValueError) as error:
-            raise events.undecodable(self.market, log, str(error)) from error
+        undos: list[Undo] = []
+        self.fold_all(iter((log,)), undos)
+        return undos[0] if undos else None
+
+    def fold_all(self, logs: Iterator[Log], undos: list[Undo]) -> None:
+        """Fold each log as it is drawn, and append what takes it back before the next is drawn."""
+        ledger, add = self._ledger, undos.append
+        for log in logs:
+            if self._terms != ledger.terms:
+                self._refresh()
+            try:
+                change = self._changes[log.address][log.topics[0]]
+            except LookupError:
+                continue
+            try:
+                undo = change(log)
+            except (ArithmeticError, LookupError, ValueError) as error:
+                raise events.undecodable(self.market, log, str(error)) from error
+            if undo is not None:
+                add(undo)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -138,7 +150,9 @@ class AaveV3:
             ledger.stop(f"the rules of pool revision {now} are not known")
         elif revision != now and not ledger.stopped:
             ledger.stop(f"the pool's revision was {revision} in the snapshot and is {now}")
+        before = self._ledger.accounts
         self._follow(self._deployment, ledger)
+        before.release()
 
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: liquidity, new tokens, the sentinel."""
