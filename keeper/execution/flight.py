@@ -110,6 +110,11 @@ class Flight:
         return highest([each.signed.plan.fees for each in self.versions])
 
     @property
+    def first(self) -> Fees:
+        """Return the fees it was first sent at."""
+        return self.versions[0].signed.plan.fees
+
+    @property
     def reserved(self) -> Wei:
         """Return the most its nonce may burn as gas."""
         plans = [each.signed.plan for each in self.versions]

@@ -49,9 +49,9 @@ class Policy:
         if self.replace_after < 1 or self.final_depth < 1:
             raise ConfigError("replace_after or final_depth is below one", "both count heads")
 
-    def ceiling(self, held: Fees) -> Wei:
-        """Return the most per gas a replacement may offer."""
-        return Wei(2 * held.max_fee) if self.max_fee is None else self.max_fee
+    def ceiling(self, first: Fees) -> Wei:
+        """Return the most per gas a replacement may offer of what was sent at `first` fees."""
+        return Wei(2 * first.max_fee) if self.max_fee is None else self.max_fee
 
 
 class Pursuit:
@@ -126,14 +126,25 @@ class Pursuit:
         """Cancel, and offer more for the cancel at every head; whichever is mined counts."""
         if flight.signed.cancels:
             if flight.broadcast is None or head.number > flight.broadcast:
-                if flight.refused:
-                    await self._offer(flight, wallet)
-                else:
-                    await self._cancel(flight, wallet, head, "its cancel waits")
+                await self._insist(flight, wallet, head)
             return
         if flight.signed.private:
             self._privately.take_back(flight, head)
         await self._cancel(flight, wallet, head, "everything in flight is cancelled")
+
+    async def _insist(self, flight: Flight, wallet: Wallet, head: Head) -> None:
+        """Offer more for a cancel, or the same bytes where more cannot be paid or gains no place."""
+        if flight.refused or self._suffices(flight, head):
+            flight.broadcast = head.number
+            answer, _ = await self._offer(flight, wallet)
+            if answer not in {Answer.UNDERPRICED, Answer.OCCUPIED}:
+                return
+        await self._cancel(flight, wallet, head, "its cancel waits")
+
+    def _suffices(self, flight: Flight, head: Head) -> bool:
+        """Whether what is offered pays for the next block of a chain that takes the first to come."""
+        base_fee = head.next_base_fee(self._policy.inclusion)
+        return not self._policy.replacement and flight.held.max_fee >= base_fee
 
     async def _push_private(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Publish what is due at its own fees, and let go of what is gone once no relay has it."""
@@ -206,7 +217,8 @@ class Pursuit:
         if not is_first and flight.signed.plan.fees.max_fee >= base_fee:
             return  # it waits for the nonce before it
         if flight.signed.cancels:
-            await self._cancel(flight, wallet, head, "its cancel waits")
+            if answer is not Answer.ACCEPTED or not self._suffices(flight, head):
+                await self._cancel(flight, wallet, head, "its cancel waits")
             return
         if not self._policy.replacement or self._look is None:
             if answer is Answer.UNDERPRICED and not self._flights.behind(flight):
@@ -230,7 +242,7 @@ class Pursuit:
         event: str = "plan.repriced",
     ) -> None:
         base_fee = head.next_base_fee(self._policy.inclusion)
-        ceiling = most_per_gas_down(found, self._policy.ceiling(flight.held))
+        ceiling = most_per_gas_down(found, self._policy.ceiling(flight.first))
         fees = replacement_fees(offered_fees(flight), base_fee, ceiling)
         if fees is None and all(each.signed.private for each in flight.versions):
             # no pool holds what it would have to outbid
@@ -262,7 +274,7 @@ class Pursuit:
         fees = replacement_fees(
             flight.held,
             head.next_base_fee(self._policy.inclusion),
-            self._policy.ceiling(flight.held),
+            self._policy.ceiling(flight.first),
         )
         if fees is None:
             self._stick(flight, "a cancel would pass the maximum fee")

@@ -547,3 +547,22 @@ async def test_what_our_own_final_transaction_took_the_nonce_of_is_no_strangers_
     assert "nonce.foreign" not in bench.events.names
     assert not executor.undecided
     assert not bench.journal.open
+
+
+async def test_a_cancel_is_not_made_dearer_where_paying_more_gains_no_place(bench: Bench) -> None:
+    bench.policy = replace(POLICY, replacement=False)
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    await bench.wait(executor, 30)
+    cancels = set(bench.node.sent[1:])
+    assert len(cancels) == 1, "its fees pay for the next block"
+    assert bench.events.names.count("plan.cancelling") == 1
+
+
+async def test_without_a_cap_the_plans_first_fees_bound_all_that_follow(bench: Bench) -> None:
+    bench.policy = replace(POLICY, max_fee=None)
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    await bench.wait(executor, 120)
+    first, *others = [fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent]
+    assert first < max(others) <= 2 * first

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -112,6 +113,20 @@ async def test_a_cancel_that_waits_is_raised_once_a_head_and_no_further(bench: B
     receipts = await withdraw(executor, block=bench.node.mine)
     assert [type(receipt) for receipt in receipts] == [Cancelled]
     assert bench.node.mined == 1
+
+
+async def test_a_cancel_is_not_made_dearer_where_paying_more_gains_no_place(bench: Bench) -> None:
+    bench.policy = replace(ROOM, replacement=False)
+    executor = await bench.start()
+    await executor.send([bench.late()])
+
+    def others_blocks() -> None:
+        pool, bench.node.pool = bench.node.pool, {}
+        bench.node.mine()
+        bench.node.pool = pool
+
+    assert await withdraw(executor, 10, others_blocks) == []
+    assert len(set(bench.node.sent)) == 2, "one cancel, again and again"
 
 
 async def test_a_thrown_switch_does_not_hold_cancels_back(bench: Bench) -> None:
