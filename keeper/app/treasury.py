@@ -25,7 +25,7 @@ from keeper.planning.treasury import (
     usd_prices,
 )
 from keeper.ports import Clock, Reader, Rpc
-from keeper.types import Fees, Head, Plan, Skip, View
+from keeper.types import Fees, Head, Plan, Reverted, Skip, View
 from keeper.units import WAD, ZERO_ADDRESS, Address, Usd, Wei, to_hex
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,7 @@ class Treasury:
         self._looked = 0
         self._tried = 0
         self._converted = -LOOK_HEADS
+        self._sale = ""
         self._stock: tuple[Head, Stock] | None = None
         self._sweeping = False
         self._asked = False
@@ -114,11 +115,15 @@ class Treasury:
         return balance < self._rules.warn_below or (self.is_low and wallet == self.poorest)
 
     def observe(self, subject: Report | Event) -> None:
-        """Take a report; what a transaction changed is looked at anew."""
+        """Take a report; what a transaction changed is looked at anew, a sale that failed not at once."""
         if isinstance(subject, Report):
             self._report = subject
             self.idle.clear()
             self._wake.set()
+            return
+        match subject.fields.get("receipt"):
+            case Reverted() as receipt if receipt.plan_id == self._sale:
+                self._converted = receipt.block_number
 
     def ask(self) -> None:
         """Sweep as soon as nothing else is to be done, whatever the hour and the total."""
@@ -254,6 +259,7 @@ class Treasury:
             return False
         if self._executor.pending or self._book.head != view.head:
             return True  # something came up meanwhile: the next quiet head will do
+        self._sale = plan.id
         _, skips = await self._executor.send([plan])
         if skips:
             self._converted = view.head.number

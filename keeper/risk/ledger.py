@@ -64,5 +64,8 @@ class Ledger:
         return sum(entry.net_usd for entry in self.since(since))
 
     def reverts(self, since: float) -> int:
-        """Return how many transactions reverted after a time."""
-        return sum(entry.reverted for entry in self.since(since))
+        """Return how many liquidating transactions reverted after a time.
+
+        Who moves a pool back and forth can make a sale of profit revert; that must not stop the rest.
+        """
+        return sum(entry.reverted and entry.liquidates for entry in self.since(since))

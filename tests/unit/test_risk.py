@@ -16,6 +16,7 @@ from keeper.risk import DAY, HOUR, Limits, Lists, Risk, worst_gas_cost
 from keeper.risk.lists import find_tokens
 from keeper.types import (
     Cancelled,
+    Conversion,
     Dropped,
     Holding,
     Included,
@@ -143,6 +144,21 @@ def test_reverts_open_the_breaker_until_their_window_passed(tmp_path: Path, plan
     assert skip is not None
     assert skip.detail.startswith("reverts: 3")
     clock.now += 3_600 - 60
+    assert risk.admit(plans.make()) is None
+
+
+def test_sales_of_profit_that_revert_stop_no_liquidation(tmp_path: Path, plans: Plans) -> None:
+    risk = Risk("test", limits(tmp_path, gas_per_day=Wei(10**24)), FakeClock())
+    for _ in range(3):
+        sale = replace(
+            plans.make(),
+            quotes=(),
+            sweep=Holding(WETH, 10**18),
+            conversion=Conversion(USDC, 1, 1),
+        )
+        assert risk.admit(sale) is None
+        risk.settle(reverted(sale))
+    assert not risk.breakers()["reverts"]
     assert risk.admit(plans.make()) is None
 
 

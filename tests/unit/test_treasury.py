@@ -10,11 +10,12 @@ from hypothesis import given, strategies as st
 
 from keeper.app.desk import Desk
 from keeper.app.stock import DAY, Stock
-from keeper.app.treasury import Rules, Treasury
+from keeper.app.treasury import LOOK_HEADS, Rules, Treasury
 from keeper.config import load
 from keeper.errors import ConfigError, TransientError
 from keeper.execution.recheck import Gone
 from keeper.execution.sweeping import SWEPT, looking, swept
+from keeper.observers.observation import Event
 from keeper.planning.owner_calls import encode_sweep
 from keeper.planning.treasury import (
     LEAST_GAS,
@@ -30,10 +31,10 @@ from keeper.planning.treasury import (
     usd_prices,
 )
 from keeper.risk import Limits, Risk
-from keeper.types import CallResult, Fees, Head, Plan, Prices, Reason
-from keeper.units import USD, ZERO_ADDRESS, Usd, Wei, to_hex
+from keeper.types import CallResult, Fees, Head, Plan, Prices, Reason, Reverted
+from keeper.units import USD, ZERO_ADDRESS, Hash, Usd, Wei, to_hex
 from tests.fake_node import FakeClock
-from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head
+from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head, make_view
 
 ETHER = 10**18
 PRICE = Usd(2_000 * USD)
@@ -223,8 +224,7 @@ def test_levels_that_contradict_each_other_are_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
-    executor = SimpleNamespace(pending=0, changed=100)
+def make_treasury(book: Any, executor: Any, converter: Any = None) -> Treasury:
     rules = Rules(
         contract=CONTRACT,
         multicall=address("multicall"),
@@ -239,13 +239,8 @@ def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
         refill_to=Wei(3 * ETHER),
         warn_below=Wei(0),
     )
-    parts: dict[str, Any] = {
-        "reader": None,
-        "rpc": None,
-        "book": SimpleNamespace(head=make_head(101)),
-        "executor": executor,
-    }
-    treasury = Treasury(
+    parts: dict[str, Any] = {"reader": None, "rpc": None, "book": book, "executor": executor}
+    return Treasury(
         "test",
         rules,
         **parts,
@@ -253,7 +248,13 @@ def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
         new_id=lambda: "id",
         last_sweep=0.0,
         tell=lambda *_: None,
+        converter=converter,
     )
+
+
+def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
+    executor = SimpleNamespace(pending=0, changed=100)
+    treasury = make_treasury(SimpleNamespace(head=make_head(101)), executor)
     day = make_head(101).timestamp // DAY
     low = Stock((), address("owner"), Wei(ETHER // 2), Wei(9 * ETHER), Wei(0), day)
     treasury._stock = (make_head(100), low)
@@ -264,3 +265,31 @@ def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
     assert treasury.refill() == 25 * ETHER // 10
     executor.pending = 1
     assert treasury.refill() == 0
+
+
+async def test_a_sale_that_reverted_is_not_tried_again_at_once() -> None:
+    sale = plan()
+    empty = Stock((), CONTRACT, Wei(0), Wei(0), Wei(0), 0)
+
+    async def stock(*_: Any) -> Stock:
+        return replace(empty, balances=(replace(balance(0, 0, PRICE), token=native()),))
+
+    async def found(*_: Any) -> Plan:
+        return sale
+
+    async def send(plans: list[Plan]) -> tuple[list[Plan], list[Any]]:
+        return plans, []
+
+    executor = SimpleNamespace(pending=0, changed=0, send=send, poorest=None)
+    converter: Any = SimpleNamespace(plan=found, refills=True)
+    view = make_view(make_head(101))
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor, converter)
+    treasury._take = stock  # type: ignore[method-assign, assignment]
+    treasury.refill = lambda: Wei(1)  # type: ignore[method-assign]
+    assert treasury._may_convert(view.head)
+    assert await treasury._convert(view)
+    for other, waits in (("another", False), (sale.id, True)):
+        receipt = Reverted(other, Hash(bytes(32)), 102, 90_000, Wei(GWEI), "ReceivedTooLittle")
+        treasury.observe(Event("test", "plan.reverted", {"plan": sale, "receipt": receipt}))
+        assert treasury._may_convert(make_head(103)) is not waits
+    assert treasury._may_convert(make_head(102 + LOOK_HEADS))
