@@ -168,6 +168,7 @@ async def open_line(
         partial(metrics.snapshot_failed, name),
         lambda: recovery.is_settled,
     )
+    recovery.is_distrusted = lambda: snapshots.is_distrusted
     upkeep = Upkeep(
         name, chain, process.settings.audit, connection, reader, book, metrics, snapshots
     )

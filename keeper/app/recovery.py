@@ -28,7 +28,7 @@ class Recovery:
 
     A snapshot is used when it is of this configuration, undamaged, and of a block the chain still
     has; what was folded on top is compared with the chain in a sample. One that fails is told of
-    with the reason and the next one is tried.
+    with the reason and the next one is tried. While `is_distrusted`, none is: they are to be deleted.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Recovery:
         self._seed = seed
         self._furthest = furthest
         self._below = below
+        self.is_distrusted: Callable[[], bool] = lambda: False
         self._refused: set[int] = set()
         self.origin: Snapshot | None = None
         self.is_settled = False
@@ -154,6 +155,8 @@ class Recovery:
         return f"{first.subject} is {first.held} here and {first.actual} on the chain"
 
     async def _found(self) -> list[Snapshot]:
+        if self.is_distrusted():
+            return []
         try:
             found = await self._store.found(self._chain)
         except InvariantError as error:

@@ -7,7 +7,6 @@ import structlog
 
 from keeper.app.watched import Watched
 from keeper.book.book import Book
-from keeper.errors import InvariantError
 from keeper.journal.snapshots import Snapshot, SnapshotStore
 from keeper.ports import Clock
 from keeper.types import Head
@@ -51,6 +50,7 @@ class Snapshots:
         self._last: Head | None = None
         self._pause = every
         self._distrusted = False
+        self._doubts = 0
 
     def hurry(self) -> None:
         """Take the next one at once: the book was read from the chain, which is long work."""
@@ -59,7 +59,13 @@ class Snapshots:
     def distrust(self) -> None:
         """Throw away what was taken so far: what turned out to be wrong may have been so then."""
         self._distrusted = True
+        self._doubts += 1
         self._due.set()
+
+    @property
+    def is_distrusted(self) -> bool:
+        """Tell whether what is on disk is still to be thrown away."""
+        return self._distrusted
 
     async def run(self) -> None:
         """Take one whenever it is due, until cancelled."""
@@ -105,12 +111,10 @@ class Snapshots:
 
     async def _discard(self) -> None:
         """Delete every snapshot there is; one that was being written meanwhile is among them."""
-        self._distrusted = False
-        try:
-            for snapshot in await self._store.found(self._chain):
-                log.warning("snapshot.distrusted", chain=self._chain, block=snapshot.number)
-                await self._store.discard(snapshot)
-        except InvariantError:
-            self._distrusted = True
-            raise
+        doubts = self._doubts
+        for snapshot in await self._store.found(self._chain):
+            log.warning("snapshot.distrusted", chain=self._chain, block=snapshot.number)
+            await self._store.discard(snapshot)
         self._last = None
+        # Whatever ends this early, and a doubt that came meanwhile, leaves them to be thrown away.
+        self._distrusted = self._doubts != doubts

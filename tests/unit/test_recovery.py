@@ -1,5 +1,6 @@
 """Which state a book starts from, and that a book in use stands nowhere while it is loaded."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +280,52 @@ async def test_one_being_written_while_a_drift_is_found_is_thrown_away_too(
     assert [made.number for made in taken] == [5_000]
     await snapshots.take()
     assert await bench.journal.snapshots.found("x") == []
+
+
+async def test_what_is_distrusted_and_not_yet_deleted_is_not_restored(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.save(4_000)
+    await bench.start()
+    snapshots = keeping(bench, [], [])
+    bench.recovery.is_distrusted = lambda: snapshots.is_distrusted
+
+    async def full(_: object) -> None:
+        raise InvariantError("journal", "disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.journal.snapshots, "discard", full)
+        snapshots.distrust()
+        with pytest.raises(InvariantError):
+            await snapshots.take()
+    await bench.recovery.rebuild("a deep reorg", bench.book, bench.catch_up)
+    assert bench.loaded == ["snapshot 4000", "chain"]
+    await snapshots.take()
+    assert [each.number for each in await bench.journal.snapshots.found("x")] == [5_000]
+    assert not snapshots.is_distrusted
+
+
+async def test_a_discard_that_is_cut_short_is_made_up_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.save(4_000)
+    await bench.start()
+    snapshots = keeping(bench, [], [])
+
+    async def hangs(_: object) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.journal.snapshots, "discard", hangs)
+        snapshots.distrust()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await snapshots.take()
+    assert snapshots.is_distrusted
+    bench.faults["market/m"] = "drift"
+    await snapshots.take()
+    assert await bench.journal.snapshots.found("x") == []
+    assert not snapshots.is_distrusted
 
 
 def shallow(bench: Bench) -> Recovery:
