@@ -54,6 +54,7 @@ class Feeds:
     ) -> None:
         """Take a head's prices, dollars per whole token, and now and then look at all tokens."""
         self._prices, self._tokens = dict(prices), dict(tokens)
+        self.deviating = {token: bps for token, bps in self.deviating.items() if token in tokens}
         if self._looked is not None and abs(head - self._looked) < EVERY_HEADS:
             return
         self._looked = head

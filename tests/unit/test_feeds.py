@@ -21,12 +21,16 @@ TOKENS = {token.address: token for token in (USDC, WETH, DAI)}
 
 @dataclass
 class Pool:
-    """Gives so many dollars of one token for a dollar of the other, less for more if it is thin."""
+    """Gives so many dollars of one token for a dollar of the other, less for more if it is thin.
+
+    One that is a wall only takes `one`, and has nothing of it.
+    """
 
     one: Token
     other: Token
     bps: int = BPS
     is_thin: bool = False
+    is_wall: bool = False
 
     name = "pools"
 
@@ -42,6 +46,8 @@ class Pool:
 
     def quote(self, hop: Hop, amount: int) -> int:
         spend, receive = TOKENS[hop.token_in], TOKENS[hop.token_out]
+        if self.is_wall and spend == self.other:
+            return 0
         dollars = amount * PRICES[spend.address] // 10**spend.decimals
         if self.is_thin:
             dollars = min(dollars, 20 * USD)
@@ -107,6 +113,8 @@ def test_one_that_ends_in_the_token_it_repays_is_not(tmp_path: Path) -> None:
     assert risk.admit(plan) is None
     sweep = replace(selling(Plans().make()), conversion=None)
     assert risk.admit(priced(sweep)) is None, "profit may go home at any price"
+    bare = replace(keeping(priced(Plans().make())), quotes=())
+    assert risk.admit(bare) is None, "taking a nonce back rests on no price"
 
 
 def test_one_pool_that_agrees_is_enough(tmp_path: Path) -> None:
@@ -126,6 +134,14 @@ def test_a_pool_that_one_sale_moves_is_no_witness() -> None:
         USDC.address,
         WETH.address,
     }
+
+
+def test_a_token_that_is_known_no_more_is_forgotten(tmp_path: Path) -> None:
+    watch = feeds(Pool(WETH, USDC, 8_000))
+    risk = gate(tmp_path, watch)
+    assert risk.breakers()["deviation"]
+    watch.observe(101, {USDC.address: PRICES[USDC.address]}, {USDC.address: USDC})
+    assert risk.details() == {"deviation": "USDC by 2500 bps from every pool"}
 
 
 @pytest.mark.parametrize(("bps", "off"), [(9_500, False), (9_499, True), (10_526, True)])
