@@ -1,23 +1,19 @@
 """Uniswap V2 kept by logs alone stays equal to the real pairs, and liquidations sell through it."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from eth_utils.address import to_checksum_address
 
 from keeper.chain.reader import ChainReader
-from keeper.cli.demo.stage import staged
-from keeper.config import load
 from keeper.devnet import Devnet
-from keeper.devnet.operator import deploy_operator, write_settings
-from keeper.doctor.permissions import check_permissions, missing
+from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
-from keeper.units import Address, Hash
+from keeper.units import Address
 from keeper.venues.uniswap_v2 import UniswapV2
 from keeper.venues.uniswap_v2.venue import SYNC
+from tests.exchanges.selling import sell_elsewhere
 from tests.exchanges.uniswap_v2 import BUYER, Traders, deploy_exchange
-from tests.line import Play, assert_clean
 from tests.uniswap import DirectRpc
 
 pytestmark = pytest.mark.chain
@@ -113,49 +109,11 @@ async def test_an_address_that_is_no_factory_is_refused(net: Devnet) -> None:
 
 
 async def test_the_pair_that_pays_best_takes_the_sale(net: Devnet, tmp_path: Path) -> None:
-    """The owner allows what the doctor says is missing; then a pair 2 % dearer gets the collateral."""
-    crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
     operator, exchange = deploy_operator(net), deploy_exchange(net)
     opened = exchange.open("WETH", "USDC", 5 * 10**6)
     table = f"""
-[chains.devnet.venues.sushi]
 venue = "uniswap-v2"
 factory = "{to_checksum_address(exchange.factory)}"
 router = "{to_checksum_address(exchange.router)}"
 """
-    settings = load([write_settings(net, operator, tmp_path, extra=table)]).settings
-    chain, rpc = settings.chains["devnet"], DirectRpc(net)
-    (lacking,) = await missing(rpc, chain, operator.contract, ())
-    assert lacking.what == "allow swaps on venue sushi"
-    assert (
-        "not yet allow swaps on venue sushi"
-        in (await check_permissions(rpc, chain, operator.contract))[1]
-    )
-    request = {"from": operator.owner, "to": operator.contract, "data": lacking.data}
-    sent = {key: "0x" + value.hex() for key, value in request.items()}
-    net.rpc("anvil_setBalance", sent["from"], hex(10**18))
-    net.rpc("anvil_impersonateAccount", sent["from"])
-    net.rpc("eth_sendTransaction", sent)
-    net.mine()
-    assert await missing(rpc, chain, operator.contract, ()) == []
-    async with staged(net, settings, live=True) as stage:
-        play = Play(stage)
-        # The pair keeps the price from before the fall, which the pools of V3 follow.
-        await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
-        assert play.under(crowd) == set(crowd)
-        before = await asyncio.to_thread(net.chain.block_number)
-        await stage.mine(2)
-        play.assert_taken(crowd)
-        assert_clean(play.tally)
-        assert await play.audit() == []
-        swaps = await asyncio.to_thread(
-            net.rpc,
-            "eth_getLogs",
-            {
-                "fromBlock": hex(before),
-                "address": "0x" + opened.hex(),
-                "topics": ["0x" + SYNC.hex()],
-            },
-        )
-    assert swaps
-    assert {Hash(bytes.fromhex(log["transactionHash"][2:])) for log in swaps}
+    await sell_elsewhere(net, operator, tmp_path, "sushi", table, opened, [SYNC])

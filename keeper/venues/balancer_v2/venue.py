@@ -34,7 +34,7 @@ TOPICS = frozenset({SWAP, CHANGED, MANAGED, FEE_CHANGED, PAUSED})
 VAULT_SWAP = bytes.fromhex("52bbbe29")
 """Swaps.sol: swap(SingleSwap,FundManagement,uint256,uint256)."""
 
-EXTRA_GAS = 60_000
+EXTRA_GAS = 20_000
 """What the vault's transfers, its approval and its powers add to a swap made in a pool directly."""
 _NEVER = 2**256 - 1
 _FORMAT = 1
