@@ -461,12 +461,22 @@ def make_converter(
     rpc: Rpc,
     tell: Callable[[str, Mapping[str, object]], None],
 ) -> Converter | None:
-    """Return what sells profit for one token, None when none is named; `ConfigError` for no token."""
+    """Return what sells profit for one token, None when none is named; `ConfigError` for no token.
+
+    None too, and told, when the token may be one of a market that could not be loaded: profit is
+    swept as it is until the next start.
+    """
     table = settings.treasury
     if table.convert_to is None or chain.contract is None:
         return None
     tokens = watched_tokens(watched.markets.values())
-    (address,) = find_tokens([table.convert_to], tokens, "treasury.convert_to")
+    try:
+        (address,) = find_tokens([table.convert_to], tokens, "treasury.convert_to")
+    except ConfigError as error:
+        if not watched.unloaded:
+            raise
+        log.warning("conversion.off", chain=name, why=str(error), not_loaded=list(watched.unloaded))
+        return None
     rules = ConvertRules(
         name,
         chain.contract,
