@@ -11,6 +11,8 @@ PROBE = Usd(1_000 * USD)
 DEEP = 100
 """Times the small trial sale that shows a pool's price; a pool it moves by more is no witness."""
 MOVES = Bps(200)
+WAY_BACK = Bps(600)
+"""What selling and buying back may cost: a fee of one percent and `MOVES`, each way."""
 EVERY_HEADS = 10
 """Heads between two looks at all tokens; those of a plan are looked at when it is to be sent."""
 
@@ -37,6 +39,7 @@ def relied_on(plan: Plan) -> tuple[Token, ...]:
 class Feeds:
     """Compare feeds with pools; a token deviates when no pool deep enough agrees with its feed.
 
+    Deep enough is what takes the probe both ways: bids alone, far from the market, cost nothing to put up.
     `deviating` are those further off than `limit`, by how much, as last looked at. A pool's fee is part
     of the difference.
     """
@@ -99,19 +102,26 @@ class Feeds:
         least: int | None = None
         for venue, trial in swaps:
             for hop in venue.hops(token.address):
-                value = self._value(trial, hop, amount)
+                value = self._value(venue, trial, hop, amount)
                 if value is not None:
                     off = -(-abs(value - PROBE) * BPS // PROBE)
                     least = off if least is None else min(least, off)
         return None if least is None else Bps(least)
 
-    def _value(self, trial: Swaps, hop: Hop, amount: int) -> int | None:
-        """Return what the probe brings in dollars; None where it is not known, or moves the pool."""
+    def _value(self, venue: Venue, trial: Swaps, hop: Hop, amount: int) -> int | None:
+        """Return what the probe brings in dollars; None where the pool is no witness, or it is not known."""
         token, price = self._tokens.get(hop.token_out), self._prices.get(hop.token_out)
         if token is None or not price:
             return None
         part = trial.quote(hop, amount // DEEP) * DEEP
         whole = trial.quote(hop, amount)
         if not part or not whole or whole * BPS < part * (BPS - MOVES):
+            return None
+        back = (
+            trial.quote(each, whole)
+            for each in venue.hops(hop.token_out)
+            if (each.pool, each.token_out) == (hop.pool, hop.token_in)
+        )
+        if max(back, default=0) * BPS < amount * (BPS - WAY_BACK):
             return None
         return mul_div_down(whole, price, 10**token.decimals)

@@ -136,6 +136,14 @@ def test_a_pool_that_one_sale_moves_is_no_witness() -> None:
     }
 
 
+def test_a_pool_that_trades_one_way_is_no_witness(tmp_path: Path) -> None:
+    # bids alone, far below the market, cost who puts them up nothing
+    wall = Pool(WETH, USDC, 5_000, is_wall=True)
+    watch = feeds(wall, Pool(WETH, USDC, is_thin=True))
+    assert watch.deviating == {}
+    assert gate(tmp_path, watch).admit(priced(selling(Plans().make()))) is None
+
+
 def test_a_token_that_is_known_no_more_is_forgotten(tmp_path: Path) -> None:
     watch = feeds(Pool(WETH, USDC, 8_000))
     risk = gate(tmp_path, watch)
