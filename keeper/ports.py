@@ -521,6 +521,10 @@ class Admission(Protocol):
         """Return None when the plan may be sent, else why not."""
         ...
 
+    def reserve(self, plan: Plan) -> None:
+        """Count a plan that may be mined at any time, whatever the limits say."""
+        ...
+
     def settle(self, receipt: Receipt) -> None:
         """Learn how a plan ended."""
         ...

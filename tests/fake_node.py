@@ -293,6 +293,10 @@ class FakeAdmission:
         self.admitted.append(plan.id)
         return None
 
+    def reserve(self, plan: Plan) -> None:
+        """Keep it as admitted."""
+        self.admitted.append(plan.id)
+
     def settle(self, receipt: Receipt) -> None:
         """Keep the end."""
         self.settled.append(receipt)

@@ -96,8 +96,7 @@ class Bookkeeper:
         if flight.mined is not None:
             undone = Dropped(plan.id, flight.mined.tx_hash, "a reorg took it out of its block")
             self._admission.settle(undone)
-        # reserved again whatever the limits say by now: it may be mined at any time
-        self._admission.admit(replace(plan, head=head))
+        self._admission.reserve(plan)
         for version in flight.versions:
             version.undergo(Event.REORG)
         flight.mined, flight.superseded, flight.broadcast = None, None, None

@@ -131,6 +131,10 @@ class Risk:
         self._reserved[plan.id] = wanted
         return None
 
+    def reserve(self, plan: Plan) -> None:
+        """Count a plan that may be mined at any time, whatever the limits say."""
+        self._reserved[plan.id] = _reserve(plan)
+
     def settle(self, receipt: Receipt) -> None:
         """Learn how a plan ended: what its gas cost, what it brought, and whether it reverted."""
         reserved = self._reserved.pop(receipt.plan_id, None)

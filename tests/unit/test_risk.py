@@ -570,3 +570,20 @@ def test_a_row_of_missed_estimates_goes_on_after_a_restart(tmp_path: Path, plans
     assert risk.admit(plan) is None
     risk.settle(included(plan, 1))
     assert stopped(risk, plans.make()) == "estimate"
+
+
+def test_what_may_be_mined_anyway_is_counted_while_all_is_paused(
+    tmp_path: Path, plans: Plans
+) -> None:
+    undone, risk = plans.make(), Risk("test", limits(tmp_path), FakeClock())
+    risk.pause("operator")
+    assert risk.admit(undone) is not None
+    risk.reserve(undone)
+    risk.resume("operator")
+    room = Wei(worst_gas_cost(undone) * 2 - 1)
+    tight = Risk("test", limits(tmp_path, gas_per_day=room), FakeClock())
+    tight.reserve(undone)
+    refusal = tight.admit(plans.make())
+    assert refusal is not None
+    assert refusal.detail.startswith("gas_day")
+    assert risk.admit(plans.make()) is None
