@@ -180,8 +180,14 @@ class Pursuit:
             await self._journal.settled(*ends)
 
     def _is_stopped(self, flight: Flight, head: Head) -> bool:
-        """Whether a switch was thrown after it was sent; asked at the head of today."""
-        refusal = self._admission.admit(replace(flight.plan, head=head))
+        """Whether a switch was thrown after it was sent; asked at the head of today.
+
+        A doubted price stops what rests on it, and not that a nonce is taken back.
+        """
+        plan = replace(flight.plan, head=head)
+        if flight.signed.cancels or flight.is_expired(head.timestamp):
+            plan = replace(plan, quotes=(), conversion=None)
+        refusal = self._admission.admit(plan)
         return refusal is not None and refusal.reason is Reason.BREAKER
 
     async def _offer(self, flight: Flight, wallet: Wallet) -> tuple[Answer, str]:

@@ -566,3 +566,42 @@ async def test_without_a_cap_the_plans_first_fees_bound_all_that_follow(bench: B
     await bench.wait(executor, 120)
     first, *others = [fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent]
     assert first < max(others) <= 2 * first
+
+
+async def test_an_expired_plan_on_a_doubted_feed_gives_its_nonce_back(bench: Bench) -> None:
+    executor = await bench.start()
+    doubted = bench.plans.make(deadline=bench.node.head.timestamp + 12)
+    await executor.send([doubted])
+
+    def doubt(plan: Plan) -> Skip | None:
+        if not plan.quotes:
+            return None
+        borrower = plan.quotes[0].opportunity.position.borrower
+        return Skip("aave", "aave-v3", borrower, Reason.BREAKER, "deviation: USDC by 900 bps")
+
+    bench.admission.refusal = doubt
+    await bench.wait(executor, 2)
+    assert bench.events.names[-1] == "plan.cancelling"
+    first = bench.node.sent[-1]
+    bench.node.pool.clear()
+    await bench.wait(executor, 6)
+    assert bench.node.sent.count(first) > 1, "its cancel is not held back either"
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Cancelled]
+
+
+async def test_what_a_reorg_brings_back_is_reserved_whatever_is_refused_now(
+    bench: Bench,
+) -> None:
+    executor = await bench.start()
+    plan = bench.late()
+    await executor.send([plan])
+    await executor.follow(bench.node.mine())
+    bench.admission.admitted.clear()
+    bench.admission.refusal = lambda plan: Skip(
+        "aave", "aave-v3", plan.quotes[0].opportunity.position.borrower, Reason.BREAKER, "paused"
+    )
+    undo(bench)
+    await executor.follow(make_head(bench.node.head.number, "fork"))
+    assert "plan.reorged" in bench.events.names
+    assert plan.id in bench.admission.admitted
