@@ -103,11 +103,12 @@ class JournalReader:
         return found
 
     def last_sweep(self, chain: str) -> float:
-        """Return when profit of a chain was last swept, 0 when it never was."""
+        """Return when profit of a chain was last swept, 0 when it never was; a sale is no sweep."""
         with closing(self._open()) as db:
             (time,) = db.execute(
                 "SELECT max(receipts.time) FROM receipts JOIN plans ON plans.id = receipts.plan "
-                "WHERE chain = ? AND outcome = 'included' AND NOT EXISTS "
+                "WHERE chain = ? AND outcome = 'included' "
+                "AND json_extract(plans.record, '$.conversion') IS NULL AND NOT EXISTS "
                 "(SELECT 1 FROM items WHERE items.plan = plans.id)",
                 (chain,),
             ).fetchone()

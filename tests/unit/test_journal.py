@@ -28,7 +28,9 @@ from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.planning.contest import Contest
 from keeper.types import (
     Cancelled,
+    Conversion,
     Dropped,
+    Holding,
     Reason,
     Replaced,
     Reverted,
@@ -40,6 +42,8 @@ from tests.plans import (
     GWEI,
     OPERATOR_KEY,
     SENDER,
+    USDC,
+    WETH,
     Plans,
     address,
     included,
@@ -696,6 +700,21 @@ async def test_what_took_a_nonce_back_liquidated_nothing(notebook: Notebook) -> 
     await notebook.journal.settled(Cancelled(plan.id, tx, tx, 101, 21_000, Wei(GWEI)))
     (spent,) = notebook.reader().spent(0)
     assert (spent.liquidates, spent.repaid_usd, spent.gas) == (False, 0, 21_000 * GWEI)
+
+
+async def test_a_sale_of_profit_is_no_sweep(notebook: Notebook) -> None:
+    swept = replace(notebook.plans.make(), quotes=(), sweep=Holding(WETH, 5))
+    sold = replace(notebook.plans.make(), quotes=(), sweep=Holding(WETH, 5))
+    sold = replace(sold, conversion=Conversion(USDC, 1, 2))
+    times = []
+    for plan in (swept, sold):
+        await notebook.journal.planned(plan)
+        await notebook.journal.signed(signed(plan))
+        await notebook.journal.settled(included(plan))
+        times.append(notebook.clock.now)
+        notebook.clock.now += 100
+    assert notebook.reader().last_sweep("test") == times[0]
+    assert notebook.reader().last_sweep("other") == 0
 
 
 async def test_the_ends_of_a_nonce_are_written_together_or_not_at_all(notebook: Notebook) -> None:
