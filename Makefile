@@ -5,6 +5,7 @@ ARGS ?=
 SUITES ?=
 N ?=
 SEED ?= 1
+STEPS ?= 10000
 STARTED := $(shell date +%s)
 BIN := .venv/bin
 LOCKED := requirements.lock requirements-dev.lock pyproject.toml .ci/environment
@@ -18,7 +19,8 @@ help:
 	@echo "make test   everything that must pass (SUITES='unit chain' for some of it)"
 	@echo "make check  formatting, lint, types, import layers"
 	@echo "make bench  measure, print, write build/bench.json (ARGS='folding screen' for some of it)"
-	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios)"
+	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios,"
+	@echo "            after STEPS=10000 steps of the nonce machine)"
 	@echo "make venv   only the development environment"
 	@echo "make lock   the lock files again, from pyproject.toml"
 	@echo "make clean  remove .venv, build and tool caches"
@@ -36,7 +38,12 @@ bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: .venv/dev.stamp
-	@$(if $(N),$(BIN)/python -m tests.chaos --n $(N) --seed $(SEED),$(BIN)/python -m tests.suites chaos)
+ifdef N
+	@$(BIN)/python -m tests.property.test_nonce_machine $(STEPS) $(SEED)
+	@$(BIN)/python -m tests.chaos --n $(N) --seed $(SEED)
+else
+	@$(BIN)/python -m tests.suites chaos
+endif
 
 venv: .venv/dev.stamp
 
