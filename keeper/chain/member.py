@@ -22,7 +22,8 @@ _UNSEEN = Verdict(Standing.UNSEEN, "was not asked yet")
 class Member:
     """One endpoint and its record; a fault counts half after half a minute.
 
-    `proven_at` is when it last told of a block named by its hash: no other chain has that one.
+    `proven_at` is when it last told what is in a block named by its hash: no other chain has that
+    one, and a block that does not go on from those before has ancestors asked for, which is no proof.
     """
 
     alias: str

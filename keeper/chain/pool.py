@@ -105,10 +105,17 @@ class EndpointPool:
         if said[-1].is_final:
             for member in unknown:
                 self._roster.blame(member.alias)
-        elif unknown and len(self._roster.members) == 1:
-            # Nobody contradicts it, and it may have become a node of another chain.
-            self._roster.doubt.set()
+        elif unknown:
+            self._doubt_the_only_one()
+        if method == "eth_getBlockByHash":
+            # The parent of a new block is not at hand: the chain went another way.
+            self._doubt_the_only_one()
         return _settled(said)
+
+    def _doubt_the_only_one(self) -> None:
+        """Have a lone endpoint looked at: nobody contradicts it, and it may serve another chain."""
+        if len(self._roster.members) == 1:
+            self._roster.doubt.set()
 
     def _usable(self) -> list[Member]:
         members = self._roster.ranked()
@@ -142,7 +149,7 @@ class EndpointPool:
             raise
         member.heard_at = self._monotonic()
         kind = kind_of_result(method, result)
-        if kind is Kind.FINAL and _names_a_block(method, params):
+        if kind is Kind.FINAL and _names_a_block(params):
             member.proven_at = member.heard_at
         return Said(member, kind, result)
 
@@ -171,9 +178,8 @@ def _settled(said: Sequence[Said]) -> Any:
     return best.result
 
 
-def _names_a_block(method: str, params: Sequence[object]) -> bool:
-    named = any(isinstance(each, dict) and "blockHash" in each for each in params)
-    return named or method == "eth_getBlockByHash"
+def _names_a_block(params: Sequence[object]) -> bool:
+    return any(isinstance(each, dict) and "blockHash" in each for each in params)
 
 
 def _is_ranged(method: str, params: Sequence[object]) -> bool:

@@ -445,6 +445,27 @@ async def test_a_block_the_only_endpoint_does_not_know_has_it_looked_at() -> Non
     await alone.close()
 
 
+async def test_the_only_endpoint_is_looked_at_when_the_chain_goes_another_way() -> None:
+    alone, interval = await Bench(1).probed(), 0.02
+    (node,) = alone.nodes
+    running = asyncio.create_task(alone.prober.run(interval, 0.0))
+    await asyncio.sleep(0)
+    node.chain, node.chain_id = FakeChain(), 8
+    for _ in range(30):
+        node.chain.mine()
+    alone.roster.doubt.clear()
+    alone.chain = node.chain
+    assert await alone.pool.request("eth_getLogs", logs_at(alone, 30)) == []
+    assert not alone.roster.doubt.is_set()
+    parent = to_hex(node.chain.header(29).hash)
+    answer = await alone.pool.request("eth_getBlockByHash", [parent, False])
+    assert answer["number"] == hex(29)
+    await until(lambda: alone.standings() == [Standing.OTHER_CHAIN])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await alone.close()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - nodes in memory raise no event
