@@ -86,6 +86,8 @@ class Executor:
         self._sleep = sleep
         self._draining = False
         self._records: list[asyncio.Future[None]] = []
+        self._following: asyncio.Future[None] | None = None
+        self._ended: list[Receipt] = []
         self._timestamp = 0
         self._changed = 0
         self._turn = asyncio.Lock()
@@ -167,14 +169,23 @@ class Executor:
             return await self._send(plans)
 
     async def follow(self, head: Head) -> list[Receipt]:
-        """Return how transactions ended by this head; asks nothing when none is in flight."""
+        """Return how transactions ended by this head; asks nothing when none is in flight.
+
+        Whoever stops waiting does not stop it: an end is booked whole, and the next call returns it.
+        """
         self._timestamp = max(self._timestamp, head.timestamp)
+        self._following = asyncio.ensure_future(self._follow(head))
+        await asyncio.shield(self._following)
+        receipts, self._ended = self._ended, []
+        return receipts
+
+    async def _follow(self, head: Head) -> None:
         async with self._turn:
             await self._flush()
             receipts = await self._tracker.follow(head)
         if receipts:
             self._changed = head.number
-        return receipts
+            self._ended.extend(receipts)
 
     def in_flight(self) -> frozenset[Key]:
         """Return the positions a transaction on its way liquidates."""
@@ -217,8 +228,9 @@ class Executor:
     async def drain(self, seconds: float) -> list[Receipt]:
         """Take no more plans and follow what is pending for a bounded time; the journal keeps the rest."""
         self._draining = True
-        await self._flush()
-        ended: list[Receipt] = []
+        async with self._turn:
+            await self._flush()
+            ended, self._ended = self._ended, []
         until = self._clock.monotonic() + seconds
         while self._flights:
             try:
@@ -239,8 +251,9 @@ class Executor:
         What is included before its cancel counts as included.
         """
         self._draining = True
-        dropped = await self._drop_unsent() if self._live else []
-        self._pursuit.withdrawing = True
+        async with self._turn:
+            dropped = await self._drop_unsent() if self._live else []
+            self._pursuit.withdrawing = True
         return [*dropped, *await self.drain(seconds)]
 
     @property

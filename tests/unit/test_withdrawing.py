@@ -150,6 +150,49 @@ async def test_a_send_without_an_answer_is_cancelled_too(bench: Bench) -> None:
     assert not bench.journal.open
 
 
+async def test_an_end_that_was_being_written_down_is_told_of_all_the_same(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    head, writing, record = bench.node.mine(), asyncio.Event(), bench.journal.settled
+
+    async def slow(*receipts: Receipt) -> None:
+        writing.set()
+        await asyncio.sleep(0.01)
+        await record(*receipts)
+
+    bench.journal.settled = slow  # type: ignore[method-assign]
+    following = asyncio.create_task(executor.follow(head))
+    await writing.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    receipts = await withdraw(executor)
+    assert [type(receipt) for receipt in receipts] == [Included]
+    assert [type(receipt) for receipt in bench.admission.settled] == [Included]
+    assert not bench.journal.open
+
+
+async def test_a_cancel_that_was_being_written_down_is_dropped_by_nobody(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    pool, bench.node.pool = bench.node.pool, {}
+    head = [bench.node.mine() for _ in range(3)][-1]
+    bench.node.pool = pool
+    written, record = asyncio.Event(), bench.journal.signed
+
+    async def slow(signed: Signed) -> None:
+        await record(signed)
+        written.set()
+        await asyncio.sleep(0.01)
+
+    bench.journal.signed = slow  # type: ignore[method-assign]
+    following = asyncio.create_task(executor.follow(head))
+    await written.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    receipts = await withdraw(executor, block=bench.node.mine)
+    assert [type(receipt) for receipt in receipts] == [Cancelled]
+
+
 async def test_a_send_broken_off_before_its_hand_over_is_never_made(bench: Bench) -> None:
     executor = await bench.start()
     written, record = asyncio.Event(), bench.journal.signed
