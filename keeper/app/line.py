@@ -523,7 +523,7 @@ def make_look(
         chain.inclusion_model,
         refresh,
     )
-    return looking(recheck)
+    return looking(recheck, recheck.failing)
 
 
 def new_plan_id() -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from keeper.execution.judging import Settle
-from keeper.execution.simulate import Simulator
+from keeper.execution.simulate import Simulation, Simulator
 from keeper.fees import Inclusion
 from keeper.types import Fees, Head, Plan
 from keeper.units import ZERO_ADDRESS, Usd, Wei, mul_div_up
@@ -53,14 +53,9 @@ class Recheck(Generic[R]):
         Where only some of its items still hold, it has those alone, with what they bring at the gas of
         all; None when that cannot be told: it may go through as it is.
         """
-        at = head.next_block(self._block_time, self._inclusion)
-        # the node would refuse to run what does not pay the base fee: that is not the question
-        payable = replace(
-            plan, bid=replace(plan.bid, max_fee=Wei(max(plan.bid.max_fee, 2 * at.base_fee)))
-        )
-        (result,) = await self._simulator.simulate([payable], head, at)
-        if not result.ok:
-            return Gone(self._explain(result.error) if result.error else result.message)
+        result = await self._simulate(plan, head)
+        if isinstance(result, Gone):
+            return result
         try:
             decoded = self._decode(result.returndata)
             settled = self._settle(self._refresh(plan), result.gas_used, decoded)
@@ -73,6 +68,22 @@ class Recheck(Generic[R]):
         if any(q.opportunity.position.borrower not in settled.failed for q in plan.quotes):
             return None
         return Gone("; ".join(sorted(set(settled.failed.values()))))
+
+    async def failing(self, plan: Plan, head: Head) -> Gone | None:
+        """Return why a plan that answers nothing, a sale of profit, would fail now; None if not."""
+        result = await self._simulate(plan, head)
+        return result if isinstance(result, Gone) else None
+
+    async def _simulate(self, plan: Plan, head: Head) -> Simulation | Gone:
+        at = head.next_block(self._block_time, self._inclusion)
+        # the node would refuse to run what does not pay the base fee: that is not the question
+        payable = replace(
+            plan, bid=replace(plan.bid, max_fee=Wei(max(plan.bid.max_fee, 2 * at.base_fee)))
+        )
+        (result,) = await self._simulator.simulate([payable], head, at)
+        if not result.ok:
+            return Gone(self._explain(result.error) if result.error else result.message)
+        return result
 
 
 def most_per_gas_down(plan: Plan, cap: Wei) -> Wei:

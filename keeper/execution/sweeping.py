@@ -1,6 +1,6 @@
 """How a sweep of profit to the treasury ends, and what may be offered to get a stuck one mined."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,15 +60,18 @@ def value_usd_down(plan: Plan, held: Holding) -> Usd:
     return Usd(mul_div_down(held.amount, price, 10**held.token.decimals))
 
 
-def looking(look: Look) -> Look:
+def looking(look: Look, failing: Callable[[Plan, Head], Awaitable[Gone | None]]) -> Look:
     """Return a look that knows sweeps: their gas may rise to what they move, and no further.
 
-    What waits behind one needs its nonce used, and it needs no simulation to be done still.
+    What waits behind one needs its nonce used, and it needs no simulation to be done still. A sale
+    does: no more is offered for one that a pool would give too little for by now.
     """
 
     async def look_at(plan: Plan, head: Head) -> Plan | Gone | None:
         if plan.sweep is None:
             return await look(plan, head)
+        if plan.conversion is not None and (gone := await failing(plan, head)):
+            return gone
         gas = mul_div_up(plan.gas_cost, plan.prices[ZERO_ADDRESS], NATIVE_UNIT)
         return replace(plan, net_usd=Usd(value_usd_down(plan, plan.sweep) - gas))
 

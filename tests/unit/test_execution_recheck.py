@@ -8,7 +8,7 @@ import pytest
 from keeper.errors import TransientError
 from keeper.execution.recheck import Gone, Recheck, most_per_gas_down
 from keeper.execution.refreshing import at_prices
-from keeper.execution.simulate import Simulator
+from keeper.execution.simulate import Simulation, Simulator
 from keeper.fees import Inclusion
 from keeper.planning.settle import Settled
 from keeper.types import Head, Holding, NextBlock, Plan, Prices
@@ -111,3 +111,17 @@ async def test_of_a_plan_that_lost_a_part_the_rest_is_judged() -> None:
     every = Settled(None, {ONE: "gone", TWO: "gone"})
     recheck = Recheck(Simulated(), lambda data: data, lambda *_: every, lambda data: "", 12)
     assert await recheck(plan, make_head()) == Gone("gone")
+
+
+async def test_a_sale_is_asked_only_whether_it_would_fail() -> None:
+    class Failing(Simulated):
+        async def simulate(self, plans: Any, head: Head, at: NextBlock) -> Any:
+            return [Simulation(False, 0, b"", error=b"\1\2\3\4")]
+
+    def told(*_: Any) -> Any:
+        raise AssertionError("a sale answers nothing")
+
+    plan = Plans().make(ONE)
+    for simulator, answer in ((Simulated(), None), (Failing(), Gone("01020304"))):
+        recheck: Recheck[Any] = Recheck(simulator, told, told, bytes.hex, 12)
+        assert await recheck.failing(plan, make_head()) == answer

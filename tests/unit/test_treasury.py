@@ -31,7 +31,7 @@ from keeper.planning.treasury import (
     usd_prices,
 )
 from keeper.risk import Limits, Risk
-from keeper.types import CallResult, Fees, Head, Plan, Prices, Reason, Reverted
+from keeper.types import CallResult, Conversion, Fees, Head, Plan, Prices, Reason, Reverted
 from keeper.units import USD, ZERO_ADDRESS, Hash, Usd, Wei, to_hex
 from tests.fake_node import FakeClock
 from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head, make_view
@@ -117,12 +117,25 @@ async def test_a_stuck_sweep_may_cost_what_it_moves_and_no_more() -> None:
         raise AssertionError("a sweep is not simulated as a batch")
 
     made = plan()
-    found = await looking(never)(made, make_head(101))
+    found = await looking(never, never)(made, make_head(101))
     assert isinstance(found, Plan)
     assert found.net_usd - made.net_usd == 500 * USD
     other = replace(made, sweep=None)
     with pytest.raises(AssertionError):
-        await looking(never)(other, make_head(101))
+        await looking(never, never)(other, make_head(101))
+
+
+@pytest.mark.parametrize("gone", [None, Gone("ReceivedTooLittle")])
+async def test_no_more_is_offered_for_a_sale_that_would_fail_by_now(gone: Gone | None) -> None:
+    async def never(made: Plan, head: Head) -> Gone:
+        raise AssertionError("a sale is not simulated as a batch")
+
+    async def failing(made: Plan, head: Head) -> Gone | None:
+        return gone
+
+    made = replace(plan(), conversion=Conversion(WETH, 1, 1))
+    found = await looking(never, failing)(made, make_head(101))
+    assert found == gone if gone else isinstance(found, Plan)
 
 
 @pytest.mark.parametrize("moved", [True, False])
