@@ -1,26 +1,22 @@
 """Balancer's weighted pools, kept by logs alone, stay equal to the real ones, and take sales."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from eth_utils.address import to_checksum_address
 
 from keeper.chain.reader import ChainReader
-from keeper.cli.demo.stage import staged
-from keeper.config import load
 from keeper.devnet import Cast, Devnet
-from keeper.devnet.operator import deploy_operator, write_settings
-from keeper.doctor.permissions import missing
+from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
 from keeper.types import Hop
 from keeper.units import Address
 from keeper.venues.balancer_v2 import BalancerV2
 from keeper.venues.balancer_v2.pool import State
 from keeper.venues.balancer_v2.powers import Powers
-from keeper.venues.balancer_v2.venue import SWAP, VAULT_SWAP
+from keeper.venues.balancer_v2.venue import SWAP
 from tests.exchanges.balancer_v2 import BUYER, Exchange, Traders, deploy_exchange
-from tests.line import Play, assert_clean
+from tests.exchanges.selling import sell_elsewhere
 from tests.uniswap import DirectRpc, logs_of
 
 pytestmark = pytest.mark.chain
@@ -113,6 +109,23 @@ async def test_what_is_no_weighted_pool_is_refused(net: Devnet) -> None:
             await wrong.bootstrap(reader, head)
 
 
+async def test_a_pool_that_was_empty_is_asked_again(net: Devnet) -> None:
+    exchange = deploy_exchange(net)
+    early = net.chain.block_number() + 1
+    exchange.open({"WETH": 50, "USDC": 50}, FEE, 10**6)
+    venue, reader = exchange.venue(), ChainReader(DirectRpc(net))
+    await venue.bootstrap(reader, await reader.head(early))
+    hop = venue.hops(Address(net.tokens["WETH"].address))[0]
+    (pool,) = venue.pools.values()
+    assert pool.powers is None
+    for log in await reader.logs(venue.watch(), early + 1, net.chain.block_number()):
+        venue.fold(log)
+    assert venue.begin().quote(hop, 10**16) == 0
+    assert await venue.audit(reader, await reader.head(), 9, 1) == []
+    assert venue.pools == (await exchange.loaded()).pools
+    assert venue.begin().quote(hop, 10**16) > 0
+
+
 async def test_an_audit_names_what_differs(net: Devnet) -> None:
     exchange = opened(net)
     venue, reader = await exchange.loaded(), ChainReader(DirectRpc(net))
@@ -123,39 +136,12 @@ async def test_an_audit_names_what_differs(net: Devnet) -> None:
 
 
 async def test_the_pool_that_pays_best_takes_the_sale(net: Devnet, tmp_path: Path) -> None:
-    crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
     operator, exchange = deploy_operator(net), deploy_exchange(net)
     pool = exchange.open({"WETH": 50, "USDC": 50}, 10**15, 10**7)
     table = f"""
-[chains.devnet.venues.balancer]
 venue = "balancer-v2"
 vault = "{to_checksum_address(exchange.vault)}"
 pools = ["{to_checksum_address(pool.address)}"]
 """
-    settings = load([write_settings(net, operator, tmp_path, extra=table)]).settings
-    chain, rpc = settings.chains["devnet"], DirectRpc(net)
-    (lacking,) = await missing(rpc, chain, operator.contract, ())
-    assert lacking.what == "allow swaps on venue balancer"
-    arguments = [exchange.vault, VAULT_SWAP, exchange.vault]
-    net.send(operator.owner, operator.contract, "allow(address,bytes4,address)", arguments)
-    assert await missing(rpc, chain, operator.contract, ()) == []
-    async with staged(net, settings, live=True) as stage:
-        play = Play(stage)
-        # The pool keeps the price from before the fall, which the pools of V3 follow.
-        await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
-        assert play.under(crowd) == set(crowd)
-        before = await asyncio.to_thread(net.chain.block_number)
-        await stage.mine(2)
-        play.assert_taken(crowd)
-        assert_clean(play.tally)
-        assert await play.audit() == []
-        swaps = await asyncio.to_thread(
-            net.rpc,
-            "eth_getLogs",
-            {
-                "fromBlock": hex(before),
-                "address": "0x" + exchange.vault.hex(),
-                "topics": ["0x" + SWAP.hex(), "0x" + pool.number.hex()],
-            },
-        )
-        assert len(swaps) == 1
+    topics = [SWAP, pool.number]
+    await sell_elsewhere(net, operator, tmp_path, "balancer", table, exchange.vault, topics)

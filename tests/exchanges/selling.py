@@ -32,6 +32,8 @@ async def sell_elsewhere(
     owner makes exactly the call that the doctor finds missing.
     """
     crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
+    # The keeper loads below the head, and the exchange has to stand there already.
+    net.mine(20)
     text = f"[chains.devnet.venues.{venue}]\n{table}"
     settings = load([write_settings(net, operator, home, extra=text)]).settings
     chain, rpc = settings.chains["devnet"], DirectRpc(net)

@@ -1,6 +1,7 @@
 """Read weighted pools as they stand at one block, and find out how each takes powers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -74,7 +75,7 @@ async def read_pools(
         units = tuple(10 ** (18 - _read(each, ["uint8"], address)[0]) for each in decimals)
         pools.append(Pool(address, number, made, weights, units, State((), (), 0, False)))
     await read_states(reader, head, vault, pools)
-    await _find_powers(reader, head, vault, pools)
+    await find_powers(reader, head, vault, pools)
     return halted, pools
 
 
@@ -105,18 +106,19 @@ def read_state(pool: Pool, results: Sequence[CallResult]) -> State:
     return State(tuple(i[0] for i in infos), tuple(i[1] for i in infos), fee, bool(paused))
 
 
-async def _find_powers(reader: Reader, head: Head, vault: Address, pools: Sequence[Pool]) -> None:
+async def find_powers(reader: Reader, head: Head, vault: Address, pools: Sequence[Pool]) -> None:
     """Let each pool answer amounts of every pair, and take the formula that gives the same.
 
-    Raises `ConfigError` when none does. A pool that answers nothing, because it is paused or empty,
-    is left without one.
+    Raises `ConfigError` when none does. A pool that answers nothing, because it is paused or still
+    empty at this head, is left without one, to be asked again.
     """
-    for pool in pools:
+    # Later ones move on while the first are asked.
+    for pool, state in [(pool, pool.state) for pool in pools]:
         asked = [
             (sold, bought, amount)
             for sold, bought in permutations(range(len(pool.tokens)), 2)
             for part in _PROBES
-            if (amount := pool.state.cash[sold] * 3 // 10 // part)
+            if (amount := state.cash[sold] * 3 // 10 // part)
         ]
         calls = [Call(vault, query(pool, *each)) for each in asked]
         answers = await reader.multicall(calls, head.hash)
@@ -125,16 +127,21 @@ async def _find_powers(reader: Reader, head: Head, vault: Address, pools: Sequen
             for each, result in zip(asked, answers, strict=True)
             if result.ok
         ]
-        if not told:
-            continue
-        for powers in Powers:
-            pool.powers = powers
-            if all(pool.sell(pool.state.cash, *each) == out for each, out in told):
-                break
-        else:
-            raise ConfigError(
-                f"pool {to_hex(pool.address)} does not follow the weighted formula", "leave it out"
-            )
+        if told:
+            pool.powers = _powers_of(pool, state, told)
+
+
+def _powers_of(
+    pool: Pool, state: State, told: Sequence[tuple[tuple[int, int, int], int]]
+) -> Powers:
+    """Return the formula under which the pool, as it was asked, gives what it told."""
+    for powers in Powers:
+        tried = replace(pool, state=state, powers=powers)
+        if all(tried.sell(state.cash, *each) == out for each, out in told):
+            return powers
+    raise ConfigError(
+        f"pool {to_hex(pool.address)} does not follow the weighted formula", "leave it out"
+    )
 
 
 def query(pool: Pool, sold: int, bought: int, amount: int) -> bytes:

@@ -23,7 +23,7 @@ from keeper.types import (
 )
 from keeper.units import Address, to_hex
 from keeper.venues.balancer_v2.pool import Pool, State, Trials, decode, encode, freeze
-from keeper.venues.balancer_v2.reads import read_pools, read_state, state_calls
+from keeper.venues.balancer_v2.reads import find_powers, read_pools, read_state, state_calls
 
 SWAP = bytes.fromhex("2170c741c41531aec20e7c107c24eecfdd15e69c9bb0a8dd37b1840b9e0b207b")
 CHANGED = bytes.fromhex("e5ce249087ce04f05a957192435400fd97868dba0e6a4b4c049abf8af80dae78")
@@ -145,11 +145,16 @@ class BalancerV2:
         return ()
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
-        """Compare random pools with the chain: balances, fee and pause."""
+        """Compare random pools with the chain: balances, fee and pause.
+
+        Pools that could not tell their formula when they were loaded are asked once more.
+        """
         known = sorted(self.pools)
         chosen = random.Random(seed).sample(known, min(sample, len(known)))
         pools = [(self.pools[address], self.pools[address].state) for address in chosen]
         calls = [call for pool, _ in pools for call in state_calls(self.vault, pool)]
+        silent = [pool for pool in self.pools.values() if pool.powers is None]
+        await find_powers(reader, head, self.vault, silent)
         answers = iter(await reader.multicall(calls, head.hash))
         return [
             drift
