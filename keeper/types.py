@@ -533,7 +533,7 @@ class Plan:
     for the operator out of the profit. A plan with a `sweep` has no quotes: it earns nothing, and its
     gas is all it costs; with a `conversion` the swept amount is sold instead, and what came in stays.
     `after` is a transaction of somebody else's that makes it possible and is not mined yet; empty for
-    none. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
+    none, as in all plans made here. `data_fee` is what a rollup charges beside the gas, part of `gas_cost`;
     `data_gas` is the part of `gas_limit` it is taken from where it is taken as gas. `sender` is the
     account that will send it, empty until a lane was chosen.
     """
