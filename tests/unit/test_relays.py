@@ -293,6 +293,29 @@ def test_a_relay_that_never_includes_is_left_out_and_probed() -> None:
     assert list(scores.choose()) == ["good", "idle"]
 
 
+async def test_of_several_that_held_it_none_is_called_the_winner(crowd: Crowd) -> None:
+    relays = [await crowd.stand_in() for _ in range(3)]
+    names = ("alone", "rider", "short")
+    scores = Scores(names)
+    one, two, gone = [
+        PrivateTransactions(crowd.wire(*each)) for each in zip(names, relays, strict=True)
+    ]
+    flow = PrivateFlow([Route(one, 5), Route(two, 5), Route(gone, 1)], scores, 0)
+    crowd.stack.push_async_callback(flow.close)
+    sent = await signed()
+    await flow.hand_over(sent, [], 100)
+    assert flow.holders(sent.hash, 103) == "alone+rider"
+    flow.ended(sent.hash, 103)
+    for name in ("alone", "rider"):
+        assert (scores.of(name).won, scores.of(name).together, scores.of(name).lost) == (0, 1, 0)
+        assert not scores.of(name).is_idle
+    assert (scores.of("short").together, scores.of("short").lost) == (0, 1)
+    scores.ended("alone", included=True)
+    assert scores.of("alone").won == 1
+    assert scores.of("alone").inclusion == pytest.approx(2.5 / 4), "half of one, and all of one"
+    assert list(scores.best_first()) == ["alone", "rider", "short"]
+
+
 def test_the_only_relay_is_never_left_out() -> None:
     scores = Scores(["idle"])
     for _ in range(2 * IN_VAIN):

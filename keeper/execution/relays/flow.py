@@ -129,9 +129,10 @@ class PrivateFlow:
 
     def ended(self, tx_hash: Hash, block: int | None) -> None:
         """Score those who held a transaction: included in a block, or None when it never was."""
-        for relay, term in self._terms.pop(tx_hash, {}).items():
-            won = block is not None and term.first <= block <= term.last
-            self._scores.ended(relay, included=won)
+        terms = self._terms.pop(tx_hash, {})
+        held = [] if block is None else [n for n, t in terms.items() if t.first <= block <= t.last]
+        for relay in terms:
+            self._scores.ended(relay, included=relay in held, holders=max(len(held), 1))
 
     async def close(self) -> None:
         """Wait for no more answers and let go of the connections."""

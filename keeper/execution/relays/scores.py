@@ -26,14 +26,17 @@ class Handed(StrEnum):
 class Score:
     """Counts of one relay; `seconds` is the running mean of its answers, None before the first.
 
-    `words` are its last complaint. `won` are transactions included while it held them, `lost` those it held in vain. Of several that
-    held one nobody can tell which had it included.
+    `words` are its last complaint. `won` are transactions included while it alone held them, `together`
+    those that others held as well, `lost` those it held in vain. Of several that held one nobody can
+    tell which had it included: `credit` has an equal part of it for each.
     """
 
     taken: int = 0
     refused: int = 0
     unclear: int = 0
     won: int = 0
+    together: int = 0
+    credit: float = 0.0
     lost: int = 0
     seconds: float | None = None
     words: str = ""
@@ -41,12 +44,12 @@ class Score:
     @property
     def is_idle(self) -> bool:
         """Whether it has had its chances and nothing it held was ever included."""
-        return not self.won and self.lost >= IN_VAIN
+        return not (self.won or self.together) and self.lost >= IN_VAIN
 
     @property
     def inclusion(self) -> float:
-        """Return the share of what it held that was included, by Laplace's rule of succession."""
-        return (self.won + 1) / (self.won + self.lost + 2)
+        """Return the share of what it held that it had included, by Laplace's rule of succession."""
+        return (self.credit + 1) / (self.won + self.together + self.lost + 2)
 
 
 class Scores:
@@ -84,11 +87,15 @@ class Scores:
         if self._on_handed is not None:
             self._on_handed(relay, how, seconds)
 
-    def ended(self, relay: str, *, included: bool) -> None:
-        """Count what came of a transaction the relay held."""
+    def ended(self, relay: str, *, included: bool, holders: int = 1) -> None:
+        """Count what came of a transaction the relay held, one of so many holders."""
         score = self._scores[relay]
-        score.won += included
-        score.lost += not included
+        if included:
+            score.won += holders == 1
+            score.together += holders > 1
+            score.credit += 1 / holders
+        else:
+            score.lost += 1
         if self._on_ended is not None:
             self._on_ended(relay, included)
 
