@@ -8,6 +8,7 @@ from keeper.errors import TransientError
 from keeper.fees import FeeHistory, parse_rewards
 from keeper.ports import Rpc
 from keeper.types import Head
+from keeper.units import Wei
 
 BLOCKS = 20
 PERCENTILES = (10, 25, 50, 75, 90)
@@ -28,17 +29,23 @@ class FeeHistories:
         self._on_unread = on_unread
         self._held: FeeHistory | None = None
         self._asked = -EVERY
+        self._base_fee = Wei(0)
         self._failing = False
         self._reading: asyncio.Task[None] | None = None
 
     def begin(self, head: Head, *, bidding: bool) -> None:
-        """Start a read at a head if one is due: always while something is bid on."""
-        is_due = bidding or not 0 <= head.number - self._asked < EVERY
+        """Start a read at a head if one is due: always while something is bid on.
+
+        So it is while the base fee rises: others want in, and the first bid after a quiet time
+        should know what they pay.
+        """
+        is_old = not 0 <= head.number - self._asked < EVERY
+        is_due = bidding or is_old or 8 * head.base_fee > 9 * self._base_fee
         if not is_due or head.number == self._asked:
             return
         if self._reading is not None and not self._reading.done():
             return
-        self._asked = head.number
+        self._asked, self._base_fee = head.number, head.base_fee
         self._reading = asyncio.create_task(self._read(head), name="fee-history")
 
     def latest(self, head: Head) -> FeeHistory | None:

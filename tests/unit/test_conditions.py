@@ -141,6 +141,17 @@ async def test_history_is_read_every_few_heads_and_each_while_something_is_bid_o
     assert held.priority_fee(50) == 3 * GWEI  # the empty block says nothing
 
 
+async def test_history_is_read_while_the_base_fee_rises() -> None:
+    node = Node()
+    histories = FeeHistories(node, lambda _: None)
+    fees = [80, 90, 79, 91, 102, 103, 70, 71]
+    for number, fee in enumerate(fees, 100):
+        histories.begin(replace(make_head(number), base_fee=Wei(fee)), bidding=False)
+        await settle()
+    # 90 is an eighth over 80 and no more, 103 an eighth over 91: only more than that tells.
+    assert node.asked == [100, 103, 105]
+
+
 async def test_a_slow_read_is_never_waited_for_and_never_doubled() -> None:
     node = Node()
     node.open.clear()
