@@ -186,14 +186,25 @@ async def _show_rule(
 
 
 def _wei(text: str, decimals: int) -> int:
-    from decimal import Decimal
+    found = _exact(text, decimals)
+    if found is None:
+        raise ConfigError(f"{text} is no amount of at most {decimals} decimals", "write 1000")
+    return found
+
+
+def _exact(text: str, decimals: int) -> int | None:
+    """Return an amount in its smallest unit, None for what is none, is finer, or has 2^120 of them."""
+    from decimal import Decimal, Inexact, localcontext
 
     try:
-        value = Decimal(text).scaleb(decimals)
+        with localcontext(prec=80) as context:
+            # what is signed is what was written, to the wei
+            context.traps[Inexact] = True
+            value = Decimal(text).scaleb(decimals)
     except ArithmeticError:
-        value = Decimal(-1)
-    if not value.is_finite() or value < 0 or value != int(value) or value >= 2**120:
-        raise ConfigError(f"{text} is no amount of at most {decimals} decimals", "write 1000")
+        return None
+    if not value.is_finite() or not 0 <= value < 2**120 or value != int(value):
+        return None
     return int(value)
 
 
@@ -290,22 +301,17 @@ async def _refill(settings: Settings, name: str, *, as_json: bool) -> None:
 
 
 def _show_cap(settings: Settings, name: str, cap: str, *, as_json: bool) -> None:
-    from decimal import Decimal
-
     from keeper.cli.owner import Action, show
     from keeper.planning.owner_calls import encode_set_refill_cap
 
-    try:
-        wei = Decimal(cap).scaleb(18)
-    except ArithmeticError:
-        wei = Decimal(-1)
-    if not wei.is_finite() or wei < 0 or wei != int(wei) or wei >= 2**128:
+    wei = _exact(cap, 18)
+    if wei is None:
         raise ConfigError("--cap must be an amount of ether per day", "--cap 0.1")
     chain = settings.chains[name]
     if chain.contract is None:
         raise ConfigError("contract is not configured", "`keeper contract deploy`, then set it")
     what = f"let profit refill operators by up to {cap} ether a day"
-    action = Action(what, chain.contract, encode_set_refill_cap(int(wei)))
+    action = Action(what, chain.contract, encode_set_refill_cap(wei))
     show([action], chain.chain_id, as_json=as_json)
 
 
