@@ -549,11 +549,29 @@ TRUST = (
         "Plug-in faults",
         "stat",
         "short",
-        "Exceptions of strategies. The faulty one is disabled until a restart.",
+        "Exceptions of strategies. The faulty one is disabled until a restart or a reload.",
         [Query(total("keeper_plugin_errors_total", "plugin", JOB), "{{plugin}}")],
         width=6,
         height=5,
         steps=(("green", None), ("red", 1)),
+    ),
+    Panel(
+        "Strategies loaded",
+        "stat",
+        "short",
+        "How often the strategies were loaded, how many of those were within the range, and whether "
+        "the last SIGHUP failed: then the old ones go on, and strategies.not_reloaded says why.",
+        [
+            Query(f"max(keeper_strategies_generation{{{JOB}}})", "loads"),
+            Query(
+                f"sum(changes(keeper_strategies_loaded_timestamp_seconds{{{JOB}}}[$__range]))",
+                "in this range",
+            ),
+            Query(f"max(keeper_strategies_reload_failed{{{JOB}}})", "failed"),
+        ],
+        width=6,
+        height=5,
+        steps=(("green", None),),
     ),
     Panel(
         "Observations dropped",

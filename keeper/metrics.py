@@ -273,6 +273,15 @@ class Metrics:
             "keeper_endpoint_up", "1 while an endpoint is used", "chain", "endpoint"
         )
         self._plugin_errors = counter("keeper_plugin_errors_total", "Faults of a plug-in", "plugin")
+        self._generation = gauge(
+            "keeper_strategies_generation", "How often the strategies were loaded"
+        )
+        self._loaded = gauge(
+            "keeper_strategies_loaded_timestamp_seconds", "When the strategies were last loaded"
+        )
+        self._not_reloaded = gauge(
+            "keeper_strategies_reload_failed", "Whether the last reload kept the old strategies"
+        )
         self._lag = Histogram(
             "keeper_loop_lag_seconds",
             "How late the event loop woke",
@@ -316,6 +325,7 @@ class Metrics:
             "keeper_reports_dropped_total", "Reports the observers' full queue refused", "chain"
         )
         self._wallets = {name: list(labels.wallets) for name, labels in chains.items()}
+        self._chains = dict(chains)
         self._create_children(chains, strategies)
 
     def _create_children(
@@ -559,6 +569,19 @@ class Metrics:
     def plugin_error(self, plugin: str) -> None:
         """Count a plug-in's fault."""
         self._plugin_errors.labels(plugin).inc()
+
+    def strategies(
+        self, names: Iterable[str], generation: int, loaded: float, *, failed: bool
+    ) -> None:
+        """Show which load of the strategies is in use, and whether a later one failed."""
+        self._generation.set(generation)
+        self._loaded.set(loaded)
+        self._not_reloaded.set(failed)
+        for name in names:
+            self._plugin_errors.labels(name)
+            for chain, known in self._chains.items():
+                for protocol in known.protocols:
+                    self._create_strategy(chain, protocol, name)
 
     def loop_lag(self, seconds: float) -> None:
         """Record how late the event loop woke."""

@@ -77,6 +77,11 @@ class Strategist:
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def is_exchanging(self) -> bool:
+        """Whether strategies that were replaced may still be asked."""
+        return self._next is not None
+
     async def select(self, view: View) -> tuple[list[Choice], list[Skip]]:
         """Return every strategy's choices, with its limits, and its skips."""
         if self._next is not None:

@@ -20,14 +20,14 @@ from keeper.app.ending import Ending
 from keeper.app.line import Line, Process, open_line
 from keeper.app.opening import Opening
 from keeper.app.progress import LoggedProgress
-from keeper.config import Settings
+from keeper.app.strategies import Strategies
+from keeper.config import Loaded, Settings
 from keeper.errors import ConfigError, InvariantError
 from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
 from keeper.observers.status import Absence, whole
-from keeper.plugins import load_strategies
 from keeper.ports import Progress
 from keeper.relays import refuse_wallets
 from keeper.signers import Ask, operator_addresses
@@ -52,6 +52,7 @@ class Keeper:
         live: bool,
         ask: Ask | None = None,
         progress: Callable[[str], Progress] = LoggedProgress,
+        again: Callable[[], Loaded] | None = None,
     ) -> None:
         self._settings = settings
         self._live = live
@@ -64,6 +65,7 @@ class Keeper:
         self._stopped: dict[str, str] = {}
         self._opening: Opening[Line]
         self.desk = Desk(settings.chains, self.lines)
+        self.strategies = Strategies(settings, self.lines, self._clock, again)
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
@@ -92,7 +94,8 @@ class Keeper:
 
     async def _open(self) -> None:
         settings = self._settings
-        strategies = load_strategies(settings)
+        self._stack.push_async_callback(self.strategies.close)
+        await self.strategies.open()
         wallets = {}
         for name, chain in settings.chains.items():
             known = await operator_addresses(chain.lanes, f"chains.{name}", os.environ, self._ask)
@@ -101,7 +104,10 @@ class Keeper:
                 settings,
                 {f"{name}.{lane}": at for lane, at in zip(chain.lanes, wallets[name], strict=True)},
             )
-        self.metrics = self._make_metrics([named.name for named in strategies], wallets)
+        self.metrics = self._make_metrics(
+            [named.name for named in self.strategies.current], wallets
+        )
+        self.strategies.show(self.metrics)
         lock = HomeLock(open_home(settings.journal.home))
         lock.acquire()
         self._stack.callback(lock.release)
@@ -136,9 +142,12 @@ class Keeper:
         )
 
         async def open_one(name: str, stack: AsyncExitStack) -> Line:
-            line = await open_line(process, name, settings.chains[name], strategies, stack)
+            chosen = self.strategies.current
+            line = await open_line(process, name, settings.chains[name], chosen, stack)
             stack.callback(line.strategist.close)
             self.lines[name] = line
+            if chosen is not self.strategies.current:
+                self.strategies.seat(name)
             self.desk.opened(name)
             self._collection.settle()
             log.info("chain.synced", chain=name, **_extent(line))
@@ -240,7 +249,7 @@ class Keeper:
             for name in self._settings.chains
             if name not in self.lines
         }
-        return whole(version(), self.mode, uptime, chains, absent)
+        return whole(version(), self.mode, uptime, chains, absent, self.strategies.as_json())
 
     def _make_metrics(
         self, strategies: Sequence[str], wallets: Mapping[str, Sequence[str]]
@@ -292,13 +301,15 @@ async def run(
     live: bool,
     ask: Ask | None = None,
     progress: Callable[[str], Progress] | None = None,
+    again: Callable[[], Loaded] | None = None,
 ) -> int:
     """Run a keeper until a signal or a failure; return the exit code.
 
-    `progress` gives what is told how far the load of a chain is; without it that is logged.
+    `progress` gives what is told how far the load of a chain is; without it that is logged. `again`
+    reads the settings anew when SIGHUP asks for other strategies.
     """
     progress = progress or LoggedProgress
-    async with Keeper(settings, live=live, ask=ask, progress=progress) as keeper:
+    async with Keeper(settings, live=live, ask=ask, progress=progress, again=again) as keeper:
         log.info("keeper.started", mode=keeper.mode, status=keeper.server.address)
         desk = keeper.desk
         return await supervise(
@@ -306,6 +317,7 @@ async def run(
             keeper.drain,
             stop=desk.stopping,
             signals={
+                signal.SIGHUP: keeper.strategies.request,
                 signal.SIGUSR1: lambda: desk.pause("SIGUSR1"),
                 signal.SIGUSR2: lambda: desk.resume("SIGUSR2"),
             },

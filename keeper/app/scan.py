@@ -1,5 +1,6 @@
 """The riskiest positions of one chain right now, and what liquidating them would bring."""
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -25,8 +26,8 @@ from keeper.conditions import Conditions
 from keeper.config import Settings
 from keeper.engine import read_prices
 from keeper.errors import PluginError
+from keeper.isolation import close_strategies, open_strategies
 from keeper.journal.snapshots import SnapshotReader
-from keeper.plugins import load_strategies
 from keeper.ports import Progress
 from keeper.strategist import Strategist
 from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip
@@ -94,7 +95,9 @@ async def scan(
         seen = await book.view(next_block, PATIENCE_MS)
         assert seen is not None, "nothing moves a book that follows no chain"
         view, skips = conditions.complete(seen[0], results[len(reads.calls) :]), seen[1]
-        strategist = Strategist(seats(load_strategies(settings), chain, watched.markets), _raise)
+        strategies = await asyncio.to_thread(open_strategies, settings)
+        stack.callback(close_strategies, strategies)
+        strategist = Strategist(seats(strategies, chain, watched.markets), _raise)
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)
         quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +11,8 @@ import typer
 from keeper.cli.options import Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keeper.config import Loaded
     from keeper.signers import Ask
 
@@ -29,7 +31,8 @@ def run(
     loaded = settings_from(configs, overrides)
     log.configure(loaded.settings.log.level, loaded.settings.log.format, CurrentStderr())
     sends, why = resolve_live(loaded.settings.mode, flag=live)
-    raise typer.Exit(run_async(_run(loaded, sends, why)))
+    again = partial(settings_from, configs, overrides)
+    raise typer.Exit(run_async(_run(loaded, again, sends, why)))
 
 
 def resolve_live(mode: str, *, flag: bool) -> tuple[bool, str]:
@@ -50,7 +53,7 @@ def asker() -> Ask | None:
     return cache(getpass) if sys.stdin.isatty() else None
 
 
-async def _run(loaded: Loaded, live: bool, why: str) -> int:
+async def _run(loaded: Loaded, again: Callable[[], Loaded], live: bool, why: str) -> int:
     from keeper.app import run as run_app
     from keeper.cli.progress import bars
     from keeper.doctor import State, require
@@ -62,4 +65,4 @@ async def _run(loaded: Loaded, live: bool, why: str) -> int:
     if why:
         print(why, file=sys.stderr)
     with bars() as progress:
-        return await run_app(loaded.settings, live, ask, progress)
+        return await run_app(loaded.settings, live, ask, progress, again)

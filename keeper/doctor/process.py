@@ -1,5 +1,6 @@
 """Checks of what stands on this machine: plug-ins, journal, port."""
 
+import asyncio
 import errno
 import socket
 import sqlite3
@@ -11,9 +12,10 @@ import aiohttp
 from keeper.config import Http, Loaded, Settings
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
+from keeper.isolation import close_strategies, open_strategies
 from keeper.journal.home import open_home
 from keeper.journal.read import JournalReader
-from keeper.plugins import check_names, load_strategies
+from keeper.plugins import check_names
 from keeper.risk.latches import LATCHED
 
 
@@ -33,8 +35,9 @@ async def check_settings(loaded: Loaded) -> Finding:
 
 
 async def check_strategies(loaded: Loaded) -> Finding:
-    """Load every configured strategy."""
-    strategies = load_strategies(loaded.settings, loaded.origins.blame)
+    """Load every configured strategy, and start what runs beside the keeper."""
+    strategies = await asyncio.to_thread(open_strategies, loaded.settings, loaded.origins.blame)
+    await asyncio.to_thread(close_strategies, strategies)
     return State.OK, ", ".join(each.name for each in strategies), ""
 
 

@@ -196,6 +196,7 @@ def _relay(alias: str, score: Score) -> dict[str, Any]:
         "refused": score.refused,
         "unclear": score.unclear,
         "included": score.won,
+        "together": score.together,
         "vain": score.lost,
         "latency_ms": None if score.seconds is None else round(score.seconds * 1e3, 1),
         "last_fault": score.words,
@@ -222,6 +223,7 @@ def whole(
     uptime: float,
     chains: Mapping[str, ChainStatus],
     absent: Mapping[str, Absence],
+    strategies: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the status of the process; its state is the worst of its chains'."""
     parts = {name: chain.as_json() for name, chain in chains.items()}
@@ -232,5 +234,6 @@ def whole(
         "version": version,
         "mode": mode,
         "uptime": round(uptime, 1),
+        "strategies": dict(strategies),
         "chains": parts,
     }

@@ -42,6 +42,7 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         upkeep=SimpleNamespace(run=forever),
         snapshots=SimpleNamespace(run=forever, take=take),
         treasury=None,
+        strategist=SimpleNamespace(enabled=()),
         status=SimpleNamespace(phase="", is_ready=True),
         drained=drained,
         kept=kept,

@@ -163,6 +163,7 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(f"{__name__}.STOPPED", {"venue/v"})
     monkeypatch.setitem(STANDING, "local", (True, 3))
     subject.plugin_error("p")
+    subject.strategies(["r"], 2, 1_700_000_000.0, failed=True)
     subject.loop_lag(0.002)
     subject.loop_lag(0.001)
     subject.gc_pause(0.003)
