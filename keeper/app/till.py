@@ -178,8 +178,8 @@ async def chosen_rules(till: Till, receive: str) -> tuple[Token, list[tuple[Bala
     Raises `ConfigError` for a contract that has no rules.
     """
     reader = ChainReader(till.rpc, till.chain.multicall)
-    known = [balance.token for balance in till.stock.balances]
-    (target,) = _chosen(known, [receive])
+    known = [each.token for each in till.stock.balances if each.token.address != ZERO_ADDRESS]
+    target = named_token(known, receive)
     rest = [
         balance
         for balance in till.stock.balances
@@ -211,7 +211,15 @@ async def known_tokens(
         known += market.oracle.prices(results, head).values
     known += [Address(bytes.fromhex(text[2:])) for text in named if text.startswith("0x")]
     tokens = await _tokens(reader, list(dict.fromkeys(known)), head.hash)
-    return [token for text in named for token in _chosen(tokens, [text])]
+    return [named_token(tokens, text) for text in named]
+
+
+def named_token(tokens: Sequence[Token], text: str) -> Token:
+    """Return the one token a symbol or address names; raise `ConfigError` for none or several."""
+    if text == "native":
+        raise ConfigError("the native coin cannot be sold or bought", "name its wrapped token")
+    (found,) = _chosen(tokens, [text])
+    return found
 
 
 async def send_sweeps(

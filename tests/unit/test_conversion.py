@@ -11,11 +11,12 @@ from hypothesis import given, strategies as st
 
 from keeper.app.conversion import Converter, ConvertRules, Situation
 from keeper.app.stock import Stock
-from keeper.errors import TransientError
+from keeper.app.till import named_token
+from keeper.errors import ConfigError, TransientError
 from keeper.planning.converting import Rule, best_offer, has_no_rules, read_rule
 from keeper.planning.treasury import Balance, native
 from keeper.types import Call, CallResult, Fees, Hop, PoolSwap
-from keeper.units import BPS, USD, Bps, Hash, Usd, Wei
+from keeper.units import BPS, USD, Bps, Hash, Usd, Wei, to_hex
 from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head
 
 ETHER = 10**18
@@ -140,3 +141,12 @@ def test_unpriced_is_not_sold() -> None:
     assert best_offer(held, WETH, PRICE, rule, given_up, Bps(100), NOW.timestamp) is None
     with pytest.raises(TransientError):
         read_rule(CallResult(True, bytes(127)))
+
+
+def test_the_native_coin_is_no_token_to_sell_or_buy() -> None:
+    tokens = [USDC, WETH]
+    assert named_token(tokens, "usdc") == USDC
+    assert named_token(tokens, to_hex(WETH.address)) == WETH
+    for text in ("native", "OTHER"):
+        with pytest.raises(ConfigError):
+            named_token(tokens, text)
