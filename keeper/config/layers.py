@@ -16,6 +16,7 @@ PREFIX = "KEEPER_"
 _URL = re.compile(r"\w+://[^\s\"']*")
 _KEY = re.compile(r"(?<![0-9a-zA-Z])(?:0[xX])?(?:[0-9a-fA-F]_?){63}[0-9a-fA-F](?![0-9a-zA-Z])")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VENUE = re.compile(r"chains\.[^.]+\.venues\.[^.]+\.venue")
 _PATHS = (
     re.compile(r"chains\.[^.]+\.wallets?\.(keystore|password_file)"),
     re.compile(r"journal\.home"),
@@ -161,8 +162,10 @@ def _anchored(key: KeyPath, value: Any, base: Path) -> Any:
         return value
     if any(pattern.fullmatch(dotted) for pattern in _PATHS):
         return str(base / Path(value).expanduser())
-    names_file = (key[0] == "strategies" and key[-1] == "use") or dotted.endswith(
-        (".wallet.signer", ".wallets.signer")
+    names_file = (
+        (key[0] == "strategies" and key[-1] == "use")
+        or _VENUE.fullmatch(dotted)
+        or dotted.endswith((".wallet.signer", ".wallets.signer"))
     )
     if names_file and ".py:" in value:
         return str(base / Path(value).expanduser())

@@ -10,12 +10,15 @@ from keeper.config import Settings, load
 from keeper.errors import ConfigError
 from keeper.plugins import (
     SHIPPED,
+    build_venue,
     check_names,
     list_plugins,
     load_protocol,
     load_strategies,
     load_venue,
 )
+from keeper.units import Address
+from keeper.venues.uniswap_v2 import UniswapV2
 
 ROOT = Path(keeper.__file__).parent.parent
 MINE = """
@@ -83,6 +86,8 @@ def test_everything_shipped_is_listed_and_loads() -> None:
     assert {
         ("strategy", "profitability"),
         ("protocol", "aave-v3"),
+        ("venue", "balancer-v2"),
+        ("venue", "uniswap-v2"),
         ("venue", "uniswap-v3"),
     } <= listed
     assert load_protocol("aave-v3").__name__ == "AaveV3"
@@ -165,6 +170,42 @@ def test_world_writable_file_or_folder_is_refused(mine: Path) -> None:
         load_strategies(settings(mine))
 
 
+def test_a_venue_may_be_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        """
+from keeper.venues.uniswap_v2 import UniswapV2
+
+
+class Mine(UniswapV2):
+    pass
+"""
+    )
+    config = tmp_path / "keeper.toml"
+    pool = "0x" + "11" * 20
+    config.write_text(
+        f"""
+[chains.x]
+chain_id = 1
+endpoints = ["ws://a"]
+
+[chains.x.venues.mine]
+venue = "./mine.py:Mine"
+factory = "{pool}"
+router = "{pool}"
+hubs = ["{pool}"]
+"""
+    )
+    settings = load([config]).settings
+    check_names(settings)
+    table = settings.chains["x"].venues["mine"]
+    contract, token = Address(b"\x01" * 20), Address(b"\x02" * 20)
+    made = build_venue("x", "mine", table, [token], contract)
+    assert isinstance(made, UniswapV2)
+    assert (type(made).__name__, made.name, made.contract) == ("Mine", "mine", contract)
+    assert made.tokens == {token, Address(b"\x11" * 20)}
+
+
 def test_names_in_the_configuration_are_checked() -> None:
     chain = {"chain_id": 1, "endpoints": ["ws://a"]}
     pool = "0x" + "11" * 20
@@ -177,6 +218,14 @@ def test_names_in_the_configuration_are_checked() -> None:
         check(markets={"m": {"protocol": "aave-v33", "pool": pool}})
     with pytest.raises(ConfigError, match=r"chains\.x\.venues\.v\.venue.*did you mean uniswap-v3"):
         check(venues={"v": {"venue": "uniswap-3", "factory": pool}})
+    both = {"factory": pool, "router": pool}
+    check(venues={"v": {"venue": "uniswap-v2", **both, "fee": 2500}})
+    with pytest.raises(ConfigError, match=r"chains\.x\.venues\.v\.feee.*did you mean fee\?"):
+        check(venues={"v": {"venue": "uniswap-v2", **both, "feee": 2500}})
+    with pytest.raises(ConfigError, match=r"chains\.x\.venues\.v\.router is missing"):
+        check(venues={"v": {"venue": "uniswap-v2", "factory": pool}})
+    with pytest.raises(ConfigError, match=r"chains\.x\.venues\.v\.fee .*less than"):
+        check(venues={"v": {"venue": "uniswap-v2", **both, "fee": 1_000_000}})
     table = {"use": "profitability", "protocols": ["aave-3"]}
     with pytest.raises(ConfigError, match=r"strategies\.s\.protocols.*did you mean aave-v3"):
         check_names(Settings.model_validate({"strategies": {"s": table}}))

@@ -14,7 +14,7 @@ BIN = Path(sys.executable).parent
 SHIPPED = {
     "keeper.strategies": "profitability",
     "keeper.protocols": "aave-v3",
-    "keeper.venues": "uniswap-v3",
+    "keeper.venues": "uniswap-v2",
 }
 WHERE = """
 import sys
