@@ -108,6 +108,8 @@ class Watched:
                 if head != latest or not self._is_its_own(f"market/{name}", error):
                     raise
                 unloaded[f"market/{name}"] = error
+            else:
+                del self._incomplete[f"market/{name}"]
         if unloaded and (len(unloaded) == len(self.markets) or self.coin not in self._tokens()):
             raise next(iter(unloaded.values()))
         _ = self.native
@@ -123,6 +125,8 @@ class Watched:
                 if head != latest or not self._is_its_own(f"venue/{name}", error):
                     raise
                 unloaded[f"venue/{name}"] = error
+            else:
+                del self._incomplete[f"venue/{name}"]
         self._places, self.venues = places, venues
         self.unloaded = {
             part: str(error) or type(error).__name__ for part, error in unloaded.items()

@@ -7,8 +7,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from keeper.app.line import make_converter
-from keeper.errors import ConfigError
+from keeper.app.watched import Watched
+from keeper.errors import ConfigError, IncompleteError
+from keeper.types import Token
+from keeper.units import Address
 from tests.fake_market import TOKENS, USDC, WETH
+from tests.plans import make_head
 
 
 def convert(unloaded: dict[str, str], *, to: str = "GHO") -> Any:
@@ -22,6 +26,43 @@ def convert(unloaded: dict[str, str], *, to: str = "GHO") -> Any:
     settings: Any = SimpleNamespace(treasury=table)
     parts: Any = SimpleNamespace(stopped={})
     return make_converter("x", chain, settings, watched, parts, parts, parts, lambda *_: None)
+
+
+class Market:
+    """A market that is loaded, or fails as it is told, the next thing first."""
+
+    def __init__(self) -> None:
+        self.fails: list[Exception] = []
+        self.oracle = SimpleNamespace(bootstrap=self.nothing)
+
+    def tokens(self) -> dict[Address, Token]:
+        return {token.address: token for token in TOKENS}
+
+    async def bootstrap(self, *_: object) -> None:
+        if self.fails:
+            raise self.fails.pop(0)
+
+    async def nothing(self, *_: object) -> None:
+        """Load nothing."""
+
+
+async def test_sums_have_to_differ_several_times_in_a_row_for_each_load() -> None:
+    good, bad, head = Market(), Market(), make_head(7)
+    chain: Any = SimpleNamespace(venues={}, contract=None)
+    markets: Any = {"good": good, "bad": bad}
+    watched = Watched(SimpleNamespace(), "x", chain, WETH.address, markets)  # type: ignore[arg-type]
+    bad.fails = [IncompleteError("sums differ")] * 2
+    for _ in range(2):
+        with pytest.raises(IncompleteError):
+            await watched.bootstrap(head, head)
+    await watched.bootstrap(head, head)
+    bad.fails = [IncompleteError("sums differ")] * 3
+    for _ in range(2):
+        with pytest.raises(IncompleteError):
+            await watched.bootstrap(head, head)
+        assert watched.unloaded == {}
+    await watched.bootstrap(head, head)
+    assert watched.unloaded == {"market/bad": "sums differ"}
 
 
 def test_profit_is_not_sold_for_a_token_whose_market_may_not_be_loaded() -> None:
