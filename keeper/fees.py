@@ -148,19 +148,21 @@ class BidRecord:
     """How own bids ended, oldest first; a lost one went to a rival, as far as can be told.
 
     `share` is what was paid for inclusion (builder's tip and priority fees) of what the liquidation
-    would have brought without paying any.
+    would have brought without paying any. `way` is the one the next bid takes, named as outcomes name
+    theirs: all configured relays together, the pool when empty.
     """
 
     outcomes: tuple[BidOutcome, ...] = ()
+    way: str = ""
 
     def of(self, relay: str) -> "BidRecord":
         """Return the record of one way: a relay alone, several joined by `+`, the pool when empty."""
-        return BidRecord(tuple(each for each in self.outcomes if each.relay == relay))
+        return BidRecord(tuple(each for each in self.outcomes if each.relay == relay), self.way)
 
     def held_by(self, relay: str) -> "BidRecord":
         """Return the record of all a relay held, alone or beside others."""
         return BidRecord(
-            tuple(each for each in self.outcomes if relay in each.relay.split(TOGETHER))
+            tuple(each for each in self.outcomes if relay in each.relay.split(TOGETHER)), self.way
         )
 
     def wins(self, low: int = 0, high: int = BPS) -> int:

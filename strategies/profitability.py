@@ -46,6 +46,8 @@ TipBps = Annotated[int, Field(ge=0, le=9_000)]
 RAISE_BPS = 500
 LOWER_BPS = 100
 """How far a loss and a win move the builder's share: it settles at five wins for each loss."""
+ENOUGH = 10
+"""Outcomes of the way a bid takes from which on those of other ways do not count."""
 
 
 class Profitability:
@@ -181,7 +183,9 @@ class Profitability:
     def _share(self, record: BidRecord) -> int:
         """Return the builder's share for one record; worked out once for all quotes of a head."""
         if self._shaded is None or self._shaded[0] is not record:
-            self._shaded = record, shade(self._first_tip, self._largest_tip, record)
+            own = record.of(record.way)
+            telling = own if len(own.outcomes) >= ENOUGH else record
+            self._shaded = record, shade(self._first_tip, self._largest_tip, telling)
         return self._shaded[1]
 
     def _judge(self, risk: AtRisk, view: View) -> Iterator[Opportunity | Skip]:

@@ -222,7 +222,7 @@ async def open_line(
     planner = make_planner(
         name, chain, watched, process.settings, lambda: book.stopped, lists, refill
     )
-    contest = Contest()
+    contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
     contest.sent(plan for plan in pending if plan.chain == name)
     conditions = make_conditions(name, chain, rpc, stack, contest)

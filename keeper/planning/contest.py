@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from keeper.fees import BidOutcome, BidRecord, share_of
+from keeper.fees import TOGETHER, BidOutcome, BidRecord, share_of
 from keeper.types import Cancelled, Dropped, Included, Plan, Receipt, Replaced, Reverted
 from keeper.units import ZERO_ADDRESS, Address, Bps, mul_div_up
 
@@ -34,17 +34,19 @@ class Contest:
 
     A borrower liquidated in the plan's transaction is a win, of the way it took. One that the transaction met gone, a
     transaction that failed, and one taken back because it had lost its purpose are losses: as far
-    as can be told a rival was there first. What never left, or was dropped, says nothing.
+    as can be told a rival was there first. What never left, or was dropped, says nothing. `relays` are
+    who the next bids are given to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, relays: Iterable[str] = ()) -> None:
+        self._way = TOGETHER.join(sorted(relays))
         self._waiting: dict[str, Mapping[Address, Bps]] = {}
         self._outcomes: deque[BidOutcome] = deque(maxlen=KEPT)
 
     @property
     def record(self) -> BidRecord:
         """Return the outcomes held, oldest first."""
-        return BidRecord(tuple(self._outcomes))
+        return BidRecord(tuple(self._outcomes), self._way)
 
     def sent(self, plans: Iterable[Plan]) -> None:
         """Take plans that were handed over."""

@@ -226,7 +226,7 @@ def test_failed_and_taken_back_plans_are_lost_and_dropped_ones_say_nothing() -> 
 
 
 def test_an_outcome_is_of_the_way_its_transaction_took() -> None:
-    contest, made = Contest(), [Plans(n).make() for n in range(3)]
+    contest, made = Contest(["two", "one"]), [Plans(n).make() for n in range(3)]
     contest.sent(made)
     contest.settled(replace(included(made[0]), relay="one+two"))
     contest.settled(included(made[1]))
@@ -239,6 +239,7 @@ def test_an_outcome_is_of_the_way_its_transaction_took() -> None:
         ("two", False),
     ]
     assert (record.of("two").losses(), record.of("one").wins()) == (1, 0)
+    assert record.of(record.way).outcomes == record.outcomes[:1]
 
 
 def test_a_record_is_bounded_and_restored() -> None:

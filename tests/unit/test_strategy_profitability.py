@@ -27,7 +27,7 @@ from keeper import (
     Usd,
     Wei,
 )
-from strategies.profitability import LOWER_BPS, RAISE_BPS, Profitability, shade
+from strategies.profitability import ENOUGH, LOWER_BPS, RAISE_BPS, Profitability, shade
 from tests.fake_market import (
     AAVE,
     DAI,
@@ -284,6 +284,16 @@ def test_the_tip_follows_the_record_within_the_owners_cap() -> None:
     assert bid_of(rising, quote, bid_record=lost).tip == 2 * ETHER * 7_000 // 10_000
     assert bid_of(rising, quote).tip == 2 * ETHER * 2_000 // 10_000
     assert bid_of(strategy(), quote, bid_record=lost).tip == 0
+
+
+@pytest.mark.parametrize(("number", "share"), [(ENOUGH - 1, 7_000), (ENOUGH, 1_000)])
+def test_the_way_a_bid_takes_is_judged_alone_once_it_has_a_record(number: int, share: int) -> None:
+    won = [BidOutcome(Bps(0), True, "one+two")] * number
+    lost = [BidOutcome(Bps(9_000), False, "three")] * 50
+    rising = strategy(tip_bps_of_profit=2_000, largest_tip_bps_of_profit=7_000)
+    told = BidRecord((*won, *lost), "one+two")
+    bid = bid_of(rising, make_quote(2 * ETHER, WETH, ETHER // 10), bid_record=told)
+    assert bid.tip == 2 * ETHER * share // 10_000
 
 
 def test_a_cap_below_the_first_share_is_refused() -> None:
