@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from keeper.errors import TransientError
+from keeper.errors import ConfigError, InvariantError, TransientError
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +45,22 @@ class Opening(Generic[T]):
         }
 
     async def first_tries(self, patience: float = PATIENCE) -> None:
-        """Wait until each is open or could not be reached once; raise what a later try cannot mend."""
+        """Wait until each is open or could not be reached once; raise what a later try cannot mend.
+
+        What is wrong with some alone is left to whoever waits for them, as it is after the start:
+        only the settings, the journal, and the failure of all are raised.
+        """
         waits = [asyncio.create_task(event.wait()) for event in self._tried.values()]
         try:
             await asyncio.wait(waits, timeout=patience)
         finally:
             for wait in waits:
                 wait.cancel()
-        for task in self._tasks.values():
-            if task.done():
-                task.result()
+        ended = [task.exception() for task in self._tasks.values() if task.done()]
+        failed = [error for error in ended if error is not None]
+        for error in failed:
+            if _is_shared(error) or len(failed) == len(self._tasks):
+                raise error
 
     async def opened(self, name: str) -> T:
         """Wait until one is open."""
@@ -94,3 +100,10 @@ class Opening(Generic[T]):
             self._stacks.append(stack.pop_all())
         del self.reasons[name]
         return opened
+
+
+def _is_shared(error: BaseException) -> bool:
+    """Tell whether an error is of what all chains stand on: the settings, or the record."""
+    if isinstance(error, InvariantError):
+        return error.scope == "journal"
+    return isinstance(error, ConfigError)

@@ -45,7 +45,31 @@ async def test_the_reachable_open_at_once_and_the_others_when_they_can() -> None
     assert doors.left_open == []
 
 
-@pytest.mark.parametrize("error", [ConfigError("wrong"), InvariantError("x", "sums")])
+@pytest.mark.parametrize("error", [InvariantError("bad", "sums"), KeyError("symbol")])
+async def test_what_is_wrong_with_one_chain_alone_holds_up_no_other(error: Exception) -> None:
+    doors = Doors(good=0, bad=1)
+    doors.error = error
+    opening = Opening(["good", "bad"], doors.open, **FAST)
+    async with asyncio.timeout(5):
+        await opening.first_tries()
+        assert await opening.opened("good") == "GOOD"
+        with pytest.raises(type(error)):
+            await opening.opened("bad")
+    assert doors.left_open == ["good"]
+    await opening.close()
+
+
+async def test_without_a_chain_that_opens_there_is_nothing_to_run() -> None:
+    doors = Doors(one=1, two=1)
+    doors.error = InvariantError("x", "sums")
+    opening = Opening(["one", "two"], doors.open, **FAST)
+    async with asyncio.timeout(5):
+        with pytest.raises(InvariantError):
+            await opening.first_tries()
+    await opening.close()
+
+
+@pytest.mark.parametrize("error", [ConfigError("wrong"), InvariantError("journal", "disk full")])
 async def test_what_no_later_try_mends_is_raised_and_nothing_stays_open(error: Exception) -> None:
     doors = Doors(good=0, bad=1)
     doors.error = error
