@@ -21,6 +21,7 @@ from keeper.cli import (
     health,
     history,
     init,
+    new,
     plugins,
     run,
     scan,
@@ -92,6 +93,7 @@ app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("pause", rich_help_panel=_RUN)(control.pause)
 app.command("resume", rich_help_panel=_RUN)(control.resume)
 app.command("stop", rich_help_panel=_RUN)(control.stop)
+app.add_typer(new.app, name="new", rich_help_panel=_EXTEND)
 app.command("plugins", rich_help_panel=_EXTEND)(plugins.plugins)
 app.command("health", rich_help_panel=_EXTEND)(health.health)
 
