@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import partial
+from operator import itemgetter, length_hint
+from typing import Protocol, runtime_checkable
 
 from keeper.book.faults import Fault, FaultKind, fault_of_log
 from keeper.errors import InvariantError, ReorgTooDeepError
@@ -15,8 +17,21 @@ from keeper.units import Address, Hash
 UNDO_DEPTH = 256
 """Blocks that can be taken back; a deeper reorg needs a rebuild."""
 
-Fold = Callable[[Log], Undo | None]
+Fold = Callable[[Iterator[Log], list[Undo]], None]
+"""Applies logs in order and appends what takes them back, the ones before a refused one too."""
 _TIMESTAMP = itemgetter(Log._fields.index("timestamp"))
+
+
+@runtime_checkable
+class FoldingMany(Source, Protocol):
+    """A source that folds many logs for less than one after another costs."""
+
+    def fold_all(self, logs: Iterator[Log], undos: list[Undo]) -> None:
+        """Apply logs in order and append what takes them back, the ones before a refused one too.
+
+        Each log is drawn when it is its turn: the last one drawn is the one that was refused.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -60,7 +75,8 @@ class Parts:
         self._stops = dict.fromkeys(self.names, 0)
         self._watches: tuple[tuple[str, Watch], ...] = ()
         self._watch = Watch(frozenset(), frozenset())
-        self._by_address: dict[Address, tuple[tuple[str, Fold], ...]] = {}
+        self._folds: list[tuple[str, Fold]] = []
+        self._by_address: dict[Address, tuple[int, ...]] = {}
 
     @property
     def head(self) -> Head | None:
@@ -100,11 +116,12 @@ class Parts:
         if watches != self._watches:
             self._watches = watches
             self._watch = _union(watch for _, watch in watches)
-            by_address: dict[Address, list[tuple[str, Fold]]] = {}
-            for name, watch in watches:
-                entry = part_of(name), self._sources[name].fold
+            self._folds = []
+            by_address: dict[Address, list[int]] = {}
+            for number, (name, watch) in enumerate(watches):
+                self._folds.append((part_of(name), _fold_of(self._sources[name])))
                 for address in watch.addresses:
-                    by_address.setdefault(address, []).append(entry)
+                    by_address.setdefault(address, []).append(number)
             self._by_address = {key: tuple(found) for key, found in by_address.items()}
         return self._watch
 
@@ -119,32 +136,39 @@ class Parts:
         before = {part: market.stopped for part, market in self._markets.items()}
         undos: dict[str, list[Undo]] = {}
         self.blocks.append(Block(head, undos))
-        apart, folds = self._apart, self._by_address
+        queues: list[list[Log]] = [[] for _ in self._folds]
+        by_address = self._by_address
         for log in _stamped(logs, head.timestamp):
-            found = folds.get(log.address)
+            found = by_address.get(log.address)
             if found is None:
-                self.watch()  # an earlier log of this block may have made it known
-                folds = self._by_address
-                found = folds.get(log.address, ())
-            for part, fold in found:
-                if part in apart:
-                    continue
-                try:
-                    undo = fold(log)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is of this part
-                    with suppress(Exception):
-                        _take_back(undos.get(part, ()))
-                    self.stop(part, fault_of_log(error, log))
-                    continue
-                if undo is None:
-                    continue
-                if part in undos:
-                    undos[part].append(undo)
-                else:
-                    undos[part] = [undo]
+                # An earlier log of this block may have made it known.
+                self._fold_queued(queues, undos)
+                self.watch()
+                queues = [[] for _ in self._folds]
+                by_address = self._by_address
+                found = by_address.get(log.address, ())
+            for number in found:
+                queues[number].append(log)
+        self._fold_queued(queues, undos)
         for part, market in self._markets.items():
             if market.stopped and market.stopped != before[part] and part not in self._apart:
                 self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
+
+    def _fold_queued(self, queues: Sequence[list[Log]], undos: dict[str, list[Undo]]) -> None:
+        """Fold each source's logs: no source's state rests on another's."""
+        for (part, fold), queue in zip(self._folds, queues, strict=True):
+            if not queue or part in self._apart:
+                continue
+            logs, done = iter(queue), undos.get(part, [])
+            try:
+                fold(logs, done)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of this part
+                with suppress(Exception):
+                    _take_back(done)
+                self.stop(part, fault_of_log(error, queue[len(queue) - length_hint(logs) - 1]))
+                continue
+            if done:
+                undos[part] = done
 
     def undo(self) -> None:
         """Take the last block back; raise `ReorgTooDeepError` when none before it is held.
@@ -291,6 +315,17 @@ def _stamped(logs: Sequence[Log], timestamp: int) -> Sequence[Log]:
     if all(map(timestamp.__eq__, map(_TIMESTAMP, logs))):
         return logs
     return [log.at(timestamp) for log in logs]
+
+
+def _fold_of(source: Source) -> Fold:
+    return source.fold_all if isinstance(source, FoldingMany) else partial(_fold_each, source)
+
+
+def _fold_each(source: Source, logs: Iterator[Log], undos: list[Undo]) -> None:
+    for log in logs:
+        undo = source.fold(log)
+        if undo is not None:
+            undos.append(undo)
 
 
 def _union(watches: Iterator[Watch]) -> Watch:

@@ -5,17 +5,18 @@ a call costs as much as a division here.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE
+from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, find
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address, uint
-from keeper.types import Log, Undo
+from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed
+from keeper.types import Log
 from keeper.units import RAY, Address
 
-Change = Callable[[Log], Undo | None]
+Step = tuple[Callable[..., object], *tuple[object, ...]]
+"""What takes one change back: a function and its arguments, for a third of what a partial costs."""
+Change = Callable[[Log], Step | None]
 """Applies a log of one kind from one contract; raises `ValueError` for one that does not decode."""
 Rule = Callable[[Ledger, Reserve], Change]
 WORD = 2**256 - 1
@@ -38,7 +39,7 @@ def _supply_rule(holder_at: int, sign: int) -> Rule:
         accounts, number = ledger.accounts, reserve.id << 1
         writable, thaw, unput = accounts.writable, accounts.thaw, ledger.unput_supplied
 
-        def change_supply(log: Log) -> Undo:
+        def change_supply(log: Log) -> Step:
             topics, data = log.topics, log.data
             if len(topics) != 3 or len(data) != 96 or topics[holder_at] > LAST_ADDRESS:
                 raise malformed(log)
@@ -60,13 +61,13 @@ def _supply_rule(holder_at: int, sign: int) -> Rule:
             if balance < 0 or over >= RAY:
                 raise _impossible(ledger, log, holder, balance)
             if at < 0 or not 0 < scaled < _LIMIT:
-                return ledger.set_supplied(holder, reserve, scaled)
+                return (ledger.set_supplied(holder, reserve, scaled),)
             shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
             before = reserve.scaled_supply
             reserve.scaled_supply = before + scaled - held
             if _integer(tokens, "little") & DEBTS:
                 ledger.touched.add(holder)
-            return partial(unput, holder, record, reserve, before)
+            return unput, holder, record, reserve, before
 
         return change_supply
 
@@ -83,7 +84,7 @@ def _debt_rule(holder_at: int, sign: int) -> Rule:
         accounts, number = ledger.accounts, reserve.id << 1 | 1
         writable, thaw, unput = accounts.writable, accounts.thaw, ledger.unput_borrowed
 
-        def change_debt(log: Log) -> Undo:
+        def change_debt(log: Log) -> Step:
             topics, data = log.topics, log.data
             if len(topics) != 3 or len(data) != 96 or topics[holder_at] > LAST_ADDRESS:
                 raise malformed(log)
@@ -101,12 +102,12 @@ def _debt_rule(holder_at: int, sign: int) -> Rule:
             if balance < 0 or over >= RAY:
                 raise _impossible(ledger, log, holder, balance)
             if at < 0 or not 0 < scaled < _LIMIT:
-                return ledger.set_borrowed(holder, reserve, scaled)
+                return (ledger.set_borrowed(holder, reserve, scaled),)
             shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
             before = reserve.scaled_debt
             reserve.scaled_debt = before + scaled - held
             ledger.touched.add(holder)
-            return partial(unput, holder, record, reserve, before, ledger.borrowers)
+            return unput, holder, record, reserve, before, ledger.borrowers
 
         return change_debt
 
@@ -121,26 +122,27 @@ debt_burn = _debt_rule(1, -1)
 
 def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
     """Return what moves scaled units (AToken._transfer)."""
+    accounts, number = ledger.accounts, reserve.id << 1
 
-    def transfer(log: Log) -> Undo | None:
-        if len(log.topics) != 3 or len(log.data) != 64:
+    def transfer(log: Log) -> Step | None:
+        topics, data = log.topics, log.data
+        if len(topics) != 3 or len(data) != 64 or max(topics[1:]) > LAST_ADDRESS:
             raise malformed(log)
-        sender, recipient, scaled = topic_address(log, 1), topic_address(log, 2), uint(log.data)
-        left = ledger.supplied(sender, reserve) - scaled
+        sender, recipient = Address(topics[1][12:]), Address(topics[2][12:])
+        source, target = accounts.get(sender), accounts.get(recipient)
+        out, into, scaled = find(source, number), find(target, number), _integer(data[:32])
+        left = amount(source, out) - scaled
         if left < 0:
             raise _impossible(ledger, log, sender, left)
         if sender == recipient:
             return None
         # The recipient first: it alone can be refused, and a refusal has to leave all as it was.
-        more = ledger.supplied(recipient, reserve) + scaled
-        second = ledger.set_supplied(recipient, reserve, more)
-        first = ledger.set_supplied(sender, reserve, left)
-
-        def undo() -> None:
-            first()
-            second()
-
-        return undo
+        more = ledger.changed(recipient, target, into, number, amount(target, into) + scaled)
+        ledger.put(recipient, target, more)
+        ledger.put(sender, source, ledger.changed(sender, source, out, number, left))
+        if into < 0:
+            ledger.know(target[0], (reserve.id,))
+        return ledger.unput_both, recipient, target, sender, source
 
     return transfer
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from keeper.errors import InvariantError, UndecodableError
 from keeper.protocols.aave_v3 import balances
-from keeper.protocols.aave_v3.balances import WORD, Change, Rule
+from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import (
@@ -45,7 +45,7 @@ def _rates(ledger: Ledger) -> Change:
     """Return what takes indexes and rates (ReserveLogic.updateInterestRatesAndVirtualBalance)."""
     reserves = {bytes(12) + asset: reserve for asset, reserve in ledger.by_asset.items()}
 
-    def rates(log: Log) -> Undo:
+    def rates(log: Log) -> Step:
         topics, data, timestamp = log.topics, log.data, log.timestamp
         if len(topics) != 2 or len(data) != 160:
             raise malformed(log)
@@ -53,10 +53,19 @@ def _rates(ledger: Ledger) -> Change:
             why = f"a log of block {log.block_number} has no timestamp"
             raise InvariantError(ledger.market, why)
         reserve = reserves.get(topics[1]) or _asset(ledger, log)
+        step = (
+            reserve.store,
+            reserve.liquidity_index,
+            reserve.liquidity_rate,
+            reserve.borrow_index,
+            reserve.borrow_rate,
+            reserve.updated_at,
+        )
         words = int.from_bytes(data)
-        return reserve.renew(
+        reserve.store(
             words >> 256 & WORD, words >> 1024, words & WORD, words >> 512 & WORD, timestamp
         )
+        return step
 
     return rates
 
@@ -318,12 +327,13 @@ def _bound(ledger: Ledger, events: Mapping[bytes, Event]) -> dict[bytes, Change]
     return {key: partial(_apply, ledger, event) for key, event in events.items()}
 
 
-def _apply(ledger: Ledger, event: Event, log: Log) -> Undo | None:
+def _apply(ledger: Ledger, event: Event, log: Log) -> Step | None:
     handler, topics, size, is_dynamic = event
     data = len(log.data)
     if len(log.topics) != topics or (data < size if is_dynamic else data != size):
         raise malformed(log)
-    return handler(ledger, log)
+    undo = handler(ledger, log)
+    return None if undo is None else (undo,)
 
 
 def undecodable(market: str, log: Log, why: str) -> UndecodableError:

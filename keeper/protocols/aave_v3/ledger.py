@@ -73,7 +73,7 @@ class Ledger:
         number = reserve.id << 1
         record, before = self.accounts.get(holder), reserve.scaled_supply
         at = find(record, number)
-        self.accounts.put(holder, self._changed(holder, record, at, number, scaled))
+        self.accounts.put(holder, self.changed(holder, record, at, number, scaled))
         if at < 0:
             self.know(record[0], (reserve.id,))
         reserve.scaled_supply = before + scaled - amount(record, at)
@@ -86,7 +86,7 @@ class Ledger:
         number = reserve.id << 1 | 1
         record, before, borrowers = self.accounts.get(holder), reserve.scaled_debt, self.borrowers
         at = find(record, number)
-        after = self._changed(holder, record, at, number, scaled)
+        after = self.changed(holder, record, at, number, scaled)
         self.accounts.put(holder, after)
         self.borrowers = borrowers + has_debt(after) - has_debt(record)
         reserve.scaled_debt = before + scaled - amount(record, at)
@@ -203,16 +203,20 @@ class Ledger:
         else:
             self.categories[number] = category
 
-    def _put(self, holder: Address, record: bytes, after: bytes) -> Undo:
+    def put(self, holder: Address, record: bytes, after: bytes) -> None:
+        """Replace a holder's record by one with the same debts."""
         self.accounts.put(holder, after)
         if has_debt(record):
             self.touched.add(holder)
-        return partial(self._unput, holder, record)
+
+    def _put(self, holder: Address, record: bytes, after: bytes) -> Undo:
+        self.put(holder, record, after)
+        return partial(self.put, holder, after, record)
 
     def unput_supplied(self, holder: Address, record: bytes, reserve: Reserve, total: int) -> None:
         """Take back one change of an aToken balance: the holder's record, the reserve's total."""
         reserve.scaled_supply = total
-        self._unput(holder, record)
+        self.put(holder, record, record)
 
     def unput_borrowed(
         self, holder: Address, record: bytes, reserve: Reserve, total: int, borrowers: int
@@ -223,12 +227,13 @@ class Ledger:
         self.accounts.put(holder, record)
         self.touched.add(holder)
 
-    def _unput(self, holder: Address, record: bytes) -> None:
-        self.accounts.put(holder, record)
-        if has_debt(record):
-            self.touched.add(holder)
+    def unput_both(self, recipient: Address, target: bytes, sender: Address, source: bytes) -> None:
+        """Take back one move between two holders: the records of both."""
+        self.put(recipient, target, target)
+        self.put(sender, source, source)
 
-    def _changed(self, holder: Address, record: bytes, at: int, number: int, scaled: int) -> bytes:
+    def changed(self, holder: Address, record: bytes, at: int, number: int, scaled: int) -> bytes:
+        """Return a record `with_amount`; raise `InvariantError` for one over 128 bits."""
         try:
             return with_amount(record, at, number, scaled)
         except OverflowError:
