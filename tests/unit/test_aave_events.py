@@ -265,13 +265,32 @@ def test_an_unread_liquidity_offers_nothing(market: AaveV3) -> None:
 def test_a_new_reserve_is_complete_when_symbol_and_decimals_are_read(market: AaveV3) -> None:
     reserve = ledger(market).reserves[0]
     reserve.token, reserve.configuration = None, 1 << 56
-    assert len(market.calls()) == 4
-    word = b"\0" * 32
+    assert len(market.calls()) == 6
     symbol = CallResult(True, b"MKR".ljust(32, b"\0"))
-    decimals = CallResult(True, (8 << 48 | 5).to_bytes(32, "big"))
-    market.observe([CallResult(True, word), CallResult(True, word), symbol, decimals], HEAD)
+    market.observe([words(0), words(0), symbol, words(8 << 48 | 5), words(5), words(6)], HEAD)
     assert market.tokens() == {ASSET: Token(ASSET, "MKR", 8)}
     assert reserve.configuration == 1 << 56 | 8 << 48
+
+
+@pytest.mark.parametrize(
+    ("supply", "debt", "why"),
+    [
+        (6, 5, "of revision 6, are not known"),
+        (5, 7, "of revision 7, are not known"),
+        (5, None, "of no known kind, are not known"),
+    ],
+)
+def test_a_new_reserve_of_unknown_rules_is_not_taken_in(
+    market: AaveV3, supply: int, debt: int | None, why: str
+) -> None:
+    reserve = ledger(market).reserves[0]
+    reserve.token = None
+    market.calls()
+    symbol = CallResult(True, b"MKR".ljust(32, b"\0"))
+    last = CallResult(False, b"") if debt is None else words(debt)
+    with pytest.raises(InvariantError, match=why):
+        market.observe([words(0), words(0), symbol, words(8 << 48), words(supply), last], HEAD)
+    assert market.tokens() == {}
 
 
 def test_inactive_reserves_are_refused() -> None:

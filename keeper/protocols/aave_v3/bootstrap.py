@@ -140,23 +140,29 @@ async def _reserves(
 
 async def _check_rules(reader: Reader, head: Head, ledger: Ledger) -> None:
     """Stop the ledger when a token's code is of a revision whose rules are not known."""
-    tokens = [
-        token
-        for r in ledger.reserves.values()
-        for token in (
-            (r.supply_token, "ATOKEN_REVISION()", v36.SUPPLY_TOKEN_REVISIONS),
-            (r.debt_token, "DEBT_TOKEN_REVISION()", v36.DEBT_TOKEN_REVISIONS),
-        )
-    ]
+    tokens = [token for reserve in ledger.reserves.values() for token in token_rules(reserve)]
     results = await reader.multicall([read(token, name) for token, name, _ in tokens], head.hash)
     for (token, _, known), result in zip(tokens, results, strict=True):
-        is_told = result.ok and len(result.data) == 32
-        if not is_told or uint(result.data) not in known:
-            told = f"revision {uint(result.data)}" if is_told else "no known kind"
-            ledger.stop(
-                f"the rules of token {to_checksum_address(token)}, of {told}, are not known"
-            )
+        if why := unknown_rules(token, known, result):
+            ledger.stop(why)
             return
+
+
+def token_rules(reserve: Reserve) -> tuple[tuple[Address, str, frozenset[int]], ...]:
+    """Return a reserve's tokens, what tells each one's revision, and those whose rules are known."""
+    return (
+        (reserve.supply_token, "ATOKEN_REVISION()", v36.SUPPLY_TOKEN_REVISIONS),
+        (reserve.debt_token, "DEBT_TOKEN_REVISION()", v36.DEBT_TOKEN_REVISIONS),
+    )
+
+
+def unknown_rules(token: Address, known: frozenset[int], revision: CallResult) -> str:
+    """Say why a token is not to be relied on, by what it answered; empty when it is."""
+    is_told = revision.ok and len(revision.data) == 32
+    if is_told and uint(revision.data) in known:
+        return ""
+    told = f"revision {uint(revision.data)}" if is_told else "no known kind"
+    return f"the rules of token {to_checksum_address(token)}, of {told}, are not known"
 
 
 async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
