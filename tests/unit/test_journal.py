@@ -20,6 +20,7 @@ import pytest
 from keeper.errors import ConfigError, InvariantError
 from keeper.execution.executor import Executor
 from keeper.execution.signer import KeySigner
+from keeper.journal import rows
 from keeper.journal.history import decimal, history, write_csv
 from keeper.journal.home import HomeLock, home_path, open_home
 from keeper.journal.migration import migrations
@@ -734,3 +735,32 @@ async def test_a_journal_of_an_older_release_is_named_in_one_line(notebook: Note
         db.execute("PRAGMA user_version = 6")
     with pytest.raises(ConfigError, match="older release"):
         JournalReader(notebook.path).spent(0)
+
+
+async def test_a_journal_with_rows_is_brought_up_to_date_and_read(tmp_path: Path) -> None:
+    path, plan = tmp_path / "journal.db", Plans().make()
+    with closing(sqlite3.connect(path)) as db:
+        for number, sql in migrations():
+            if number < 7:
+                db.executescript(sql)
+        db.execute("PRAGMA user_version = 6")
+        rows.write_plan(db, 1.0, plan)
+        rows.write_signed(db, 1.0, signed(plan))
+        db.execute(
+            "INSERT INTO receipts (time, plan, hash, outcome, block_number, gas_used, gas_price, "
+            "gas_cost_usd, net_usd) VALUES (2, ?, ?, 'reverted', 9, 1000, '5', '1', '-1')",
+            (plan.id, to_hex(tx_of(plan))),
+        )
+        db.commit()
+    journal = SqliteJournal(path, FakeClock(), 30, lambda _: None)
+    journal.open()
+    try:
+        await journal.lost(plan.id, "one")
+    finally:
+        journal.close()
+    told = JournalReader(path)
+    (spent,) = told.spent(0)
+    assert (spent.gas, spent.reverted, spent.net_usd) == (5_000, True, -1)
+    ((read, won, relay),) = told.contested("test", 9)
+    assert (read.id, won, relay) == (plan.id, [], "")
+    assert [each.data_fee for each in told.paid(0, 9)[0].receipts] == [0]
