@@ -58,7 +58,7 @@ class Rules:
 class Treasury:
     """Follow the reports of one live chain; nothing here delays a liquidation or ends the chain.
 
-    A sweep is sent right after a head on which nothing was at risk, with nothing in flight, one token
+    A sweep is sent right after a head on which nothing was worth liquidating, with nothing in flight, one token
     at a time, so that it is mined before there is anything else to send. What a `converter` can sell
     is sold before, and also when the poorest wallet wants gas that the sale brings. `idle` is set when
     it is done with the last report.
@@ -226,8 +226,11 @@ class Treasury:
         )
 
     def _is_quiet(self, report: Report) -> bool:
-        """Whether there is nothing to liquidate, nothing on its way, and no newer head."""
-        busy = report.view.at_risk or report.sent or self._executor.pending
+        """Whether nothing was worth liquidating, nothing is on its way, and there is no newer head.
+
+        Positions too small to pay for their gas are at risk for years.
+        """
+        busy = report.plans or report.sent or self._executor.pending
         return not busy and self._book.head == report.view.head
 
     def _may_convert(self, head: Head) -> bool:

@@ -12,6 +12,7 @@ from keeper.app.desk import Desk
 from keeper.app.stock import DAY, Stock
 from keeper.app.treasury import LOOK_HEADS, Rules, Treasury
 from keeper.config import load
+from keeper.engine import Report
 from keeper.errors import ConfigError, TransientError
 from keeper.execution.recheck import Gone
 from keeper.execution.sweeping import SWEPT, looking, swept
@@ -34,7 +35,7 @@ from keeper.risk import Limits, Risk
 from keeper.types import CallResult, Conversion, Fees, Head, Plan, Prices, Reason, Reverted
 from keeper.units import USD, ZERO_ADDRESS, Hash, Usd, Wei, to_hex
 from tests.fake_node import FakeClock
-from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head, make_view
+from tests.plans import CONTRACT, GWEI, USDC, WETH, Plans, address, make_head, make_view
 
 ETHER = 10**18
 PRICE = Usd(2_000 * USD)
@@ -306,3 +307,17 @@ async def test_a_sale_that_reverted_is_not_tried_again_at_once() -> None:
         treasury.observe(Event("test", "plan.reverted", {"plan": sale, "receipt": receipt}))
         assert treasury._may_convert(make_head(103)) is not waits
     assert treasury._may_convert(make_head(102 + LOOK_HEADS))
+
+
+def test_dust_at_risk_keeps_nothing_from_the_treasury() -> None:
+    executor = SimpleNamespace(pending=0)
+    view = make_view(make_head(101), (address("dust"),))
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+    assert view.at_risk
+    assert treasury._is_quiet(Report(view))
+    made = Plans().make(address("dust"))
+    assert not treasury._is_quiet(Report(view, plans=[made]))
+    assert not treasury._is_quiet(Report(view, sent=[made]))
+    assert not treasury._is_quiet(Report(make_view(make_head(100))))
+    executor.pending = 1
+    assert not treasury._is_quiet(Report(view))
