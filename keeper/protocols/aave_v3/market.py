@@ -13,6 +13,7 @@ from keeper.oracles.aave_oracle import AaveOracle
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader
 from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, v36, valuation
 from keeper.protocols.aave_v3.audit import audit
+from keeper.protocols.aave_v3.balances import Step
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.pairs import pairs
@@ -115,21 +116,25 @@ class AaveV3:
         return undos[0] if undos else None
 
     def fold_all(self, logs: Iterator[Log], undos: list[Undo]) -> None:
-        """Fold each log as it is drawn, and append what takes it back before the next is drawn."""
-        ledger, add = self._ledger, undos.append
-        for log in logs:
-            if self._terms != ledger.terms:
-                self._refresh()
-            try:
-                change = self._changes[log.address][log.topics[0]]
-            except LookupError:
-                continue
-            try:
-                undo = change(log)
-            except (ArithmeticError, LookupError, ValueError) as error:
-                raise events.undecodable(self.market, log, str(error)) from error
-            if undo is not None:
-                add(undo)
+        """Apply logs in order and append what takes them back, the ones before a refused one too."""
+        ledger, steps = self._ledger, list[Step]()
+        try:
+            for log in logs:
+                if self._terms != ledger.terms:
+                    self._refresh()
+                try:
+                    change = self._changes[log.address][log.topics[0]]
+                except LookupError:
+                    continue
+                try:
+                    step = change(log)
+                except (ArithmeticError, LookupError, ValueError) as error:
+                    raise events.undecodable(self.market, log, str(error)) from error
+                if step is not None:
+                    steps.append(step)
+        finally:
+            if steps:
+                undos.append(partial(_take_back, steps))
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -320,3 +325,8 @@ class AaveV3:
                 self._ledger.terms += 1
 
         return take
+
+
+def _take_back(steps: Sequence[Step]) -> None:
+    for step in reversed(steps):
+        step[0](*step[1:])
