@@ -163,7 +163,8 @@ def assert_fits(value: Any, shape: Any, known: Any) -> None:
         "integer": int,
         "boolean": bool,
     }
-    assert type(value) is types[shape["type"]], (value, shape)
+    kind = type(value)
+    assert kind is types[shape["type"]], (value, shape)
     for name in shape.get("required", ()):
         assert name in value
     for name, below in shape.get("properties", {}).items():
