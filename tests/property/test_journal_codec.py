@@ -5,7 +5,7 @@ from dataclasses import replace
 import orjson
 from hypothesis import given, settings, strategies as st
 
-from keeper.journal.codec import dump, load, record_terms
+from keeper.journal.codec import dump, dump_whole, load, record_terms
 from keeper.types import (
     Bid,
     Cause,
@@ -43,13 +43,14 @@ positions = st.builds(
     st.lists(st.builds(DebtLeg, tokens, numbers, numbers), max_size=3).map(tuple),
     *[numbers] * 4,
 )
-opportunities = st.builds(
+found = st.builds(
     Opportunity,
     positions,
     st.lists(terms, max_size=2).map(tuple),
     st.sampled_from(Cause),
     texts,
 )
+opportunities = found.map(lambda one: replace(one, pairs=()))
 quotes = st.builds(
     Quote,
     opportunities,
@@ -77,6 +78,15 @@ plans = st.builds(
     st.lists(skips, max_size=2).map(tuple),
     st.dictionaries(addresses, numbers, max_size=3),
 )
+
+
+@settings(deadline=None, max_examples=100)
+@given(found)
+def test_an_opportunity_comes_back_with_its_pairs(opportunity: Opportunity) -> None:
+    record = orjson.loads(orjson.dumps(dump_whole(opportunity)))
+    assert load(Opportunity, record) == opportunity
+    bare = orjson.loads(orjson.dumps(dump(opportunity)))
+    assert load(Opportunity, bare) == replace(opportunity, pairs=())
 
 
 @settings(deadline=None, max_examples=100)
