@@ -189,7 +189,7 @@ async def test_the_only_socket_is_half_open_while_the_other_endpoint_answers_by_
         else:
             await until(lambda: proxy.requests["eth_subscribe"] > subscribed)
             await pair.exact()
-            assert pair.standing is Standing.USABLE
+            await until(lambda: pair.standing is Standing.USABLE)
 
 
 async def test_an_endpoint_that_limits_the_rate(

@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+GROUPS = ("keeper.strategies", "keeper.protocols", "keeper.venues")
 SHIPPED = {
-    "keeper.strategies": "profitability",
-    "keeper.protocols": "aave-v3",
-    "keeper.venues": "uniswap-v2",
+    *("full_close", "process", "profitability"),
+    "aave-v3",
+    *("balancer-v2", "uniswap-v2", "uniswap-v3"),
 }
 WHERE = """
 import sys
@@ -84,20 +85,20 @@ def test_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
 
 def test_plugins_lists_what_is_shipped(installed: Path, elsewhere: Path) -> None:
     listed = output(installed / "keeper", "plugins", cwd=elsewhere)
-    for name in SHIPPED.values():
+    for name in SHIPPED:
         assert name in listed
 
 
 def test_shipped_strategies_are_not_shadowed(installed: Path, elsewhere: Path) -> None:
     listed = output(installed / "keeper", "plugins", cwd=elsewhere, PYTHONPATH=str(elsewhere))
-    for name in SHIPPED.values():
+    for name in SHIPPED:
         assert name in listed
 
 
 def test_plugins_load_from_the_installed_package(installed: Path, elsewhere: Path) -> None:
-    printed = output(installed / "python", "-I", "-c", WHERE, *SHIPPED, cwd=elsewhere)
+    printed = output(installed / "python", "-I", "-c", WHERE, *GROUPS, cwd=elsewhere)
     files = dict(line.split("=", 1) for line in printed.splitlines())
-    assert set(files) == set(SHIPPED.values())
+    assert set(files) == SHIPPED
     environment = installed.parent.resolve()
     for name, file in files.items():
         assert Path(file).resolve().is_relative_to(environment), f"{name} came from {file}"
