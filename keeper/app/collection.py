@@ -6,11 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-THRESHOLDS = (10_000, 2, 2_000)
+THRESHOLDS = (1_000, 4, 2_000)
 """Objects per young collection, young ones per middle one, middle ones per full one.
 
-A pause is as long as what it walks is large: 30,000 objects in a middle one, a few milliseconds.
-An answer of thousands of logs is decoded and gone before a young one looks at it.
+A pause is as long as what it walks is large: 5,000 objects in a middle one, under a millisecond.
 What lives long was set apart or is undo records, which go without a collector, so that a full one
 finds little and is rare.
 """
