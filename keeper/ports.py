@@ -346,6 +346,13 @@ class LendingProtocol(Source, Protocol):
         """Return the pairs that may be liquidated now and the refusals for those that may not."""
         ...
 
+    def after(self, position: Position, terms: Terms, repay: int) -> Position:
+        """Return what a legal call on one of the position's pairs leaves of it, in the same block.
+
+        Exact, so that `pairs` of what it returns are the terms of the next call.
+        """
+        ...
+
     @property
     def stopped(self) -> str:
         """Return why the market is only watched, empty when it may be liquidated on."""

@@ -2,8 +2,8 @@
 
 A state machine acts on a real Aave v3.6 market. The market is loaded once for each run and then
 kept by folding logs; after every step reserves, balances, flags, collateral, debt and health equal
-what the contracts say, in this block and a day later. Every liquidation is predicted. At the end
-all folds are taken back and done again.
+what the contracts say, in this block and a day later. Every liquidation is predicted, what it leaves
+of the borrower included. At the end all folds are taken back and done again.
 """
 
 from collections import Counter
@@ -330,8 +330,11 @@ class Exact(RuleBasedStateMachine):
             if each.collateral == terms.collateral and each.debt == terms.debt
         )
         before = dict(self.following.ledger.account(Address(borrower)).supplied)
+        predicted = self.market.after(position, exact, size)
         logs = self.finish("liquidate", ok=True)
         self.judge(exact, size, logs, before)
+        # What the chain says of the borrower is compared with the ledger at every step.
+        assert self.following.position(borrower) == predicted
 
     def judge(self, terms: AaveTerms, size: int, logs: list[Log], before: dict[int, int]) -> None:
         """Compare what the call did with what was predicted."""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, v36, valuation
+from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.balances import Step
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load, token_rules, unknown_rules
@@ -238,6 +239,12 @@ class AaveV3:
             why = self._ledger.stopped
             return [], [Skip(self.market, self.protocol, position.borrower, denied, why)]
         return pairs(self._ledger, position, prices, at.timestamp, self._current_sentinel())
+
+    def after(self, position: Position, terms: Terms, repay: int) -> Position:
+        """Return what a legal call on one of the position's pairs leaves of it, in the same block."""
+        if not isinstance(terms, AaveTerms):
+            raise InvariantError(self.market, "these terms are another protocol's")
+        return after(position, terms, repay)
 
     def withdrawable(self, token: Address) -> int | None:
         """Return the underlying that a reserve holds, None when it was not read."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from keeper.protocols.aave_v3 import v36
-from keeper.protocols.aave_v3.accounts import amount, find
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
@@ -28,7 +27,10 @@ def refusal(reserve: Reserve, timestamp: int) -> tuple[Reason, str] | None:
 def pairs(
     ledger: Ledger, position: Position, prices: Prices, timestamp: int, sentinel: Sentinel | None
 ) -> tuple[list[AaveTerms], list[Skip]]:
-    """Return the terms of every pair that may be liquidated and a refusal for what may not."""
+    """Return the terms of every pair that may be liquidated and a refusal for what may not.
+
+    All of it follows from the position, so it may be one that a call of the same block leaves.
+    """
     if position.health >= v36.HEALTHY:
         return [], []
 
@@ -48,7 +50,6 @@ def pairs(
         for debt, owed, shut in debts
         if shut is None and isinstance(owed, DebtLeg)
     ]
-    record = ledger.accounts.get(position.borrower)
     found: list[AaveTerms] = []
     for collateral, seized, closed in collaterals:
         if closed is not None or not isinstance(seized, CollateralLeg) or not seized.amount:
@@ -60,12 +61,13 @@ def pairs(
         if not available:
             skips.append(skip(_dry(collateral, seized)))
             continue
+        supply_index = collateral.supply_index_at(timestamp)
         held = _Held(
             seized,
             prices.get(collateral.asset),
             collateral.unit,
-            collateral.supply_index_at(timestamp),
-            amount(record, find(record, collateral.id << 1)),
+            supply_index,
+            v36.scaled_supply(seized.amount, supply_index),
             collateral.protocol_fee,
             available,
         )

@@ -79,6 +79,10 @@ class AaveTerms:
             fee = ray_mul_down(left, self.supply_index)
         return Seizure(repaid, received, fee)
 
+    def taken(self, repay: int) -> int:
+        """Return what a call takes of the collateral, the fee before it was cut short included."""
+        return self._outcome(min(repay, self.cap))[0]
+
     def legal_down(self, repay: int) -> int:
         """Return the largest `debtToCover` up to `repay` that does not revert; 0 when there is none.
 
