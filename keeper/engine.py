@@ -182,8 +182,8 @@ class Engine:
                 return None
             if self._book.head != tick.head:
                 return None
-        self._book.observe(wanted, results, tick.head)
         next_block = tick.head.next_block(self._block_time, self._conditions.inclusion)
+        self._book.observe(wanted, results, tick.head, next_block)
         judged = await self._book.view(next_block, self._deadline_ms)
         if judged is None:
             return None

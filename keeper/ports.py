@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from keeper.types import (
     Bid,
@@ -397,6 +397,19 @@ class Venue(Source, Protocol):
 
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return pools that lend the token for one transaction."""
+        ...
+
+
+@runtime_checkable
+class Observing(Protocol):
+    """A venue of which logs do not tell all: what it reads at each head, beside the prices."""
+
+    def calls(self) -> Sequence[Call]:
+        """Return reads to add to each head's multicall; often none."""
+        ...
+
+    def observe(self, results: Sequence[CallResult], head: Head, at: NextBlock) -> None:
+        """Take the answers to `calls`; quotes are for the block `at`, which comes after the head."""
         ...
 
 

@@ -90,8 +90,8 @@ async def scan(
         assert head is not None, "it was just settled"
         conditions = Conditions(table.inclusion_model)
         reads, results = await read_prices(book, reader, head, conditions)
-        book.observe(reads, results, head)
         next_block = head.next_block(table.block_time, conditions.inclusion)
+        book.observe(reads, results, head, next_block)
         seen = await book.view(next_block, PATIENCE_MS)
         assert seen is not None, "nothing moves a book that follows no chain"
         view, skips = conditions.complete(seen[0], results[len(reads.calls) :]), seen[1]

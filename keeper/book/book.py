@@ -7,7 +7,7 @@ from keeper.book.faults import Fault, FaultKind
 from keeper.book.market import MarketBook
 from keeper.book.parts import Parts, part_of
 from keeper.errors import InvariantError, TransientError
-from keeper.ports import LendingProtocol, Reader, Source, Venue
+from keeper.ports import LendingProtocol, Observing, Reader, Source, Venue
 from keeper.types import (
     AtRisk,
     Call,
@@ -28,13 +28,15 @@ from keeper.units import Address
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The reads of one head for all markets, in one multicall.
+    """The reads of one head for all markets and venues, in one multicall.
 
-    `spans` says, by market, which answers are its prices and which its protocol's own.
+    `spans` says, by market, which answers are its prices and which its protocol's own; `asked`, by
+    venue, which are its.
     """
 
     calls: tuple[Call, ...]
     spans: tuple[tuple[str, slice, slice], ...]
+    asked: tuple[tuple[str, slice], ...] = ()
 
 
 class Book:
@@ -144,10 +146,31 @@ class Book:
             start, middle = len(calls), len(calls) + len(prices)
             calls += [*prices, *others]
             spans.append((name, slice(start, middle), slice(middle, len(calls))))
-        return Reads(tuple(calls), tuple(spans))
+        asked = []
+        for name, venue in self._observing():
+            start = len(calls)
+            calls += venue.calls()
+            asked.append((name, slice(start, len(calls))))
+        return Reads(tuple(calls), tuple(spans), tuple(asked))
 
-    def observe(self, reads: Reads, results: Sequence[CallResult], head: Head) -> None:
-        """Take the answers to `reads`, all of them at this head."""
+    def observe(
+        self,
+        reads: Reads,
+        results: Sequence[CallResult],
+        head: Head,
+        at: NextBlock | None = None,
+    ) -> None:
+        """Take the answers to `reads`, all of them at this head; venues quote for the block `at`.
+
+        Without `at` they quote for a block with the head's own time.
+        """
+        for name, venue in self._observing():
+            for span in (span for part, span in reads.asked if part == name):
+                try:
+                    venue.observe(results[span], head, at or head.next_block(0))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is of this venue
+                    why = f"the reads of block {head.number} make no sense ({error})"
+                    self.parts.stop(name, Fault(FaultKind.INVARIANT, why, head.number))
         trusted = dict(self._trusted())
         for name, prices, others in reads.spans:
             if name not in trusted:
@@ -236,6 +259,15 @@ class Book:
 
     def _stands_at(self, head: Head | None) -> Callable[[], bool]:
         return lambda: self.head == head
+
+    def _observing(self) -> list[tuple[str, Observing]]:
+        return [
+            (name, source)
+            for name, source in self._sources.items()
+            if name.startswith("venue/")
+            and isinstance(source, Observing)
+            and name not in self.parts.faults
+        ]
 
     def _trusted(self) -> list[tuple[str, MarketBook]]:
         faults = self.parts.faults

@@ -18,6 +18,7 @@ from keeper.types import (
     Bid,
     CallResult,
     Head,
+    NextBlock,
     Opportunity,
     Plan,
     Quote,
@@ -57,7 +58,9 @@ class Shelf:
         """Read nothing."""
         return NOTHING
 
-    def observe(self, reads: Reads, results: Sequence[CallResult], head: Head) -> None:
+    def observe(
+        self, reads: Reads, results: Sequence[CallResult], head: Head, at: NextBlock
+    ) -> None:
         """Take nothing."""
         self.head = head
 
