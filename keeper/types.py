@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from keeper.fees import BidRecord, DataFee, FeeHistory, Inclusion
-from keeper.units import USD, Address, Bps, Hash, Usd, Wad, Wei
+from keeper.units import USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
 
 if TYPE_CHECKING:
     from keeper.ports import Terms
@@ -354,10 +354,18 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Sale:
-    """An amount of collateral sold along a route."""
+class Portion:
+    """The share of a sale that goes along one route, in 1e18ths; the shares of a sale add up to 1e18."""
 
     route: tuple[Hop, ...]
+    share: int = WAD
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """An amount of collateral sold along its routes, one after another."""
+
+    routes: tuple[Portion, ...]
     amount: int
 
 
@@ -462,12 +470,13 @@ class Quote:
     `proceeds` is what the sale of the collateral brings, `premium` the flash fee, `gas_cost` the
     gas at the next block's fees converted at the protocol's own prices (rounded up), and
     `net = proceeds - repaid - premium - gas_cost`. On a rollup `gas_cost` holds `data_fee`, this
-    quote's share of what posting the transaction costs.
+    quote's share of what posting the transaction costs. `routes` is empty where the collateral is the
+    debt token, or is kept.
     """
 
     opportunity: Opportunity
     steps: tuple[Step, ...]
-    route: tuple[Hop, ...]
+    routes: tuple[Portion, ...]
     flash: FlashSource
     debt: Token
     gas: int
@@ -480,6 +489,18 @@ class Quote:
     minimum_profit: int
     gross_usd: Usd
     data_fee: int = 0
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """Return every hop of the sale, in the order they run."""
+        return hops_of(self.routes)
+
+
+def hops_of(routes: tuple[Portion, ...]) -> tuple[Hop, ...]:
+    """Return the hops of a sale's routes, one route after another."""
+    if len(routes) == 1:
+        return routes[0].route
+    return tuple(hop for portion in routes for hop in portion.route)
 
 
 @dataclass(frozen=True, slots=True)

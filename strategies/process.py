@@ -26,11 +26,11 @@ from keeper import (
     Child,
     ConfigError,
     FeeHistory,
-    Hop,
     Inclusion,
     Limits,
     NextBlock,
     Opportunity,
+    Portion,
     Position,
     Prices,
     Quote,
@@ -159,7 +159,7 @@ class Priced:
     collateral: Token
     debt: Token
     repay: int
-    route: tuple[Hop, ...]
+    routes: tuple[Portion, ...]
     gas: int
     proceeds: int
     repaid: int
@@ -418,7 +418,7 @@ def _priced(quote: Quote) -> Priced:
         step.terms.collateral,
         quote.debt,
         sum(each.repay for each in quote.steps),
-        quote.route,
+        quote.routes,
         quote.gas,
         quote.proceeds,
         quote.repaid,

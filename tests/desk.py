@@ -36,6 +36,7 @@ from keeper.types import (
     Hop,
     Opportunity,
     Plan,
+    Portion,
     Position,
     Prices,
     Quote,
@@ -154,7 +155,11 @@ class Desk:
         return Quote(
             opportunity=Opportunity(position, (terms,), Cause.PRICE, "by-hand"),
             steps=(Step(terms, REPAY, Seizure(REPAY, 10**18, 0)),),
-            route=(Hop("uniswap-v3", Address(bytes(20)), self.weth.address, self.usdc.address),),
+            routes=(
+                Portion(
+                    (Hop("uniswap-v3", Address(bytes(20)), self.weth.address, self.usdc.address),)
+                ),
+            ),
             flash=FlashSource(
                 FlashKind.AAVE, Address(self.net.market.pool), self.usdc.address, 10**15, 500
             ),

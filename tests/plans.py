@@ -19,6 +19,7 @@ from keeper.types import (
     NextBlock,
     Opportunity,
     Plan,
+    Portion,
     Position,
     Prices,
     Quote,
@@ -109,7 +110,7 @@ def make_quote(borrower: Address) -> Quote:
     return Quote(
         opportunity=make_opportunity(borrower),
         steps=(Step(terms, repay, terms.seize(repay)),),
-        route=(Hop("uniswap-v3", address("pool"), WETH.address, USDC.address),),
+        routes=(Portion((Hop("uniswap-v3", address("pool"), WETH.address, USDC.address),)),),
         flash=FlashSource(FlashKind.AAVE, address("lender"), USDC.address, 10**15, 500),
         debt=USDC,
         gas=400_000,

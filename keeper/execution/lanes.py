@@ -159,7 +159,7 @@ def _marks(plan: Plan) -> set[Mark]:
     for quote in plan.quotes:
         position = quote.opportunity.position
         marks.add(("position", position.market, position.borrower))
-        marks.update(("pool", "", hop.pool) for hop in quote.route)
+        marks.update(("pool", "", hop.pool) for hop in quote.hops)
         if quote.flash.kind is FlashKind.INVENTORY:
             marks.add(("capital", "", quote.flash.token))
     if plan.sweep is not None:

@@ -151,6 +151,12 @@ _SCALARS: dict[object, Callable[[Any], Any]] = {
 }
 
 
+def _split(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a quote or sale recorded before sales were divided, all of it along its one route."""
+    route = data["route"]
+    return {**data, "routes": [{"route": route}] if route else []}
+
+
 @cache
 def _loader(kind: Any) -> Callable[[Any], Any]:
     kind = _plain(kind)
@@ -185,6 +191,8 @@ def _dataclass(kind: Any) -> Callable[[Any], Any]:
     }
 
     def build(data: Mapping[str, Any]) -> Any:
+        if "route" in data and "routes" in hints:
+            data = _split(data)
         missing = required - data.keys()
         if missing:
             raise InvariantError("journal", f"a recorded {kind.__name__} lacks {min(missing)}")

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from keeper.planning.batch import (
+    GAINED,
     NATIVE,
     Action,
+    Amount,
     Batch,
     Call,
     Check,
@@ -18,11 +20,13 @@ from keeper.planning.batch import (
     Swap,
     Unwrap,
     Wrap,
+    share_of_gain,
 )
 from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import Group, PositionKey, cover_up
-from keeper.planning.routing import Route
+from keeper.planning.routing import Routes
+from keeper.planning.shares import shares_of_left
 from keeper.planning.size import tokens_of
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import (
@@ -36,7 +40,7 @@ from keeper.types import (
     Quote,
     VaultRedeem,
 )
-from keeper.units import BPS, Address, mul_div_up
+from keeper.units import BPS, WAD, Address, mul_div_up
 
 # A wei repaid in a borrower's name must not turn our item away; a rival's call takes far more.
 _DEBT_KEPT_BPS = 9_900
@@ -102,9 +106,9 @@ def _group(
         collateral=terms.collateral.address,
         debt=terms.debt.address,
         items=tuple(_item(quote, tips) for quote in group),
-        actions=_actions(first.route, venues),
+        actions=_actions(first.routes, venues),
         item_gas=item_gas_limit(costs),
-        group_gas=group_gas_limit(costs, len(first.route), extra_gas(first.route)),
+        group_gas=group_gas_limit(costs, len(first.hops), extra_gas(first.hops)),
         debt_token=debt_token,
         check=Check.SCALED,
     )
@@ -120,23 +124,31 @@ def _item(quote: Quote, tips: Mapping[PositionKey, int]) -> Item:
     )
 
 
-def _actions(route: Route, venues: Mapping[str, Venue]) -> tuple[Action, ...]:
-    return tuple(_action(hop, venues[hop.venue]) for hop in route)
+def _actions(routes: Routes, venues: Mapping[str, Venue]) -> tuple[Action, ...]:
+    """Return the actions of a sale: the first hop of each route takes its share, the others all."""
+    return tuple(
+        _action(
+            hop, venues[hop.venue], GAINED if place or of_left == WAD else share_of_gain(of_left)
+        )
+        for portion, of_left in zip(routes, shares_of_left(routes), strict=True)
+        for place, hop in enumerate(portion.route)
+    )
 
 
-def _action(hop: Hop, venue: Venue) -> Action:
+def _action(hop: Hop, venue: Venue, amount: Amount) -> Action:
     spend, receive = hop.token_in, hop.token_out
     match venue.execution(hop):
         case PoolSwap(factory, fee):
-            return Swap(factory, fee, spend, receive)
+            return Swap(factory, fee, spend, receive, amount)
         case PoolCall(target, head, tail):
-            return Call(target, head + bytes(32) + tail, spend, receive, patch_at=len(head))
+            data = head + bytes(32) + tail
+            return Call(target, data, spend, receive, amount, patch_at=len(head))
         case VaultRedeem():
-            return Redeem(spend, receive)
+            return Redeem(spend, receive, amount)
         case NativeWrap():
-            return Wrap(receive)
+            return Wrap(receive, amount)
         case NativeUnwrap():
-            return Unwrap(spend)
+            return Unwrap(spend, amount)
         case never:
             assert_never(never)
 

@@ -17,10 +17,9 @@ from keeper.planning.gas import (
     run_gas_limit_of,
 )
 from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
-from keeper.planning.routing import Route
 from keeper.planning.rules import PlanRules
-from keeper.planning.size import batch_size, route_size, tokens_of
-from keeper.types import FlashKind, FlashSource, Quote
+from keeper.planning.size import batch_size, sale_size, tokens_of
+from keeper.types import FlashKind, FlashSource, Hop, Quote
 from keeper.units import Address, Usd
 
 
@@ -48,7 +47,7 @@ class Load:
         self._gas: dict[int, tuple[int, int]] = {}
         self._limits: dict[int, int] = {}
         self._limit = 0
-        self._routes: dict[int, Route] = {}
+        self._hops: dict[int, tuple[Hop, ...]] = {}
         self._loans: dict[int, int] = {}
         self._kinds: tuple[FlashKind, ...] = ()
         self._tokens: set[Address] = set()
@@ -61,27 +60,25 @@ class Load:
             return False
         if self._largest_repay is not None and self._repaid + item.repaid > self._largest_repay:
             return False
-        quote, key = item.quote, item.group
+        quote, key, hops = item.quote, item.group, item.quote.hops
         held = self._loans.get(item.loan)
         loan = (held or 0) + item.borrowed
         if loan > quote.flash.available:
             return False
         total, largest = self._gas.get(key, (0, 0))
         total, largest = total + item.gas, max(largest, item.gas)
-        of_group = called_gas(
-            group_gas_limit_of(total, largest, len(quote.route), extra_gas(quote.route))
-        )
+        of_group = called_gas(group_gas_limit_of(total, largest, len(hops), extra_gas(hops)))
         limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
-        sales = self._sales + route_size(quote.route) if is_new else self._sales
+        sales = self._sales + sale_size(hops) if is_new else self._sales
         kinds = (*self._kinds, quote.flash.kind) if held is None else self._kinds
         if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), sales):
             return False
-        self._gas[key], self._limits[key], self._routes[key] = (
+        self._gas[key], self._limits[key], self._hops[key] = (
             (total, largest),
             of_group,
-            quote.route,
+            hops,
         )
         self._limit, self._tokens, self._sales = limit, tokens, sales
         self._loans[item.loan], self._kinds = loan, kinds
@@ -92,16 +89,16 @@ class Load:
     def copy(self) -> "Load":
         """Return one that holds the same."""
         other = copy(self)
-        for name in ("_gas", "_limits", "_routes", "_loans"):
+        for name in ("_gas", "_limits", "_hops", "_loans"):
             setattr(other, name, dict(getattr(self, name)))
         return other
 
     @property
     def overhead(self) -> int:
         """Return the gas it takes beside its liquidations."""
-        routes = self._routes.values()
-        pools = {hop.pool for route in routes for hop in route}
-        sales = sum(group_gas(len(route), extra_gas(route)) for route in routes)
+        sold = self._hops.values()
+        pools = {hop.pool for hops in sold for hop in hops}
+        sales = sum(group_gas(len(hops), extra_gas(hops)) for hops in sold)
         return overhead_gas(0, len(pools)) + sales + sum(FUND[kind] for kind in self._kinds)
 
     def _fits(
@@ -224,7 +221,7 @@ def apart(quotes: Iterable[Quote]) -> list[list[int]]:
     """
     parts: list[tuple[set[Address], set[Address], list[int]]] = []
     for index, quote in enumerate(quotes):
-        moved, lending = {hop.pool for hop in quote.route}, set[Address]()
+        moved, lending = {hop.pool for hop in quote.hops}, set[Address]()
         if quote.flash.kind is FlashKind.INVENTORY:
             moved.add(quote.flash.token)
         elif quote.flash.kind is FlashKind.UNISWAP_V3:

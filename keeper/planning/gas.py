@@ -54,19 +54,19 @@ def item_gas(position: Position, step: Step) -> int:
 
 
 def group_gas(hops: int, extra: int = 0) -> int:
-    """Return the gas a group adds apart from its items; `extra` is its route's `extra_gas`."""
+    """Return the gas a group adds apart from its items; `extra` is its hops' `extra_gas`."""
     return GROUP + SWAP * hops + extra
 
 
-def extra_gas(route: Iterable[Hop]) -> int:
-    """Return the gas a route's hops take beyond a swap made in the pool itself."""
-    return sum(hop.extra_gas for hop in route)
+def extra_gas(hops: Iterable[Hop]) -> int:
+    """Return the gas a sale's hops take beyond swaps made in the pools themselves."""
+    return sum(hop.extra_gas for hop in hops)
 
 
 def run_gas(quotes: Sequence[Quote]) -> int:
     """Return the gas a transaction takes whatever it holds, with what it touches first."""
     most = max(count_reserves(quote.opportunity.position) for quote in quotes)
-    pools: set[Address] = {hop.pool for quote in quotes for hop in quote.route}
+    pools: set[Address] = {hop.pool for quote in quotes for hop in quote.hops}
     return overhead_gas(most, len(pools))
 
 

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from keeper.fees import DataFee
 from keeper.planning.costs import Rates
 from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
-from keeper.planning.routing import Route, Sales
+from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
-"""Quotes of one market, collateral, debt and route, in the order they run."""
+"""Quotes of one market, collateral, debt and routes, in the order they run."""
 
-GroupKey = tuple[str, Address, Address, Route]
+GroupKey = tuple[str, Address, Address, Routes]
 
 PositionKey = tuple[str, Address]
 
@@ -26,7 +26,7 @@ def group_key(quote: Quote) -> GroupKey:
     """Return what quotes of one group have in common."""
     terms = quote.steps[0].terms
     market = quote.opportunity.position.market
-    return market, terms.collateral.address, terms.debt.address, quote.route
+    return market, terms.collateral.address, terms.debt.address, quote.routes
 
 
 def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
@@ -72,16 +72,16 @@ def price_groups(
     gases = iter(used)
     priced = []
     for group in groups:
-        route = group[0].route
+        routes = group[0].routes
         done, sold, brought = [], 0, 0
         for quote in group:
-            out = sales.quote(route, sold + quote.steps[0].seizure.received)
+            out = sales.quote_split(routes, sold + quote.steps[0].seizure.received)
             proceeds = max(out - brought, 0)
             if out:
                 sold, brought = sold + quote.steps[0].seizure.received, out
             done.append(price_quote(quote, proceeds, next(gases), rates, gas_price, data))
         if sold:
-            sales.apply(route, sold)
+            sales.apply_split(routes, sold)
         priced.append(done)
     return priced
 
@@ -95,7 +95,7 @@ def share_gas(groups: Sequence[Group]) -> list[int]:
         borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
     return [
         item_gas(quote.opportunity.position, quote.steps[0])
-        + mul_div_up(group_gas(len(group[0].route), extra_gas(group[0].route)), 1, len(group))
+        + mul_div_up(group_gas(len(group[0].hops), extra_gas(group[0].hops)), 1, len(group))
         + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
         + mul_div_up(overhead, 1, len(everyone))
         for group in groups
@@ -114,7 +114,7 @@ def price_quote(
     return Quote(
         opportunity=quote.opportunity,
         steps=quote.steps,
-        route=quote.route,
+        routes=quote.routes,
         flash=quote.flash,
         debt=quote.debt,
         gas=gas,

@@ -136,7 +136,7 @@ class Planner:
         for quote, bid in bids:
             parts = [
                 f"market/{quote.opportunity.position.market}",
-                *(f"venue/{hop.venue}" for hop in quote.route),
+                *(f"venue/{hop.venue}" for hop in quote.hops),
             ]
             found = [part for part in parts if part in stopped]
             if found:
@@ -156,7 +156,7 @@ class Planner:
         def begin() -> Sales:
             sales = Sales(self._venues)
             for sale in sold:
-                sales.apply(sale.route, sale.amount)
+                sales.apply_split(sale.routes, sale.amount)
             return sales
 
         return prune_groups(quotes, begin, Rates(view), gas_price, tips, view.data_fee)
@@ -262,8 +262,8 @@ def _gas_limit(groups: Sequence[Group]) -> int:
     limits = (
         group_gas_limit(
             [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group],
-            len(group[0].route),
-            extra_gas(group[0].route),
+            len(group[0].hops),
+            extra_gas(group[0].hops),
         )
         for group in groups
     )
@@ -273,7 +273,7 @@ def _gas_limit(groups: Sequence[Group]) -> int:
 
 def _sales_of(groups: Sequence[Group]) -> Sold:
     return tuple(
-        Sale(group[0].route, sum(quote.steps[0].seizure.received for quote in group))
+        Sale(group[0].routes, sum(quote.steps[0].seizure.received for quote in group))
         for group in groups
     )
 

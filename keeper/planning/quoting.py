@@ -14,7 +14,7 @@ from keeper.planning.routing import Route, Router, Sales
 from keeper.planning.rules import Choice, PlanRules
 from keeper.planning.sizing import Size, best_size, price_size
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import FlashSource, Quote, Reason, Skip, Step, View
+from keeper.types import FlashSource, Portion, Quote, Reason, Skip, Step, View
 from keeper.units import Address, Usd
 
 
@@ -95,8 +95,8 @@ class Sizing:
         if not quotes:
             return
         best = max(quotes, key=lambda quote: quote.net_usd)
-        self._sales.apply(best.route, best.steps[0].seizure.received)
-        self._lanes.sold(best.route)
+        self._sales.apply_split(best.routes, best.steps[0].seizure.received)
+        self._lanes.sold(best.hops)
         self._liquidity.take(best)
         self.quotes.append(best)
         name = best.opportunity.strategy
@@ -196,7 +196,7 @@ class Sizing:
         quote = Quote(
             opportunity=opportunity,
             steps=(step,),
-            route=route,
+            routes=(Portion(route),) if route else (),
             flash=source,
             debt=offer.terms.debt,
             gas=0,

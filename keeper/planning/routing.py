@@ -1,14 +1,18 @@
 """The best ways from one token to another, on the state earlier sales leave."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from keeper.planning.shares import divide
 from keeper.ports import Swaps, Venue
-from keeper.types import Hop
+from keeper.types import Hop, Portion, hops_of
 from keeper.units import Address
 
 Route = tuple[Hop, ...]
 """Hops in order; none when what is received is already the debt token."""
+
+Routes = tuple[Portion, ...]
+"""A sale's routes with their shares; none when what is received is already the debt token."""
 
 KEPT = 3
 """Routes compared for every position of a pair; the rest wait until these fall behind."""
@@ -25,7 +29,9 @@ class Sales:
     """Trial sales over all venues, one after another."""
 
     def __init__(self, venues: Mapping[str, Venue]) -> None:
+        self._venues = venues
         self._swaps: dict[str, Swaps] = {name: venue.begin() for name, venue in venues.items()}
+        self._made: list[tuple[Hop, int]] = []
         # Who asked for a route's best amount usually asks for it once more.
         self._last: tuple[Route | None, int, int] = (None, 0, 0)
 
@@ -48,8 +54,48 @@ class Sales:
             return 0
         self._last = None, 0, 0
         for hop in route:
+            self._made.append((hop, amount))
             amount = self._swaps[hop.venue].apply(hop, amount)
         return amount
+
+    def quote_split(self, routes: Routes, amount: int) -> int:
+        """Return what a sale over several routes brings; 0 when one of them cannot fill its part."""
+        if len(routes) == 1:
+            return self.quote(routes[0].route, amount)
+        if not routes:
+            return amount
+        hops = hops_of(routes)
+        if len({hop.pool for hop in hops}) < len(hops):
+            return self.fork(hops).apply_split(routes, amount)
+        out = 0
+        for portion, part in zip(routes, divide(routes, amount), strict=True):
+            brought = self.quote(portion.route, part) if part else 0
+            if brought == 0:
+                return 0
+            out += brought
+        return out
+
+    def apply_split(self, routes: Routes, amount: int) -> int:
+        """Sell over several routes, one after another, and return what they bring.
+
+        What a route cannot fill brings nothing and moves nothing.
+        """
+        if not routes:
+            return amount
+        return sum(
+            self.apply(portion.route, part) if part else 0
+            for portion, part in zip(routes, divide(routes, amount), strict=True)
+        )
+
+    def fork(self, hops: Iterable[Hop]) -> "Sales":
+        """Return other trial sales that stand, in the pools of these hops, where these do."""
+        other = Sales(self._venues)
+        pools = {hop.pool for hop in hops}
+        for hop, amount in self._made:
+            if hop.pool in pools:
+                other._swaps[hop.venue].apply(hop, amount)
+                other._made.append((hop, amount))
+        return other
 
 
 class Router:

@@ -17,7 +17,7 @@ _ENVELOPE = 80
 def batch_size(tokens: int, loans: int, groups: int, sales: int, items: int, addresses: int) -> int:
     """Return at least the bytes of a packed batch that names at most `addresses` addresses.
 
-    `sales` are the bytes of all groups' routes.
+    `sales` are the bytes of all groups' sales.
     """
     named = min(tokens + _EXTRA_ADDRESSES * groups, addresses)
     return (
@@ -30,9 +30,9 @@ def batch_size(tokens: int, loans: int, groups: int, sales: int, items: int, add
     )
 
 
-def route_size(route: Iterable[Hop]) -> int:
-    """Return the bytes of a sale along a route."""
-    return sum(_ACTION + hop.extra_bytes for hop in route)
+def sale_size(hops: Iterable[Hop]) -> int:
+    """Return the bytes of a sale through some hops."""
+    return sum(_ACTION + hop.extra_bytes for hop in hops)
 
 
 def transaction_size(calldata: int) -> int:
@@ -46,7 +46,7 @@ def run_size(groups: Iterable[list[Quote]]) -> int:
     quotes = [quote for group in groups for quote in group]
     loans = {quote.flash for quote in quotes}
     tokens = len(tokens_of(quotes)) + len(loans)
-    sales = sum(route_size(group[0].route) for group in groups)
+    sales = sum(sale_size(group[0].hops) for group in groups)
     named = tokens + _EXTRA_ADDRESSES * len(groups)
     batch = batch_size(tokens, len(loans), len(groups), sales, len(quotes), named)
     return transaction_size(_CALL + batch)
@@ -58,5 +58,5 @@ def tokens_of(quotes: Iterable[Quote]) -> set[Address]:
     for quote in quotes:
         terms = quote.steps[0].terms
         tokens |= {terms.collateral.address, terms.debt.address}
-        tokens |= {hop.token_out for hop in quote.route}
+        tokens |= {hop.token_out for hop in quote.hops}
     return tokens

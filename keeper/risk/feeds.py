@@ -28,7 +28,7 @@ def relied_on(plan: Plan) -> tuple[Token, ...]:
         for token in (plan.sweep.token, plan.conversion.receive):
             found[token.address] = token
     for quote in plan.quotes:
-        ends = quote.route[-1].token_out if quote.route else None
+        ends = quote.hops[-1].token_out if quote.hops else None
         for step in quote.steps:
             collateral = step.terms.collateral
             if quote.debt.address not in {ends, collateral.address}:

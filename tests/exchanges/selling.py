@@ -66,7 +66,7 @@ async def sell_elsewhere(
         sales: list[Any] = await asyncio.to_thread(net.rpc, "eth_getLogs", asked)
     assert isinstance(plan, Plan)
     assert isinstance(used, Included)
-    routes = [[hop.venue for hop in quote.route] for quote in plan.quotes]
+    routes = [[hop.venue for hop in quote.hops] for quote in plan.quotes]
     assert routes == [[venue]] * len(crowd), routes
     assert {bytes.fromhex(sale["transactionHash"][2:]) for sale in sales} == {used.tx_hash}
     modelled = sum(share_gas([list(plan.quotes)]))

@@ -18,6 +18,7 @@ from keeper.types import (
     NextBlock,
     Opportunity,
     Plan,
+    Portion,
     Position,
     Quote,
     Reason,
@@ -57,7 +58,14 @@ quotes = st.builds(
     st.lists(st.builds(Step, terms, numbers, st.builds(Seizure, *[numbers] * 3)), max_size=2).map(
         tuple
     ),
-    st.lists(st.builds(Hop, texts, *[addresses] * 3), max_size=2).map(tuple),
+    st.lists(
+        st.builds(
+            Portion,
+            st.lists(st.builds(Hop, texts, *[addresses] * 3), max_size=2).map(tuple),
+            numbers,
+        ),
+        max_size=2,
+    ).map(tuple),
     st.builds(FlashSource, st.sampled_from(FlashKind), addresses, addresses, numbers, numbers),
     tokens,
     *[numbers] * 9,

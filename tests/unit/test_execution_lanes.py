@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keeper.execution.lanes import Lane, assign, in_lines
-from keeper.types import FlashKind, FlashSource, Hop, Plan
+from keeper.types import FlashKind, FlashSource, Hop, Plan, Portion
 from keeper.units import Address, Wei
 from tests.plans import Plans, address
 
@@ -21,7 +21,7 @@ def plan(plans: Plans, pool: str, *, debt: str = "", flash: FlashKind = FlashKin
     quotes = tuple(
         replace(
             quote,
-            route=(Hop("v3", address(pool), token_in, token_out),),
+            routes=(Portion((Hop("v3", address(pool), token_in, token_out),)),),
             flash=FlashSource(flash, address("lender"), quote.debt.address, 10**30, 0),
             debt=replace(quote.debt, address=address(debt or f"{pool}-debt")),
         )
@@ -54,8 +54,8 @@ def test_independent_plans_spread_and_dependent_ones_stay_in_order() -> None:
 def test_a_plan_that_touches_two_lines_joins_them() -> None:
     plans = Plans()
     one, two, both = plan(plans, "p"), plan(plans, "q"), plan(plans, "p")
-    hop = two.quotes[0].route[0]
-    both = replace(both, quotes=(replace(both.quotes[0], route=(*both.quotes[0].route, hop)),))
+    hops = (*both.quotes[0].hops, *two.quotes[0].hops)
+    both = replace(both, quotes=(replace(both.quotes[0], routes=(Portion(hops),)),))
     assert in_lines([one, two, both]) == [0, 0, 0]
 
 

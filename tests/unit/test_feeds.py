@@ -81,7 +81,7 @@ def priced(plan: Plan) -> Plan:
 
 def keeping(plan: Plan) -> Plan:
     """Return a plan that leaves its collateral unsold."""
-    return replace(plan, quotes=tuple(replace(quote, route=()) for quote in plan.quotes))
+    return replace(plan, quotes=tuple(replace(quote, routes=()) for quote in plan.quotes))
 
 
 def selling(plan: Plan, receive: Token = USDC) -> Plan:

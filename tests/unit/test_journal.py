@@ -304,7 +304,7 @@ async def test_explain_tells_by_borrower_opportunity_plan_and_hash(notebook: Not
     assert record is not None
     assert record.opportunities[0].health == 98 * 10**16
     assert record.plans[0].items[0].gain == 40_400_000
-    assert record.plans[0].record["quotes"][0]["route"][0]["venue"] == "uniswap-v3"
+    assert record.plans[0].record["quotes"][0]["routes"][0]["route"][0]["venue"] == "uniswap-v3"
     for unknown in ("0x" + "12" * 20, "0x" + "12" * 32, "77", "nothing", "0x", "%"):
         assert reader.explain(unknown) is None
 

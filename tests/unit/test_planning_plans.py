@@ -132,7 +132,7 @@ def test_what_does_not_fit_goes_into_the_next_transaction(rules: PlanRules) -> N
     sales = venue(*POOLS).begin()
     for plan in plans:
         total = sum(quote.steps[0].seizure.received for quote in plan.quotes)
-        assert sales.apply(plan.quotes[0].route[0], total) == sum(
+        assert sales.apply(plan.quotes[0].hops[0], total) == sum(
             quote.proceeds for quote in plan.quotes
         )
 
@@ -146,7 +146,7 @@ def test_sales_that_share_no_pool_go_into_different_transactions(lanes: int) -> 
     rules = replace(RULES, max_items=8, lanes=lanes)
     plans, skips = plan_all(*[PAIR, INTO_DAI] * 8, rules=rules)
     assert skips == []
-    pools = [{hop.pool for quote in plan.quotes for hop in quote.route} for plan in plans]
+    pools = [{hop.pool for quote in plan.quotes for hop in quote.hops} for plan in plans]
     assert len(plans) == 2
     assert not pools[0] & pools[1]
     assert plans[0].net_usd >= plans[1].net_usd
@@ -256,7 +256,7 @@ def test_a_later_plan_is_packed_again_behind_the_earlier_one() -> None:
     sales = venue(*shallow).begin()
     for plan in (first, again):
         total = sum(quote.steps[0].seizure.received for quote in plan.quotes)
-        assert sales.apply(plan.quotes[0].route[0], total) == sum(q.proceeds for q in plan.quotes)
+        assert sales.apply(plan.quotes[0].hops[0], total) == sum(q.proceeds for q in plan.quotes)
 
 
 def test_every_quote_keeps_its_own_tip_when_packed_again() -> None:

@@ -66,7 +66,7 @@ def test_a_quote_adds_up() -> None:
     step = quote.steps[0]
     made = venue(DEEP)
     assert step.repay == TEN_THOUSAND.maximum
-    assert quote.proceeds == made.begin().quote(quote.route[0], step.seizure.received)
+    assert quote.proceeds == made.begin().quote(quote.hops[0], step.seizure.received)
     assert quote.net == quote.proceeds - quote.repaid - quote.premium - quote.gas_cost
     # A full close is funded a little over what is owed now.
     assert quote.premium == quote.flash.premium_up(10_000 * 10**6 + 10**5 + 1) == 5_000_051
@@ -102,17 +102,17 @@ def test_two_hops_through_a_deep_hub_beat_a_shallow_pool() -> None:
     hub = (pool(2, WBTC, WETH, 500, 50_000_000), DEEP)
     pair = FakeTerms(WBTC, USDC, 50_000 * 10**6)
     quote = only(quote_all(choice(1, pair), pools=(shallow, *hub)))
-    assert [hop.pool for hop in quote.route] == [hub[0].address, DEEP.address]
+    assert [hop.pool for hop in quote.hops] == [hub[0].address, DEEP.address]
     one_hop = planner(shallow, *hub, rules=replace(RULES, max_hops=1))[0]
-    assert only(one_hop.quote(view(), [choice(1, pair)])).route[0].pool == shallow.address
+    assert only(one_hop.quote(view(), [choice(1, pair)])).hops[0].pool == shallow.address
     other_hub = planner(shallow, *hub, rules=replace(RULES, hubs=frozenset({DAI.address})))[0]
-    assert len(only(other_hub.quote(view(), [choice(1, pair)])).route) == 1
+    assert len(only(other_hub.quote(view(), [choice(1, pair)])).hops) == 1
 
 
 def test_collateral_that_is_the_debt_token_is_not_sold() -> None:
     pair = FakeTerms(USDC, USDC, 10_000 * 10**6)
     quote = only(quote_all(choice(1, pair)))
-    assert quote.route == ()
+    assert quote.routes == ()
     assert quote.proceeds == 10_500 * 10**6
 
 
@@ -124,7 +124,7 @@ def test_positions_that_share_a_pool_are_sold_one_after_another() -> None:
     assert skips == []
     sales = venue(medium).begin()
     total = sum(quote.steps[0].seizure.received for quote in quotes)
-    assert sum(quote.proceeds for quote in quotes) == sales.quote(quotes[0].route[0], total)
+    assert sum(quote.proceeds for quote in quotes) == sales.quote(quotes[0].hops[0], total)
     proceeds = [quote.proceeds for quote in quotes]
     assert proceeds == sorted(proceeds, reverse=True)
     assert len(set(proceeds)) == 5
@@ -175,7 +175,7 @@ def test_a_pool_that_lends_is_not_sold_through() -> None:
         quote_all(choice(1, TEN_THOUSAND), pools=(DEEP, other), lender=FakeLender(available={}))
     )
     assert quote.flash.kind is FlashKind.UNISWAP_V3
-    assert quote.flash.source not in {hop.pool for hop in quote.route}
+    assert quote.flash.source not in {hop.pool for hop in quote.hops}
     alone = refused(quote_all(choice(1, TEN_THOUSAND), lender=FakeLender(available={})))
     assert alone.reason is Reason.CAPITAL
 
