@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import NoArgsIsHelpError
 
 from keeper.cli import (
+    case,
     config,
     contract,
     control,
@@ -87,6 +88,7 @@ app.add_typer(contract.app, name="contract", rich_help_panel=_START)
 app.command("scan", rich_help_panel=_LOOK)(scan.scan)
 app.command("explain", rich_help_panel=_LOOK)(explain.explain)
 app.command("history", rich_help_panel=_LOOK)(history.history)
+app.command("case", rich_help_panel=_LOOK)(case.case)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("watch", rich_help_panel=_LOOK)(watch.watch)
 app.command("run", rich_help_panel=_RUN)(run.run)

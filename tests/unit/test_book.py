@@ -182,6 +182,9 @@ class LoanLedger:
     def stopped(self) -> str:
         return ""
 
+    def after(self, position: Position, terms: Terms, repay: int) -> Position:
+        raise NotImplementedError
+
     def withdrawable(self, token: Address) -> int | None:
         return None
 
