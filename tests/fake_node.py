@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_hash.auto import keccak
@@ -112,7 +112,7 @@ class FakeNode:
 
     def mine(self, *, status: int = 1, gas_used: int = 400_000) -> Head:
         """Mine what stands in a row in the pool."""
-        self.head = make_head(self.head.number + 1)
+        self._step()
         while self.mined in self.pool:
             raw = self.pool.pop(self.mined)
             self.mined += 1
@@ -132,8 +132,17 @@ class FakeNode:
         """Mine a transaction somebody else signed with the same key."""
         self.pool.pop(self.mined, None)
         self.mined += 1
-        self.head = make_head(self.head.number + 1)
+        self._step()
         return self.head
+
+    def undo(self) -> None:
+        """Take every transaction back: another block is where the head was, and no pool has them."""
+        self.mined, self.pool, self.receipts = 0, {}, {}
+        self.head = make_head(self.head.number, f"instead of {self.head.hash.hex()}")
+
+    def _step(self) -> None:
+        """Put an empty block on the head."""
+        self.head = replace(make_head(self.head.number + 1), parent=self.head.hash)
 
 
 def fields_of(raw: bytes) -> dict[str, Any]:

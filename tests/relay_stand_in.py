@@ -26,6 +26,7 @@ class RelayStandIn:
 
     `refusing`, `silent` and `limiting` answer like a relay that is down; `ignoring` takes
     everything and never includes it; `gone` is another site; `naming` is told instead of a transaction's own hash;
+    `holding` answers nothing to the bundle for one block, `refused` takes none for some;
     `unsigned` takes requests without a signature, `authorization` asks for that header.
     """
 
@@ -41,6 +42,8 @@ class RelayStandIn:
         self.ignoring = False
         self.gone = False
         self.naming = ""
+        self.holding = 0
+        self.refused: set[int] = set()
         self._node = node
         self._bundles: dict[tuple[str, int], list[str]] = {}
         self._private: dict[str, tuple[str, int]] = {}
@@ -126,6 +129,8 @@ class RelayStandIn:
             return web.json_response({"jsonrpc": "2.0", "id": number, "result": hex(self.chain_id)})
         if method not in self._methods:
             return _error(number, -32601, f"the method {method} does not exist")
+        if method == "eth_sendBundle" and asked["params"][0]["blockNumber"] == hex(self.holding):
+            await self._stopping.wait()
         try:
             result = self._methods[method](*asked["params"])
         except (KeyError, TypeError, ValueError) as error:
@@ -147,9 +152,11 @@ class RelayStandIn:
         txs = [_raw(tx) for tx in wish["txs"]]
         if not 1 <= len(txs) <= 100:
             raise ValueError("a bundle holds 1 to 100 transactions")
+        if (block := _quantity(wish["blockNumber"])) in self.refused:
+            raise ValueError(f"nothing for block {block}")
         digest = keccak(b"".join(keccak(bytes.fromhex(tx[2:])) for tx in txs)).hex()
         name = wish.get("replacementUuid") or digest
-        self._bundles[name, _quantity(wish["blockNumber"])] = txs
+        self._bundles[name, block] = txs
         return {"bundleHash": "0x" + digest}
 
     def _send_shared(self, wish: dict[str, Any]) -> dict[str, str]:

@@ -29,13 +29,17 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """Which version was mined, in which block, and what it moved; an empty hash is not known yet."""
+    """Which version was mined, in which block, and what it moved; an empty hash is not known yet.
+
+    `below` is the last head that is known to stand on that block, empty when none is.
+    """
 
     tx_hash: Hash
     number: int
     block_hash: Hash
     gas: Wei = Wei(0)
     refill: Wei = Wei(0)
+    below: Hash = Hash(b"")
 
 
 @dataclass(slots=True)

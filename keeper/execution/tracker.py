@@ -97,7 +97,7 @@ class Tracker:
                 waiting.append(flight)
             else:
                 waiting.extend(await self._contradicted(flight, head))
-                ended.append(await self._mined(flight, found))
+                ended.append(await self._mined(flight, found, head))
         if waiting:
             once = list({id(flight): flight for flight in waiting}.values())
             ended.extend(await self._chase(once, untold, head))
@@ -119,7 +119,12 @@ class Tracker:
         ]
 
     async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:
-        """Return what was mined of a flight, None when nothing, the error when the node did not say."""
+        """Return what was mined of a flight, None when nothing, the error when the node did not say.
+
+        A head on top of one that stands on its block stands on it too: nobody is asked then.
+        """
+        if flight.mined is not None and flight.mined.below == head.parent:
+            return _still(flight, flight.mined)
         try:
             receipts = await asyncio.gather(
                 *(
@@ -153,6 +158,9 @@ class Tracker:
                 mined = flight.mined = replace(mined, block_hash=block_hash)
             if found.block == (mined.number, mined.block_hash):
                 flight.missing.reset()
+                stands = head.hash in {mined.block_hash, mined.below} or head.parent == mined.below
+                below = head.hash if stands else Hash(b"")
+                flight.mined = replace(mined, below=below)
                 # what waits for its end on the same nonce is told by this one who used it
                 is_alone = not self._flights.beside(flight)
                 if head.number - mined.number + 1 >= self._policy.final_depth and is_alone:
@@ -208,7 +216,7 @@ class Tracker:
             wallet.pay(Wei(-mined.gas), Wei(-mined.refill))
         await self._books.reopen(flight, head)
 
-    async def _mined(self, flight: Flight, found: Found) -> Receipt:
+    async def _mined(self, flight: Flight, found: Found, head: Head) -> Receipt:
         signed, answer, plan = found.version.signed, found.receipt, found.version.signed.plan
         receipt: Receipt
         refill, unpriced, fault = Wei(0), frozenset[Address](), ""
@@ -224,7 +232,8 @@ class Tracker:
             event = Event.FAIL
         found.version.undergo(event)
         number, block_hash = found.block
-        flight.mined = Mined(signed.hash, number, block_hash, gas_paid(answer), refill)
+        below = head.hash if block_hash == head.hash else Hash(b"")
+        flight.mined = Mined(signed.hash, number, block_hash, gas_paid(answer), refill, below)
         flight.missing.reset()
         wallet = self._wallet_of(flight)
         if wallet is not None:
@@ -351,3 +360,10 @@ class Tracker:
     def _wallet_of(self, flight: Flight) -> Wallet | None:
         """Return the lane a flight is on; a former wallet's are only watched."""
         return self._lanes.of(flight.signed.sender)
+
+
+def _still(flight: Flight, mined: Mined) -> Found:
+    """Return where a mined transaction is known to be."""
+    (version,) = (each for each in flight.versions if each.signed.hash == mined.tx_hash)
+    block = {"blockNumber": hex(mined.number), "blockHash": to_hex(mined.block_hash)}
+    return Found(version, block, 0)

@@ -42,6 +42,16 @@ _SIGNED_AGAIN = (
 )
 
 
+_ITEM_COLUMNS = (
+    *("plan", "position", "market", "protocol", "borrower", "strategy", "debt"),
+    *("repaid", "proceeds", "premium", "net", "net_usd"),
+)
+_ITEM = (
+    f"INSERT INTO items ({', '.join(_ITEM_COLUMNS)}) "  # noqa: S608  # our own names
+    f"VALUES ({', '.join('?' * len(_ITEM_COLUMNS))})"
+)
+
+
 def _insert(
     connection: sqlite3.Connection, table: str, row: Mapping[str, object], conflict: str = ""
 ) -> None:
@@ -116,23 +126,27 @@ def write_plan(connection: sqlite3.Connection, time: float, plan: Plan) -> None:
         f"ON CONFLICT (id) DO UPDATE SET {changes}",
         tuple(row.values()),
     )
-    for index, quote in enumerate(plan.quotes):
-        position = quote.opportunity.position
-        item = {
-            "plan": plan.id,
-            "position": index,
-            "market": position.market,
-            "protocol": position.protocol,
-            "borrower": to_hex(position.borrower),
-            "strategy": quote.opportunity.strategy,
-            "debt": to_hex(quote.debt.address),
-            "repaid": str(quote.repaid),
-            "proceeds": str(quote.proceeds),
-            "premium": str(quote.premium),
-            "net": str(quote.net),
-            "net_usd": str(quote.net_usd),
-        }
-        _insert(connection, "items", item)
+    connection.executemany(_ITEM, [_item(plan, index) for index in range(len(plan.quotes))])
+
+
+def _item(plan: Plan, index: int) -> tuple[object, ...]:
+    """Return the values of one item, in the order of `_ITEM_COLUMNS`."""
+    quote = plan.quotes[index]
+    position = quote.opportunity.position
+    return (
+        plan.id,
+        index,
+        position.market,
+        position.protocol,
+        to_hex(position.borrower),
+        quote.opportunity.strategy,
+        to_hex(quote.debt.address),
+        str(quote.repaid),
+        str(quote.proceeds),
+        str(quote.premium),
+        str(quote.net),
+        str(quote.net_usd),
+    )
 
 
 def write_signed(connection: sqlite3.Connection, time: float, signed: Signed) -> None:

@@ -72,7 +72,8 @@ class ForkingNode(FakeNode):
     def block(self, base_fee: int) -> Head:
         """Mine in the order of nonces what pays the base fee."""
         number = self.head.number + 1
-        self.head = replace(make_head(number, f"fork {self.forks}"), base_fee=Wei(base_fee))
+        block = make_head(number, f"fork {self.forks}")
+        self.head = replace(block, parent=self.head.hash, base_fee=Wei(base_fee))
         taken: list[bytes] = []
         while (raw := self.pool.get(self.mined)) is not None and pays(raw, base_fee):
             del self.pool[self.mined]

@@ -570,7 +570,7 @@ async def test_a_reorg_that_undoes_a_transaction_leaves_no_gap(bench: Bench) -> 
     executor = await bench.start()
     await executor.send([bench.plans.make()])
     await executor.follow(bench.node.mine())
-    bench.node.mined, bench.node.pool, bench.node.receipts = 0, {}, {}
+    bench.node.undo()
     second = bench.plans.make(deadline=2_000_000_000)
     await executor.send([second])
     assert nonce_of(bench.node.sent[-1]) == 1

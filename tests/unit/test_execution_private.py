@@ -322,8 +322,7 @@ async def test_what_was_given_up_mined_and_undone_leaves_no_gap() -> None:
     assert "plan.abandoned" in bench.events.names
     bench.node.pool[0] = bench.relay.sent[-1][0].raw
     await executor.follow(bench.node.mine())
-    bench.node.receipts.clear()
-    bench.node.mined = 0
+    bench.node.undo()
     await bench.wait(executor, 4)
     assert "plan.reorged" in bench.events.names
     bench.found = lambda plan: plan
@@ -408,8 +407,7 @@ async def test_a_reorg_gives_it_to_the_relays_again() -> None:
     await executor.send([bench.tipped()])
     (receipt,) = await bench.build(executor)
     assert isinstance(receipt, Included)
-    bench.node.receipts.clear()
-    bench.node.mined = 0
+    bench.node.undo()
     await bench.wait(executor, 4)
     assert "plan.reorged" in bench.events.names
     assert bench.node.sent == []

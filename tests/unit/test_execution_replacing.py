@@ -288,12 +288,6 @@ async def test_included_is_not_final_before_its_depth(bench: Bench) -> None:
     assert not bench.node.requests, "what is final is not asked for"
 
 
-def undo(bench: Bench) -> None:
-    """Take the last block's transactions back, and lose them."""
-    bench.node.receipts.clear()
-    bench.node.mined, bench.node.pool = 0, {}
-
-
 @pytest.mark.parametrize("restart", [False, True])
 async def test_a_reorg_brings_an_included_one_back_to_life(bench: Bench, restart: bool) -> None:
     executor = await bench.start()
@@ -301,7 +295,7 @@ async def test_a_reorg_brings_an_included_one_back_to_life(bench: Bench, restart
     await executor.send([plan])
     (first,) = await executor.follow(bench.node.mine())
     assert isinstance(first, Included)
-    undo(bench)
+    bench.node.undo()
     if restart:
         executor = await bench.start()
     receipts: list[object] = []
@@ -324,7 +318,7 @@ async def test_another_block_at_its_height_needs_no_patience(bench: Bench) -> No
     executor = await bench.start()
     await executor.send([bench.late()])
     await executor.follow(bench.node.mine())
-    undo(bench)
+    bench.node.undo()
     await executor.follow(make_head(bench.node.head.number, "fork"))
     assert "plan.reorged" in bench.events.names
     assert list(bench.node.pool) == [0]
@@ -345,11 +339,23 @@ async def test_a_node_that_lags_is_no_reorg(bench: Bench) -> None:
     assert len(bench.node.sent) == 1
 
 
+async def test_heads_on_top_of_its_block_are_enough(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await executor.follow(bench.node.mine())
+    bench.node.requests.clear()
+    await executor.follow(bench.node.mine())
+    assert bench.node.requests["eth_getTransactionReceipt"] == 0
+    bench.node.mine()
+    await executor.follow(bench.node.mine())
+    assert bench.node.requests["eth_getTransactionReceipt"] == 1, "a head was left out"
+
+
 async def test_included_again_in_another_block_is_booked_anew(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.late()])
     await executor.follow(bench.node.mine())
-    undo(bench)
+    bench.node.undo()
     bench.node.pool = {0: bench.node.sent[0]}
     (receipt,) = await executor.follow(bench.node.mine(gas_used=500_000))
     assert isinstance(receipt, Included)
@@ -608,7 +614,7 @@ async def test_what_a_reorg_brings_back_is_reserved_whatever_is_refused_now(
     bench.admission.refusal = lambda plan: Skip(
         "aave", "aave-v3", plan.quotes[0].opportunity.position.borrower, Reason.BREAKER, "paused"
     )
-    undo(bench)
+    bench.node.undo()
     await executor.follow(make_head(bench.node.head.number, "fork"))
     assert "plan.reorged" in bench.events.names
     assert plan.id in bench.admission.admitted

@@ -1,7 +1,7 @@
 import asyncio
 import copy
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -104,12 +104,19 @@ def test_an_identity_gives_nothing_away() -> None:
             attempt(identity)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until a condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 async def test_bundles_go_out_for_every_block_and_are_built_for_theirs(crowd: Crowd) -> None:
     relay = await crowd.stand_in()
     first, second = await signed(0), await signed(1)
     bundles = Bundles(crowd.wire("builder", relay))
     await bundles.send(second, [first], 101, 103)
-    assert relay.taken["eth_sendBundle"] == 3
+    await until(lambda: relay.taken["eth_sendBundle"] == 3)
     assert relay.held == 3
     assert relay.senders == {"0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"}
     assert await relay.build(100) == 0
@@ -124,11 +131,28 @@ async def test_a_bundle_replaces_the_one_of_its_nonce_and_block(crowd: Crowd) ->
     one, other = await signed(0, plans.make()), await signed(0, plans.make())
     await bundles.send(one, [], 101, 102)
     await bundles.send(other, [], 102, 103)
-    assert relay.held == 3
+    await until(lambda: relay.taken["eth_sendBundle"] == 4)
+    assert relay.held == 3, "what overtakes another is replaced by it"
     await relay.build(102)
     assert crowd.node.sent == [other.raw]
     await bundles.cancel(other, 103, 103)
     assert relay.held == 0
+
+
+async def test_the_answer_for_the_next_block_is_enough(crowd: Crowd) -> None:
+    relay = await crowd.stand_in()
+    bundles = Bundles(crowd.wire("builder", relay))
+    relay.holding = 102
+    await bundles.send(await signed(0), [], 101, 103)
+    await until(lambda: relay.held == 2)
+    relay.holding, relay.refused = 0, {101}
+    await bundles.send(await signed(1), [], 101, 102)
+    assert relay.held == 3, "one refused for the next block may be taken for the one after it"
+    relay.refused = {102}
+    with pytest.raises(RpcError, match="nothing for block 102"):
+        await bundles.send(await signed(2), [], 102, 102)
+    await bundles.close()
+    assert not bundles._asking
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -221,7 +245,7 @@ async def test_one_that_took_it_is_enough(crowd: Crowd) -> None:
     )
     one = await signed()
     assert await flow.hand_over(one, [], 100) == (Answer.ACCEPTED, "")
-    assert good.held == 2
+    await until(lambda: good.held == 2 and ("bad", "refused") in crowd.seen)
     assert flow.until(one.hash) == 102
     assert flow.wants(one.hash, 100), "the one that refused is asked again"
     await asyncio.sleep(0.3)
