@@ -14,6 +14,7 @@ from pathlib import Path
 from keeper import log
 from keeper.devnet import Devnet
 from tests.bench import (
+    economics,
     folding,
     gas,
     latency,
@@ -53,8 +54,16 @@ TARGETS: dict[str, float] = {
     "snapshot_load_seconds": 5,
     "bytes_per_borrower": 600,
     "loop_lag_ms_p999": 20,
+    "economics_losing_plans": 0,
+    "sizing_us_p50": 1_000,
 }
-FLOORS: dict[str, float] = {"fold_logs_per_second": 100_000, "fold_vs_process_log": 50}
+FLOORS: dict[str, float] = {
+    "fold_logs_per_second": 100_000,
+    "fold_vs_process_log": 50,
+    "share_of_optimum": 0.99,
+    "gain_over_first_pool": 0,
+    "gain_over_best_pool": 0,
+}
 
 
 def on_chain(measure: Callable[[Devnet], Mapping[str, float]]) -> Mapping[str, float]:
@@ -81,6 +90,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "folding": folding.figures,
     "million": million.figures,
     "loop_lag": loop_lag.figures,
+    "economics": lambda: on_chain(economics.figures),
 }
 
 
@@ -109,7 +119,8 @@ def line(name: str, value: float) -> str:
         note = f"   target ≤ {target:,}" + ("   MISSED" if value > target else "")
     if floor is not None:
         note = f"   target ≥ {floor:,}" + ("   MISSED" if value < floor else "")
-    text = f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
+    digits = 4 if -10 < value < 10 else 2
+    text = f"{value:,.{digits}f}" if value % 1 else f"{value:,.0f}"
     return f"{name:<46} {text:>14}{note}"
 
 
