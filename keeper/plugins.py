@@ -37,6 +37,7 @@ SHIPPED = {
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
     VENUES: {
         "balancer-v2": "keeper.venues.balancer_v2:BalancerV2",
+        "curve": "keeper.venues.curve:Curve",
         "uniswap-v2": "keeper.venues.uniswap_v2:UniswapV2",
         "uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3",
     },

@@ -25,11 +25,14 @@ async def sell_elsewhere(
     table: str,
     address: Address,
     topics: Sequence[bytes],
+    *,
+    measured: bool = True,
 ) -> None:
     """Liquidate a crowd and assert that all it gave was sold on one venue, at the modelled gas.
 
     `table` is the venue's settings; it leaves a log with `topics` at `address` for each sale. The
-    owner makes exactly the call that the doctor finds missing.
+    owner makes exactly the call that the doctor finds missing. Without `measured` the gas is not
+    compared: a stand-in's is not its venue's.
     """
     crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
     # The keeper loads below the head, and the exchange has to stand there already.
@@ -71,7 +74,7 @@ async def sell_elsewhere(
     assert {bytes.fromhex(sale["transactionHash"][2:]) for sale in sales} == {used.tx_hash}
     modelled = sum(share_gas([list(plan.quotes)]))
     print(f"{venue}: {used.gas_used} gas, {modelled} by the model")
-    assert abs(modelled - used.gas_used) * 10 < used.gas_used
+    assert not measured or abs(modelled - used.gas_used) * 10 < used.gas_used
 
 
 def _send(net: Devnet, operator: Operator, data: bytes) -> None:
