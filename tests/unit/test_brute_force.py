@@ -102,7 +102,7 @@ def test_a_split_leaves_both_pools_at_one_price() -> None:
 def test_a_second_pool_and_a_small_position_have_to_pay_their_gas() -> None:
     who = [debtor(10 * WAD, 17_000 * MICRO), debtor(WAD // 100, 17 * MICRO)]
     pools = [ConstantProduct(1_000 * WAD, 2 * 10**12), ConstantProduct(1_000 * WAD, 2 * 10**12)]
-    dear = best_choices(who, pools, 500, GasCosts(100.0))[0]
+    dear = best_choices(who, pools, 500, GasCosts(400.0))[0]
     cheap = best_choices(who, pools, 500, GasCosts(0.001))[0]
     assert [bool(each) for each in dear.covers] == [True, False]
     assert [bool(each) for each in cheap.covers] == [True, True]
