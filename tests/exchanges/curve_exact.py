@@ -21,7 +21,7 @@ def stable_left(held: Sequence[int], bought: int, x: dict[int, int], ann: Decima
         def off(y: Decimal) -> Decimal:
             now = [*moved]
             now[bought] = y
-            return (
+            return Decimal(
                 ann * sum(now, Decimal(0))
                 + d
                 - ann * d
@@ -38,7 +38,7 @@ def stable_d(held: Sequence[int], ann: Decimal) -> Decimal:
         volume = prod(Decimal(each) for each in held) * count**count
 
         def off(d: Decimal) -> Decimal:
-            return Decimal(d ** (count + 1) / volume + (ann - 1) * d - ann * total
+            return Decimal(d ** (count + 1) / volume + (ann - 1) * d - ann * total)
 
         return _root(off, total / 10**6, total * 2)
 
