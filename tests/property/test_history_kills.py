@@ -1,14 +1,13 @@
 """Wherever a scan's process is killed, the next one goes on from what was answered."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.writer import Writer
+from tests.forked import run_script
 from tests.unit.test_chain_history import STAGE, WATCH, expected, history, key, provider
 
 
@@ -36,12 +35,9 @@ journal.start()
 work = history(chain, SqliteCheckpoint(journal, 1)).collect(STAGE, WATCH, 0, 4_000, key)
 asyncio.run(work)
 """
-    root = Path(__file__).parents[2]
     for _ in range(2):
-        ended = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", code], cwd=root, check=False
-        )
-        assert ended.returncode == -9
+        ended = await asyncio.to_thread(run_script, code)
+        assert ended == -9
     chain = provider(4_000)
     journal = Writer(tmp_path / "journal.db", 16)
     journal.start()

@@ -7,8 +7,6 @@ import os
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -39,6 +37,7 @@ from keeper.types import (
 )
 from keeper.units import USD, Hash, Usd, Wei, to_hex
 from tests.fake_node import Events, FakeAdmission, FakeClock, FakeNode, decode_runs
+from tests.forked import run_script
 from tests.plans import (
     GWEI,
     OPERATOR_KEY,
@@ -537,13 +536,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 async def test_what_was_written_before_a_kill_is_there_after_it(
     tmp_path: Path, step: int, pending: int, state: list[str]
 ) -> None:
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", CRASH, str(tmp_path), str(step)],
-        cwd=Path(__file__).parents[2],
-        timeout=60,
-    )
-    assert ended.returncode == -signal.SIGKILL
+    ended = await asyncio.to_thread(run_script, CRASH, str(tmp_path), str(step))
+    assert ended == -signal.SIGKILL
     notebook = Notebook(tmp_path)
     assert len(await notebook.journal.pending()) == pending
     assert [name for (name,) in notebook.rows("SELECT state FROM transactions")] == state
@@ -606,13 +600,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "cancel"))
 async def test_a_replaced_life_goes_on_where_it_was_killed(
     tmp_path: Path, how: str, step: int, open_versions: int, unfinal: int
 ) -> None:
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", LIFE, str(tmp_path), str(step), how],
-        cwd=Path(__file__).parents[2],
-        timeout=60,
-    )
-    assert ended.returncode == -signal.SIGKILL
+    ended = await asyncio.to_thread(run_script, LIFE, str(tmp_path), str(step), how)
+    assert ended == -signal.SIGKILL
     notebook = Notebook(tmp_path)
     found = await notebook.journal.pending(), await notebook.journal.unfinal()
     assert (len(found[0]), len(found[1])) == (open_versions, unfinal)

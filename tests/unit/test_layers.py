@@ -39,26 +39,36 @@ def test_contracts_hold(copy: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    ("module", "breach", "contract"),
-    [
-        ("keeper/units.py", "import keeper.types", "Imports point one way"),
-        ("keeper/chain/breach.py", "import keeper.protocols", "Imports point one way"),
-        ("keeper/journal/breach.py", "import keeper.venues", "Imports point one way"),
-        ("keeper/unlisted.py", "", "Imports point one way"),
-        ("keeper/protocols/breach.py", "import keeper.protocols.aave_v3", "No lending protocol"),
-        ("keeper/venues/breach.py", "import keeper.venues.uniswap_v3", "No venue"),
-        ("strategies/breach.py", "import keeper.types", "Strategies import only"),
-        ("keeper/app.py", "import strategies", "keeper never imports"),
-    ],
-)
-def test_breach_is_found(copy: Path, module: str, breach: str, contract: str) -> None:
-    with (copy / module).open("a") as file:
-        file.write(f"\n{breach}\n")
+BREACHES = {
+    "keeper/units.py": ("keeper.types", "Imports point one way"),
+    "keeper/chain/breach.py": ("keeper.protocols", "Imports point one way"),
+    "keeper/journal/breach.py": ("keeper.venues", "Imports point one way"),
+    "keeper/protocols/breach.py": ("keeper.protocols.aave_v3", "No lending protocol"),
+    "keeper/venues/breach.py": ("keeper.venues.uniswap_v3", "No venue"),
+    "strategies/breach.py": ("keeper.types", "Strategies import only"),
+    "keeper/errors.py": ("strategies", "keeper never imports"),
+}
+
+
+def test_every_breach_is_found(copy: Path) -> None:
+    for module, (imported, _) in BREACHES.items():
+        with (copy / module).open("a") as file:
+            file.write(f"\nimport {imported}\n")
     done = lint(copy)
     assert done.returncode == 1
     broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
-    assert any(line.startswith(contract) for line in broken), done.stdout
+    told = done.stdout.partition("Broken contracts")[2]
+    for module, (imported, contract) in BREACHES.items():
+        name = module.removesuffix(".py").replace("/", ".")
+        assert any(line.startswith(contract) for line in broken), done.stdout
+        assert f"{name} -> {imported} " in told, done.stdout
+
+
+def test_a_module_without_a_layer_is_found(copy: Path) -> None:
+    (copy / "keeper" / "unlisted.py").touch()
+    done = lint(copy)
+    assert done.returncode == 1
+    assert "keeper.unlisted" in done.stdout, done.stdout
 
 
 def test_public_face_is_sorted_and_complete() -> None:

@@ -36,15 +36,20 @@ def imports(statements: Iterable[ast.AST]) -> Iterator[str]:
 
 
 @cache
+def packages() -> dict[str, list[str]]:
+    """Return which distributions hold each module; it takes a second to find out."""
+    return dict(packages_distributions())
+
+
+@cache
 def distributions(folder: str) -> list[tuple[str, str]]:
     """Return each source file below a folder with each distribution it imports from."""
-    packages = packages_distributions()
     ours = {*sys.stdlib_module_names, "keeper", "strategies", "tests"}
     found: list[tuple[str, str]] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         parsed = ast.parse(path.read_text())
         for name in sorted({name.partition(".")[0] for name in imports(parsed.body)} - ours):
-            distribution = canonicalize_name(packages.get(name, [name])[0])
+            distribution = canonicalize_name(packages().get(name, [name])[0])
             found.append((path.relative_to(ROOT).as_posix(), distribution))
     return found
 

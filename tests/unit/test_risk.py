@@ -1,8 +1,6 @@
 """Hard limits and breakers."""
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +26,9 @@ from keeper.types import (
 )
 from keeper.units import USD, Hash, Usd, Wei
 from tests.fake_node import FakeClock
+from tests.forked import run_script
 from tests.plans import GWEI, USDC, WETH, Plans, address
 
-ROOT = Path(__file__).parents[2]
 TX = Hash(bytes(32))
 
 
@@ -499,8 +497,7 @@ asyncio.run(main())
 
 def test_an_open_breaker_stays_open_after_a_kill(tmp_path: Path, plans: Plans) -> None:
     path = tmp_path / "journal.sqlite"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert run_script(KILLED, str(path)) == -signal.SIGKILL
     risk = Risk("test", limits(tmp_path), FakeClock())
     risk.restore([], [], JournalReader(path).breakers())
     assert stopped(risk, plans.make()) == "loss"

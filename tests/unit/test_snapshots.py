@@ -2,8 +2,6 @@
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +16,7 @@ from keeper.journal.snapshots import OLDER_BY, Snapshot, SnapshotStore, kept_of
 from keeper.journal.sqlite import SqliteJournal
 from keeper.ports import Pages
 from tests.fake_node import FakeClock
+from tests.forked import run_script
 from tests.plans import Plans, make_head, signed
 
 SIZE = 1 << 16
@@ -155,11 +154,8 @@ def pages():
 shelf = Shelf(Path({str(shelf.path)!r}))
 asyncio.run(shelf.store.save("x", make_head(8), "print", {{"market/m": pages}}))
 """
-    root = Path(__file__).parents[2]
-    ended = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", code], cwd=root, check=False
-    )
-    assert ended.returncode == -9
+    ended = await asyncio.to_thread(run_script, code)
+    assert ended == -9
     assert shelf.sql("SELECT count(*) FROM snapshot_pages") == [(5 + pages_written,)]
     again = Shelf(shelf.path)
     assert await again.store.found("x") == [kept]
