@@ -228,7 +228,11 @@ LINE = (
             Query(
                 f"sum by (chain, protocol) (keeper_positions_liquidatable{{{CHAIN}}})",
                 "{{chain}} {{protocol}}",
-            )
+            ),
+            Query(
+                f"sum by (chain, protocol) (keeper_positions_toxic{{{CHAIN}}})",
+                "{{chain}} {{protocol}} toxic",
+            ),
         ],
         width=8,
     ),

@@ -155,6 +155,11 @@ class Metrics:
         self._liquidatable = gauge(
             "keeper_positions_liquidatable", "Positions with health below 1", "chain", "protocol"
         )
+        self._toxic = gauge(
+            "keeper_positions_toxic",
+            "Liquidatable positions that a liquidation in part leaves less healthy",
+            *("chain", "protocol"),
+        )
         self._debt = gauge(
             "keeper_debt_at_risk_usd", "Debt of liquidatable positions", "chain", "protocol"
         )
@@ -369,7 +374,7 @@ class Metrics:
                     self._rpc_requests.labels(endpoint, method, result)
             for protocol in known.protocols:
                 for metric in (
-                    *(self._positions, self._liquidatable, self._debt),
+                    *(self._positions, self._liquidatable, self._toxic, self._debt),
                     *(self._checked, self._drift),
                 ):
                     metric.labels(chain, protocol)
@@ -415,6 +420,7 @@ class Metrics:
         mine = [risk.position for risk in risks if risk.position.protocol == protocol]
         debt = sum(position.debt_value / units[position.market] for position in mine)
         self._liquidatable.labels(chain, protocol).set(len(mine))
+        self._toxic.labels(chain, protocol).set(sum(position.toxic for position in mine))
         self._debt.labels(chain, protocol).set(debt)
 
     def reached(self, chain: str, stage: Stage, opportunities: Iterable[Opportunity]) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from keeper.fees import BidRecord, DataFee, FeeHistory, Inclusion
-from keeper.units import USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
+from keeper.units import BPS, USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
 
 if TYPE_CHECKING:
     from keeper.ports import Terms
@@ -246,6 +246,22 @@ class Position:
         """Identify the position on its chain."""
         return self.market, self.borrower
 
+    @property
+    def toxic(self) -> bool:
+        """Whether it is liquidatable and every collateral, seized in part, leaves less health."""
+        held = [leg for leg in self.collateral if leg.amount]
+        return self.health < WAD and bool(held) and all(self._worsens(leg) for leg in held)
+
+    def worsens(self, collateral: Token) -> bool:
+        """Tell whether repaying a part against a collateral leaves the position less healthy.
+
+        So it does where health < threshold × bonus: what is seized backed more than what is repaid.
+        """
+        return any(self._worsens(leg) for leg in self.collateral if leg.token == collateral)
+
+    def _worsens(self, leg: CollateralLeg) -> bool:
+        return self.health * BPS * BPS < leg.threshold * leg.bonus * WAD
+
 
 @dataclass(frozen=True, slots=True)
 class Seizure:
@@ -309,13 +325,15 @@ class View:
 class Limits:
     """What a strategy allows for one opportunity; None means no limit of its own.
 
-    `whole` asks for the most one call may repay of a pair, or for nothing.
+    `whole` asks for the most one call may repay of a pair, or for nothing. `calls` is how many calls
+    one transaction may make on the position, where several earn more than one.
     """
 
     minimum_profit: Usd
     largest_repay: Usd | None = None
     venues: frozenset[str] | None = None
     whole: bool = False
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +349,11 @@ class Opportunity:
     def key(self) -> tuple[str, Address]:
         """Identify the position on its chain."""
         return self.position.key
+
+    @property
+    def toxic(self) -> bool:
+        """Whether every call that takes a part leaves the position less healthy."""
+        return self.position.toxic
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +495,10 @@ class Quote:
     `net = proceeds - repaid - premium - gas_cost`. On a rollup `gas_cost` holds `data_fee`, this
     quote's share of what posting the transaction costs. `routes` is empty where the collateral is the
     debt token, or is kept.
+
+    Several calls on one position in one transaction are several quotes: `part` numbers them, the
+    position of a later one is what the earlier ones leave, and it goes only where they go. Quotes of
+    a higher `stage` run behind all of a lower one.
     """
 
     opportunity: Opportunity
@@ -489,11 +516,24 @@ class Quote:
     minimum_profit: int
     gross_usd: Usd
     data_fee: int = 0
+    part: int = 0
+    stage: int = 0
 
     @property
     def hops(self) -> tuple[Hop, ...]:
         """Return every hop of the sale, in the order they run."""
         return hops_of(self.routes)
+
+    @property
+    def key(self) -> tuple[str, Address, int]:
+        """Identify the call: its position, and how many calls on that stand before it."""
+        return (*self.opportunity.key, self.part)
+
+    @property
+    def toxic(self) -> bool:
+        """Whether the collateral it takes leaves the position less healthy unless it takes all."""
+        position = self.opportunity.position
+        return any(position.worsens(step.terms.collateral) for step in self.steps)
 
 
 def hops_of(routes: tuple[Portion, ...]) -> tuple[Hop, ...]:

@@ -427,6 +427,7 @@ def make_planner(
         largest_repay=settings.limits.largest_repay,
         gas_budget=settings.limits.gas_wei_per_transaction,
         lanes=max(len(chain.lanes), 1),
+        toxic_parts=settings.limits.toxic_parts,
         excluded=lists.refusal,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped, refill)

@@ -42,7 +42,10 @@ Key = tuple[str, Address]
 
 @dataclass(frozen=True, slots=True)
 class ScanRow:
-    """One position; `net_usd` is None when it would not be liquidated, for the reason in `why`."""
+    """One position; `net_usd` is None when it would not be liquidated, for the reason in `why`.
+
+    A `toxic` one is left less healthy by a liquidation that takes a part.
+    """
 
     health: Wad
     market: str
@@ -52,6 +55,7 @@ class ScanRow:
     collateral: str
     net_usd: Usd | None
     why: str
+    toxic: bool = False
 
 
 async def scan(
@@ -136,6 +140,7 @@ def _row(position: Position, prices: Prices, nets: dict[Key, Usd], why: dict[Key
         collateral=_largest(position.collateral),
         net_usd=net,
         why=reason,
+        toxic=position.toxic,
     )
 
 

@@ -38,7 +38,7 @@ def lines(found: Explanation) -> Iterator[str]:
 def _seen(seen: Seen) -> str:
     return (
         f"head {seen.head}  {seen.strategy} chose {short(seen.borrower)} in {seen.market}"
-        f" ({seen.cause}), health {seen.health / 10**18:.6f}, opportunity {seen.id}"
+        f" ({seen.cause}), health {seen.health / 10**18:.6f}{', toxic' if seen.toxic else ''}, opportunity {seen.id}"
     )
 
 

@@ -45,7 +45,7 @@ def scan(
     elif rows:
         cells = [
             (
-                f"{row.health / 10**18:.4f}",
+                f"{row.health / 10**18:.4f}{' toxic' if row.toxic else ''}",
                 row.protocol,
                 row.borrower,
                 row.debt,

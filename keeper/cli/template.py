@@ -38,6 +38,7 @@ largest_repay_usd = 1_000_000
 gas_ether_per_transaction = 0.05
 gas_ether_per_day = 0.5
 stop_after_reverts = 3
+toxic_parts = false            # true: also take parts that leave a position less healthy
 kill_file = "KILL"                 # in the keeper's home folder: while it exists, nothing is sent
 
 # [treasury]                       # profit goes to the owner's treasury by itself

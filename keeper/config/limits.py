@@ -13,7 +13,10 @@ from keeper.units import Bps, Usd, Wei
 
 
 class Limits(Table):
-    """What the keeper never exceeds, whatever a strategy says."""
+    """What the keeper never exceeds, whatever a strategy says.
+
+    `toxic_parts` allows liquidations that take a part of a position and leave it less healthy.
+    """
 
     minimum_profit_usd: UsdAmount = Field(default=Decimal(5), gt=0)
     largest_repay_usd: UsdAmount = Field(default=Decimal(1_000_000), gt=0)
@@ -23,6 +26,7 @@ class Limits(Table):
     gas_ether_per_hour: EtherAmount | None = Field(default=None, gt=0)
     gas_ether_per_day: EtherAmount = Field(default=Decimal("0.5"), gt=0)
     stop_after_reverts: int = Field(default=3, ge=1)
+    toxic_parts: bool = False
     kill_file: UserPath = Path("KILL")
 
     @model_validator(mode="after")

@@ -11,7 +11,10 @@ ABOUT_A_PLAN = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN})
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One episode of a position at risk; `record` is the whole opportunity as JSON."""
+    """One episode of a position at risk; `record` is the whole opportunity as JSON.
+
+    `toxic` says that a liquidation in part would have left it less healthy.
+    """
 
     id: int
     time: float
@@ -26,6 +29,7 @@ class Seen:
     collateral_value: int
     debt_value: int
     record: dict[str, Any]
+    toxic: bool
 
 
 @dataclass(frozen=True, slots=True)

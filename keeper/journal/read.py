@@ -23,7 +23,7 @@ from keeper.journal.explanation import (
     verdict,
 )
 from keeper.journal.migration import migrations
-from keeper.types import Plan
+from keeper.types import Opportunity, Plan
 from keeper.units import Address, Hash, Usd, Wei
 
 SKIPS_SHOWN = 100
@@ -258,10 +258,12 @@ def _seen(db: sqlite3.Connection, column: str, value: object) -> tuple[Seen, ...
         "collateral_value, debt_value, record FROM opportunities WHERE {} = ? ORDER BY id"
     )
     rows = db.execute(query.format(column), (value,)).fetchall()
-    return tuple(
-        Seen(*(*row[:9], *(int(figure) for figure in row[9:12]), orjson.loads(row[12])))
-        for row in rows
-    )
+    found = []
+    for row in rows:
+        record = orjson.loads(row[12])
+        figures = (int(figure) for figure in row[9:12])
+        found.append(Seen(*(*row[:9], *figures, record, load(Opportunity, record).toxic)))
+    return tuple(found)
 
 
 def _skips(db: sqlite3.Connection, borrower: str) -> tuple[Skipped, ...]:

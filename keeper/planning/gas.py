@@ -35,7 +35,7 @@ FUND = {
 """Each loan, by who lends."""
 _COLD_GROUP = 150_000
 _ITEM_ROOM = 200_000
-_FEE_ROUNDING = 2
+FEE_ROUNDING = 2
 """Wei by which a protocol's fee can fall short of what is taken."""
 
 
@@ -47,7 +47,7 @@ def liquidation_gas(reserves: int) -> int:
 def item_gas(position: Position, step: Step) -> int:
     """Return the gas one more liquidation in a group adds."""
     gas = liquidation_gas(count_reserves(position))
-    taken = step.seizure.received + step.seizure.protocol_fee + _FEE_ROUNDING
+    taken = step.seizure.received + step.seizure.protocol_fee + FEE_ROUNDING
     if len(position.collateral) == 1 and taken >= position.collateral[0].amount:
         gas += DEFICIT * len(position.debt)
     return gas

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from keeper.planning.costs import Rate, Rates
+from keeper.planning.gas import FEE_ROUNDING
 from keeper.planning.routing import KEPT, Ranked, Route, Router, Sales
 from keeper.planning.rules import Choice, PlanRules
 from keeper.ports import Terms
-from keeper.types import Reason, Seizure, Skip
+from keeper.types import Position, Reason, Seizure, Skip
 from keeper.units import Address
 
 Lane = tuple[Address, Address, frozenset[str] | None]
@@ -21,13 +22,17 @@ _MARGIN = 1.0005
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One pair of one choice with its largest legal repay and what that seizes."""
+    """One pair of one choice with its largest legal repay and what that seizes.
+
+    `whole` says that nothing less than the protocol's maximum will do.
+    """
 
     choice: Choice
     terms: Terms
     rate: Rate
     largest: int
     seizure: Seizure
+    whole: bool = False
 
     @property
     def pot(self) -> tuple[str, Address]:
@@ -58,15 +63,17 @@ def refuse(choice: Choice, reason: Reason, detail: str) -> Skip:
 def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] | Skip:
     """Return the pairs of a choice that may be touched, priced and repaid, or why there is none.
 
-    The operator's `rules` bound the repay beside the strategy's own limit.
+    The operator's `rules` bound the repay beside the strategy's own limit. Where taking a part would
+    leave the position less healthy, only what ends it is offered, unless they say otherwise.
     """
-    offers, unpriced, denied = [], 0, ""
-    protocol = choice.opportunity.position.protocol
+    offers, unpriced, denied, toxic = [], 0, "", ""
+    position = choice.opportunity.position
+    protocol = position.protocol
     for terms in choice.opportunity.pairs:
         if why := rules.excluded(protocol, terms.collateral, terms.debt):
             denied = why
             continue
-        rate = rates.find(choice.opportunity.position.market, terms.debt)
+        rate = rates.find(position.market, terms.debt)
         if rate is None:
             unpriced += 1
             continue
@@ -77,15 +84,34 @@ def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] |
         largest = terms.legal_down(most)
         if choice.limits.whole and largest < terms.maximum:
             continue
-        if largest > 0:
-            offers.append(Offer(choice, terms, rate, largest, terms.seize(largest)))
+        if largest <= 0:
+            continue
+        seizure = terms.seize(largest)
+        whole = choice.limits.whole
+        if not rules.toxic_parts and position.worsens(terms.collateral):
+            if largest < terms.maximum or not ends(position, terms, seizure):
+                toxic = terms.collateral.symbol
+                continue
+            whole = True
+        offers.append(Offer(choice, terms, rate, largest, seizure, whole))
     if offers:
         return offers
+    if toxic and not unpriced:
+        detail = f"a part against {toxic} would leave it less healthy, and no call takes all"
+        return refuse(choice, Reason.TOXIC, detail)
     if denied and not unpriced:
         return refuse(choice, Reason.DENIED, denied)
     if unpriced:
         return refuse(choice, Reason.NO_PRICE, "the debt token or the native coin has no price")
     return refuse(choice, Reason.DUST, "no repay within the limits is legal")
+
+
+def ends(position: Position, terms: Terms, seizure: Seizure) -> bool:
+    """Tell whether a call takes the last collateral, or repays the last debt."""
+    taken = seizure.received + seizure.protocol_fee + FEE_ROUNDING
+    return not any(
+        leg.amount > taken * (leg.token == terms.collateral) for leg in position.collateral
+    ) or not any(leg.amount > seizure.repaid * (leg.token == terms.debt) for leg in position.debt)
 
 
 class Lanes:

@@ -149,7 +149,7 @@ class Sizing:
         self, offer: Offer, source: FlashSource, available: int, *, hopeless: bool
     ) -> tuple[Size | None, Route]:
         largest = offer.largest
-        is_whole = offer.choice.limits.whole
+        is_whole = offer.whole
         if cover_up_repay(offer.terms, largest) > available:
             largest = available - available // 50_000
         if is_whole and largest < offer.terms.maximum:

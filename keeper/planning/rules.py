@@ -25,6 +25,7 @@ class PlanRules:
     `excluded` says of a protocol, a collateral and a debt why they are not to be touched, if they are not.
     `lanes` is how many wallets send: with several, transactions are kept independent of each other.
     `largest_repay` and `gas_budget` bound one transaction, gas at its worst: limit times maximum fee.
+    `toxic_parts` allows calls that leave a position less healthy.
     """
 
     chain: str
@@ -37,6 +38,7 @@ class PlanRules:
     largest_repay: Usd | None = None
     gas_budget: Wei | None = None
     lanes: int = 1
+    toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
 
     def gas_cap_at(self, max_fee: int) -> int:

@@ -14,6 +14,7 @@ from keeper.types import (
     Bid,
     Cancelled,
     Cause,
+    CollateralLeg,
     Dropped,
     FlashKind,
     FlashSource,
@@ -33,7 +34,7 @@ from keeper.types import (
     Stage,
     Token,
 )
-from keeper.units import USD, Address, Hash, Usd, Wad, Wei
+from keeper.units import USD, Address, Bps, Hash, Usd, Wad, Wei
 
 WALLET = "0x" + "11" * 20
 HASH = Hash(b"\x07" * 32)
@@ -142,7 +143,9 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.reconnect("x")
     subject.backfilled("x", 3)
     subject.positions("x", "aave-v3", 9)
-    subject.at_risk("x", "aave-v3", [AtRisk(position(1), (), (), Cause.PRICE)], {"m": USD})
+    held = CollateralLeg(USDC, 1, USD, Bps(8_000), Bps(10_500))
+    toxic = replace(position(1), collateral=(held,))
+    subject.at_risk("x", "aave-v3", [AtRisk(toxic, (), (), Cause.PRICE)], {"m": USD})
     subject.reached("x", Stage.QUOTED, [first.opportunity])
     subject.skipped("x", [Skip("m", "aave-v3", USDC.address, Reason.DUST)])
     subject.stages("x", {"quote": 0.2})
