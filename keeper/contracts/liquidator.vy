@@ -35,6 +35,12 @@ MINIMUM_SIZE: constant(uint256) = 17
 GROUP_HEADER_SIZE: constant(uint256) = 16
 ITEM_SIZE: constant(uint256) = 64
 ACTION_SIZE: constant(uint256) = 40
+# A group of calls ends with its template: opening, middle, closing and view, then their sizes.
+TEMPLATE_SIZES: constant(uint256) = 8
+MAX_CALL: constant(uint256) = 512
+MAX_MIDDLE: constant(uint256) = 96
+MAX_VIEW: constant(uint256) = 68
+MAX_VIEWED: constant(uint256) = 256
 # 4 bytes of selector, offset, length and the words of a group's results
 MAX_RETURN: constant(uint256) = 3300
 
@@ -167,9 +173,18 @@ FUND_BALANCER: constant(uint256) = 4
 EXPECT_SWAP: constant(uint256) = 5
 
 PROTOCOL_AAVE: constant(uint256) = 0
+PROTOCOL_CALL: constant(uint256) = 1
 CHECK_NONE: constant(uint256) = 0
 CHECK_SCALED: constant(uint256) = 1
 CHECK_BALANCE: constant(uint256) = 2
+CHECK_VIEW: constant(uint256) = 3
+
+# What the call of an item takes beside its opening; without GAINLESS, one that brings no collateral has failed.
+WITH_BORROWER: constant(uint256) = 1
+WITH_AMOUNT: constant(uint256) = 2
+WITH_VALUE: constant(uint256) = 4
+GAINLESS: constant(uint256) = 8
+TEMPLATED: constant(uint256) = 256
 
 ACTION_SWAP: constant(uint256) = 1
 ACTION_CALL: constant(uint256) = 2
@@ -187,87 +202,73 @@ MORPHO_FLASH: constant(bytes4) = 0xe0232b42
 BALANCER_FLASH: constant(bytes4) = 0x5c38449e
 VAULT_REDEEM: constant(bytes4) = 0xba087652
 
-# Own reasons: selectors of errors (DebtBelowMinimum(), NothingLeft(), GroupUndone(), NoReason(), GroupLoss(uint256[])).
+# Own reasons: selectors of errors of the same name without arguments, but for GroupLoss(uint256[]).
+BAD_BATCH: constant(uint256) = 2260583004  # 0x86bdc25c
+BALANCE_FELL: constant(uint256) = 3071202444  # 0xb70ed48c
 DEBT_BELOW_MINIMUM: constant(uint256) = 3419087446  # 0xcbcb2256
-NOTHING_LEFT: constant(uint256) = 4087162944  # 0xf39d2840
+EXPIRED: constant(uint256) = 540902104  # 0x203d82d8
+GAIN_BELOW_MINIMUM: constant(uint256) = 3686420597  # 0xdbba5075
 GROUP_UNDONE: constant(uint256) = 2742312182  # 0xa3745cf6
+INVENTORY_SHORT: constant(uint256) = 4200275785  # 0xfa5b1f49
+NATIVE_FELL: constant(uint256) = 1114224856  # 0x4269b8d8
+NO_CALLBACK: constant(uint256) = 1483668070  # 0x586efa66
 NO_REASON: constant(uint256) = 715796066  # 0x2aaa2e62
-GROUP_LOSS: constant(uint256) = 2238990785  # 0x857449c1
+NOT_ALLOWED: constant(uint256) = 1030306522  # 0x3d693ada
+NOT_OPERATOR: constant(uint256) = 2082557700  # 0x7c214f04
+NOT_OWNER: constant(uint256) = 818771057  # 0x30cd7471
+NOT_SELF: constant(uint256) = 700692462  # 0x29c3b7ee
+NOTHING_GAINED: constant(uint256) = 526018952  # 0x1f5a6988
+NOTHING_LEFT: constant(uint256) = 4087162944  # 0xf39d2840
+RECEIVED_TOO_LITTLE: constant(uint256) = 2128605485  # 0x7edff12d
+CALL_REFUSED: constant(uint256) = 2328231691  # 0x8ac5ff0b Refused()
+STARVED: constant(uint256) = 1787784591  # 0x6a8f6d8f
+TOKEN_NOT_LISTED: constant(uint256) = 3320881646  # 0xc5f0a1ee
+UNEXPECTED_CALLBACK: constant(uint256) = 3669092755  # 0xdab1e993
+UNKNOWN_FUNCTION: constant(uint256) = 3738973397  # 0xdedc34d5
+UNKNOWN_PROTOCOL: constant(uint256) = 1179394580  # 0x464c2214
+ADDRESS_IS_ZERO: constant(uint256) = 3643679549  # 0xd92e233d ZeroAddress()
+GROUP_LOSS: constant(uint256) = 2238990785  # 0x857449c1 GroupLoss(uint256[])
 
-# Calls that would move, approve, lend out or borrow against what the contract holds.
-REFUSED: constant(bytes4[71]) = [
-    0x095ea7b3,  # approve(address,uint256)
-    0x87517c45,  # approve(address,address,uint160,uint48)
-    0xa457c2d7,  # decreaseAllowance(address,uint256)
-    0x66188463,  # decreaseApproval(address,uint256)
-    0x3177029f,  # approveAndCall(address,uint256)
-    0xcae9ca51,  # approveAndCall(address,uint256,bytes)
-    0x39509351,  # increaseAllowance(address,uint256)
-    0xd73dd623,  # increaseApproval(address,uint256)
-    0xa9059cbb,  # transfer(address,uint256)
-    0x23b872dd,  # transferFrom(address,address,uint256)
-    0x4000aea0,  # transferAndCall(address,uint256,bytes)
-    0x1296ee62,  # transferAndCall(address,uint256)
-    0xd8fbe994,  # transferFromAndCall(address,address,uint256)
-    0xc1d34b89,  # transferFromAndCall(address,address,uint256,bytes)
-    0x36c78516,  # transferFrom(address,address,uint160,address)
-    0x42842e0e,  # safeTransferFrom(address,address,uint256)
-    0xb88d4fde,  # safeTransferFrom(address,address,uint256,bytes)
-    0xf242432a,  # safeTransferFrom(address,address,uint256,uint256,bytes)
-    0x2eb2c2d6,  # safeBatchTransferFrom(address,address,uint256[],uint256[],bytes)
-    0x9bd9bbc6,  # send(address,uint256,bytes)
-    0x62ad1b83,  # operatorSend(address,address,uint256,bytes,bytes)
-    0x959b8c3f,  # authorizeOperator(address)
-    0xd505accf,  # permit(address,address,uint256,uint256,uint8,bytes32,bytes32)
-    0x8fcbaf0c,  # permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32)
-    0x9fd5a6cf,  # permit(address,address,uint256,uint256,bytes)
-    0x2b67b570,  # permit(address,((address,uint160,uint48,uint48),address,uint256),bytes)
-    0xa22cb465,  # setApprovalForAll(address,bool)
-    0xeecea000,  # setAuthorization(address,bool)
-    0x110496e5,  # allow(address,bool)
-    0x558a7297,  # setOperator(address,bool)
-    0x9f5c462a,  # setAccountOperator(address,address,bool)
-    0xfa6e671d,  # setRelayerApproval(address,address,bool)
-    0xf2fde38b,  # transferOwnership(address)
-    0xa415bcad,  # borrow(address,uint256,uint256,uint16,address)
-    0xc5ebeaec,  # borrow(uint256)
-    0x4b3fd148,  # borrow(uint256,address)
-    0x50d8cd4b,  # borrow((address,address,address,address,uint256),uint256,uint256,address,address)
-    0xd5eed868,  # borrow(bytes32)
-    0xe74f7b85,  # borrowETH(address,uint256,uint16)
-    0x69328dec,  # withdraw(address,uint256,address)
-    0xf3fef3a3,  # withdraw(address,uint256)
-    0x2e1a7d4d,  # withdraw(uint256)
-    0xb460af94,  # withdraw(uint256,address,address)
-    0x5c2bea49,  # withdraw((address,address,address,address,uint256),uint256,uint256,address,address)
-    0x8e19899e,  # withdraw(bytes32)
-    0x80500d20,  # withdrawETH(address,uint256,address)
-    0xc3b35a7e,  # withdrawTo(address,address,uint256)
-    0x26441318,  # withdrawFrom(address,address,address,uint256)
-    0x8720316d,  # withdrawCollateral((address,address,address,address,uint256),uint256,address,address)
-    0x439e2e45,  # transferAsset(address,address,uint256)
-    0xc1ee2c18,  # transferAssetFrom(address,address,address,uint256)
-    0x0e8e3e84,  # manageUserBalance((uint8,address,uint256,address,address)[])
-    0x8bdb3913,  # exitPool(bytes32,address,address,(address[],uint256[],bytes,bool))
-    0x7d41c86e,  # requestRedeem(uint256,address,address)
-    0x5a3b74b9,  # setUserUseReserveAsCollateral(address,bool)
-    0x4d013f03,  # setUserUseReserveAsCollateral(bytes32)
-    0x972b35fa,  # setUserUseReserveAsCollateralOnBehalfOf(address,bool,address)
-    0xc04a8a10,  # approveDelegation(address,uint256)
-    0x0b52d558,  # delegationWithSig(address,address,uint256,uint256,uint8,bytes32,bytes32)
-    0xb8caa7c5,  # approvePositionManager(address,bool)
-    0x2dad97d4,  # repayWithATokens(address,uint256,uint256)
-    0xdc7c0bff,  # repayWithATokens(bytes32)
-    0xfd21ecff,  # liquidationCall(bytes32,bytes32)
-    0xab9c4b5d,  # flashLoan(address,address[],uint256[],uint256[],address,bytes,uint16)
-    0xac9650d8,  # multicall(bytes[])
-    0x5ae401dc,  # multicall(uint256,bytes[])
-    0x1f0464d1,  # multicall(bytes32,bytes[])
-    0x1f8b5215,  # call(address,address,uint256,bytes)
-    0xc16ae7a4,  # batch((address,address,uint256,bytes)[])
-    0x490e6cbc,  # flash(address,uint256,uint256,bytes)
-    0x128acb08,  # swap(address,bool,int256,uint160,bytes)
-]
+# Selectors of calls that would move, approve, lend out or borrow against what the contract holds, in order:
+# allowances and operators: approve(address,uint256), approve(address,address,uint160,uint48),
+#   decreaseAllowance(address,uint256), decreaseApproval(address,uint256), approveAndCall(address,uint256),
+#   approveAndCall(address,uint256,bytes), increaseAllowance(address,uint256), increaseApproval(address,uint256),
+#   authorizeOperator(address), permit(address,address,uint256,uint256,uint8,bytes32,bytes32),
+#   permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32), permit(address,address,uint256,uint256,bytes),
+#   permit(address,((address,uint160,uint48,uint48),address,uint256),bytes), setApprovalForAll(address,bool),
+#   setAuthorization(address,bool), allow(address,bool), setOperator(address,bool),
+#   setAccountOperator(address,address,bool), setRelayerApproval(address,address,bool),
+#   approveDelegation(address,uint256), delegationWithSig(address,address,uint256,uint256,uint8,bytes32,bytes32),
+#   approvePositionManager(address,bool).
+APPROVALS: constant(Bytes[88]) = x"095ea7b387517c45a457c2d7661884633177029fcae9ca5139509351d73dd623959b8c3fd505accf8fcbaf0c9fd5a6cf2b67b570a22cb465eecea000110496e5558a72979f5c462afa6e671dc04a8a100b52d558b8caa7c5"
+# transfers: transfer(address,uint256), transferFrom(address,address,uint256), transferAndCall(address,uint256,bytes),
+#   transferAndCall(address,uint256), transferFromAndCall(address,address,uint256),
+#   transferFromAndCall(address,address,uint256,bytes), transferFrom(address,address,uint160,address),
+#   safeTransferFrom(address,address,uint256), safeTransferFrom(address,address,uint256,bytes),
+#   safeTransferFrom(address,address,uint256,uint256,bytes),
+#   safeBatchTransferFrom(address,address,uint256[],uint256[],bytes), send(address,uint256,bytes),
+#   operatorSend(address,address,uint256,bytes,bytes).
+TRANSFERS: constant(Bytes[52]) = x"a9059cbb23b872dd4000aea01296ee62d8fbe994c1d34b8936c7851642842e0eb88d4fdef242432a2eb2c2d69bd9bbc662ad1b83"
+# loans and withdrawals: borrow(address,uint256,uint256,uint16,address), borrow(uint256), borrow(uint256,address),
+#   borrow((address,address,address,address,uint256),uint256,uint256,address,address), borrow(bytes32),
+#   borrowETH(address,uint256,uint16), withdraw(address,uint256,address), withdraw(address,uint256),
+#   withdraw(uint256), withdraw(uint256,address,address),
+#   withdraw((address,address,address,address,uint256),uint256,uint256,address,address), withdraw(bytes32),
+#   withdrawETH(address,uint256,address), withdrawTo(address,address,uint256),
+#   withdrawFrom(address,address,address,uint256),
+#   withdrawCollateral((address,address,address,address,uint256),uint256,address,address),
+#   exitPool(bytes32,address,address,(address[],uint256[],bytes,bool)), requestRedeem(uint256,address,address).
+TAKINGS: constant(Bytes[72]) = x"a415bcadc5ebeaec4b3fd14850d8cd4bd5eed868e74f7b8569328decf3fef3a32e1a7d4db460af945c2bea498e19899e80500d20c3b35a7e264413188720316d8bdb39137d41c86e"
+# the rest: transferOwnership(address), transferAsset(address,address,uint256),
+#   transferAssetFrom(address,address,address,uint256), manageUserBalance((uint8,address,uint256,address,address)[]),
+#   setUserUseReserveAsCollateral(address,bool), setUserUseReserveAsCollateral(bytes32),
+#   setUserUseReserveAsCollateralOnBehalfOf(address,bool,address), repayWithATokens(address,uint256,uint256),
+#   repayWithATokens(bytes32), liquidationCall(bytes32,bytes32),
+#   flashLoan(address,address[],uint256[],uint256[],address,bytes,uint16), multicall(bytes[]),
+#   multicall(uint256,bytes[]), multicall(bytes32,bytes[]), call(address,address,uint256,bytes),
+#   batch((address,address,uint256,bytes)[]), flash(address,uint256,uint256,bytes),
+#   swap(address,bool,int256,uint160,bytes).
+OTHERS: constant(Bytes[72]) = x"f2fde38b439e2e45c1ee2c180e8e3e845a3b74b94d013f03972b35fa2dad97d4dc7c0bfffd21ecffab9c4b5dac9650d85ae401dc1f0464d11f8b5215c16ae7a4490e6cbc128acb08"
 
 # A target that answers balanceOf holds one of our balances: it must be listed when it is called.
 IS_TOKEN: constant(uint256) = 1 << 160
@@ -305,7 +306,7 @@ def __init__(owner: address, treasury: address, wrapped_native: address):
     @notice Name the owner, where gains go and the wrapped native token; operators and permissions come later.
     """
     if owner == empty(address) or treasury == empty(address) or wrapped_native == empty(address):
-        raw_revert(method_id("ZeroAddress()"))
+        self._fail(ADDRESS_IS_ZERO)
     self.owner = owner
     self.treasury = treasury
     WRAPPED_NATIVE = wrapped_native
@@ -320,7 +321,7 @@ def __default__():
     @notice Take native coin; a call of an unknown function is refused.
     """
     if len(msg.data) != 0:
-        raw_revert(method_id("UnknownFunction()"))
+        self._fail(UNKNOWN_FUNCTION)
 
 
 # The batch
@@ -336,15 +337,15 @@ def run(batch: Bytes[MAX_BATCH]) -> (
     @return Items and groups as words ok << 255 | reason << 128 | gain, gains by token, tip, refill.
     """
     if not self.operators[msg.sender]:
-        raw_revert(method_id("NotOperator()"))
+        self._fail(NOT_OPERATOR)
     head: uint256 = extract32(batch, 0, output_type=uint256)
     if block.timestamp > head >> 192:
-        raw_revert(method_id("Expired()"))
+        self._fail(EXPIRED)
     count: uint256 = (head >> 184) & 255
     listed: uint256 = (head >> 176) & 255
     group_count: uint256 = (head >> 152) & 255
     if count > MAX_TOKENS or count > listed or listed > MAX_ADDRESSES:
-        raw_revert(method_id("BadBatch()"))
+        self._fail(BAD_BATCH)
 
     self.cursor = 0
     self.token_count = count
@@ -373,9 +374,18 @@ def run(batch: Bytes[MAX_BATCH]) -> (
         check: uint256 = (word >> 192) & 255
         debt_token: address = self.addresses[(word >> 200) & 255]
         at: uint256 = place + 2 + GROUP_HEADER_SIZE
+        place += 2 + (word >> 240)
+        view: Bytes[MAX_VIEW] = b""
+        nth: uint256 = 0
+        if check == CHECK_VIEW:
+            sizes: uint256 = extract32(batch, place - 32, output_type=uint256)
+            view = convert(
+                slice(batch, place - TEMPLATE_SIZES - ((sizes >> 16) & 255), (sizes >> 16) & 255), Bytes[MAX_VIEW]
+            )
+            nth = (sizes >> 8) & 255
         for k: uint256 in range((word >> 184) & 255, bound=MAX_ITEMS):
             if self._owed(
-                check, debt_token, extract32(batch, at, output_type=uint256) >> 96
+                check, debt_token, extract32(batch, at, output_type=uint256) >> 96, view, nth
             ) >= extract32(batch, at + 32, output_type=uint256) & MAX_UINT128:
                 live = True
                 break
@@ -384,11 +394,10 @@ def run(batch: Bytes[MAX_BATCH]) -> (
             at += ITEM_SIZE
         if live:
             break
-        place += 2 + (word >> 240)
     if live:
         self._advance(batch)
     elif seen != (head >> 144) & 255:
-        raw_revert(method_id("BadBatch()"))
+        self._fail(BAD_BATCH)
 
     tip: uint256 = head & MAX_UINT128
     refill: uint256 = extract32(batch, 16, output_type=uint256) & MAX_UINT128
@@ -406,14 +415,14 @@ def run(batch: Bytes[MAX_BATCH]) -> (
         if balance < before[i]:
             self._spend(tokens[i], before[i] - balance)
     if self.balance < native_before:
-        raw_revert(method_id("NativeFell()"))
+        self._fail(NATIVE_FELL)
 
     offset += FUND_SIZE * ((head >> 168) & 255)
     for i: uint256 in range((head >> 160) & 255, bound=MAX_MINIMUMS):
         word: uint256 = extract32(batch, offset, output_type=uint256)
         offset += MINIMUM_SIZE
         if gains[word >> 248] < convert((word >> 120) & MAX_UINT128, int256):
-            raw_revert(method_id("GainBelowMinimum()"))
+            self._fail(GAIN_BELOW_MINIMUM)
 
     items: DynArray[uint256, MAX_ITEMS] = []
     groups: DynArray[uint256, MAX_GROUPS] = []
@@ -472,7 +481,7 @@ def _spend(token: address, amount: uint256):
     day: uint256 = block.timestamp // DAY
     spent: uint256 = self.spent[token][day] + amount
     if spent > budget:
-        raw_revert(method_id("BalanceFell()"))
+        self._fail(BALANCE_FELL)
     self.spent[token][day] = spent
 
 
@@ -492,7 +501,7 @@ def _advance(batch: Bytes[MAX_BATCH]):
         amount: uint256 = (word >> 72) & MAX_UINT128
         if kind == FUND_INVENTORY:
             if staticcall IERC20(token).balanceOf(self) < amount:
-                raw_revert(method_id("InventoryShort()"))
+                self._fail(INVENTORY_SHORT)
             continue
         self.cursor = i + 1
         if kind == FUND_AAVE:
@@ -518,9 +527,9 @@ def _advance(batch: Bytes[MAX_BATCH]):
             self._expect(kind, source, token, amount, keccak256(batch))
             extcall IBalancerVault(source).flashLoan(self, [token], [amount], batch)
         else:
-            raw_revert(method_id("BadBatch()"))
+            self._fail(BAD_BATCH)
         if self.expected != 0:
-            raw_revert(method_id("NoCallback()"))
+            self._fail(NO_CALLBACK)
         return
 
     offset += FUND_SIZE * fund_count + MINIMUM_SIZE * ((head >> 160) & 255)
@@ -532,7 +541,7 @@ def _advance(batch: Bytes[MAX_BATCH]):
         count: uint256 = (word >> 184) & 255
         # The call gets at most 63/64 of what is left: a starved group would look like a lost one.
         if msg.gas < group_gas * 64 // 63 + RUN_RESERVE:
-            raw_revert(method_id("Starved()"))
+            self._fail(STARVED)
         ok: bool = False
         answer: Bytes[MAX_RETURN] = b""
         ok, answer = raw_call(
@@ -568,7 +577,7 @@ def _advance(batch: Bytes[MAX_BATCH]):
                 self.item_results[first + k] = result
         first += count
     if first != (head >> 144) & 255:
-        raw_revert(method_id("BadBatch()"))
+        self._fail(BAD_BATCH)
 
 
 @external
@@ -580,7 +589,7 @@ def executeOperation(
     """
     token: address = self._take_expected(FUND_AAVE, amount, keccak256(params))
     if initiator != self or asset != token:
-        raw_revert(method_id("UnexpectedCallback()"))
+        self._fail(UNEXPECTED_CALLBACK)
     self._advance(params)
     self._approve(token, msg.sender, amount + premium)
     return True
@@ -608,7 +617,7 @@ def receiveFlashLoan(
     """
     token: address = self._take_expected(FUND_BALANCER, amounts[0], keccak256(userData))
     if tokens[0] != token:
-        raw_revert(method_id("UnexpectedCallback()"))
+        self._fail(UNEXPECTED_CALLBACK)
     self._advance(userData)
     self._transfer(token, msg.sender, amounts[0] + feeAmounts[0])
 
@@ -645,9 +654,9 @@ def _expect(kind: uint256, caller: address, token: address, amount: uint256, pay
 @internal
 def _take_expected(kind: uint256, amount: uint256, payload: bytes32) -> address:
     if self.expected != kind << 160 | convert(msg.sender, uint256):
-        raw_revert(method_id("UnexpectedCallback()"))
+        self._fail(UNEXPECTED_CALLBACK)
     if self.expected_payload != payload or amount > self.expected_amount:
-        raw_revert(method_id("UnexpectedCallback()"))
+        self._fail(UNEXPECTED_CALLBACK)
     self.expected = 0
     return self.expected_token
 
@@ -662,32 +671,55 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
     @return The group's word, then one word per item.
     """
     if msg.sender != self:
-        raw_revert(method_id("NotSelf()"))
+        self._fail(NOT_SELF)
     head: uint256 = extract32(group, 0, output_type=uint256)
-    if head >> 248 != PROTOCOL_AAVE:
-        raw_revert(method_id("UnknownProtocol()"))
     pool: address = self.addresses[(head >> 240) & 255]
     collateral: address = self._token((head >> 232) & 255)
     debt: address = self._token((head >> 224) & 255)
     check: uint256 = (head >> 208) & 255
     count: uint256 = (head >> 200) & 255
     item_gas: uint256 = (head >> 160) & 4294967295
-    self._require_allowed(pool, LIQUIDATION_CALL)
+    opening: Bytes[MAX_CALL] = b""
+    middle: Bytes[MAX_MIDDLE] = b""
+    closing: Bytes[MAX_CALL] = b""
+    view: Bytes[MAX_VIEW] = b""
+    nth: uint256 = 0
+    flags: uint256 = 0
+    spender: address = pool
+    if head >> 248 == PROTOCOL_AAVE:
+        self._require_allowed(pool, LIQUIDATION_CALL)
+    elif head >> 248 == PROTOCOL_CALL:
+        sizes: uint256 = extract32(group, len(group) - 32, output_type=uint256)
+        at: uint256 = len(group) - TEMPLATE_SIZES - ((sizes >> 16) & 255)
+        view = convert(slice(group, at, (sizes >> 16) & 255), Bytes[MAX_VIEW])
+        at -= (sizes >> 24) & 65535
+        closing = convert(slice(group, at, (sizes >> 24) & 65535), Bytes[MAX_CALL])
+        at -= (sizes >> 40) & 255
+        middle = convert(slice(group, at, (sizes >> 40) & 255), Bytes[MAX_MIDDLE])
+        at -= (sizes >> 48) & 65535
+        opening = convert(slice(group, at, (sizes >> 48) & 65535), Bytes[MAX_CALL])
+        nth = (sizes >> 8) & 255
+        flags = sizes & 255 | TEMPLATED
+        spender = self._permit(convert(slice(opening, 0, 4), bytes4), (head >> 240) & 255)
+    else:
+        self._fail(UNKNOWN_PROTOCOL)
 
     results: DynArray[uint256, MAX_RESULTS] = [NOTHING_LEFT << 128]
     total: uint256 = 0
+    live: bool = False
     debt_token: address = self.addresses[(head >> 216) & 255]
     offset: uint256 = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
         amounts: uint256 = extract32(group, offset + 32, output_type=uint256)
         borrower: uint256 = extract32(group, offset, output_type=uint256) >> 96
-        if self._owed(check, debt_token, borrower) < amounts & MAX_UINT128:
+        if self._owed(check, debt_token, borrower, view, nth) < amounts & MAX_UINT128:
             results.append(DEBT_BELOW_MINIMUM << 128)
         else:
             results.append(0)
             total += amounts >> 128
+            live = True
         offset += ITEM_SIZE
-    if total == 0:
+    if not live:
         return results
 
     starts: uint256[MAX_TOKENS + 1] = empty(uint256[MAX_TOKENS + 1])
@@ -699,49 +731,82 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
     starts[(head >> 224) & 255] = debt_start
     starts[(head >> 232) & 255] = held
 
-    self._approve(debt, pool, total)
+    # A liquidation may bring native coin beside its two tokens.
+    starts[MAX_TOKENS] = self.balance
+    known |= 1 << MAX_TOKENS
+    if flags & WITH_VALUE != 0:
+        if debt != WRAPPED_NATIVE:
+            self._fail(BAD_BATCH)
+        extcall IWrappedNative(WRAPPED_NATIVE).withdraw(total)
+    else:
+        self._approve(debt, spender, total)
     minimum: int256 = 0
     survived: bool = False
     offset = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
         if results[i + 1] == 0:
             if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
-                raw_revert(method_id("Starved()"))
+                self._fail(STARVED)
             word: uint256 = extract32(group, offset, output_type=uint256)
+            amount: uint256 = extract32(group, offset + 32, output_type=uint256) >> 128
             ok: bool = False
             answer: Bytes[4] = b""
-            ok, answer = raw_call(
-                pool,
-                abi_encode(
-                    collateral,
-                    debt,
-                    convert(word >> 96, address),
-                    extract32(group, offset + 32, output_type=uint256) >> 128,
-                    False,
-                    method_id=LIQUIDATION_CALL,
-                ),
-                max_outsize=4,
-                gas=item_gas,
-                revert_on_failure=False,
-            )
+            if flags == 0:
+                ok, answer = raw_call(
+                    pool,
+                    abi_encode(
+                        collateral,
+                        debt,
+                        convert(word >> 96, address),
+                        amount,
+                        False,
+                        method_id=LIQUIDATION_CALL,
+                    ),
+                    max_outsize=4,
+                    gas=item_gas,
+                    revert_on_failure=False,
+                )
+            else:
+                ok, answer = raw_call(
+                    pool,
+                    concat(
+                        opening,
+                        slice(convert(word >> 96, bytes32), 0, 32 * (flags & 1)),
+                        middle,
+                        slice(convert(amount, bytes32), 0, 32 * ((flags >> 1) & 1)),
+                        closing,
+                    ),
+                    max_outsize=4,
+                    gas=item_gas,
+                    value=amount * ((flags >> 2) & 1),
+                    revert_on_failure=False,
+                )
+            gained: uint256 = 0
             if ok:
+                holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
+                if holds > held:
+                    gained = min(holds - held, LARGEST_TOLD)
+                held = holds
+            if gained != 0 or (ok and flags & (TEMPLATED | GAINLESS) != TEMPLATED):
                 survived = True
+                total -= amount
                 # A negative minimum is what an item may cost when its collateral is held, not sold.
                 minimum += convert(word & MAX_UINT96, int256)
                 if (word >> 95) & 1 == 1:
                     minimum -= TWO_TO_96
-                holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
-                gained: uint256 = 0
-                if holds > held:
-                    gained = min(holds - held, LARGEST_TOLD)
-                held = holds
                 results[i + 1] = OK | gained
+            elif ok:
+                # Some protocols return an error instead of reverting.
+                results[i + 1] = NOTHING_GAINED << 128
             elif len(answer) == 4:
                 results[i + 1] = convert(convert(answer, bytes4), uint256) << 128
             else:
                 results[i + 1] = NO_REASON << 128
         offset += ITEM_SIZE
-    self._clear_allowance(debt, pool)
+    if flags & WITH_VALUE == 0:
+        self._clear_allowance(debt, spender)
+    elif total != 0:
+        extcall IWrappedNative(WRAPPED_NATIVE).deposit(value=total)
     if not survived:
         return results
 
@@ -755,7 +820,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
         spend: address = self._coin(spend_index)
         receive: address = self._coin(receive_index)
         if spend == receive:
-            raw_revert(method_id("BadBatch()"))
+            self._fail(BAD_BATCH)
         slot: uint256 = min(receive_index, MAX_TOKENS)
         before: uint256 = self._balance(receive)
         # Items touch the group's two tokens only, so any other token still has its first balance here.
@@ -772,13 +837,13 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             if (known >> slot) & 1 == 1:
                 start = starts[slot]
             if holds <= start:
-                raw_revert(method_id("NothingGained()"))
+                self._fail(NOTHING_GAINED)
             if mode == AMOUNT_GAINED:
                 amount = holds - start
             else:
                 amount = (holds - start) * amount // WAD
         if amount == 0:
-            raw_revert(method_id("NothingGained()"))
+            self._fail(NOTHING_GAINED)
 
         kind: uint256 = (word >> 248) & 15
         target: address = self.addresses[(word >> 224) & 255]
@@ -788,15 +853,15 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             head_size: uint256 = (rest >> 16) & 65535
             tail_size: uint256 = rest & 65535
             if head_size < 4:
-                raw_revert(method_id("BadBatch()"))
+                self._fail(BAD_BATCH)
             start: uint256 = offset
             offset += head_size + tail_size
             value: uint256 = 0
             if spend_index == NATIVE:
                 value = amount
-            spender: address = self._begin_call(
-                target, convert(slice(group, start, 4), bytes4), spend, receive, amount
-            )
+            spender = self._permit(convert(slice(group, start, 4), bytes4), (word >> 224) & 255)
+            if spend_index != NATIVE:
+                self._approve(spend, spender, amount)
             if word >> 255 == 1:
                 raw_call(target, slice(group, start, head_size + tail_size), value=value)
             else:
@@ -813,20 +878,20 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
                 self._clear_allowance(spend, spender)
         elif kind == ACTION_WRAP:
             if spend_index != NATIVE or receive != WRAPPED_NATIVE:
-                raw_revert(method_id("BadBatch()"))
+                self._fail(BAD_BATCH)
             extcall IWrappedNative(WRAPPED_NATIVE).deposit(value=amount)
         elif kind == ACTION_UNWRAP:
             if receive_index != NATIVE or spend != WRAPPED_NATIVE:
-                raw_revert(method_id("BadBatch()"))
+                self._fail(BAD_BATCH)
             extcall IWrappedNative(WRAPPED_NATIVE).withdraw(amount)
         elif kind == ACTION_REDEEM:
             self._require_allowed(spend, VAULT_REDEEM)
             extcall IVault(spend).redeem(amount, self, self)
         else:
-            raw_revert(method_id("BadBatch()"))
+            self._fail(BAD_BATCH)
         after: uint256 = self._balance(receive)
         if after < before or after - before < (rest >> 32) & MAX_UINT128:
-            raw_revert(method_id("ReceivedTooLittle()"))
+            self._fail(RECEIVED_TOO_LITTLE)
 
     gain: int256 = convert(staticcall IERC20(debt).balanceOf(self), int256) - convert(debt_start, int256)
     # Two's complement of 128 bits.
@@ -848,34 +913,46 @@ def _swap(factory: address, fee: uint256, spend: address, receive: address, amou
     self._expect(EXPECT_SWAP, pool, spend, amount, keccak256(b""))
     extcall IUniswapV3Pool(pool).swap(self, zero_for_one, convert(amount, int256), limit, b"")
     if self.expected != 0:
-        raw_revert(method_id("NoCallback()"))
-
-
-@internal
-def _begin_call(
-    target: address, selector: bytes4, spend: address, receive: address, amount: uint256
-) -> address:
-    entry: uint256 = self.allowed[target][selector]
-    if entry == 0 or selector in [LIQUIDATION_CALL, AAVE_FLASH, MORPHO_FLASH, BALANCER_FLASH, VAULT_REDEEM]:
-        raw_revert(method_id("NotAllowed()"))
-    if entry & IS_TOKEN != 0 and target != spend and target != receive:
-        raw_revert(method_id("TokenNotListed()"))
-    spender: address = convert(entry & MAX_UINT160, address)
-    if spend != empty(address):
-        self._approve(spend, spender, amount)
-    return spender
-
-
-# Reading and moving coins
+        self._fail(NO_CALLBACK)
 
 
 @internal
 @view
-def _owed(check: uint256, debt_token: address, borrower: uint256) -> uint256:
+def _permit(selector: bytes4, index: uint256) -> address:
+    # Who gets the approval for a call the owner allowed.
+    entry: uint256 = self.allowed[self.addresses[index]][selector]
+    if entry == 0 or selector in [LIQUIDATION_CALL, AAVE_FLASH, MORPHO_FLASH, BALANCER_FLASH, VAULT_REDEEM]:
+        self._fail(NOT_ALLOWED)
+    if entry & IS_TOKEN != 0 and index >= self.token_count:
+        self._fail(TOKEN_NOT_LISTED)
+    return convert(entry & MAX_UINT160, address)
+
+
+# Failing, reading and moving coins
+
+
+@internal
+@pure
+def _fail(reason: uint256):
+    # One place for every refusal: repeated at each, their words would not fit into a contract.
+    raw_revert(slice(convert(reason << 224, bytes32), 0, 4))
+
+
+@internal
+@view
+def _owed(check: uint256, debt_token: address, borrower: uint256, view: Bytes[MAX_VIEW], nth: uint256) -> uint256:
     if check == CHECK_SCALED:
         return staticcall IDebtToken(debt_token).scaledBalanceOf(convert(borrower, address))
     if check == CHECK_BALANCE:
         return staticcall IDebtToken(debt_token).balanceOf(convert(borrower, address))
+    if check == CHECK_VIEW:
+        return extract32(
+            raw_call(
+                debt_token, concat(view, convert(borrower, bytes32)), max_outsize=MAX_VIEWED, is_static_call=True
+            ),
+            32 * nth,
+            output_type=uint256,
+        )
     return max_value(uint256)
 
 
@@ -884,7 +961,7 @@ def _owed(check: uint256, debt_token: address, borrower: uint256) -> uint256:
 def _token(index: uint256) -> address:
     # Only a snapshotted token may be named, and entries of an earlier run in this transaction may lie behind.
     if index >= self.token_count:
-        raw_revert(method_id("TokenNotListed()"))
+        self._fail(TOKEN_NOT_LISTED)
     return self.addresses[index]
 
 
@@ -908,7 +985,7 @@ def _balance(coin: address) -> uint256:
 @view
 def _require_allowed(target: address, selector: bytes4):
     if self.allowed[target][selector] == 0:
-        raw_revert(method_id("NotAllowed()"))
+        self._fail(NOT_ALLOWED)
 
 
 @internal
@@ -916,7 +993,7 @@ def _require_allowed(target: address, selector: bytes4):
 def _pool(factory: address, token: address, other: address, fee: uint256) -> address:
     init_code_hash: bytes32 = self.factories[factory]
     if init_code_hash == empty(bytes32):
-        raw_revert(method_id("NotAllowed()"))
+        self._fail(NOT_ALLOWED)
     salt: bytes32 = empty(bytes32)
     if convert(token, uint256) < convert(other, uint256):
         salt = keccak256(abi_encode(token, other, fee))
@@ -957,12 +1034,12 @@ def convert(
         token may refill the operator's gas, within the owner's cap.
     """
     if not self.operators[msg.sender]:
-        raw_revert(method_id("NotOperator()"))
+        self._fail(NOT_OPERATOR)
     held: uint256 = self._balance(spend)
     before: uint256 = self._balance(receive)
     # What the owner keeps is working capital, not profit.
     if held < amount + self.kept[spend]:
-        raw_revert(method_id("InventoryShort()"))
+        self._fail(INVENTORY_SHORT)
     self._swap(factory, fee, spend, receive, amount)
     sold: uint256 = held - self._balance(spend)
     got: uint256 = self._balance(receive) - before
@@ -972,9 +1049,9 @@ def convert(
         rule.sold = 0
     rule.sold += sold
     if rule.sold > rule.per_day:
-        raw_revert(method_id("NotAllowed()"))
+        self._fail(NOT_ALLOWED)
     if got < minimum or got * rule.per_day < sold * rule.least:
-        raw_revert(method_id("ReceivedTooLittle()"))
+        self._fail(RECEIVED_TOO_LITTLE)
     self.conversions[spend][receive] = rule
     tip: uint256 = 0
     paid: uint256 = 0
@@ -1025,7 +1102,7 @@ def _send_to_treasury(token: address, amount: uint256):
 @view
 def _only_owner():
     if msg.sender != self.owner:
-        raw_revert(method_id("NotOwner()"))
+        self._fail(NOT_OWNER)
 
 
 @external
@@ -1046,7 +1123,7 @@ def accept_ownership():
     @notice Take the ownership that was offered to the caller.
     """
     if msg.sender != self.pending_owner:
-        raw_revert(method_id("NotOwner()"))
+        self._fail(NOT_OWNER)
     self.owner = msg.sender
     self.pending_owner = empty(address)
     log OwnershipTaken(owner=msg.sender)
@@ -1075,9 +1152,11 @@ def allow(target: address, selector: bytes4, spender: address):
     self._only_owner()
     # A call to an address without code succeeds and does nothing: an item would look liquidated.
     if target == self or spender == self or not target.is_contract:
-        raw_revert(method_id("Refused()"))
-    if selector in REFUSED:
-        raw_revert(method_id("Refused()"))
+        self._fail(CALL_REFUSED)
+    refused: Bytes[284] = concat(APPROVALS, TRANSFERS, TAKINGS, OTHERS)
+    for i: uint256 in range(71):
+        if convert(slice(refused, 4 * i, 4), bytes4) == selector:
+            self._fail(CALL_REFUSED)
     entry: uint256 = convert(spender, uint256)
     if spender == empty(address):
         entry = convert(target, uint256)
@@ -1140,7 +1219,7 @@ def set_conversion(spend: address, receive: address, per_day: uint256, least: ui
     """
     self._only_owner()
     if per_day != 0 and least == 0:
-        raw_revert(method_id("Refused()"))
+        self._fail(CALL_REFUSED)
     self.conversions[spend][receive] = Conversion(per_day=per_day, least=least, day=0, sold=0)
     log ConversionSet(spend=spend, receive=receive, per_day=per_day, least=least)
 
@@ -1153,7 +1232,7 @@ def set_treasury(treasury: address):
     """
     self._only_owner()
     if treasury == empty(address) or treasury == self:
-        raw_revert(method_id("ZeroAddress()"))
+        self._fail(ADDRESS_IS_ZERO)
     self.treasury = treasury
     log TreasurySet(treasury=treasury)
 

@@ -23,6 +23,7 @@ class Protocol(IntEnum):
     """How a group liquidates; numbers as in the contract."""
 
     AAVE = 0
+    CALL = 1
 
 
 class Check(IntEnum):
@@ -31,6 +32,7 @@ class Check(IntEnum):
     NONE = 0
     SCALED = 1
     BALANCE = 2
+    VIEW = 3
 
 
 class AmountMode(IntEnum):
@@ -149,8 +151,33 @@ Action = Swap | Call | Wrap | Unwrap | Redeem
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """How a group of `Protocol.CALL` liquidates: one allowed call of its `pool` for each item.
+
+    The call is `opening`, which starts with the selector, the borrower as a word, `middle`, the repay
+    as a word and `closing`; flags leave a word out. With `value` the repay, in wrapped native token,
+    is sent along as native coin. An item that brings no collateral has failed unless `gainless`: some
+    protocols return an error. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
+    to `view` followed by the borrower.
+    """
+
+    opening: bytes
+    middle: bytes = b""
+    closing: bytes = b""
+    borrower: bool = True
+    amount: bool = True
+    value: bool = False
+    gainless: bool = False
+    view: bytes = b""
+    nth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Items of one pool, collateral and debt that share a sale; undone alone."""
+    """Items of one pool, collateral and debt that share a sale; undone alone.
+
+    `template` says how its items are liquidated under `Protocol.CALL`, and is None under any other.
+    """
 
     pool: Address
     collateral: Address
@@ -162,6 +189,7 @@ class Group:
     debt_token: Address = ZERO_ADDRESS
     check: Check = Check.NONE
     protocol: Protocol = Protocol.AAVE
+    template: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)

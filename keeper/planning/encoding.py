@@ -9,6 +9,8 @@ All integers are big-endian and unpadded; addresses stand once, in a table, and 
     minimum  token 1 | gain 16
     group    size 2, then protocol 1 | pool 1 | collateral 1 | debt 1 | debt token 1 | check 1 | items 1
              | actions 1 | item gas 4 | group gas 4, items, actions
+             and, where it liquidates by calls: opening, middle, closing and view of the call, then the
+             sizes of these 2, 1, 2 and 1 | word of the view 1 | flags 1
     item     borrower 20 | minimum gain 12, signed | repay 16 | minimum debt 16
     action   flags and kind 1 | spend 1 | receive 1 | target 1 | amount 16 | minimum received 16 | extra 4
              (fee of a swap; sizes of a call's bytes before and behind the amount, which follow)
@@ -37,6 +39,7 @@ from keeper.planning.batch import (
     Protocol,
     Redeem,
     Swap,
+    Template,
     Unwrap,
     Wrap,
     exactly,
@@ -76,6 +79,7 @@ __all__ = [
     "RunEvent",
     "RunResult",
     "Swap",
+    "Template",
     "Unwrap",
     "Wrap",
     "decode_receipt_logs",
@@ -216,7 +220,29 @@ def _pack_group(group: Group, table: _Table) -> bytes:
         out += _number("minimum debt", item.minimum_debt, 16)
     for action in group.actions:
         _pack_action(out, action, table)
+    if (group.template is None) != (group.protocol is not Protocol.CALL):
+        raise BatchError("a group of calls needs a template, and no other group takes one")
+    if group.template is not None:
+        _pack_template(out, group.template)
     return bytes(out)
+
+
+def _pack_template(out: bytearray, template: Template) -> None:
+    bounds = liquidator().bounds
+    if len(template.opening) < 4:
+        raise BatchError("a call needs a selector")
+    _within("bytes before the borrower", len(template.opening), bounds["max_call"])
+    _within("bytes before the amount", len(template.middle), bounds["max_middle"])
+    _within("bytes behind the amount", len(template.closing), bounds["max_call"])
+    _within("bytes of a view", len(template.view), bounds["max_view"])
+    flags = (template.borrower, template.amount, template.value, template.gainless)
+    out += template.opening + template.middle + template.closing + template.view
+    out += len(template.opening).to_bytes(2, "big")
+    out += len(template.middle).to_bytes(1, "big")
+    out += len(template.closing).to_bytes(2, "big")
+    out.append(len(template.view))
+    out += _number("word of a view", template.nth, 1)
+    out.append(sum(flag << place for place, flag in enumerate(flags)))
 
 
 def _pack_action(out: bytearray, action: Action, table: _Table) -> None:

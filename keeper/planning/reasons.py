@@ -22,7 +22,7 @@ _OWN = {
     "GainBelowMinimum": "a token gained less than the batch's minimum",
     "Starved": "too little gas was left for the next group or item",
     "UnknownProtocol": "the contract does not know the group's protocol",
-    "NothingGained": "an action had nothing to spend",
+    "NothingGained": "an action had nothing to spend, or a call brought no collateral",
     "ReceivedTooLittle": "an action or conversion received less than its minimum",
     "UnknownFunction": "the contract has no such function",
     "DebtBelowMinimum": "skipped: the debt is below the planned minimum",

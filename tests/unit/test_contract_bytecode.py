@@ -44,14 +44,18 @@ def test_the_bounds_hold_a_hundred_items_and_groups() -> None:
         "max_actions",
         "max_addresses",
         "max_batch",
+        "max_call",
         "max_funds",
         "max_group",
         "max_groups",
         "max_items",
+        "max_middle",
         "max_minimums",
         "max_results",
         "max_return",
         "max_tokens",
+        "max_view",
+        "max_viewed",
         "run_reserve",
     }
     # What a group of the most items returns fits what the caller copies.
@@ -135,35 +139,50 @@ def test_every_function_others_can_call_says_what_it_does() -> None:
 
 def test_every_error_of_the_source_can_be_explained() -> None:
     source = build.SOURCE.read_text(encoding="utf-8")
-    raised = {part.split('"')[0] for part in source.split('raw_revert(method_id("')[1:]}
-    assert len(raised) >= 15
-    for signature in raised | {"GroupLoss(uint256[])"}:
-        name = signature.split("(")[0]
-        told = reasons.explain_reason(keccak(signature.encode())[:4])
-        assert told.startswith(name), signature
+    raised = set(re.findall(r"_fail\(([A-Z_]+)\)|([A-Z_]+) << 128", source))
+    raised = {first or second for first, second in raised}
+    assert len(raised) >= 20
+    for name, number in _reasons(source).items():
+        raised.discard(name)
+        told = reasons.explain_reason(number.to_bytes(4, "big"))
+        assert told.startswith(_error_of(source, name).split("(")[0]), name
+    assert not raised
 
 
 def test_the_own_reasons_written_as_numbers_are_selectors() -> None:
     source = build.SOURCE.read_text(encoding="utf-8")
-    for name in (
-        "DebtBelowMinimum()",
-        "NothingLeft()",
-        "GroupUndone()",
-        "NoReason()",
-        "GroupLoss(uint256[])",
-    ):
-        number = int.from_bytes(keccak(name.encode())[:4], "big")
+    found = _reasons(source)
+    assert len(found) >= 20
+    for name, number in found.items():
+        signature = _error_of(source, name)
+        assert keccak(signature.encode())[:4] == number.to_bytes(4, "big"), signature
         assert f"= {number}  # 0x{number:08x}" in source, name
+
+
+def _reasons(source: str) -> dict[str, int]:
+    """Return the error constants of the source."""
+    told = source.split("# Own reasons", 1)[1].split("\n\n", 1)[0]
+    found = re.findall(r"^([A-Z_]+): constant\(uint256\) = (\d+)", told, re.MULTILINE)
+    return {name: int(number) for name, number in found}
+
+
+def _error_of(source: str, name: str) -> str:
+    """Return an error's signature: as its comment says, else the constant's words."""
+    written = re.search(rf"^{name}: .*# 0x[0-9a-f]{{8}} (\S+)$", source, re.MULTILINE)
+    if written:
+        return written[1]
+    return "".join(word.capitalize() for word in name.split("_")) + "()"
 
 
 def test_every_refused_selector_matches_its_comment() -> None:
     source = build.SOURCE.read_text(encoding="utf-8")
-    listed = source.split("REFUSED: constant", 1)[1].split("]\n\n", 1)[0]
-    lines = [line.strip() for line in listed.splitlines() if line.strip().startswith("0x")]
-    assert len(lines) >= 35
-    for line in lines:
-        value, _, signature = line.partition(",  # ")
-        assert value == "0x" + keccak(signature.encode())[:4].hex(), signature
+    listed = source.split("# Selectors of calls", 1)[1].split("\n\n", 1)[0]
+    comments = " ".join(line[1:] for line in listed.splitlines() if line.startswith("#"))
+    signatures = re.findall(r"[a-zA-Z]\w*\(.*?\)(?=[,.](?:\s|$))", comments)
+    selectors = "".join(re.findall(r'x"([0-9a-f]+)"', listed))
+    assert len(signatures) >= 70
+    assert selectors == "".join(keccak(text.encode())[:4].hex() for text in signatures)
+    assert f"range({len(signatures)})" in source
 
 
 def test_the_abi_is_plain_json() -> None:
