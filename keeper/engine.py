@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from keeper.book.book import Book, Reads
-from keeper.chain.listener import Listener, Tick
+from keeper.chain.listener import Tick
 from keeper.conditions import Conditions
 from keeper.errors import InvariantError, TransientError
-from keeper.execution.executor import Executor
 from keeper.planning.planner import Planner
 from keeper.ports import Clock, Reader
 from keeper.strategist import Choice, Strategist
@@ -18,6 +17,8 @@ from keeper.units import Address
 
 Fetched = tuple[Reads, list[CallResult]]
 """A head's reads and their answers, those of its conditions last; fetched beside its logs."""
+Key = tuple[str, Address]
+"""A position on its chain."""
 
 HELD_BACK = {
     Reason.IN_FLIGHT: "a transaction on its way liquidates it",
@@ -30,6 +31,38 @@ class Prove(Protocol):
 
     async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
         """Return the plans that hold and why the rest does not."""
+        ...
+
+
+class Heads(Protocol):
+    """Offers the latest folded head to decide on."""
+
+    async def next(self) -> Tick[Fetched]:
+        """Wait for a head; one that was overtaken is never returned."""
+        ...
+
+
+class Send(Protocol):
+    """Takes proven plans to receipts."""
+
+    async def screen(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Return the plans that may be sent as they stand, nothing reserved, and why not the rest."""
+        ...
+
+    async def send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
+        """Send plans in order; return those handed over, and why not the rest."""
+        ...
+
+    async def follow(self, head: Head) -> list[Receipt]:
+        """Return how transactions ended by this head."""
+        ...
+
+    def in_flight(self) -> frozenset[Key]:
+        """Return the positions a transaction on its way liquidates."""
+        ...
+
+    def cooling(self, head: Head) -> frozenset[Key]:
+        """Return the positions held back because they were told of."""
         ...
 
 
@@ -54,13 +87,13 @@ class Engine:
 
     def __init__(
         self,
-        listener: Listener[Fetched],
+        listener: Heads,
         reader: Reader,
         book: Book,
         strategist: Strategist,
         planner: Planner,
         prover: Prove,
-        executor: Executor,
+        executor: Send,
         clock: Clock,
         block_time: int,
         deadline_ms: int,

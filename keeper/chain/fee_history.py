@@ -55,6 +55,11 @@ class FeeHistories:
             return None
         return held
 
+    async def settled(self) -> None:
+        """Wait for a read on its way: where nothing is racing."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+
     async def close(self) -> None:
         """Give up a read on its way."""
         if self._reading is not None:

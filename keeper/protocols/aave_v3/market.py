@@ -17,6 +17,7 @@ from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.balances import Step
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.liquidation import Told, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
@@ -99,6 +100,10 @@ class AaveV3:
     def revision(self) -> int:
         """Return the pool's revision; 10 is v3.6."""
         return self._deployment.revision
+
+    def liquidation(self, log: Log) -> Told | None:
+        """Return what a log tells of a liquidation here, None when it tells of something else."""
+        return read_liquidation(log, self._deployment.pool)
 
     @property
     def stopped(self) -> str:
