@@ -359,8 +359,8 @@ SENDING = (
         "Relays: what came of it",
         "timeseries",
         "short",
-        "Included while the relay held it, or held in vain. One that never includes is asked only "
-        "now and then: remove it.",
+        "Included while it alone held it, while others did as well (shared: each of them counts it), "
+        "or held in vain. One that never includes is asked only now and then: remove it.",
         [
             Query(
                 f"sum by (relay, outcome) (increase(keeper_relay_transactions_total{{{CHAIN}}}"

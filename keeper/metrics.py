@@ -242,7 +242,7 @@ class Metrics:
         )
         self._relay_ended = counter(
             "keeper_relay_transactions_total",
-            "Transactions a relay held: included meanwhile, or held in vain",
+            "Transactions a relay held: included while it alone or others too held them, or in vain",
             *("chain", "relay", "outcome"),
         )
         self._breaker = gauge(
@@ -526,9 +526,8 @@ class Metrics:
         self._relay_handed.labels(chain, relay, result).inc()
         self._relay_duration.labels(chain, relay).observe(seconds)
 
-    def relay_ended(self, chain: str, relay: str, included: bool) -> None:
-        """Count what came of a transaction a relay held."""
-        outcome = "included" if included else "vain"
+    def relay_ended(self, chain: str, relay: str, outcome: str) -> None:
+        """Count what came of a transaction a relay held: included, shared or vain."""
         self._relay_ended.labels(chain, relay, outcome).inc()
 
     def breaker(self, chain: str, breaker: str, *, is_open: bool) -> None:

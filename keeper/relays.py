@@ -23,7 +23,7 @@ def open_relays(
     chain: Chain,
     stack: AsyncExitStack,
     handed: Callable[[str, str, float], None] | None = None,
-    ended: Callable[[str, bool], None] | None = None,
+    ended: Callable[[str, str], None] | None = None,
 ) -> PrivateFlow | None:
     """Return what hands transactions to a chain's relays, closed with the stack; None without any."""
     if not chain.relays:

@@ -124,17 +124,16 @@ class Converter:
                 return None
             gas = await self._estimate(offer, now)
             if gas and is_worth(offer.part, gas, *worth):
-                return self._make(stock, offer, gas, now)
+                return self._make(offer, gas, now)
         return None
 
-    def _make(self, stock: Stock, offer: Offer, gas: int, now: Situation) -> Plan:
+    def _make(self, offer: Offer, gas: int, now: Situation) -> Plan:
         rules = self.rules
-        (price,) = {b.price for b in stock.balances if b.token.address == rules.receive.address}
         sweep = sweep_plan(
             *(self._new_id(), rules.chain, rules.contract, now.head, now.at, offer.part),
             *(gas, now.fees, now.native_price, now.deadline),
         )
-        return as_conversion(sweep, offer, rules.receive, Usd(price or 0), self._refill(now))
+        return as_conversion(sweep, offer, rules.receive, self._refill(now))
 
     def _refill(self, now: Situation) -> Wei:
         return now.refill if self.refills else Wei(0)

@@ -201,23 +201,22 @@ class Keeper:
     async def _finish(self, line: Line) -> None:
         """Follow what a stopped chain has sent, whatever comes of it."""
         try:
-            await line.executor.drain(DRAIN_SECONDS)
+            await line.observation.during(line.executor.drain(DRAIN_SECONDS))
         except Exception as error:
             log.exception("chain.not_followed", chain=line.name, error=str(error))
-        line.observation.flush()
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Follow pending transactions for a bounded time, or cancel them; no new plan is made."""
         lines = list(self.lines.values())
         within = self.desk.cancelling
         drains = [
-            line.executor.drain(seconds) if within is None else line.executor.withdraw(within)
+            line.observation.during(
+                line.executor.drain(seconds) if within is None else line.executor.withdraw(within)
+            )
             for line in lines
         ]
         keeps = [_write_down(line) for line in lines if line.name not in self._stopped]
         ended = await asyncio.gather(*drains, *keeps, return_exceptions=True)
-        for line in lines:
-            line.observation.flush()
         if within is not None:
             receipts = [
                 each for some in ended[: len(lines)] if isinstance(some, list) for each in some

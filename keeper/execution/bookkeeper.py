@@ -27,6 +27,7 @@ class Bookkeeper:
         later: Callable[[Awaitable[None]], None],
         score: Callable[[Hash, int | None], None] | None = None,
         holders: Callable[[Hash, int | None], str] = lambda _, __: UNKNOWN_RELAY,
+        lost: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
         self._journal = journal
         self._admission = admission
@@ -34,6 +35,7 @@ class Bookkeeper:
         self._later = later
         self._score = score
         self._holders = holders
+        self._lost = lost
 
     async def settle(
         self, flight: Flight, receipt: Receipt, unpriced: frozenset[Address] = frozenset()
@@ -51,6 +53,8 @@ class Bookkeeper:
                 version.undergo(_event(receipt))
         await self._journal.settled(*ends, receipt)
         self._rate(flight, receipt)
+        if flight.lost and isinstance(receipt, Cancelled):
+            self._lost(flight.plan.id, receipt.relay)
         self._admission.settle(receipt)
         plan = flight.plan
         fields: dict[str, object] = {"plan": plan, "receipt": receipt}

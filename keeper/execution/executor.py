@@ -45,7 +45,7 @@ class Executor:
 
     `look` simulates a sent plan again; without it nothing is replaced at higher fees. With a `flow`
     plans go to relays, and later, if at all, `untipped` to the node; `lost` is told of those that lost
-    their purpose there.
+    their purpose before they were mined.
 
     Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.published,
     plan.cancelling, plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
@@ -113,9 +113,11 @@ class Executor:
             hurried,
             self._lanes,
             self._flights,
-            Bookkeeper(journal, admission, observe, self._later)
+            Bookkeeper(journal, admission, observe, self._later, lost=lost)
             if flow is None
-            else Bookkeeper(journal, admission, observe, self._later, flow.ended, flow.holders),
+            else Bookkeeper(
+                journal, admission, observe, self._later, flow.ended, flow.holders, lost
+            ),
             pursuit if live else None,
             decode,
             explain,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from keeper.execution.bump import highest
 from keeper.execution.life import Event, State, after
 from keeper.execution.patience import Patience
-from keeper.types import Fees, Plan, Signed
+from keeper.types import Fees, Head, Plan, Signed
 from keeper.units import Address, Hash, Wei
 
 Key = tuple[str, Address]
@@ -53,7 +53,8 @@ class Flight:
     depth; `superseded` is what another plan's transaction did to its nonce. `told` says that its end
     was told of before: a reorg does not make it happen twice. `lapsed` is an abandoned one past its
     deadline: as long as its nonce is unused nothing is reserved for it. `refused` says that its latest
-    bytes cannot be paid, or not be taken at all.
+    bytes cannot be paid, or not be taken at all. `lost` says that it lost its purpose, as a simulation
+    told before it was taken back.
     """
 
     versions: list[Version]
@@ -68,6 +69,7 @@ class Flight:
     offered: bool = False
     stuck: str = ""
     refused: bool = False
+    lost: bool = False
 
     @classmethod
     def of(cls, signed: Signed) -> "Flight":
@@ -200,6 +202,14 @@ class Flights:
             for other in self._of(flight.signed.sender)
             if other is not flight and other.signed.nonce == flight.signed.nonce
         ]
+
+    def is_dearest(self, flight: Flight, head: Head) -> bool:
+        """Whether it offers the most of what may still do its work on a nonce that no plan holds."""
+        live = [flight, *self.beside(flight)]
+        if any(not each.abandoned for each in live) or flight.is_expired(head.timestamp):
+            return False
+        live = [each for each in live if not each.is_expired(head.timestamp)]
+        return flight is max(live, key=lambda each: each.held.max_fee)
 
     def behind(self, flight: Flight) -> bool:
         """Whether others wait on later nonces: a gap would hold them for ever."""

@@ -81,8 +81,11 @@ class Privately:
         return self._flow is None or self._flow.until(flight.signed.hash) <= head.number
 
     def holders(self, flight: Flight) -> str:
-        """Return who holds it, or held it, as `BidOutcome` names them."""
-        return UNKNOWN_RELAY if self._flow is None else self._flow.holders(flight.signed.hash)
+        """Return who holds it, or held it, as `BidOutcome` names them; empty when it is public."""
+        private = [each.signed.hash for each in flight.versions if each.signed.private]
+        if not private or not flight.signed.private:
+            return ""
+        return UNKNOWN_RELAY if self._flow is None else self._flow.holders(private[0])
 
     def ended(self, flight: Flight) -> None:
         """Score the relays that held in vain what is given up."""

@@ -88,6 +88,9 @@ class Pursuit:
 
     async def push(self, flight: Flight, wallet: Wallet, head: Head) -> None:
         """Do what one head allows for a transaction whose nonce is unused."""
+        if self.withdrawing and flight.abandoned and self._flights.is_dearest(flight, head):
+            # its nonce is nobody's now: some pool or relay may have it mined all the same
+            flight.abandoned = False
         if flight.abandoned:
             await self._lapse(flight, head)
             return
@@ -155,7 +158,7 @@ class Pursuit:
                 self._privately.keep(flight, head)
         elif isinstance(found, Gone):
             if self._flights.behind(flight):
-                await self._cancel(flight, wallet, head, found.reason)
+                await self._take_back(flight, wallet, head, found)
             elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
                 relay = self._privately.holders(flight)
                 self._lost(flight.plan.id, relay)
@@ -235,7 +238,7 @@ class Pursuit:
         except TransientError:
             return
         if isinstance(found, Gone):
-            await self._cancel(flight, wallet, head, found.reason)
+            await self._take_back(flight, wallet, head, found)
         elif found is not None:
             await self._replace(flight, wallet, head, found)
 
@@ -253,7 +256,7 @@ class Pursuit:
         if fees is None and all(each.signed.private for each in flight.versions):
             # no pool holds what it would have to outbid
             fees = first_fees(base_fee, flight.held.priority_fee, ceiling)
-        if fees is not None and not self._covers(flight, wallet, fees):
+        if fees is not None and not await self._covers(flight, wallet, fees):
             self._stick(flight, f"the wallet's {wallet.balance} wei do not cover more")
             return
         if fees is None:
@@ -269,11 +272,22 @@ class Pursuit:
         bid = replace(plan.bid, max_fee=fees.max_fee, priority_fee=fees.priority_fee)
         await self._launch(flight, wallet, head, replace(plan, bid=bid), event)
 
-    def _covers(self, flight: Flight, wallet: Wallet, fees: Fees) -> bool:
+    async def _covers(self, flight: Flight, wallet: Wallet, fees: Fees) -> bool:
         """Whether the balance covers all that is in flight, this one at higher fees."""
         others = self._flights.reserved(wallet.address) - flight.reserved
         bid = replace(flight.plan.bid, max_fee=fees.max_fee)
-        return others + replace(flight.plan, bid=bid).worst_cost <= wallet.balance
+        worst = Wei(others + replace(flight.plan, bid=bid).worst_cost)
+        try:
+            return await self._rpc.hurry(wallet.covers(worst))
+        except TransientError:
+            return False
+
+    async def _take_back(self, flight: Flight, wallet: Wallet, head: Head, found: Gone) -> None:
+        """Cancel what lost its purpose, and put that on record; it counts once the cancel is mined."""
+        if not flight.lost:
+            flight.lost = True
+            self._later(self._journal.lost(flight.plan.id, self._privately.holders(flight)))
+        await self._cancel(flight, wallet, head, found.reason)
 
     async def _cancel(self, flight: Flight, wallet: Wallet, head: Head, reason: str) -> None:
         """Take the nonce back with a transaction that does nothing."""

@@ -36,6 +36,11 @@ FOLLOW_SECONDS = 2.0
 
 ORPHANED = "no wallet here sends it any more"
 
+LOOK_HEADS = 32
+"""Heads of so many on which expired ones of former wallets are looked at: a node may drop them."""
+LOOKS = 8
+"""Heads in a row of those on which they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -79,7 +84,7 @@ class Tracker:
     async def follow(self, head: Head) -> list[Receipt]:
         """Settle what ended since the last head; asks nothing when nothing is followed."""
         self._rpc.begin()
-        flights = await self._awake()
+        flights = await self._awake(head)
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
         ended: list[Receipt] = []
         waiting: list[Flight] = []
@@ -104,8 +109,11 @@ class Tracker:
         await self._recount(waiting, head)
         return ended
 
-    async def _awake(self) -> list[Flight]:
-        """Return what may have a receipt: not what lapsed, as long as its nonce is unused."""
+    async def _awake(self, head: Head) -> list[Flight]:
+        """Return what may have a receipt: not what lapsed, as long as its nonce is unused.
+
+        What a former wallet left is looked at now and then: nobody here will use its nonce.
+        """
         flights = [flight for flight in self._flights if flight.superseded is None]
         senders = {flight.signed.sender for flight in flights if flight.is_asleep}
         try:
@@ -115,7 +123,9 @@ class Tracker:
         return [
             flight
             for flight in flights
-            if not flight.is_asleep or flight.signed.nonce < used.get(flight.signed.sender, 0)
+            if not flight.is_asleep
+            or flight.signed.nonce < used.get(flight.signed.sender, 0)
+            or (head.number % LOOK_HEADS < LOOKS and self._wallet_of(flight) is None)
         ]
 
     async def _answer(self, flight: Flight, head: Head) -> Found | TransientError | None:

@@ -89,9 +89,13 @@ class Wallet:
         ahead = sum(other.worst_cost for other in (*before, plan))
         rescue = max(rescue_up(other, CANCEL_GAS) for other in (*before, plan))
         needed = ahead + rescue + flights.reserved(self.address)
-        if self._balance < needed:
+        return await self.covers(Wei(needed))
+
+    async def covers(self, worst: Wei) -> bool:
+        """Whether the balance covers gas at its worst; what was known is read anew before it is no."""
+        if self._balance < worst:
             self._balance = await self._read_balance()
-        return self._balance >= needed
+        return self._balance >= worst
 
     def pay(self, gas: Wei, refill: Wei) -> None:
         """Account for a settled transaction."""

@@ -115,7 +115,7 @@ class JournalReader:
         return float(time or 0)
 
     def contested(self, chain: str, most: int) -> list[tuple[Plan, list[Address], str]]:
-        """Return a chain's newest plans that were mined, taken back or lost at relays.
+        """Return a chain's newest plans that were mined, or lost their purpose before.
 
         Each with whom it liquidated and the relay, oldest first, at most `most` of them.
         """
@@ -123,7 +123,7 @@ class JournalReader:
             rows = db.execute(
                 "SELECT plans.id, plans.record, coalesce(ended.relay, plans.lost), max(ended.id) "
                 "FROM plans LEFT JOIN receipts AS ended ON ended.plan = plans.id "
-                "AND ended.outcome IN ('included', 'reverted', 'cancelled') "
+                "AND ended.outcome IN ('included', 'reverted') "
                 "WHERE plans.chain = ? AND (ended.id IS NOT NULL OR plans.lost IS NOT NULL) "
                 "GROUP BY plans.id ORDER BY plans.time DESC, plans.rowid DESC LIMIT ?",
                 (chain, most),

@@ -248,7 +248,7 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
 
 
 def write_lost(connection: sqlite3.Connection, plan: str, relay: str) -> None:
-    """Record that a plan lost its purpose while a relay held it."""
+    """Record that a plan lost its purpose before it was mined, and which relays held it."""
     connection.execute("UPDATE plans SET lost = ? WHERE id = ?", (relay, plan))
 
 

@@ -1,12 +1,15 @@
 """Tells observers what happened, after the send it tells of, through one bounded queue."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from keeper.engine import Report
 
 CAPACITY = 1024
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,16 @@ class Observation:
         """Hand subjects to the observers until cancelled."""
         while True:
             self._hand_over(await self._queue.get())
+
+    async def during(self, work: Awaitable[T]) -> T:
+        """Hand over what is told while work goes on, and the rest when it ends; return its result."""
+        running = asyncio.ensure_future(self.run())
+        try:
+            return await work
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            self.flush()
 
     def flush(self) -> None:
         """Hand over what is queued, at the end."""

@@ -33,9 +33,9 @@ class Contest:
     """Follow sent plans to how they ended.
 
     A borrower liquidated in the plan's transaction is a win, of the way it took. One that the transaction met gone, a
-    transaction that failed, and one taken back because it had lost its purpose are losses: as far
-    as can be told a rival was there first. What never left, or was dropped, says nothing. `relays` are
-    who the next bids are given to.
+    transaction that failed, and one that lost its purpose on its way (`lost`) are losses: as far
+    as can be told a rival was there first. What never left, was dropped, or was taken back because it
+    was late or the operator said so, says nothing. `relays` are who the next bids are given to.
     """
 
     def __init__(self, relays: Iterable[str] = ()) -> None:
@@ -64,13 +64,13 @@ class Contest:
             case Included():
                 won = {item.borrower for item in receipt.items if item.ok}
                 self._take(shares, won, receipt.relay)
-            case Reverted() | Cancelled():
+            case Reverted():
                 self._take(shares, frozenset(), receipt.relay)
-            case Dropped():
+            case Cancelled() | Dropped():
                 pass
 
     def lost(self, plan_id: str, relay: str) -> None:
-        """Take that a plan lost its purpose while relays held it: it never had to be taken back."""
+        """Take that a plan lost its purpose before it was mined, and which relays held it."""
         self._take(self._waiting.pop(plan_id, {}), frozenset(), relay)
 
     def restore(self, ended: Iterable[tuple[Plan, Iterable[Address], str]]) -> None:

@@ -43,7 +43,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An amount that may be sold, what a pool gives for it, and the least it has to bring."""
+    """An amount that may be sold, what a pool gives for it, and the least it has to bring.
+
+    `price` is dollars per whole token received.
+    """
 
     balance: Balance
     amount: int
@@ -51,6 +54,7 @@ class Offer:
     hop: Hop
     expected: int
     minimum: int
+    price: Usd
 
     @property
     def part(self) -> Balance:
@@ -116,7 +120,7 @@ def best_offer(
                 # The owner's rule is carried out in a pool itself (liquidator.vy: convert).
                 swap = venue.execution(hop)
                 if isinstance(swap, PoolSwap):
-                    found = Offer(balance, amount, swap, hop, out, minimum)
+                    found = Offer(balance, amount, swap, hop, out, minimum, price)
     return found
 
 
@@ -133,7 +137,7 @@ def encode_offer(offer: Offer, refill: Wei) -> bytes:
     )
 
 
-def as_conversion(sweep: Plan, offer: Offer, receive: Token, price: Usd, refill: Wei) -> Plan:
+def as_conversion(sweep: Plan, offer: Offer, receive: Token, refill: Wei) -> Plan:
     """Return a sweep of the same token made into a sale: what is sold is what it moves."""
     return replace(
         sweep,
@@ -141,5 +145,5 @@ def as_conversion(sweep: Plan, offer: Offer, receive: Token, price: Usd, refill:
         refill=refill,
         sweep=Holding(offer.balance.token, offer.amount),
         conversion=Conversion(receive, offer.minimum, offer.expected),
-        prices={**sweep.prices, receive.address: price},
+        prices={**sweep.prices, receive.address: offer.price},
     )

@@ -11,6 +11,7 @@ import pytest
 from keeper.app import Keeper
 from keeper.app.opening import Opening
 from keeper.errors import ConfigError, InvariantError, TransientError
+from keeper.observers.observation import Observation
 from keeper.supervisor import supervise
 
 
@@ -37,7 +38,7 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         name=name,
         listener=SimpleNamespace(run=forever, state=SimpleNamespace(phase="live")),
         engine=SimpleNamespace(run=engine),
-        observation=SimpleNamespace(run=forever, flush=lambda: None),
+        observation=Observation(lambda _: None, lambda _: None),
         executor=SimpleNamespace(drain=drain),
         upkeep=SimpleNamespace(run=forever),
         snapshots=SimpleNamespace(run=forever, take=take),

@@ -212,7 +212,7 @@ def test_who_was_liquidated_was_won_and_who_was_gone_was_lost() -> None:
     assert won(plan, address("two")) == (True, False)
 
 
-def test_failed_and_taken_back_plans_are_lost_and_dropped_ones_say_nothing() -> None:
+def test_failed_plans_are_lost_and_dropped_or_cancelled_ones_say_nothing() -> None:
     contest, made = Contest(), [Plans(n).make() for n in range(4)]
     contest.sent(made)
     contest.settled(Reverted(made[0].id, tx_of(made[0]), 1, 1, Wei(1), "gone"))
@@ -222,7 +222,7 @@ def test_failed_and_taken_back_plans_are_lost_and_dropped_ones_say_nothing() -> 
     contest.settled(Dropped(made[2].id, None, "refused"))
     contest.settled(included(made[3]))
     contest.settled(included(Plans(9).make()))  # not one of ours
-    assert [each.won for each in contest.record.outcomes] == [False, False, True]
+    assert [each.won for each in contest.record.outcomes] == [False, True]
 
 
 def test_an_outcome_is_of_the_way_its_transaction_took() -> None:

@@ -469,6 +469,21 @@ async def test_of_a_restart_nobody_knows_who_held_it() -> None:
     assert receipt.relay == "?"
 
 
+async def test_a_reorg_does_not_forget_who_held_it() -> None:
+    bench = Bench(public_after=0)
+    executor = await bench.start()
+    await executor.send([bench.tipped()])
+    (first,) = await bench.build(executor)
+    raw = bench.relay.sent[-1][0].raw
+    bench.node.undo()
+    bench.node.pool[0] = raw
+    (again,) = await executor.follow(bench.node.mine())
+    assert isinstance(first, Included)
+    assert isinstance(again, Included)
+    assert (first.relay, again.relay) == ("relay", "relay")
+    assert executor.relays["relay"].won == 1, "counted once"
+
+
 async def test_what_a_rival_took_while_relays_held_it_is_told_and_on_record() -> None:
     bench = Bench(public_after=0)
     executor = await bench.start()

@@ -41,6 +41,7 @@ class Bench:
     found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
     policy: Policy = POLICY
     key: bytes = OPERATOR_KEY
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
     async def start(self) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
@@ -59,6 +60,7 @@ class Bench:
             live=True,
             policy=self.policy,
             look=self.look,
+            lost=lambda plan, relay: self.lost.append((plan, relay)),
         )
         await executor.start()
         return executor
@@ -171,6 +173,8 @@ async def test_an_opportunity_that_is_gone_is_cancelled(bench: Bench) -> None:
     assert isinstance(receipt, Cancelled)
     assert receipt.gas_used == 21_000
     assert receipt.gas_cost_usd == 8400000
+    assert bench.lost == [(plan.id, "")]
+    assert bench.journal.rows.count(("lost", (plan.id, ""))) == 1
     assert not bench.journal.open
     assert executor.in_flight() == frozenset()
     assert executor.pending == 0
@@ -184,6 +188,32 @@ async def test_a_deadline_that_passed_cancels_what_the_pool_still_holds(bench: B
     assert bench.events.names[-1] == "plan.cancelling"
     (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
     assert isinstance(receipt, Cancelled)
+    assert bench.lost == [], "it was late, and nobody's"
+
+
+async def test_what_is_mined_before_its_cancel_was_not_lost(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    bench.found = lambda _: Gone("debt repaid by another")
+    await bench.wait(executor, 3)
+    bench.node.pool[0] = bench.node.sent[0]
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    assert bench.lost == []
+
+
+async def test_a_balance_that_came_in_meanwhile_pays_for_a_replacement(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    (wallet,) = executor._lanes
+    wallet.pay(Wei(wallet.balance - 1), Wei(0))  # as it was read before a transfer came in
+    await bench.wait(executor, 3)
+    assert bench.events.names.count("plan.repriced") == 1
+    bench.node.balance = 1
+    wallet.pay(Wei(wallet.balance - 1), Wei(0))
+    await bench.wait(executor, 3)
+    assert "plan.stuck" in bench.events.names
+    assert len(set(bench.node.sent)) == 2, "what cannot be paid is not offered"
 
 
 async def test_a_cancel_that_waits_is_raised_too(bench: Bench) -> None:
@@ -523,6 +553,21 @@ async def test_what_a_former_wallet_left_reserves_nothing_past_its_deadline(
         assert isinstance(dropped, Dropped)
         assert "no wallet here" in dropped.reason
     assert not bench.journal.open
+
+
+async def test_what_a_former_wallet_left_ends_once_no_pool_has_it(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make(deadline=bench.node.head.timestamp + 12)])
+    bench.key = keccak(b"another operator")
+    executor = await bench.start()
+    assert await bench.wait(executor, 4) == []
+    assert executor.pending == 0
+    bench.node.pool.clear()
+    bench.node.requests.clear()
+    (dropped,) = await bench.wait(executor, 64)
+    assert isinstance(dropped, Dropped)
+    assert not bench.journal.open
+    assert bench.node.requests["eth_getTransactionByHash"] <= 8, "looked at now and then"
 
 
 async def test_the_next_base_fee_is_the_chains_own(bench: Bench) -> None:

@@ -688,6 +688,7 @@ async def test_what_took_a_nonce_back_liquidated_nothing(notebook: Notebook) -> 
     await notebook.journal.signed(signed(plan))
     tx = tx_of(plan)
     await notebook.journal.settled(Cancelled(plan.id, tx, tx, 101, 21_000, Wei(GWEI)))
+    assert notebook.reader().contested("test", 9) == [], "a cancel by itself was no rival's doing"
     (spent,) = notebook.reader().spent(0)
     assert (spent.liquidates, spent.repaid_usd, spent.gas) == (False, 0, 21_000 * GWEI)
 

@@ -1,5 +1,6 @@
 """Observers: one that fails harms neither the others nor the chain."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,23 @@ def test_a_failing_observer_is_told_of_and_the_others_go_on() -> None:
     observation.flush()
     assert [event.name for event in seen] == ["plan.submitted", "plan.included"]
     assert [type(fault) for fault in faults] == [KeyError, KeyError]
+
+
+async def test_what_is_told_during_a_drain_is_shown_at_once() -> None:
+    observation = Observation(lambda _: None, lambda _: None, capacity=1)
+    seen: list[Any] = []
+    observation.add(seen.append)
+
+    async def drain() -> str:
+        observation.tell(Event("test", "plan.cancelling", {}))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [event.name for event in seen] == ["plan.cancelling"]
+        observation.tell(Event("test", "plan.cancelled", {}))
+        return "done"
+
+    assert await observation.during(drain()) == "done"
+    assert [event.name for event in seen] == ["plan.cancelling", "plan.cancelled"]
 
 
 @pytest.fixture

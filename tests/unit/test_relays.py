@@ -54,7 +54,7 @@ class Crowd:
         self.node = FakeNode()
         self.stack = AsyncExitStack()
         self.seen: list[tuple[str, str]] = []
-        self.ended: list[tuple[str, bool]] = []
+        self.ended: list[tuple[str, str]] = []
 
     async def stand_in(self) -> RelayStandIn:
         return await self.stack.enter_async_context(RelayStandIn(self.node))
@@ -72,7 +72,7 @@ class Crowd:
         scores = Scores(
             [relay.name for relay in relays],
             lambda relay, how, _: self.seen.append((relay, how)),
-            lambda relay, included: self.ended.append((relay, included)),
+            lambda relay, outcome: self.ended.append((relay, outcome)),
         )
         flow = PrivateFlow([Route(relay, blocks) for relay in relays], scores, public_after)
         self.stack.push_async_callback(flow.close)
@@ -251,7 +251,7 @@ async def test_one_that_took_it_is_enough(crowd: Crowd) -> None:
     await asyncio.sleep(0.3)
     assert sorted(crowd.seen) == [("bad", "refused"), ("good", "taken"), ("late", "unclear")]
     flow.ended(one.hash, 101)
-    assert sorted(crowd.ended) == [("good", True), ("late", True)]
+    assert sorted(crowd.ended) == [("good", "shared"), ("late", "shared")]
 
 
 async def test_what_relays_hold_is_not_given_to_them_again_before_its_last_block(
@@ -303,7 +303,7 @@ async def test_cancelling_asks_only_those_that_hold_it(crowd: Crowd) -> None:
     assert one_relay.taken["eth_cancelPrivateTransaction"] == 1
     assert one_relay.held == 0
     flow.ended(one.hash, None)
-    assert crowd.ended == [("a", False)]
+    assert crowd.ended == [("a", "vain")]
 
 
 def test_a_relay_that_never_includes_is_left_out_and_probed() -> None:

@@ -14,6 +14,7 @@ from keeper.app.ending import Ending
 from keeper.errors import TransientError
 from keeper.execution.executor import Executor
 from keeper.execution.pursuit import Policy
+from keeper.execution.recheck import Gone
 from keeper.types import (
     Cancelled,
     Dropped,
@@ -73,6 +74,7 @@ async def test_each_nonce_is_used_by_a_transaction_that_does_nothing(bench: Benc
             assert fields_of(after)[fee] * 100 >= fields_of(before)[fee] * 110
     assert executor.undecided == []
     assert not bench.journal.open
+    assert bench.lost == [], "no rival was there first"
     assert Ending.of(receipts, executor.undecided).text == "2 cancelled, 0 included, 0 left"
 
 
@@ -224,6 +226,39 @@ async def test_a_private_one_is_taken_back_from_its_relays_and_cancelled_in_publ
     assert isinstance(receipt, Cancelled)
     assert len(bench.relay.cancelled) == 1
     assert [body(raw) for raw in bench.node.sent] == [(0, b"", True)], "no path shows the plan"
+
+
+async def test_a_nonce_that_was_given_up_is_taken_back_too(bench: Bench) -> None:
+    executor = await bench.start()
+    bench.node.refuse = no_answer
+    for name in ("one", "two"):
+        await executor.send([bench.late(address(name))])
+    bench.node.refuse, given_up = None, 0
+    for flight in executor.undecided:
+        flight.abandoned = flight.signed.nonce == given_up
+        executor._lanes.of(flight.signed.sender).nonces.give_back(given_up)  # type: ignore[union-attr]
+    bench.node.pool.clear()
+    receipts = await withdraw(executor, block=bench.node.mine)
+    assert [type(receipt) for receipt in receipts] == [Cancelled, Cancelled]
+    assert [body(raw)[::2] for raw in bench.node.sent[2:]] == [(0, True), (1, True)]
+    assert executor.undecided == []
+
+
+async def test_of_several_on_one_nonce_the_dearest_is_outbid() -> None:
+    bench = PrivateBench(public_after=0)
+    executor = await bench.start()
+    bench.found = lambda _: Gone("repaid by another")
+    for number in range(3):
+        plan = bench.plans.make(head=bench.node.head, deadline=2_000_000_000)
+        bid = replace(plan.bid, max_fee=Wei((5 - number) * GWEI))
+        await executor.send([replace(plan, bid=bid)])
+        await bench.wait(executor, 3)
+    assert [flight.abandoned for flight in executor.undecided] == [True] * 3
+    receipts = await withdraw(executor, block=bench.node.mine)
+    assert sorted(type(each).__name__ for each in receipts) == ["Cancelled", "Replaced", "Replaced"]
+    (cancel,) = {fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent}
+    assert cancel * 100 >= 5 * GWEI * 110
+    assert executor.undecided == []
 
 
 async def test_a_dry_keeper_signs_nothing(bench: Bench) -> None:

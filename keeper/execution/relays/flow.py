@@ -17,6 +17,9 @@ from keeper.units import Hash
 
 T = TypeVar("T")
 
+REMEMBERED = 64
+"""Transactions whose holders are kept after their end: a reorg may have them included anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -56,6 +59,7 @@ class PrivateFlow:
         self._public_after = public_after
         self._monotonic = monotonic
         self._terms: dict[Hash, dict[str, Term]] = {}
+        self._past: dict[Hash, dict[str, Term]] = {}
         self._asking: set[asyncio.Task[Any]] = set()
 
     @property
@@ -78,12 +82,16 @@ class PrivateFlow:
         return max((term.last for term in terms.values()), default=0)
 
     def holders(self, tx_hash: Hash, block: int | None = None) -> str:
-        """Return who held a transaction (for a block), as `BidOutcome` names them."""
-        found = [
+        """Return who held a transaction (for a block), as `BidOutcome` names them.
+
+        Those are told too that held it before it ended and a reorg brought it back.
+        """
+        found = {
             relay
-            for relay, term in self._terms.get(tx_hash, {}).items()
+            for terms in (self._past.get(tx_hash, {}), self._terms.get(tx_hash, {}))
+            for relay, term in terms.items()
             if block is None or term.first <= block <= term.last
-        ]
+        }
         return TOGETHER.join(sorted(found)) or UNKNOWN_RELAY
 
     def wants(self, tx_hash: Hash, head: int, *, behind: bool = False) -> bool:
@@ -130,6 +138,10 @@ class PrivateFlow:
     def ended(self, tx_hash: Hash, block: int | None) -> None:
         """Score those who held a transaction: included in a block, or None when it never was."""
         terms = self._terms.pop(tx_hash, {})
+        if terms:
+            self._past[tx_hash] = self._past.pop(tx_hash, {}) | terms
+        while len(self._past) > REMEMBERED:
+            del self._past[next(iter(self._past))]
         held = [] if block is None else [n for n, t in terms.items() if t.first <= block <= t.last]
         for relay in terms:
             self._scores.ended(relay, included=relay in held, holders=max(len(held), 1))

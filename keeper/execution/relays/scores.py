@@ -22,6 +22,17 @@ class Handed(StrEnum):
     UNCLEAR = "unclear"
 
 
+class Outcome(StrEnum):
+    """What came of a transaction for one that held it, as metrics label it.
+
+    Of a shared one it is not known which of those that held it had it included: each counts it.
+    """
+
+    INCLUDED = "included"
+    SHARED = "shared"
+    VAIN = "vain"
+
+
 @dataclass(slots=True)
 class Score:
     """Counts of one relay; `seconds` is the running mean of its answers, None before the first.
@@ -59,7 +70,7 @@ class Scores:
         self,
         relays: Iterable[str],
         handed: Callable[[str, str, float], None] | None = None,
-        ended: Callable[[str, bool], None] | None = None,
+        ended: Callable[[str, str], None] | None = None,
     ) -> None:
         self._scores = {relay: Score() for relay in relays}
         self._on_handed = handed
@@ -90,14 +101,16 @@ class Scores:
     def ended(self, relay: str, *, included: bool, holders: int = 1) -> None:
         """Count what came of a transaction the relay held, one of so many holders."""
         score = self._scores[relay]
+        outcome = Outcome.VAIN
         if included:
+            outcome = Outcome.INCLUDED if holders == 1 else Outcome.SHARED
             score.won += holders == 1
             score.together += holders > 1
             score.credit += 1 / holders
         else:
             score.lost += 1
         if self._on_ended is not None:
-            self._on_ended(relay, included)
+            self._on_ended(relay, outcome)
 
     def choose(self) -> Sequence[str]:
         """Return who is asked this time, best first: all but the idle, and those now and then."""
