@@ -194,8 +194,8 @@ def _unpacked(text: str) -> Any:
     return pickle.loads(base64.b64decode(text))  # noqa: S301
 
 
-def _limits(minimum: Any, largest: Any, venues: Any, whole: Any) -> Limits:
-    return Limits(minimum, largest, None if venues is None else frozenset(venues), whole)
+def _limits(minimum: Any, largest: Any, venues: Any, whole: Any, calls: Any) -> Limits:
+    return Limits(minimum, largest, None if venues is None else frozenset(venues), whole, calls)
 
 
 def _skip(position: Position, reason: str, detail: str) -> Skip:
@@ -265,7 +265,8 @@ class Host:
             if not isinstance(limits, Limits):
                 raise TypeError(f"limits() returned {type(limits).__name__}, not Limits")
             venues = None if limits.venues is None else sorted(limits.venues)
-            bounds = limits.minimum_profit, limits.largest_repay, venues, limits.whole
+            least, most = limits.minimum_profit, limits.largest_repay
+            bounds = least, most, venues, limits.whole, limits.calls
             take.append((place, _places(found, self._view.at_risk[place]), bounds))
         return {"take": take, "skip": skip}
 

@@ -17,6 +17,8 @@ STUCK_ROUNDS = 20
 MOST_ANSWERS = 64
 """Answers a strategy may give for each position; one without end is switched off."""
 LONGEST_DETAIL = 300
+MOST_CALLS = 4
+"""Calls on one position in one transaction that a strategy may ask for."""
 _LARGEST = 2**128
 _NO_ANSWER = "the strategy gave no answer"
 
@@ -237,6 +239,8 @@ def _allowed(limits: Limits) -> Limits:
         raise TypeError("limits() returned venues that are no frozenset")
     if not isinstance(limits.whole, bool):
         raise TypeError("limits() returned a whole that is no bool")
+    if type(limits.calls) is not int or not 1 <= limits.calls <= MOST_CALLS:
+        raise ValueError(f"limits() returned calls that are no number from 1 to {MOST_CALLS}")
     return limits
 
 
@@ -278,24 +282,30 @@ def _own(name: str, skip: Skip) -> Skip:
 
 
 def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
-    """Keep the quote of highest net for each position; name the winner to the others."""
-    best: dict[tuple[str, bytes], Quote] = {}
+    """Keep the strategy whose calls net most for each position; name the winner to the others."""
+    nets: dict[tuple[str, bytes], dict[str, int]] = {}
     for quote in quotes:
-        held = best.get(quote.opportunity.key)
-        if held is None or quote.net_usd > held.net_usd:
-            best[quote.opportunity.key] = quote
-    winners = list(best.values())
+        mine = nets.setdefault(quote.opportunity.key, {})
+        name = quote.opportunity.strategy
+        mine[name] = mine.get(name, 0) + quote.net_usd
+    best = {key: max(mine, key=mine.__getitem__) for key, mine in nets.items()}
+    winners: dict[tuple[str, bytes, int], Quote] = {}
+    for quote in quotes:
+        if quote.opportunity.strategy == best[quote.opportunity.key]:
+            held = winners.get(quote.key)
+            if held is None or quote.net_usd > held.net_usd:
+                winners[quote.key] = quote
     skips = [
         _skip(
             quote.opportunity.strategy,
             quote.opportunity.position,
             Reason.OUTBID,
-            f"{best[quote.opportunity.key].opportunity.strategy} nets more",
+            f"{best[quote.opportunity.key]} nets more",
         )
         for quote in quotes
-        if best[quote.opportunity.key] is not quote
+        if winners.get(quote.key) is not quote
     ]
-    return winners, skips
+    return list(winners.values()), skips
 
 
 def _late(name: str, position: Position, why: str) -> Skip:

@@ -1,6 +1,6 @@
 """Moves the metrics from reports and events."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from keeper.book.market import MarketBook
@@ -13,6 +13,7 @@ from keeper.types import (
     Included,
     Opportunity,
     Plan,
+    Quote,
     Receipt,
     Stage,
 )
@@ -76,7 +77,7 @@ def _meter_event(metrics: Metrics, event: Event) -> None:
         return
     if event.name == "plan.submitted":
         metrics.planned(event.chain, plan)
-        metrics.reached(event.chain, Stage.SUBMITTED, [q.opportunity for q in plan.quotes])
+        metrics.reached(event.chain, Stage.SUBMITTED, _each_once(plan.quotes))
     elif event.name == "plan.dry":
         fresh = event.fields.get("net_usd")
         told = replace(plan, net_usd=Usd(fresh)) if isinstance(fresh, int) else plan
@@ -85,5 +86,10 @@ def _meter_event(metrics: Metrics, event: Event) -> None:
         metrics.receipt(event.chain, receipt, plan.quotes, plan.sender)
         if isinstance(receipt, Included):
             ended = zip(plan.quotes, receipt.items, strict=True)
-            won = [quote.opportunity for quote, item in ended if item.ok]
+            won = _each_once(quote for quote, item in ended if item.ok)
             metrics.reached(event.chain, Stage.INCLUDED, won)
+
+
+def _each_once(quotes: Iterable[Quote]) -> list[Opportunity]:
+    """Return the opportunities of quotes, one for all calls on a position."""
+    return list({quote.opportunity.key: quote.opportunity for quote in quotes}.values())

@@ -24,7 +24,7 @@ from keeper.planning.batch import (
 )
 from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, item_gas_limit
-from keeper.planning.grouping import Group, PositionKey, cover_up
+from keeper.planning.grouping import CallKey, Group, cover_up
 from keeper.planning.routing import Routes
 from keeper.planning.shares import shares_of_left
 from keeper.planning.size import tokens_of
@@ -57,7 +57,7 @@ def build_batch(
     groups: Sequence[Group],
     venues: Mapping[str, Venue],
     markets: Mapping[str, LendingProtocol],
-    tips: Mapping[PositionKey, int],
+    tips: Mapping[CallKey, int],
     tip: int,
     native: Address,
     deadline: int,
@@ -93,7 +93,7 @@ def _group(
     group: Group,
     venues: Mapping[str, Venue],
     markets: Mapping[str, LendingProtocol],
-    tips: Mapping[PositionKey, int],
+    tips: Mapping[CallKey, int],
 ) -> BatchGroup:
     first = group[0]
     terms = first.steps[0].terms
@@ -114,13 +114,13 @@ def _group(
     )
 
 
-def _item(quote: Quote, tips: Mapping[PositionKey, int]) -> Item:
+def _item(quote: Quote, tips: Mapping[CallKey, int]) -> Item:
     step = quote.steps[0]
     return Item(
         borrower=quote.opportunity.position.borrower,
         repay=cover_up(step),
         minimum_debt=step.terms.scaled_debt * _DEBT_KEPT_BPS // BPS,
-        minimum_gain=minimum_gain(quote, tips.get(quote.opportunity.key, 0)),
+        minimum_gain=minimum_gain(quote, tips.get(quote.key, 0)),
     )
 
 

@@ -16,7 +16,7 @@ from keeper.planning.gas import (
     overhead_gas,
     run_gas_limit_of,
 )
-from keeper.planning.grouping import Group, GroupKey, cover_up, group_key
+from keeper.planning.grouping import Group, GroupKey, PositionKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
 from keeper.planning.size import batch_size, sale_size, tokens_of
 from keeper.types import FlashKind, FlashSource, Hop, Quote
@@ -170,21 +170,32 @@ def _weigh(quotes: Sequence[Quote], rates: Rates) -> list[Item]:
 def _fill(
     items: Iterable[Item], rules: PlanRules, max_fee: int
 ) -> tuple[list[Loaded], list[Quote]]:
-    """Put each item into the first transaction that has room for it."""
-    loads: list[Loaded] = []
-    misfits = []
+    """Put each position's items, in order, into the first transaction that has room for all."""
+    sequences: dict[PositionKey, list[Item]] = {}
     for item in items:
-        for load, held in loads:
-            if load.add(item):
-                held.append(item)
+        sequences.setdefault(item.quote.opportunity.key, []).append(item)
+    loads: list[Loaded] = []
+    misfits: list[Quote] = []
+    for sequence in sequences.values():
+        for index, (load, held) in enumerate(loads):
+            if (fuller := _with(load, sequence)) is not None:
+                loads[index] = fuller, [*held, *sequence]
                 break
         else:
-            load = Load(rules, max_fee)
-            if load.add(item):
-                loads.append((load, [item]))
+            first = _with(Load(rules, max_fee), sequence)
+            if first is not None:
+                loads.append((first, sequence))
             else:
-                misfits.append(item.quote)
+                misfits += [item.quote for item in sequence]
     return loads, misfits
+
+
+def _with(load: Load, sequence: Sequence[Item]) -> Load | None:
+    """Return the load with all items of a sequence, None when they do not fit together."""
+    if len(sequence) == 1:
+        return load if load.add(sequence[0]) else None
+    fuller = load.copy()
+    return fuller if all(fuller.add(item) for item in sequence) else None
 
 
 def _quotes(loads: Iterable[Loaded]) -> list[list[Quote]]:
@@ -215,13 +226,16 @@ def _overhead(loads: Iterable[Loaded]) -> int:
 
 
 def apart(quotes: Iterable[Quote]) -> list[list[int]]:
-    """Return the quotes' indexes by what they share, directly or through others: pools, or own capital.
+    """Return the quotes' indexes by what they share, directly or through others.
+
+    Those are pools, own capital, and a borrower.
 
     Who lends may lend to others as well, unless a sale goes through it: that changes what it has.
     """
     parts: list[tuple[set[Address], set[Address], list[int]]] = []
     for index, quote in enumerate(quotes):
         moved, lending = {hop.pool for hop in quote.hops}, set[Address]()
+        moved.add(quote.opportunity.position.borrower)
         if quote.flash.kind is FlashKind.INVENTORY:
             moved.add(quote.flash.token)
         elif quote.flash.kind is FlashKind.UNISWAP_V3:

@@ -1,6 +1,6 @@
 """Which liquidations share a sale, and how a batch of them is priced in the order it runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from keeper.fees import DataFee
 from keeper.planning.costs import Rates
@@ -12,11 +12,14 @@ from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
-"""Quotes of one market, collateral, debt and routes, in the order they run."""
+"""Quotes of one stage, market, collateral, debt and routes, in the order they run."""
 
-GroupKey = tuple[str, Address, Address, Routes]
+GroupKey = tuple[int, str, Address, Address, Routes]
 
 PositionKey = tuple[str, Address]
+
+CallKey = tuple[str, Address, int]
+"""A position, and how many calls on it stand before: `Quote.key`."""
 
 _LATE_SHARE = 100_000
 _ROUNDS = 8
@@ -26,15 +29,42 @@ def group_key(quote: Quote) -> GroupKey:
     """Return what quotes of one group have in common."""
     terms = quote.steps[0].terms
     market = quote.opportunity.position.market
-    return market, terms.collateral.address, terms.debt.address, quote.routes
+    return quote.stage, market, terms.collateral.address, terms.debt.address, quote.routes
 
 
 def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
-    """Put quotes into groups, those of the highest net first; order within a group is kept."""
+    """Put quotes into groups by stage, those of the highest net first; a group's order is kept."""
     groups: dict[GroupKey, Group] = {}
     for quote in quotes:
         groups.setdefault(group_key(quote), []).append(quote)
-    return sorted(groups.values(), key=lambda group: -sum(quote.net_usd for quote in group))
+    return sorted(
+        groups.values(),
+        key=lambda group: (group[0].stage, -sum(quote.net_usd for quote in group)),
+    )
+
+
+def best_first(quotes: Iterable[Quote]) -> list[Quote]:
+    """Return quotes by what their position nets in all, its calls in the order they run."""
+    found = list(quotes)
+    nets: dict[PositionKey, int] = {}
+    for quote in found:
+        key = quote.opportunity.key
+        nets[key] = nets.get(key, 0) + quote.net_usd
+    return sorted(found, key=lambda quote: (-nets[quote.opportunity.key], quote.part))
+
+
+def orphans(quotes: Iterable[Quote]) -> list[Quote]:
+    """Return the quotes that rest on a call which is not among them."""
+    found = sorted(quotes, key=lambda quote: quote.part)
+    held: set[CallKey] = set()
+    lost: list[Quote] = []
+    for quote in found:
+        market, borrower, part = quote.key
+        if part and (market, borrower, part - 1) not in held:
+            lost.append(quote)
+        else:
+            held.add(quote.key)
+    return lost
 
 
 def cover_up(step: Step) -> int:
@@ -127,6 +157,8 @@ def price_quote(
         minimum_profit=quote.minimum_profit,
         gross_usd=rate.usd_down(proceeds - quote.repaid),
         data_fee=data_fee,
+        part=quote.part,
+        stage=quote.stage,
     )
 
 
@@ -135,17 +167,18 @@ def prune_groups(
     begin: Callable[[], Sales],
     rates: Rates,
     gas_price: int,
-    tips: Mapping[PositionKey, int],
+    tips: Mapping[CallKey, int],
     data_fee: DataFee | None = None,
 ) -> tuple[list[Group], list[Quote]]:
     """Price quotes and drop the worst quarter of each group's short ones until none is short.
 
     `tips` are in each quote's debt token and come out of its net. Dropping one leaves the others a
-    better price and a larger share of the overhead, so all are priced again each time.
+    better price and a larger share of the overhead, so all are priced again each time. What follows
+    a dropped call on the same position goes with it.
     """
 
     def margin(quote: Quote) -> int:
-        return quote.net - tips.get(quote.opportunity.key, 0) - quote.minimum_profit
+        return quote.net - tips.get(quote.key, 0) - quote.minimum_profit
 
     groups, dropped = group_quotes(quotes), list[Quote]()
     for round_number in range(len(quotes) + 1):
@@ -156,7 +189,10 @@ def prune_groups(
         if round_number < _ROUNDS:
             short = [sorted(some, key=margin)[: -(-len(some) // 4)] for some in short]
         gone = {id(quote) for some in short for quote in some}
-        dropped += [quote for some in short for quote in some]
+        left = [quote for group in groups for quote in group if id(quote) not in gone]
+        lost = orphans(left)
+        gone |= {id(quote) for quote in lost}
+        dropped += [*(quote for some in short for quote in some), *lost]
         groups = [[quote for quote in group if id(quote) not in gone] for group in groups]
         groups = [group for group in groups if group]
     return groups, dropped

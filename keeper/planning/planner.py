@@ -10,7 +10,7 @@ from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import fill, split, sum_loans
 from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, run_gas_limit
-from keeper.planning.grouping import Group, PositionKey, prune_groups
+from keeper.planning.grouping import CallKey, Group, best_first, orphans, prune_groups
 from keeper.planning.quoting import Sizing
 from keeper.planning.refilling import REFILL_GAS, choose_refill_down
 from keeper.planning.routing import Sales
@@ -25,6 +25,7 @@ Bidden = tuple[Quote, Bid]
 Sold = tuple[Sale, ...]
 """Sales of earlier plans of the same head, to be made again on a fresh scratch state."""
 
+_ORPHANED = "the call before it on the same position is not made"
 FEWEST_BLOCKS = 2
 """Full blocks a plan's maximum fee outlives at least: batches are cut so that the budget allows it."""
 
@@ -75,8 +76,7 @@ class Planner:
             skips += [_unprofitable(quote, rates) for quote in dropped]
             quotes += [quote for group in groups for quote in group]
             sold = sold + _sales_of(groups)
-        quotes.sort(key=lambda quote: -quote.net_usd)
-        return quotes, skips
+        return best_first(quotes), skips
 
     def pack(self, view: View, bids: Sequence[Bidden]) -> tuple[list[Plan], list[Skip]]:
         """Return as few plans as fit, each priced on the pools the ones before leave."""
@@ -87,17 +87,19 @@ class Planner:
             for quote, bid in bids
             if bid.max_fee < base_fee
         ]
-        taken = {quote.opportunity.key: bid for quote, bid in bids if bid.max_fee >= base_fee}
-        quotes = [quote for quote, _ in bids if quote.opportunity.key in taken]
-        quotes.sort(key=lambda quote: -quote.net_usd)
+        taken = {quote.key: bid for quote, bid in bids if bid.max_fee >= base_fee}
+        quotes = best_first(quote for quote, _ in bids if quote.key in taken)
+        lost = orphans(quotes)
+        skips += [_skip(quote, Reason.UNPROFITABLE, _ORPHANED) for quote in lost]
+        quotes = [quote for quote in quotes if quote not in lost]
         batches, misfits = split(quotes, self._rules, Rates(view), _least(view, taken.values()))
         skips += [_misfit(quote) for quote in misfits]
         plans = []
         sold: Sold = ()
         refill = self._refill()
         for batch in batches:
-            bid = _join([taken[quote.opportunity.key] for quote in batch])
-            tips = {quote.opportunity.key: taken[quote.opportunity.key].tip for quote in batch}
+            bid = _join([taken[quote.key] for quote in batch])
+            tips = {quote.key: taken[quote.key].tip for quote in batch}
             plan, groups, dropped = self._pack_one(view, batch, bid, tips, sold, refill)
             skips += dropped
             if plan is not None:
@@ -117,7 +119,7 @@ class Planner:
         ]
         if not quotes:
             return None
-        keys = [quote.opportunity.key for quote in plan.quotes]
+        keys = [quote.key for quote in plan.quotes]
         tips = dict(zip(keys, plan.tips, strict=False))
         remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind, plan.refill)
         if remade is None:
@@ -150,7 +152,7 @@ class Planner:
         view: View,
         quotes: Sequence[Quote],
         gas_price: int,
-        tips: Mapping[PositionKey, int],
+        tips: Mapping[CallKey, int],
         sold: Sold,
     ) -> tuple[list[Group], list[Quote]]:
         def begin() -> Sales:
@@ -166,23 +168,23 @@ class Planner:
         view: View,
         quotes: Sequence[Quote],
         bid: Bid,
-        tips: Mapping[PositionKey, Wei],
+        tips: Mapping[CallKey, Wei],
         sold: Sold,
         wanted: Wei,
     ) -> tuple[Plan | None, list[Group], list[Skip]]:
         rates = Rates(view)
         gas_price = Fees(bid.max_fee, bid.priority_fee).price(view.next_block.base_fee)
         costs = {
-            quote.opportunity.key: rates.of(quote).wei_up(tip)
+            quote.key: rates.of(quote).wei_up(tip)
             for quote in quotes
-            if (tip := tips.get(quote.opportunity.key, 0))
+            if (tip := tips.get(quote.key, 0))
         }
         groups, dropped = self._prune(view, quotes, gas_price, costs, sold)
         skips = [_unprofitable(quote, rates) for quote in dropped]
         if not groups:
             return None, groups, skips
         kept = tuple(quote for group in groups for quote in group)
-        shares = tuple(tips.get(quote.opportunity.key, Wei(0)) for quote in kept)
+        shares = tuple(tips.get(quote.key, Wei(0)) for quote in kept)
         tip = Wei(sum(shares))
         native = view.native.address
         refill = choose_refill_down(kept, shares, wanted, native, gas_price, rates)
@@ -191,9 +193,7 @@ class Planner:
         )
         refill_gas = REFILL_GAS if refill else 0
         gas = sum(quote.gas for quote in kept) + refill_gas
-        tip_usd = sum(
-            rates.of(quote).usd_down(costs.get(quote.opportunity.key, 0)) for quote in kept
-        )
+        tip_usd = sum(rates.of(quote).usd_down(costs.get(quote.key, 0)) for quote in kept)
         dear = rates.of(kept[0])
         refill_usd = -dear.usd_down(-dear.gas_up(refill_gas, gas_price))
         calldata = encode_run(batch)
@@ -204,9 +204,7 @@ class Planner:
             data_gas = view.data_fee.gas_up(size, view.next_block.base_fee)
         gas_limit = min(_gas_limit(groups) + refill_gas + data_gas, TRANSACTION_GAS)
         room = sum(
-            rates.of(quote).wei_down(
-                quote.net - costs.get(quote.opportunity.key, 0) - quote.minimum_profit
-            )
+            rates.of(quote).wei_down(quote.net - costs.get(quote.key, 0) - quote.minimum_profit)
             for quote in kept
         )
         room -= refill_gas * gas_price  # in no quote's cost
