@@ -1,6 +1,7 @@
 """Creation code of the exchanges the venues trade on, from the packages that ship them."""
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,23 @@ _BALANCER_V2 = Job(
         "@balancer-labs/v2-pool-weighted/contracts/WeightedPool.sol": ("WeightedPool",),
     },
 )
+
+# Packages ship the vaults as abstract contracts: ours fill in no more than what is missing.
+_OURS = Path(__file__).parent / "solidity"
+
+
+@cache
+def vault(name: str) -> bytes:
+    """Return the creation code of a real vault: OpenZeppelinVault or SolmateVault."""
+    modules = install_packages(_quiet, LOCKED)
+    job = Job(
+        compiler="solc-0.8.27",
+        settings={"optimizer": {"enabled": True, "runs": 200}, "evmVersion": "shanghai"},
+        remappings={"ours/": f"{os.path.relpath(_OURS, modules)}/"},
+        contracts={f"ours/{each.name}": (each.stem,) for each in sorted(_OURS.glob("*.sol"))},
+    )
+    built: dict[str, Artifact] = compile_solidity("ERC-4626 vaults", [job], modules, LOCKED, _quiet)
+    return built[name].linked({})
 
 
 @cache
