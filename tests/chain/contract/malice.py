@@ -20,8 +20,10 @@ from keeper.planning.encoding import (
     FundKind,
     Group,
     Item,
+    Protocol,
     Redeem,
     Swap,
+    Template,
     Unwrap,
     Wrap,
     encode_run,
@@ -208,7 +210,9 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
         st.builds(Unwrap, st.just(weth), spent),
         st.builds(Redeem, st.sampled_from([world.vault, world.token]), coin, spent),
     )
-    groups = st.one_of(_honest(world, action), _hostile(world, action))
+    groups = st.one_of(
+        _honest(world, action), _hostile(world, action), _called(world, calls, action)
+    )
     batches = st.builds(
         lambda chosen, funds, tip, refill, hidden: Batch(
             deadline=FAR,
@@ -244,7 +248,7 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
         st.sampled_from((0, 0, 0, 1, 3, 5, 7)),
         st.sampled_from((0, 0, 100)),
         st.lists(hook, min_size=1, max_size=2, unique_by=lambda entry: entry[0]),
-        st.lists(_sale(world), max_size=3),
+        st.lists(_sale(world), max_size=4),
         st.sampled_from((0, 0, WAD, 10**4 * WAD)),
     )
 
@@ -364,6 +368,71 @@ def _hostile(world: World, action: st.SearchStrategy[Action]) -> st.SearchStrate
         coin,
         st.sampled_from(AMOUNTS),
         st.lists(action, max_size=3),
+    )
+
+
+def _called(
+    world: World, calls: st.SearchStrategy[Call], action: st.SearchStrategy[Action]
+) -> st.SearchStrategy[Group]:
+    """Draw groups whose items are any allowed call, often of the accomplice."""
+    coin = st.one_of(st.just(world.stage.token("WETH")), st.sampled_from(world.coins))
+    told = st.builds(
+        Call,
+        st.just(world.venue),
+        st.just(selector(EXCHANGE) + encode(["address", "address", "uint256"], [NATIVE] * 2 + [0])),
+        st.just(NATIVE),
+        st.just(NATIVE),
+        patch_at=st.just(68),
+    )
+
+    def make(
+        call: Call,
+        coins: tuple[Address, Address, int],
+        flags: tuple[bool, bool, bool],
+        actions: list[Action],
+    ) -> Group:
+        collateral, debt, amount = coins
+        opening, closing = call.data, b""
+        if call.patch_at is not None:
+            opening, closing = call.data[: call.patch_at], call.data[call.patch_at + 32 :]
+        value, gainless, viewed = flags
+        if call.target == world.venue and len(opening) == 68:
+            paid = NATIVE if value else debt
+            opening = selector(EXCHANGE) + bytes(12) + paid + bytes(12) + collateral
+        template = Template(
+            opening,
+            closing=closing,
+            borrower=False,
+            amount=call.patch_at is not None,
+            value=value,
+            gainless=gainless,
+            view=selector("scaledBalanceOf(address)") if viewed else b"",
+        )
+        return Group(
+            pool=call.target,
+            collateral=collateral,
+            debt=debt,
+            items=(Item(world.attacker, amount, 0, -(2**94)),) * 2,
+            actions=tuple(actions),
+            item_gas=500_000,
+            group_gas=2_500_000,
+            debt_token=world.venue,
+            check=Check.VIEW if viewed else Check.NONE,
+            protocol=Protocol.CALL,
+            template=template,
+        )
+
+    flag = st.booleans()
+    usdt, weth = world.stage.token("USDT"), world.stage.token("WETH")
+    affordable = st.tuples(
+        coin, st.sampled_from([usdt, usdt, weth]), st.sampled_from((1, 10**6, BUDGET // 2 + 1))
+    )
+    return st.builds(
+        make,
+        st.one_of(told, calls),
+        st.one_of(affordable, st.tuples(coin, coin, st.sampled_from(AMOUNTS))),
+        st.tuples(flag, flag, flag),
+        st.lists(action, max_size=2),
     )
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from keeper.planning.encoding import BatchError
+from keeper.devnet.chain import Mined
+from keeper.planning.encoding import BatchError, Protocol
 from keeper.units import Address
 from tests.chain.contract.malice import (
     BOUGHT,
@@ -74,13 +75,18 @@ def play(world: World, attack: Attack, before: dict[str, int], counts: Counter[s
     mined = stage.send(attack.calldata(), stage.operator, check=False)
     counts["went through" if mined.ok else "reverted"] += 1
     if mined.ok:
-        judge(world, attack, before, paid, counts)
+        judge(world, attack, before, paid, counts, mined)
     if attack.sales:
         play_sales(world, attack, counts)
 
 
 def judge(
-    world: World, attack: Attack, before: dict[str, int], paid: int, counts: Counter[str]
+    world: World,
+    attack: Attack,
+    before: dict[str, int],
+    paid: int,
+    counts: Counter[str],
+    mined: Mined,
 ) -> None:
     """Check what must hold after a batch that went through."""
     net = world.stage.net
@@ -89,6 +95,9 @@ def judge(
         type(action).__name__ for group in attack.batch.groups for action in group.actions
     }:
         counts[f"went through with {kind}"] += 1
+    held = {i for run in world.stage.events(mined) for i in run.groups}
+    called = {i for i, group in enumerate(attack.batch.groups) if group.protocol is Protocol.CALL}
+    counts["called items went through"] += bool(held & called) and not attack.damage
     counts["gained"] += any(after[name] > before[name] for name in ("WETH", "USDC"))
     counts["hooks run"] += sum(net.call(by, "hook_ran()") for by in {by for by, *_ in attack.hooks})
     for name, held in before.items():
@@ -184,6 +193,7 @@ def test_a_malicious_operator_takes_nothing(stage, mock, crashed) -> None:
     assert counts["gained"] >= EXAMPLES // 20
     assert counts["hooks run"] >= 5
     assert counts["tips"] >= 3
+    assert counts["called items went through"] >= 3
     assert min(counts["sales of WETH"], counts["sales of USDC"]) >= 3
     assert counts["refills from sales"] >= 1
     assert counts["sales refused in a skewed pool"] >= 3
