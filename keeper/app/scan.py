@@ -23,14 +23,14 @@ from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
 from keeper.chain.reader import ChainReader
 from keeper.conditions import Conditions
-from keeper.config import Settings
+from keeper.config import Chain, Settings
 from keeper.engine import read_prices
 from keeper.errors import PluginError
 from keeper.isolation import close_strategies, open_strategies
 from keeper.journal.snapshots import SnapshotReader
 from keeper.ports import Progress
 from keeper.strategist import Strategist
-from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip
+from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip, View
 from keeper.units import BPS, WAD, Address, Usd, Wad
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,57 @@ class ScanRow:
     toxic: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One chain's book as it stands at its head, and the view a decision would be made on."""
+
+    chain: str
+    table: Chain
+    watched: Watched
+    book: Book
+    view: View
+    skips: Sequence[Skip]
+
+
+async def look(
+    settings: Settings,
+    chain: str,
+    stack: AsyncExitStack,
+    progress: Callable[[str], Progress] | None = None,
+) -> Looked:
+    """Load a chain's book at its head, from a snapshot that a keeper left where there is one."""
+    table = settings.chains[chain]
+    connection = await open_endpoints(table, stack)
+    told = None if progress is None else progress(chain)
+    reader = ChainReader(connection.rpc, table.multicall, progress=told)
+    watched = await Watched.discover(reader, chain, table)
+    kept = SnapshotReader(settings.journal_file)
+    recovery = Recovery(chain, reader, watched, kept, partial(random.getrandbits, 32))
+    loaded = await recovery.load()
+    venues, markets = list(watched.venues.values()), list(watched.markets.values())
+    book = Book(chain, markets, venues, watched.native, partial(_tell_stopped, chain))
+    blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
+    assembler = Assembler(chain, blocks, LogRanges(connection.rpc), book)
+
+    async def catch_up(to: Head) -> None:
+        await assembler.advance(to)
+
+    await recovery.settle(book, loaded, catch_up)
+    for part, tokens in list(missing(book)):
+        # They were listed after the snapshot was taken.
+        await widen(book, part, tokens, reader, blocks)
+    head = book.head
+    assert head is not None, "it was just settled"
+    conditions = Conditions(table.inclusion_model)
+    reads, results = await read_prices(book, reader, head, conditions)
+    book.observe(reads, results, head)
+    next_block = head.next_block(table.block_time, conditions.inclusion)
+    seen = await book.view(next_block, PATIENCE_MS)
+    assert seen is not None, "nothing moves a book that follows no chain"
+    view = conditions.complete(seen[0], results[len(reads.calls) :])
+    return Looked(chain, table, watched, book, view, seen[1])
+
+
 async def scan(
     settings: Settings,
     chain: str,
@@ -69,36 +120,9 @@ async def scan(
 
     A snapshot that a keeper left in the journal saves reading the whole market.
     """
-    table = settings.chains[chain]
     async with AsyncExitStack() as stack:
-        connection = await open_endpoints(table, stack)
-        told = None if progress is None else progress(chain)
-        reader = ChainReader(connection.rpc, table.multicall, progress=told)
-        watched = await Watched.discover(reader, chain, table)
-        kept = SnapshotReader(settings.journal_file)
-        recovery = Recovery(chain, reader, watched, kept, partial(random.getrandbits, 32))
-        loaded = await recovery.load()
-        venues, markets = list(watched.venues.values()), list(watched.markets.values())
-        book = Book(chain, markets, venues, watched.native, partial(_tell_stopped, chain))
-        blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
-        assembler = Assembler(chain, blocks, LogRanges(connection.rpc), book)
-
-        async def catch_up(to: Head) -> None:
-            await assembler.advance(to)
-
-        await recovery.settle(book, loaded, catch_up)
-        for part, tokens in list(missing(book)):
-            # They were listed after the snapshot was taken.
-            await widen(book, part, tokens, reader, blocks)
-        head = book.head
-        assert head is not None, "it was just settled"
-        conditions = Conditions(table.inclusion_model)
-        reads, results = await read_prices(book, reader, head, conditions)
-        next_block = head.next_block(table.block_time, conditions.inclusion)
-        book.observe(reads, results, head, next_block)
-        seen = await book.view(next_block, PATIENCE_MS)
-        assert seen is not None, "nothing moves a book that follows no chain"
-        view, skips = conditions.complete(seen[0], results[len(reads.calls) :]), seen[1]
+        looked = await look(settings, chain, stack, progress)
+        view, table, watched = looked.view, looked.table, looked.watched
         strategies = await asyncio.to_thread(open_strategies, settings)
         stack.callback(close_strategies, strategies)
         strategist = Strategist(seats(strategies, chain, watched.markets), _raise)
@@ -106,8 +130,8 @@ async def scan(
         choices, unchosen = await strategist.select(view)
         quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)
         nets = {quote.opportunity.key: quote.net_usd for quote in quotes}
-        why = _reasons([*skips, *unchosen, *unquoted])
-        found = await book.positions(next_block, below / WAD, limit)
+        why = _reasons([*looked.skips, *unchosen, *unquoted])
+        found = await looked.book.positions(view.next_block, below / WAD, limit)
         return [_row(position, view.prices[position.market], nets, why) for position in found]
 
 

@@ -24,6 +24,8 @@ from keeper.cli import (
     init,
     new,
     plugins,
+    record,
+    replay,
     run,
     scan,
     status,
@@ -78,7 +80,8 @@ def _root(
         os.environ["NO_COLOR"] = "1"
 
 
-_START, _LOOK, _RUN, _EXTEND = "Start", "Look", "Run", "Extend and operate"
+_START, _LOOK, _RUN, _PROVE = "Start", "Look", "Run", "Prove"
+_EXTEND = "Extend and operate"
 app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("init", rich_help_panel=_START)(init.init)
 app.command("doctor", rich_help_panel=_START)(doctor.doctor)
@@ -95,6 +98,8 @@ app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("pause", rich_help_panel=_RUN)(control.pause)
 app.command("resume", rich_help_panel=_RUN)(control.resume)
 app.command("stop", rich_help_panel=_RUN)(control.stop)
+app.command("record", rich_help_panel=_PROVE)(record.record)
+app.command("replay", rich_help_panel=_PROVE)(replay.replay)
 app.add_typer(new.app, name="new", rich_help_panel=_EXTEND)
 app.command("plugins", rich_help_panel=_EXTEND)(plugins.plugins)
 app.command("health", rich_help_panel=_EXTEND)(health.health)
