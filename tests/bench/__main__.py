@@ -63,6 +63,7 @@ FLOORS: dict[str, float] = {
     "share_of_optimum": 0.99,
     "gain_over_first_pool": 0,
     "gain_over_best_pool": 0,
+    "gain_over_one_by_one": 0,
 }
 
 

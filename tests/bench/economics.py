@@ -17,6 +17,7 @@ from keeper.devnet import Devnet
 from tests.bench.judge import Drawn, Judge
 from tests.bench.sizing_time import sizing_times
 from tests.brute.search import Choice, GasCosts, best_choices
+from tests.joint import SharedPool
 
 MARKETS = 510
 """Markets in all, the scenes in turn."""
@@ -147,6 +148,28 @@ def _best(judge: Judge, drawn: Drawn, *, two_calls: bool) -> float:
     return max((judge.realised(drawn, [run]) for run in runs), default=0.0)
 
 
+def joint(net: Devnet) -> dict[str, float]:
+    """Return what a hundred positions that share a pool earn together, and one by one at best."""
+    before = net.snapshot()
+    try:
+        market = SharedPool(net)
+        together = market.realised(market.together()[0])
+        alone = {
+            name: market.realised(market.one_by_one(crowd)[0])
+            for name, crowd in market.orders().items()
+        }
+    finally:
+        net.revert(before)
+    for name, dollars in alone.items():
+        print(f"a hundred positions one by one, {name}: {dollars:,.2f} dollars")
+    best = max(alone.values())
+    return {
+        "joint_dollars": together,
+        "joint_one_by_one_dollars": best,
+        "gain_over_one_by_one": together / best - 1,
+    }
+
+
 def figures(net: Devnet) -> Mapping[str, float]:
     """Judge all markets and time sizing; print where most was left."""
     judge = Judge(net)
@@ -154,4 +177,4 @@ def figures(net: Devnet) -> Mapping[str, float]:
     print(f"seeds 0 to {MARKETS - 1}; where most was left:", *tally.worst(), sep="\n  ")
     judged = [each for each in tally.outcomes if each.best is not None]
     print(f"median market {median(each.optimum for each in judged):,.2f} dollars at best")
-    return tally.figures() | sizing_times(judge)
+    return tally.figures() | joint(net) | sizing_times(judge)
