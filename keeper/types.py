@@ -405,11 +405,13 @@ class PoolCall:
     """A hop executed by a call its venue's `permissions` name; the amount goes in between as a word.
 
     `head` starts with the selector; what the call brings has to arrive at the liquidator contract.
+    A `whole` call was made for one amount: it is `head` and `tail` as they are, and spends no other.
     """
 
     target: Address
     head: bytes
     tail: bytes
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

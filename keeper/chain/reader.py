@@ -48,6 +48,10 @@ class ChainReader:
         self._history = History(rpc, self._ranges, self._checkpoint, progress)
         self._sweep = Sweep(progress, size=calls_per_request)
 
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        """Ask the node anything else; satisfies `ports.Rpc`."""
+        return await self._rpc.request(method, params)
+
     async def head(self, number: int | None = None) -> Head:
         """Return a header by number, or the latest."""
         return await (self._blocks.latest() if number is None else self._blocks.by_number(number))

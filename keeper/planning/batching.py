@@ -140,6 +140,8 @@ def _action(hop: Hop, venue: Venue, amount: Amount) -> Action:
     match venue.execution(hop):
         case PoolSwap(factory, fee):
             return Swap(factory, fee, spend, receive, amount)
+        case PoolCall(target, head, tail, whole=True):
+            return Call(target, head + tail, spend, receive, amount)
         case PoolCall(target, head, tail):
             data = head + bytes(32) + tail
             return Call(target, data, spend, receive, amount, patch_at=len(head))

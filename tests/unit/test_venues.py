@@ -63,6 +63,7 @@ def balancer(powers: Powers | None = Powers.SHORTCUTS) -> BalancerV2:
             PoolCall(ROUTER, b"head", b"tail"),
             Call(ROUTER, b"head" + bytes(32) + b"tail", ONE, TWO, patch_at=4),
         ),
+        (PoolCall(ROUTER, b"head", b"tail", whole=True), Call(ROUTER, b"headtail", ONE, TWO)),
         (VaultRedeem(), Redeem(ONE, TWO)),
         (NativeWrap(), Wrap(TWO)),
         (NativeUnwrap(), Unwrap(ONE)),
