@@ -8,6 +8,7 @@ import pytest
 
 from keeper.book.faults import Fault, FaultKind
 from keeper.book.parts import FoldingMany, Parts
+from keeper.errors import InvariantError
 from keeper.protocols.aave_v3 import AaveV3
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.types import Log, Undo
@@ -23,6 +24,7 @@ from tests.unit.test_aave_events import (
     MOVE,
     POOL,
     RATES,
+    SEIZE,
     SUPPLY,
     TWO,
     event,
@@ -104,6 +106,34 @@ def test_a_reserve_listed_in_a_block_has_that_blocks_later_logs_folded(market: A
     assert kept(market) == before
 
 
+LATER = HEAD.timestamp + 5
+MIXED = [
+    event(POOL, RATES, ASSET, 10**25, 0, 2 * 10**25, TWO, TWO, timestamp=LATER),
+    event(POOL, SEIZE, ASSET, ASSET, BOB, 1, 2, number(BOB), 1, timestamp=LATER + 5),
+    event(SUPPLY, MINT, BOB, BOB, 2_000, 0, TWO, timestamp=LATER + 5),
+    event(POOL, RATES, ASSET, 10**24, 0, 10**25, TWO + 9, TWO + 9, timestamp=LATER + 5),
+    event(POOL, RATES, ASSET, 10**23, 0, 10**24, TWO + 9, TWO + 9, timestamp=LATER + 5),
+    LISTED,
+]
+
+
+@pytest.mark.parametrize("turn", range(len(MIXED)))
+def test_logs_folded_together_do_what_they_do_one_by_one(market: AaveV3, turn: int) -> None:
+    logs = [*MIXED[turn:], *MIXED[:turn]]
+    before = kept(market)
+    undos = [undo for log in logs if (undo := market.fold(log)) is not None]
+    alone = kept(market)
+    for undo in reversed(undos):
+        undo()
+    assert kept(market) == before != alone
+    together: list[Undo] = []
+    market.fold_all(iter(logs), together)
+    assert kept(market) == alone
+    for undo in reversed(together):
+        undo()
+    assert kept(market) == before
+
+
 @pytest.mark.parametrize("at", range(len(GOOD) + 1))
 def test_a_refused_log_takes_its_block_back_wherever_it_stands(market: AaveV3, at: int) -> None:
     parts, faults = standing(market)
@@ -114,6 +144,17 @@ def test_a_refused_log_takes_its_block_back_wherever_it_stands(market: AaveV3, a
     assert (part, fault.kind, fault.block) == ("market/main", FaultKind.INVARIANT, 8)
     assert kept(market) == before
     assert not parts.is_folded("market/main")
+
+
+def test_rates_told_before_a_refused_log_are_taken_back_with_the_rest(market: AaveV3) -> None:
+    before = kept(market)
+    undos: list[Undo] = []
+    bad = event(POOL, SEIZE, BOB, ASSET, BOB, 1, 2, number(BOB), 1)
+    with pytest.raises(InvariantError, match="unlisted"):
+        market.fold_all(iter([*GOOD, bad]), undos)
+    for undo in reversed(undos):
+        undo()
+    assert kept(market) == before
 
 
 @pytest.mark.parametrize("at", range(len(GOOD)))

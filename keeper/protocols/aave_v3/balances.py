@@ -4,13 +4,13 @@ A block's logs are folded between two of a node's answers, so that a change is m
 a call costs as much as a division here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, find
+from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, find, with_header
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed
+from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address
 from keeper.types import Log
 from keeper.units import RAY, Address
 
@@ -145,6 +145,40 @@ def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
         return ledger.unput_both, recipient, target, sender, source
 
     return transfer
+
+
+def _collateral_rule(*, used: bool) -> Callable[[Ledger], Change]:
+    """Return what marks a supply as collateral, or no longer as one (ValidationLogic decides)."""
+
+    def rule(ledger: Ledger) -> Change:
+        bits = {asset: 1 << reserve.id for asset, reserve in ledger.by_asset.items()}
+
+        def change_flag(log: Log) -> Step:
+            if len(log.topics) != 3 or log.data:
+                raise malformed(log)
+            asset, holder = topic_address(log, 1), topic_address(log, 2)
+            bit = bits.get(asset)
+            if bit is None:
+                raise ledger.unlisted(asset)
+            record = ledger.accounts.get(holder)
+            flags = amount(record, 0)
+            after = with_header(record, record[0], flags | bit if used else flags & ~bit)
+            ledger.put(holder, record, after)
+            return ledger.put, holder, after, record
+
+        return change_flag
+
+    return rule
+
+
+collateral_on = _collateral_rule(used=True)
+collateral_off = _collateral_rule(used=False)
+
+
+def take_back(steps: Sequence[Step]) -> None:
+    """Take changes back, the last one first."""
+    for step in reversed(steps):
+        step[0](*step[1:])
 
 
 def _impossible(ledger: Ledger, log: Log, holder: Address, balance: int) -> InvariantError:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
-from keeper.errors import InvariantError, UndecodableError
+from keeper.errors import UndecodableError
 from keeper.protocols.aave_v3 import balances
-from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step
+from keeper.protocols.aave_v3.balances import Change, Step, take_back
 from keeper.protocols.aave_v3.ledger import Category, Ledger
+from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import (
     address,
@@ -22,6 +24,7 @@ from keeper.units import Address, Bps
 
 NAMES: dict[bytes, str] = {}
 """Every event's name by its first topic."""
+Bind = TypeVar("Bind")
 Handler = Callable[[Ledger, Log], Undo | None]
 Event = tuple[Handler, int, int, bool]
 """How one event is read: what it does, how many topics and bytes of data it has.
@@ -33,41 +36,12 @@ The last says that a string makes the data longer; then the size is the least.
 def _reserve(ledger: Ledger, asset: Address) -> Reserve:
     reserve = ledger.by_asset.get(asset)
     if reserve is None:
-        raise InvariantError(ledger.market, f"an event names the unlisted reserve 0x{asset.hex()}")
+        raise ledger.unlisted(asset)
     return reserve
 
 
 def _asset(ledger: Ledger, log: Log) -> Reserve:
     return _reserve(ledger, topic_address(log, 1))
-
-
-def _rates(ledger: Ledger) -> Change:
-    """Return what takes indexes and rates (ReserveLogic.updateInterestRatesAndVirtualBalance)."""
-    reserves = {bytes(12) + asset: reserve for asset, reserve in ledger.by_asset.items()}
-
-    def rates(log: Log) -> Step:
-        topics, data, timestamp = log.topics, log.data, log.timestamp
-        if len(topics) != 2 or len(data) != 160:
-            raise malformed(log)
-        if not timestamp:
-            why = f"a log of block {log.block_number} has no timestamp"
-            raise InvariantError(ledger.market, why)
-        reserve = reserves.get(topics[1]) or _asset(ledger, log)
-        step = (
-            reserve.store,
-            reserve.liquidity_index,
-            reserve.liquidity_rate,
-            reserve.borrow_index,
-            reserve.borrow_rate,
-            reserve.updated_at,
-        )
-        words = int.from_bytes(data)
-        reserve.store(
-            words >> 256 & WORD, words >> 1024, words & WORD, words >> 512 & WORD, timestamp
-        )
-        return step
-
-    return rates
 
 
 def _liquidation(ledger: Ledger, log: Log) -> Undo | None:
@@ -88,14 +62,6 @@ def _liquidation(ledger: Ledger, log: Log) -> Undo | None:
         reserve.borrow_rate,
         log.timestamp,
     )
-
-
-def _collateral_on(ledger: Ledger, log: Log) -> Undo:
-    return ledger.set_flag(topic_address(log, 2), _asset(ledger, log), used=True)
-
-
-def _collateral_off(ledger: Ledger, log: Log) -> Undo:
-    return ledger.set_flag(topic_address(log, 2), _asset(ledger, log), used=False)
 
 
 def _emode(ledger: Ledger, log: Log) -> Undo:
@@ -233,8 +199,8 @@ def _events(*entries: tuple[str, int, Handler]) -> Mapping[bytes, Event]:
     return events
 
 
-def _rules(entries: Mapping[str, Rule]) -> Mapping[bytes, Rule]:
-    """Return what binds each event of a token to its reserve, by the event's first topic."""
+def _rules(entries: Mapping[str, Bind]) -> Mapping[bytes, Bind]:
+    """Return what binds each event to what it changes, by the event's first topic."""
     NAMES.update((topic(signature), signature.partition("(")[0]) for signature in entries)
     return {topic(signature): rule for signature, rule in entries.items()}
 
@@ -256,6 +222,12 @@ SUPPLY_TOKEN = _rules(
 )
 DEBT_TOKEN = _rules({_MINT: balances.debt_mint, _BURN: balances.debt_burn})
 TOKEN = _events(_UPGRADED)
+FLAGS = _rules(
+    {
+        "ReserveUsedAsCollateralEnabled(address,address)": balances.collateral_on,
+        "ReserveUsedAsCollateralDisabled(address,address)": balances.collateral_off,
+    }
+)
 RATES = topic(_RATES)
 NAMES[RATES] = "ReserveDataUpdated"
 POOL = _events(
@@ -264,8 +236,6 @@ POOL = _events(
         3,
         _liquidation,
     ),
-    ("ReserveUsedAsCollateralEnabled(address,address)", 2, _collateral_on),
-    ("ReserveUsedAsCollateralDisabled(address,address)", 2, _collateral_off),
     ("UserEModeSet(address,uint8)", 1, _emode),
     ("DeficitCreated(address,address,uint256)", 2, _deficit_created),
     ("DeficitCovered(address,address,uint256)", 1, _deficit_covered),
@@ -305,17 +275,21 @@ TOPICS = frozenset(NAMES)
 Changes = Mapping[Address, Mapping[bytes, Change]]
 
 
-def changes(ledger: Ledger, pool: Address, configurator: Address, provider: Address) -> Changes:
+def changes(
+    ledger: Ledger, rates: Rates, pool: Address, configurator: Address, provider: Address
+) -> Changes:
     """Return what applies each event, by contract and first topic.
 
-    They know the reserves as they are listed now: after a change of the list they are made anew.
+    They know the reserves as they are listed now, as `rates` does: after a change of the list they
+    are made anew.
     """
+    flags: dict[bytes, Change] = {key: rule(ledger) for key, rule in FLAGS.items()}
     found = {
-        provider: _bound(ledger, PROVIDER),
-        configurator: _bound(ledger, CONFIGURATOR),
-        pool: _bound(ledger, POOL) | {RATES: _rates(ledger)},
+        provider: _bound(ledger, rates, PROVIDER),
+        configurator: _bound(ledger, rates, CONFIGURATOR),
+        pool: _bound(ledger, rates, POOL) | flags | {RATES: rates.take},
     }
-    code = _bound(ledger, TOKEN)
+    code = _bound(ledger, rates, TOKEN)
     for token, reserve in ledger.by_debt_token.items():
         found[token] = code | {key: rule(ledger, reserve) for key, rule in DEBT_TOKEN.items()}
     for token, reserve in ledger.by_supply_token.items():
@@ -323,17 +297,24 @@ def changes(ledger: Ledger, pool: Address, configurator: Address, provider: Addr
     return found
 
 
-def _bound(ledger: Ledger, events: Mapping[bytes, Event]) -> dict[bytes, Change]:
-    return {key: partial(_apply, ledger, event) for key, event in events.items()}
+def _bound(ledger: Ledger, rates: Rates, events: Mapping[bytes, Event]) -> dict[bytes, Change]:
+    return {key: partial(_apply, ledger, rates, event) for key, event in events.items()}
 
 
-def _apply(ledger: Ledger, event: Event, log: Log) -> Step | None:
+def _apply(ledger: Ledger, rates: Rates, event: Event, log: Log) -> Step | None:
     handler, topics, size, is_dynamic = event
     data = len(log.data)
     if len(log.topics) != topics or (data < size if is_dynamic else data != size):
         raise malformed(log)
-    undo = handler(ledger, log)
-    return None if undo is None else (undo,)
+    steps = rates.write()
+    try:
+        undo = handler(ledger, log)
+    except Exception:
+        take_back(steps)
+        raise
+    if undo is not None:
+        steps.append((undo,))
+    return (take_back, steps) if steps else None
 
 
 def undecodable(market: str, log: Log, why: str) -> UndecodableError:

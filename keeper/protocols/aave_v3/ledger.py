@@ -239,5 +239,9 @@ class Ledger:
         except OverflowError:
             raise self._overflow(holder, scaled) from None
 
+    def unlisted(self, asset: Address) -> InvariantError:
+        """Return the error for an event that names a reserve the pool does not list."""
+        return InvariantError(self.market, f"an event names the unlisted reserve 0x{asset.hex()}")
+
     def _overflow(self, holder: Address, value: int) -> InvariantError:
         return InvariantError(self.market, f"{value} of 0x{holder.hex()} does not fit the ledger")

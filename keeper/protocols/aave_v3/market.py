@@ -14,11 +14,12 @@ from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, v36, valuation
 from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
-from keeper.protocols.aave_v3.balances import Step
+from keeper.protocols.aave_v3.balances import Step, take_back
 from keeper.protocols.aave_v3.bootstrap import Deployment, find, load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.liquidation import Told, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
+from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
@@ -66,6 +67,7 @@ class AaveV3:
         self._asked: tuple[tuple[int, Take], ...] = ()
         self._factors = screening.Factors()
         self._terms = -1
+        self._rates = Rates(self._ledger)
         self._changes: events.Changes = {}
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
@@ -127,6 +129,7 @@ class AaveV3:
         try:
             for log in logs:
                 if self._terms != ledger.terms:
+                    steps += self._rates.write()
                     self._refresh()
                 try:
                     change = self._changes[log.address][log.topics[0]]
@@ -139,8 +142,9 @@ class AaveV3:
                 if step is not None:
                     steps.append(step)
         finally:
+            steps += self._rates.write()
             if steps:
-                undos.append(partial(_take_back, steps))
+                undos.append(partial(take_back, steps))
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -299,8 +303,9 @@ class AaveV3:
             if reserve.token is not None
         }
         deployment = self._deployment
+        self._rates = Rates(ledger)
         self._changes = events.changes(
-            ledger, deployment.pool, deployment.configurator, deployment.provider
+            ledger, self._rates, deployment.pool, deployment.configurator, deployment.provider
         )
         watched = frozenset(self._changes)
         if watched != self._watch.addresses:
@@ -337,8 +342,3 @@ class AaveV3:
                 self._ledger.terms += 1
 
         return take
-
-
-def _take_back(steps: Sequence[Step]) -> None:
-    for step in reversed(steps):
-        step[0](*step[1:])
