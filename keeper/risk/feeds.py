@@ -1,6 +1,6 @@
 """How far a token's feed is from what pools really give, and which plans rest on that feed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from keeper.ports import Swaps, Venue
 from keeper.types import Hop, Plan, Token
@@ -36,12 +36,18 @@ def relied_on(plan: Plan) -> tuple[Token, ...]:
     return tuple(found.values())
 
 
+Witness = tuple[Address, Address, Bps]
+"""A token, what a deep pool gives for it, and how far that is from both feeds."""
+
+
 class Feeds:
     """Compare feeds with pools; a token deviates when no pool deep enough agrees with its feed.
 
     Deep enough is what takes the probe both ways: bids alone, far from the market, cost nothing to put up.
-    `deviating` are those further off than `limit`, by how much, as last looked at. A pool's fee is part
-    of the difference.
+    Tokens whose pools agree stand together: one priced by another's feed, as staked ether is, agrees with
+    it whatever that says, so that those deviate whose side is not the larger one of two that no pool
+    joins. `deviating` are they, by how much more than `limit`, as last looked at. A pool's fee is part of
+    the difference.
     """
 
     def __init__(self, limit: Bps, venues: Callable[[], Iterable[Venue]]) -> None:
@@ -61,7 +67,7 @@ class Feeds:
         if self._looked is not None and abs(head - self._looked) < EVERY_HEADS:
             return
         self._looked = head
-        self.deviating = self._beyond(self._tokens.values())
+        self.deviating = self._beyond()
 
     def refusal(self, plan: Plan) -> str:
         """Return which feeds a plan rests on are off, by its own prices; empty when none is."""
@@ -72,11 +78,9 @@ class Feeds:
         self._prices |= {
             t.address: plan.prices[t.address] for t in tokens if t.address in plan.prices
         }
-        for token in tokens:
-            self.deviating.pop(token.address, None)
-        found = self._beyond(tokens)
-        self.deviating |= found
-        return self.describe(found)
+        self.deviating = self._beyond()
+        off = self.deviating
+        return self.describe({t.address: off[t.address] for t in tokens if t.address in off})
 
     def describe(self, found: Mapping[Address, Bps] | None = None) -> str:
         """Say which tokens deviate and by how much."""
@@ -84,29 +88,23 @@ class Feeds:
         shown = sorted((self._tokens[address].symbol, bps) for address, bps in chosen.items())
         return ", ".join(f"{symbol} by {bps} bps" for symbol, bps in shown)
 
-    def _beyond(self, tokens: Iterable[Token]) -> dict[Address, Bps]:
+    def _beyond(self) -> dict[Address, Bps]:
         swaps = [(venue, venue.begin()) for venue in self._venues()]
-        measured = {token.address: self._measure(token, swaps) for token in tokens}
-        return {
-            address: bps
-            for address, bps in measured.items()
-            if bps is not None and bps > self._limit
-        }
+        witnesses = [each for token in self._tokens.values() for each in self._ask(token, swaps)]
+        return beyond(witnesses, self._limit)
 
-    def _measure(self, token: Token, swaps: Iterable[tuple[Venue, Swaps]]) -> Bps | None:
-        """Return the least difference to any deep pool, None without one."""
+    def _ask(self, token: Token, swaps: Iterable[tuple[Venue, Swaps]]) -> Iterator[Witness]:
+        """Yield how far each deep pool is from a token's feed and the other's."""
         price = self._prices.get(token.address)
         if not price:
-            return None
+            return
         amount = PROBE * 10**token.decimals // price
-        least: int | None = None
         for venue, trial in swaps:
             for hop in venue.hops(token.address):
                 value = self._value(venue, trial, hop, amount)
                 if value is not None:
                     off = -(-abs(value - PROBE) * BPS // PROBE)
-                    least = off if least is None else min(least, off)
-        return None if least is None else Bps(least)
+                    yield token.address, hop.token_out, Bps(off)
 
     def _value(self, venue: Venue, trial: Swaps, hop: Hop, amount: int) -> int | None:
         """Return what the probe brings in dollars; None where the pool is no witness, or it is not known."""
@@ -125,3 +123,27 @@ class Feeds:
         if max(back, default=0) * BPS < amount * (BPS - WAY_BACK):
             return None
         return mul_div_down(whole, price, 10**token.decimals)
+
+
+def beyond(witnesses: Iterable[Witness], limit: Bps) -> dict[Address, Bps]:
+    """Return the tokens that no pool joins to a side as large as their own, by their least difference.
+
+    A side is what pools within the limit join, one way being enough. Where only others of a side face
+    the larger one, their least difference is its own.
+    """
+    told = list(witnesses)
+    sides: dict[Address, frozenset[Address]] = {
+        token: frozenset({token}) for one, other, _ in told for token in (one, other)
+    }
+    for one, other, off in told:
+        if off <= limit and sides[one] != sides[other]:
+            joined = sides[one] | sides[other]
+            sides.update(dict.fromkeys(joined, joined))
+    own: dict[Address, Bps] = {}
+    least: dict[frozenset[Address], Bps] = {}
+    for one, other, off in told:
+        side = sides[one]
+        if side != sides[other] and len(side) <= len(sides[other]):
+            own[one] = min(off, own.get(one, off))
+            least[side] = min(off, least.get(side, off))
+    return {token: own.get(token, least[side]) for token, side in sides.items() if side in least}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from eth_utils.address import to_checksum_address
+from structlog.testing import capture_logs
 
 from keeper.app.treasury import LOOK_HEADS, Treasury
 from keeper.cli.demo.stage import staged
@@ -341,6 +342,55 @@ async def test_small_balances_are_sold_before_they_are_swept(net: Devnet, tmp_pa
         flows = {flow.symbol: (flow.received, flow.paid) for flow in entry.flows}
         assert flows == {"USDC": (0, per_day), "WETH": (got, 0)}
         assert_clean(work.play.tally)
+
+
+async def test_a_feed_no_pool_agrees_with_stops_sales_and_no_atomic_plan(
+    net: Devnet, tmp_path: Path
+) -> None:
+    who = net.borrowers(2, collateral="USDC", debt="WETH", health=1.03, seed=43)
+
+    def fill(operator: Operator) -> None:
+        net.give("USDC", operator.contract, 5_000 * 10**6)
+        sell_rule(net, operator, "USDC", 10**10, 1)
+        net.set_price("WETH", net.price("WETH") * 115 // 100, move_pools=False)
+
+    with capture_logs() as logs:
+        async with till(net, tmp_path, CONVERTING, fill) as work:
+            registry = work.play.stage.keeper.metrics.registry
+
+            def shown() -> tuple[float | None, bool, list[bool]]:
+                """Return metric, status page and log of the breaker."""
+                labels = {"chain": "devnet", "breaker": "deviation"}
+                page = work.play.stage.keeper.status()["chains"]["devnet"]["breakers"]
+                told = [each for each in logs if each.get("breaker") == "deviation"]
+                return (
+                    registry.get_sample_value("keeper_breaker_open", labels),
+                    "deviation" in page,
+                    [each["event"] == "breaker.opened" for each in told],
+                )
+
+            await work.step()
+            assert shown() == (1, True, [True])
+            # sold in the pools for the very token it repays: the feed does not say what it brings
+            work.play.assert_taken(who)
+            for _ in range(3):
+                await work.step()
+            refused = [e.fields["reason"] for e in work.seen if e.name == "treasury.refused"]
+            assert len(refused) == 1
+            assert refused[0].startswith("deviation: ")
+            assert "WETH by 1" in refused[0]
+            assert [plan.conversion for plan, _ in work.sweeps() if plan.conversion] == []
+            assert work.held("USDC", work.operator.treasury) == 5_000 * 10**6, "moved as it was"
+            net.give("USDC", work.operator.contract, 5_000 * 10**6)
+            net.arbitrage()
+            work.treasury.ask()
+            await work.step(lambda: net.mine(LOOK_HEADS))
+            await work.step()
+            (sale,) = [plan for plan, _ in work.sweeps() if plan.conversion]
+            assert sale.sweep is not None
+            assert sale.sweep.token.symbol == "USDC"
+            assert shown() == (0, False, [True, False])
+            assert_clean(work.play.tally)
 
 
 async def test_a_pool_below_the_oracle_gets_nothing(net: Devnet, tmp_path: Path) -> None:

@@ -15,8 +15,16 @@ from tests.fake_node import FakeClock
 from tests.plans import GWEI, USDC, WETH, Plans, address
 
 DAI = Token(address("DAI"), "DAI", 18)
-PRICES = {USDC.address: Usd(USD), WETH.address: Usd(2_000 * USD), DAI.address: Usd(USD)}
-TOKENS = {token.address: token for token in (USDC, WETH, DAI)}
+STAKED = Token(address("wstETH"), "wstETH", 18)
+WBTC = Token(address("WBTC"), "WBTC", 8)
+PRICES = {
+    USDC.address: Usd(USD),
+    WETH.address: Usd(2_000 * USD),
+    DAI.address: Usd(USD),
+    STAKED.address: Usd(2_400 * USD),
+    WBTC.address: Usd(60_000 * USD),
+}
+TOKENS = {token.address: token for token in (USDC, WETH, DAI, STAKED, WBTC)}
 
 
 @dataclass
@@ -128,6 +136,17 @@ def test_one_pool_that_agrees_is_enough(tmp_path: Path) -> None:
     assert "WETH" not in refusal.detail
 
 
+def test_a_token_priced_by_the_same_feed_is_no_witness(tmp_path: Path) -> None:
+    """Staked ether agrees with ether's feed whatever that says."""
+    staked = Pool(WETH, STAKED)
+    watch = feeds(staked, Pool(WETH, USDC, 8_000), Pool(USDC, DAI), Pool(WBTC, USDC))
+    assert watch.deviating == {WETH.address: 2_000, STAKED.address: 2_000}
+    assert gate(tmp_path, watch).admit(priced(selling(Plans().make()))) is not None
+    assert feeds(staked, Pool(WETH, USDC), Pool(USDC, DAI)).deviating == {}
+    apart = feeds(staked, Pool(USDC, DAI), Pool(WBTC, USDC))
+    assert apart.deviating == {}, "what no pool says anything of is not contradicted"
+
+
 def test_a_pool_that_one_sale_moves_is_no_witness() -> None:
     assert feeds(Pool(WETH, USDC, 8_000, is_thin=True)).deviating == {}
     assert feeds(Pool(WETH, USDC, 8_000), Pool(WETH, DAI, is_thin=True)).deviating.keys() == {
@@ -152,7 +171,9 @@ def test_a_token_that_is_known_no_more_is_forgotten(tmp_path: Path) -> None:
     assert risk.details() == {"deviation": "USDC by 2500 bps from every pool"}
 
 
-@pytest.mark.parametrize(("bps", "off"), [(9_500, False), (9_499, True), (10_526, True)])
+@pytest.mark.parametrize(
+    ("bps", "off"), [(9_500, False), (9_499, True), (10_526, False), (10_527, True)]
+)
 def test_the_limit_counts_in_both_directions(bps: int, off: bool) -> None:
     watch = feeds(Pool(WETH, USDC, bps))
     assert (WETH.address in watch.deviating) is off
