@@ -6,7 +6,7 @@ from dataclasses import replace
 from keeper.planning.grouping import cover_up
 from keeper.planning.offers import Offer
 from keeper.ports import LendingProtocol
-from keeper.types import FlashSource, Quote
+from keeper.types import FlashSource, Quote, Step
 from keeper.units import BPS, Address
 
 Pot = tuple[str, Address]
@@ -40,17 +40,20 @@ class Liquidity:
 
     def take(self, quote: Quote) -> None:
         """Take what a quote borrows and seizes."""
-        step = quote.steps[0]
+        self._add(quote.opportunity.position.market, quote.steps[0], -1)
+
+    def give(self, quote: Quote) -> None:
+        """Give back what a quote took."""
+        self._add(quote.opportunity.position.market, quote.steps[0], 1)
+
+    def _add(self, market: str, step: Step, sign: int) -> None:
         drawn = (
-            (self._lenders.get(quote.debt.address), cover_up(step)),
-            (
-                (quote.opportunity.position.market, step.terms.collateral.address),
-                step.seizure.received,
-            ),
+            (self._lenders.get(step.terms.debt.address), cover_up(step)),
+            ((market, step.terms.collateral.address), step.seizure.received),
         )
         for pot, amount in drawn:
             if pot is not None and pot in self._left:
-                self._left[pot] -= amount
+                self._left[pot] += sign * amount
 
     def lends_down(self, offer: Offer) -> int | None:
         """Return the most that is left to borrow for an offer, None without a bound."""

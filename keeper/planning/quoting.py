@@ -1,25 +1,46 @@
-"""From chosen opportunities to quotes: best pair, best size, one after another on shared pools."""
+"""From chosen opportunities to quotes: the pairs and sizes that together earn most."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from keeper.planning.costs import Rates
+from keeper.planning.crowd import Wanted, bear
 from keeper.planning.explain import explain_loss
 from keeper.planning.funding import choose_source, funding_pools
 from keeper.planning.gas import item_gas
-from keeper.planning.grouping import cover_up, cover_up_repay, price_quote
+from keeper.planning.grouping import PositionKey, cover_up, cover_up_repay, price_quote
+from keeper.planning.improving import improve
 from keeper.planning.liquidity import Liquidity
-from keeper.planning.offers import Lanes, Offer, demands, find_offers, refuse
-from keeper.planning.routing import Route, Router, Sales
+from keeper.planning.offers import Lane, Offer, demands, find_offers, refuse
+from keeper.planning.outlets import Behind
+from keeper.planning.routing import Router, Sales
 from keeper.planning.rules import Choice, PlanRules
+from keeper.planning.selling import Selling
 from keeper.planning.sizing import Size, best_size, price_size
+from keeper.planning.trust import Trust
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import FlashSource, Portion, Quote, Reason, Skip, Step, View
 from keeper.units import Address, Usd
 
+_GAS = 10**6
+"""Gas to price one unit by: a wei of a coarse token is worth more."""
+
+
+class _Taken(NamedTuple):
+    """One claim on a position, with its quote or why it has none."""
+
+    offer: Offer
+    result: Quote | Skip
+
 
 class Sizing:
-    """One view's sizing: each position on the state that those of higher value left."""
+    """One view's sizing: who is liquidated, over which pair and how much, all sharing the pools.
+
+    Positions are taken by what they return on their repay, each sized on what is sold already; then
+    those where the pools got tight are tried again behind all others (`improve`).
+    """
 
     def __init__(
         self,
@@ -34,37 +55,180 @@ class Sizing:
         self._rates = Rates(view)
         self._gas_price = view.next_block.base_fee + rules.priority_fee
         self._sales = Sales(venues)
+        self._view = view
         self._sources: dict[Address, FlashSource] = {}
-        self.quotes: list[Quote] = []
-        self.skips: list[Skip] = []
+        self._claims: dict[PositionKey, list[list[Offer]]] = {}
+        self._settled: dict[PositionKey, list[_Taken]] = {}
+        self._refused: list[Skip] = []
+        self._gas_costs: dict[tuple[str, Address], float] = {}
 
     def run(self, choices: Sequence[Choice]) -> None:
-        """Fill `quotes`, marginal costs only, and `skips`."""
+        """Decide; `quotes` and `skips` tell what."""
         offers = [offer for choice in choices for offer in self._offers(choice)]
-        self._lanes = Lanes(self._router(), self._sales, offers)
+        tokens = {each for offer in offers for each in (offer.terms.collateral, offer.terms.debt)}
+        rules = self._rules
+        self._trust = Trust(self._view, self._sales, rules.deviation, rules.least_depth, tokens)
+        router = Router(self._venues, self._rules.max_hops, self._rules.hubs, self._trust)
+        self._selling = Selling(self._venues, self._sales, router, offers, self._per_gas)
         self._choose_sources(offers)
         self._liquidity = Liquidity(self._markets, offers, self._sources)
-        claims: dict[tuple[str, Address], dict[int, list[Offer]]] = {}
-        values: dict[tuple[str, Address], float] = {}
+        claims: dict[PositionKey, dict[int, list[Offer]]] = {}
+        returns: dict[PositionKey, float] = {}
         for offer in offers:
             key = offer.choice.opportunity.key
             claims.setdefault(key, {}).setdefault(id(offer.choice), []).append(offer)
-            values[key] = max(values.get(key, -math.inf), self._bound(offer))
-        for key in sorted(claims, key=lambda key: -values[key]):
-            self._settle(list(claims[key].values()))
+            returns[key] = max(returns.get(key, -math.inf), self._return(offer))
+        self._claims = {key: list(claims[key].values()) for key in claims}
+        order = sorted(claims, key=lambda key: -returns[key])
+        self._take_crowd(order)
+        for key in order:
+            if key not in self._settled:
+                self.settle(key)
+        improve(self, order)
+        self._selling.balance()
+
+    @property
+    def quotes(self) -> list[Quote]:
+        """Return the quotes, marginal costs only, in the order they were taken."""
+        found = []
+        sales: dict[Lane, tuple[Portion, ...]] = {}
+        for taken in self._settled.values():
+            if (best := _best(taken)) is not None:
+                lane = best.offer.lane
+                if lane not in sales:
+                    sales[lane] = self._selling[lane].sale()
+                assert isinstance(best.result, Quote)
+                found.append(replace(best.result, routes=sales[lane]))
+        return found
+
+    @property
+    def skips(self) -> list[Skip]:
+        """Return why the others were not taken."""
+        found = list(self._refused)
+        for taken in self._settled.values():
+            best = _best(taken)
+            for each in taken:
+                if isinstance(each.result, Skip):
+                    found.append(each.result)
+                elif best is not None and each is not best:
+                    name = best.offer.choice.opportunity.strategy
+                    found.append(refuse(each.offer.choice, Reason.OUTBID, f"{name} nets more"))
+        return found
+
+    def settle(self, key: PositionKey) -> None:
+        """Quote a position for every strategy that wants it; what nets most is sold."""
+        taken = [self._quote(offers) for offers in self._claims[key]]
+        self._settled[key] = taken
+        best = _best(taken)
+        if best is not None:
+            assert isinstance(best.result, Quote)
+            self._selling.sell(best.offer.lane, best.result.steps[0].seizure.received)
+            self._liquidity.take(best.result)
+
+    def release(self, key: PositionKey) -> None:
+        """Take a position back out of all sales."""
+        best = _best(self._settled.pop(key, []))
+        if best is not None:
+            assert isinstance(best.result, Quote)
+            self._selling.sell(best.offer.lane, -best.result.steps[0].seizure.received)
+            self._liquidity.give(best.result)
+
+    def is_tight(self, key: PositionKey) -> bool:
+        """Say whether a position would be taken otherwise if others were not: smaller, or not at all."""
+        taken = self._settled[key]
+        best = _best(taken)
+        if best is not None:
+            assert isinstance(best.result, Quote)
+            return best.result.steps[0].repay < best.offer.largest
+        return any(
+            isinstance(each.result, Skip)
+            and each.result.reason in {Reason.UNPROFITABLE, Reason.NO_LIQUIDITY}
+            and self._bound(each.offer) > 0
+            for each in taken
+        )
+
+    def worth(self) -> Usd:
+        """Return what all that is taken nets together, before the costs it shares."""
+        total = 0
+        lanes = {}
+        for taken in self._settled.values():
+            best = _best(taken)
+            if best is None:
+                continue
+            assert isinstance(best.result, Quote)
+            quote, rate = best.result, best.offer.rate
+            lanes[best.offer.lane] = rate
+            total += rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
+        for lane, rate in lanes.items():
+            outlet = self._selling[lane]
+            total += rate.usd_down(outlet.deal(outlet.total).net)
+        return Usd(total)
+
+    def _take_crowd(self, order: Sequence[PositionKey]) -> None:
+        """Take whom the pools bear in full, all at once."""
+        drafts: list[tuple[PositionKey, Offer, Quote]] = []
+        wanted: list[Wanted] = []
+        for key in order:
+            found = self._whole(key)
+            if found is None:
+                continue
+            offer, quote = found
+            received = offer.seizure.received
+            least = quote.repaid + quote.premium + quote.gas_cost + quote.minimum_profit
+            drafts.append((key, offer, quote))
+            wanted.append(Wanted(offer.lane, received, least / received))
+            self._liquidity.take(quote)
+        borne = bear(self._selling, wanted)
+        for key, offer, quote in drafts[:borne]:
+            outlet = self._selling[offer.lane]
+            share = outlet.deal(outlet.total).net * offer.seizure.received // outlet.total
+            priced = price_quote(quote, share, quote.gas, self._rates, self._gas_price)
+            self._settled[key] = [_Taken(offer, priced)]
+        for _, _, quote in drafts[borne:]:
+            self._liquidity.give(quote)
+        for key, offer, quote in drafts[:borne]:
+            brings = int(self._selling[offer.lane].price() * offer.seizure.received)
+            net = offer.rate.usd_down(brings - quote.repaid - quote.premium)
+            (offers,) = self._claims[key]
+            if any(self._bound(other) > net for other in offers if other is not offer):
+                self.release(key)
+                self.settle(key)
+
+    def _whole(self, key: PositionKey) -> tuple[Offer, Quote] | None:
+        """Return the pair of a position that returns most, taken in full, and a draft of its quote.
+
+        None where several strategies want the position, or something does not let it be taken whole.
+        """
+        claims = self._claims[key]
+        offer = max(claims[0], key=self._return)
+        source = self._sources.get(offer.terms.debt.address)
+        if len(claims) > 1 or source is None or not self._selling[offer.lane].is_open:
+            return None
+        if self._liquidity.within(offer) is not offer:
+            return None
+        lent = self._liquidity.lends_down(offer)
+        available = source.available if lent is None else min(source.available, lent)
+        if cover_up_repay(offer.terms, offer.largest) > available or offer.seizure.received <= 0:
+            return None
+        return offer, self._draft(offer, source, Size(offer.largest, offer.seizure, 0, 0))
 
     def _offers(self, choice: Choice) -> list[Offer]:
         found = find_offers(choice, self._rates, self._rules)
         if isinstance(found, Skip):
-            self.skips.append(found)
+            self._refused.append(found)
             return []
         return found
 
-    def _router(self, excluded: frozenset[Address] = frozenset()) -> Router:
-        return Router(self._venues, self._rules.max_hops, self._rules.hubs, excluded)
+    def _per_gas(self, offer: Offer) -> float:
+        rate = offer.rate
+        key = offer.pot[0], offer.terms.debt.address
+        known = self._gas_costs.get(key)
+        if known is None:
+            known = self._gas_costs[key] = rate.gas_up(_GAS, self._gas_price) / _GAS
+        return known
 
     def _choose_sources(self, offers: Sequence[Offer]) -> None:
-        used = self._lanes.pools()
+        used = self._selling.pools()
         markets = {offer.choice.opportunity.position.market for offer in offers}
         for token, wanted in demands(offers).items():
             sources = [
@@ -78,50 +242,44 @@ class Sizing:
                 used |= funding_pools([source])
         lending = funding_pools(self._sources.values())
         if lending:
-            self._lanes.close(lending, self._router(lending))
+            self._selling.shut(lending)
 
     def _bound(self, offer: Offer) -> float:
-        """Return at least the dollars a pair can earn before costs, from its lane's best price."""
-        if not self._lanes.is_open(offer.lane):
+        """Return at least the dollars a pair can earn before costs, from its best price."""
+        outlet = self._selling[offer.lane]
+        if not outlet.is_open:
             return -math.inf
-        best = self._lanes.spot(offer.lane) * offer.seizure.received
+        best = outlet.price() * offer.seizure.received
         return float(offer.rate.usd_down(int(best - offer.seizure.repaid)))
 
-    def _settle(self, claims: Sequence[Sequence[Offer]]) -> None:
-        """Quote one position for every strategy that wants it; the best is sold, the others lose."""
-        found = [(offers[0].choice, self._quote(offers)) for offers in claims]
-        quotes = [result for _, result in found if isinstance(result, Quote)]
-        self.skips.extend(result for _, result in found if isinstance(result, Skip))
-        if not quotes:
-            return
-        best = max(quotes, key=lambda quote: quote.net_usd)
-        self._sales.apply_split(best.routes, best.steps[0].seizure.received)
-        self._lanes.sold(best.hops)
-        self._liquidity.take(best)
-        self.quotes.append(best)
-        name = best.opportunity.strategy
-        self.skips.extend(
-            refuse(choice, Reason.OUTBID, f"{name} nets more")
-            for choice, result in found
-            if isinstance(result, Quote) and result is not best
+    def _return(self, offer: Offer) -> float:
+        """Return what a pair brings at its best price for each unit it costs, gas included."""
+        outlet = self._selling[offer.lane]
+        if not outlet.is_open:
+            return -math.inf
+        gas = self._per_gas(offer) * item_gas(
+            offer.choice.opportunity.position, Step(offer.terms, offer.largest, offer.seizure)
         )
+        return outlet.spot() * offer.seizure.received / (offer.seizure.repaid + gas)
 
-    def _quote(self, offers: Sequence[Offer]) -> Quote | Skip:
+    def _quote(self, offers: Sequence[Offer]) -> _Taken:
         choice = offers[0].choice
         drawn = [found for offer in offers if (found := self._liquidity.within(offer))]
         if not drawn:
             symbol = offers[0].terms.collateral.symbol
-            return refuse(choice, Reason.NO_LIQUIDITY, f"others of this head take all {symbol}")
+            detail = f"others of this head take all {symbol}"
+            return _Taken(offers[0], refuse(choice, Reason.NO_LIQUIDITY, detail))
         bounded = sorted(
             ((self._bound(offer), offer) for offer in drawn), key=lambda pair: -pair[0]
         )
         best: Quote | None = None
-        reason, detail = Reason.NO_ROUTE, "no pool connects collateral and debt"
+        of = drawn[0]
+        reason, detail = Reason.NO_ROUTE, self._unsold(drawn[0])
         for bound, offer in bounded:
             # Gross leaves the premium out of account, and debts differ in that: compare with net.
             if best is not None and bound <= best.net_usd:
                 break
-            if not self._lanes.is_open(offer.lane):
+            if not self._selling[offer.lane].is_open:
                 continue
             source = self._sources.get(offer.terms.debt.address)
             if source is None:
@@ -129,74 +287,60 @@ class Sizing:
                 continue
             lent = self._liquidity.lends_down(offer)
             available = source.available if lent is None else min(source.available, lent)
-            size, route = self._size(
+            size = self._size(
                 offer, source, available, hopeless=bound < choice.limits.minimum_profit
             )
             if size is None:
                 reason = Reason.CAPITAL
                 detail = f"{available} {offer.terms.debt.symbol} can be borrowed"
                 continue
-            quote = self._draft(offer, source, size, route)
+            quote = self._draft(offer, source, size)
             if best is None or quote.net_usd > best.net_usd:
-                best = quote
+                best, of = quote, offer
         if best is None:
-            return refuse(choice, reason, detail)
+            return _Taken(of, refuse(choice, reason, detail))
         if best.net < best.minimum_profit:
-            return refuse(choice, Reason.UNPROFITABLE, explain_loss(best, self._rates.of(best)))
-        return best
+            why = explain_loss(best, self._rates.of(best))
+            return _Taken(of, refuse(choice, Reason.UNPROFITABLE, why))
+        return _Taken(of, best)
+
+    def _unsold(self, offer: Offer) -> str:
+        terms = offer.terms
+        text = f"nothing turns {terms.collateral.symbol} into {terms.debt.symbol}"
+        left_out = self._trust.refusals(terms.collateral.address, terms.debt.address)
+        return f"{text}; left out: {left_out}" if left_out else text
 
     def _size(
         self, offer: Offer, source: FlashSource, available: int, *, hopeless: bool
-    ) -> tuple[Size | None, Route]:
+    ) -> Size | None:
         largest = offer.largest
-        is_whole = offer.whole
         if cover_up_repay(offer.terms, largest) > available:
             largest = available - available // 50_000
-        if is_whole and largest < offer.terms.maximum:
-            return None, self._lanes.first(offer.lane)
-        if is_whole and not hopeless:
-            route = self._lanes.best(offer.lane, offer.seizure.received).route
-            return self._priced(offer, largest, source, route), route
+        if offer.whole and largest < offer.terms.maximum:
+            return None
+        outlet = self._selling[offer.lane]
         if hopeless:
-            # No size pays: the figures of the largest say why, without a search.
-            route = self._lanes.first(offer.lane)
+            # Where no size pays, the price the others leave says why, without a search.
             legal = offer.terms.legal_down(largest)
             if legal <= 0:
-                return None, route
-            return self._priced(offer, legal, source, route), route
-        first = self._lanes.best(offer.lane, offer.seizure.received)
-        size = self._size_on(offer, largest, source, first.route)
-        if size is None or size.seizure.received == offer.seizure.received:
-            return size, first.route
-        # A smaller sale may do better elsewhere than the largest one would.
-        second = self._lanes.best(offer.lane, size.seizure.received)
-        if second.route == first.route or second.out <= size.proceeds:
-            return size, first.route
-        other = self._size_on(offer, largest, source, second.route)
-        if other is not None and other.profit > size.profit:
-            return other, second.route
-        return size, first.route
+                return None
+            seizure = offer.terms.seize(legal)
+            most = int(outlet.price() * seizure.received)
+            premium = source.premium_up(legal)
+            return Size(legal, seizure, most, most - seizure.repaid - premium)
+        proceeds = Behind(outlet, outlet.total)
+        if offer.whole:
+            legal = offer.terms.legal_down(largest)
+            return price_size(offer.terms, legal, proceeds, source.fee_ppm) if legal > 0 else None
+        return best_size(offer.terms, largest, proceeds, source.fee_ppm)
 
-    def _priced(self, offer: Offer, repay: int, source: FlashSource, route: Route) -> Size:
-        return price_size(
-            offer.terms, repay, lambda amount: self._sales.quote(route, amount), source.fee_ppm
-        )
-
-    def _size_on(
-        self, offer: Offer, largest: int, source: FlashSource, route: Route
-    ) -> Size | None:
-        def sell(amount: int) -> int:
-            return self._sales.quote(route, amount)
-
-        return best_size(offer.terms, largest, sell, source.fee_ppm, self._lanes.turns(route))
-
-    def _draft(self, offer: Offer, source: FlashSource, size: Size, route: Route) -> Quote:
+    def _draft(self, offer: Offer, source: FlashSource, size: Size) -> Quote:
         step = Step(offer.terms, size.repay, size.seizure)
         opportunity = offer.choice.opportunity
         quote = Quote(
             opportunity=opportunity,
             steps=(step,),
-            routes=(Portion(route),) if route else (),
+            routes=(),
             flash=source,
             debt=offer.terms.debt,
             gas=0,
@@ -211,3 +355,13 @@ class Sizing:
         )
         gas = item_gas(opportunity.position, step)
         return price_quote(quote, size.proceeds, gas, self._rates, self._gas_price)
+
+
+def _best(taken: Sequence[_Taken]) -> _Taken | None:
+    """Return the claim whose quote nets most, None when there is no quote."""
+    best: _Taken | None = None
+    most = 0
+    for each in taken:
+        if isinstance(each.result, Quote) and (best is None or each.result.net_usd > most):
+            best, most = each, each.result.net_usd
+    return best

@@ -1,6 +1,6 @@
 """The best ways from one token to another, on the state earlier sales leave."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from keeper.planning.shares import divide
@@ -13,9 +13,6 @@ Route = tuple[Hop, ...]
 
 Routes = tuple[Portion, ...]
 """A sale's routes with their shares; none when what is received is already the debt token."""
-
-KEPT = 3
-"""Routes compared for every position of a pair; the rest wait until these fall behind."""
 
 
 class Ranked(NamedTuple):
@@ -99,19 +96,19 @@ class Sales:
 
 
 class Router:
-    """Routes over every venue; pools that fund the batch are left out."""
+    """Routes over every venue; pools that are not trusted are left out."""
 
     def __init__(
         self,
         venues: Mapping[str, Venue],
         max_hops: int,
         hubs: frozenset[Address] | None,
-        excluded: frozenset[Address] = frozenset(),
+        trusts: Callable[[Hop], bool] = lambda _: True,
     ) -> None:
         self._venues = venues
         self._max_hops = max_hops
         self._hubs = hubs
-        self._excluded = excluded
+        self._trusts = trusts
         self._edges: dict[Address, dict[Address, list[Hop]]] = {}
 
     def rank(
@@ -121,6 +118,7 @@ class Router:
         bought: Address,
         amount: int,
         allowed: frozenset[str] | None = None,
+        shut: frozenset[Address] = frozenset(),
     ) -> list[Ranked]:
         """Return routes that can fill an amount, best first.
 
@@ -129,57 +127,72 @@ class Router:
         """
         if sold == bought:
             return [Ranked(amount, ())]
-        found = []
-        for path in self._paths(sold, bought, self._max_hops):
-            if len(path) == 1:
-                routes: Sequence[Route] = [(hop,) for hop in path[0]]
-            else:
-                routes = [_best_pools(sales, path, amount, allowed)]
-            for route in routes:
-                if not route or (allowed is not None and route[0].venue not in allowed):
-                    continue
-                out = sales.quote(route, amount)
-                if out:
-                    found.append(Ranked(out, route))
-        found.sort(key=lambda ranked: -ranked.out)
-        return found
+        search = _Search(self, sales, bought, allowed, shut)
+        search.walk(sold, amount, self._max_hops, (), frozenset())
+        search.found.sort(key=lambda ranked: -ranked.out)
+        return search.found
 
-    def _paths(
-        self, sold: Address, bought: Address, hops: int, seen: frozenset[Address] = frozenset()
-    ) -> Iterator[tuple[list[Hop], ...]]:
-        seen |= {sold}
-        for token, leg in self._out_of(sold).items():
-            if token == bought:
-                yield (leg,)
-            elif hops > 1 and token not in seen and (self._hubs is None or token in self._hubs):
-                for rest in self._paths(token, bought, hops - 1, seen):
-                    yield (leg, *rest)
+    def is_hub(self, token: Address) -> bool:
+        """Say whether a route may pass through a token."""
+        return self._hubs is None or token in self._hubs
 
-    def _out_of(self, token: Address) -> dict[Address, list[Hop]]:
+    def trusts(self, hop: Hop) -> bool:
+        """Say whether a pool's price and depth are to be believed."""
+        return self._trusts(hop)
+
+    def out_of(self, token: Address) -> Mapping[Address, Sequence[Hop]]:
+        """Return the pools that buy a token, by what they give."""
         edges = self._edges.get(token)
         if edges is None:
             edges = self._edges[token] = {}
             for venue in self._venues.values():
                 for hop in venue.hops(token):
-                    if hop.pool not in self._excluded:
-                        edges.setdefault(hop.token_out, []).append(hop)
+                    edges.setdefault(hop.token_out, []).append(hop)
         return edges
 
 
-def _best_pools(
-    sales: Sales, path: Sequence[Sequence[Hop]], amount: int, allowed: frozenset[str] | None
-) -> Route:
-    route: list[Hop] = []
-    for leg in path:
-        best, brought = None, 0
+class _Search:
+    """One search: every path of tokens, each leg tried with what the leg before brought."""
+
+    def __init__(
+        self,
+        router: Router,
+        sales: Sales,
+        bought: Address,
+        allowed: frozenset[str] | None,
+        shut: frozenset[Address],
+    ) -> None:
+        self._router = router
+        self._sales = sales
+        self._bought = bought
+        self._allowed = allowed
+        self._shut = shut
+        self.found: list[Ranked] = []
+
+    def walk(
+        self, token: Address, amount: int, hops: int, behind: Route, seen: frozenset[Address]
+    ) -> None:
+        seen |= {token}
+        for following, leg in self._router.out_of(token).items():
+            if following == self._bought:
+                pools = self._ranked(leg, amount)
+                # Alone a pool is a route; behind others only the best one is looked at.
+                for out, hop in pools if not behind else pools[:1]:
+                    self.found.append(Ranked(out, (*behind, hop)))
+            elif hops > 1 and following not in seen and self._router.is_hub(following):
+                for out, hop in self._ranked(leg, amount)[:1]:
+                    self.walk(following, out, hops - 1, (*behind, hop), seen)
+
+    def _ranked(self, leg: Sequence[Hop], amount: int) -> list[tuple[int, Hop]]:
+        """Return the leg's pools that can fill an amount, best first."""
+        found = []
         for hop in leg:
-            if allowed is not None and hop.venue not in allowed:
+            if self._allowed is not None and hop.venue not in self._allowed:
                 continue
-            out = sales.quote((hop,), amount)
-            if out > brought:
-                best, brought = hop, out
-        if best is None:
-            return ()
-        route.append(best)
-        amount = brought
-    return tuple(route)
+            if hop.pool in self._shut:
+                continue
+            out = self._sales.quote((hop,), amount)
+            if out and self._router.trusts(hop):
+                found.append((out, hop))
+        found.sort(key=lambda pair: -pair[0])
+        return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keeper.types import Limits, Opportunity, Token
-from keeper.units import Address, Usd, Wei
+from keeper.units import USD, Address, Bps, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
 """The protocol's limit on one transaction's gas (EIP-7825)."""
@@ -24,7 +24,9 @@ class PlanRules:
     `hubs` are the tokens a route may pass through; None means every token a venue knows.
     `excluded` says of a protocol, a collateral and a debt why they are not to be touched, if they are not.
     `lanes` is how many wallets send: with several, transactions are kept independent of each other.
-    `largest_repay` and `gas_budget` bound one transaction, gas at its worst: limit times maximum fee.
+    Pools whose price is further off the oracle than `deviation`, or that hold less than about
+    `least_depth`, are left out; with None as `deviation` none is. `largest_repay` and `gas_budget`
+    bound one transaction, gas at its worst: limit times maximum fee.
     `toxic_parts` allows calls that leave a position less healthy.
     """
 
@@ -33,11 +35,13 @@ class PlanRules:
     priority_fee: Wei
     gas_cap: int = 15_000_000
     max_items: int = 100
-    max_hops: int = 2
+    max_hops: int = 3
     hubs: frozenset[Address] | None = None
     largest_repay: Usd | None = None
     gas_budget: Wei | None = None
     lanes: int = 1
+    deviation: Bps | None = Bps(2_000)
+    least_depth: Usd = Usd(1_000 * USD)
     toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
 

@@ -1,22 +1,31 @@
 """The repay that earns most on the real curve, under what the protocol calls legal.
 
-Within one liquidity range of a constant-product pool the marginal price falls so that its inverse
-root is linear in the amount sold, and chains of such pools keep that shape. So the marginal price
-is driven to break-even by secant steps on the inverse root, inside a bracket.
+Profit rises up to the break-even amount, whose last unit of collateral brings what it costs, and
+falls behind it. What is not legal there leaves two candidates: the largest legal repay below, and
+the largest of all, since a full close may be legal where everything just below it is not.
 """
 
-import math
-from collections.abc import Callable, MutableMapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from keeper.ports import Terms
 from keeper.types import Seizure
 
-Sell = Callable[[int], int]
-"""What an amount of collateral brings on the state so far; 0 when it cannot be filled."""
+_SPREADS = (32, 1024)
+"""Parts of the amount sold between three profits that a parabola is laid through."""
+_FEW = 256
+"""Wei within which a size is looked for one by one: coarse tokens round by more than prices move."""
 
-_STEPS = 16
-_TOLERANCE = 1e-7
+
+class Proceeds(Protocol):
+    """What collateral brings, concave in the amount."""
+
+    def out(self, amount: int) -> int:
+        """Return exactly what an amount brings; 0 when it cannot be filled."""
+        ...
+
+    def reach(self, cost: float, most: int) -> int:
+        """Return the amount, at most `most`, whose last unit brings `cost`."""
+        ...
 
 
 class Size(NamedTuple):
@@ -33,79 +42,95 @@ def premium_up(amount: int, fee_ppm: int) -> int:
     return -(-amount * fee_ppm // 1_000_000)
 
 
-def price_size(terms: Terms, repay: int, sell: Sell, fee_ppm: int) -> Size:
+def price_size(terms: Terms, repay: int, proceeds: Proceeds, fee_ppm: int) -> Size:
     """Return exactly what one legal repay earns."""
     seizure = terms.seize(repay)
-    proceeds = sell(seizure.received)
-    profit = proceeds - seizure.repaid - premium_up(repay, fee_ppm)
-    return Size(repay, seizure, proceeds, profit)
+    brought = proceeds.out(seizure.received)
+    profit = brought - seizure.repaid - premium_up(repay, fee_ppm)
+    return Size(repay, seizure, brought, profit)
 
 
-def best_size(
-    terms: Terms, largest: int, sell: Sell, fee_ppm: int, turns: MutableMapping[str, int]
-) -> Size | None:
-    """Return the most profitable legal repay up to `largest`, or None when none is legal.
-
-    It compares the break-even size, taken down to a legal one, with the largest legal one: a full
-    close may be legal where everything just below it is not. `turns` remembers break-even amounts
-    of this curve by cost, to seven digits: near its top profit is flat.
-    """
+def best_size(terms: Terms, largest: int, proceeds: Proceeds, fee_ppm: int) -> Size | None:
+    """Return the most profitable legal repay up to `largest`, or None when none is legal."""
     upper = terms.legal_down(min(largest, terms.maximum))
     if upper <= 0:
         return None
-    best = price_size(terms, upper, sell, fee_ppm)
-    received, cost = best.seizure.received, best.seizure.repaid + premium_up(upper, fee_ppm)
+    whole = price_size(terms, upper, proceeds, fee_ppm)
+    received, cost = whole.seizure.received, whole.seizure.repaid + premium_up(upper, fee_ppm)
     if received == 0:
-        return best
-    key = f"{cost / received:.7g}"
-    sold = turns.get(key, received)
+        return whole
+    sold = proceeds.reach(cost / received, received)
     if sold >= received:
-        sold = _break_even(sell, received, best.proceeds, cost / received)
-        if sold >= received:
-            return best
-        turns[key] = sold
-    repay = terms.legal_down(sold * upper // received)
-    if repay <= 0:
-        return best
-    return max(price_size(terms, repay, sell, fee_ppm), best, key=lambda size: size.profit)
+        return whole
+    search = _Search(terms, upper, received, proceeds, fee_ppm, whole)
+    search.near(max(sold * upper // received, 1))
+    return search.best
 
 
-def _break_even(sell: Sell, most: int, brought: int, cost: float) -> int:
-    """Return the amount whose last unit brings what it costs, at most `most`."""
-    high, root = most, 1 / math.sqrt(cost)
-    step = _step(most)
-    slope = (brought - sell(most - step)) / step
-    if brought and slope >= cost:
-        return most
-    steep = 1 / math.sqrt(slope) if brought and slope > 0 else math.inf
-    low, shallow = 0, 0.0
-    at = max(most >> 3, 1)
-    for _ in range(_STEPS):
-        step = _step(at)
-        out = sell(at + step // 2)
-        slope = (out - sell(at + step // 2 - step)) / step if out else 0.0
-        inverse = 1 / math.sqrt(slope) if slope > 0 else math.inf
-        if inverse <= root:
-            low, shallow = at, inverse
-        else:
-            high, steep = at, inverse
-        if high - low <= 1:
-            break
-        following = _between(low, shallow, high, steep, root)
-        if abs(following - at) <= at * _TOLERANCE:
-            return following
-        at = following
-    return at
+class _Search:
+    """The best of the sizes tried so far."""
 
+    def __init__(
+        self,
+        terms: Terms,
+        upper: int,
+        received: int,
+        proceeds: Proceeds,
+        fee_ppm: int,
+        best: Size,
+    ) -> None:
+        self._terms = terms
+        self._upper = upper
+        self._received = received
+        self._proceeds = proceeds
+        self._fee_ppm = fee_ppm
+        self._tried: dict[int, Size] = {}
+        self.best = best
 
-def _step(at: int) -> int:
-    """Return a width to measure a slope over: pools round, so a coarse token needs a wide one."""
-    return max(at >> 12, min(at >> 3, 1 << 21), 1)
+    def near(self, repay: int) -> None:
+        """Try a repay and what lies around it: on a parabola's top, and wei by wei where few are."""
+        if self._try(repay) is None:
+            return
+        for part in _SPREADS:
+            spread = repay // part
+            if spread == 0:
+                break
+            repay = self._top(min(max(repay, 1), self._upper - 1), spread)
+        if repay // _FEW < _FEW:
+            # Every wei of profit is more than a share of 1e-9 here.
+            width = min(_FEW, repay)
+            for each in range(max(repay - width, 1), min(repay + width, self._upper) + 1):
+                self._try(each)
 
+    def _top(self, middle: int, spread: int) -> int:
+        """Return where a parabola through three profits has its top, no further off than they are."""
+        low, high = max(middle - spread, 1), min(middle + spread, self._upper)
+        sizes = [self._try(each) for each in (low, middle, high)]
+        left, here, right = (None if size is None else size.profit for size in sizes)
+        if left is None or here is None or right is None or middle in {low, high}:
+            return middle
+        rise, fall = here - left, here - right
+        before, behind = middle - low, high - middle
+        bend = rise * behind + fall * before
+        if bend <= 0:
+            return middle
+        top = middle + (rise * behind * behind - fall * before * before) // (2 * bend)
+        top = min(max(top, low), high)
+        self._try(top)
+        return top
 
-def _between(low: int, shallow: float, high: int, steep: float, root: float) -> int:
-    """Return the secant's point in a bracket, its middle where an end has no slope yet."""
-    if steep == math.inf or (low == 0 and shallow == 0):
-        return max((low + high) // 2 if low else high >> 3, low + 1)
-    share = (root - shallow) / (steep - shallow)
-    return min(max(low + int((high - low) * share), low + 1), high - 1)
+    def _try(self, repay: int) -> Size | None:
+        """Price the largest legal repay up to one, and return it when it is that very one."""
+        known = self._tried.get(repay)
+        if known is not None:
+            return known
+        legal = self._terms.legal_down(repay)
+        if legal <= 0:
+            return None
+        size = self._tried.get(legal) or price_size(
+            self._terms, legal, self._proceeds, self._fee_ppm
+        )
+        self._tried[legal] = size
+        if size.profit > self.best.profit:
+            self.best = size
+        return size if legal == repay else None

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from keeper.planning.curves import Curve
 from keeper.planning.sizing import best_size, price_size
 from keeper.units import Bps
 from tests.fake_market import USDC, WETH, FakeTerms, pool
@@ -26,11 +27,12 @@ def test_no_point_of_a_grid_earns_more(seed: int) -> None:
         return 0 if filled.left else filled.out
 
     fee = rng.choice([0, 500])
-    best = best_size(terms, terms.maximum, sell, fee, {})
+    best = best_size(terms, terms.maximum, Curve(sell), fee)
     assert best is not None
     assert calls <= 40
+    curve = Curve(sell)
     grid = max(
-        price_size(terms, terms.maximum * k // 500, sell, fee).profit
+        price_size(terms, terms.maximum * k // 500, curve, fee).profit
         for k in range(1, 501)
         if terms.maximum * k // 500
     )

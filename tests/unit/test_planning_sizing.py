@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from keeper.planning.curves import Curve
 from keeper.planning.sizing import best_size
 from keeper.types import Seizure
 from keeper.units import BPS, USD
+from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import USDC, VALUES, WETH, FakeTerms, pool
 
 SCALE = 10**18
@@ -21,6 +23,11 @@ def constant_product(x: int, y: int, kept_ppm: int = 997_000) -> Callable[[int],
         return after * y // (x * 10**6 + after)
 
     return sell
+
+
+def curve(made: Pool) -> Curve:
+    """Return what a pool gives for WETH."""
+    return Curve(lambda amount: made.sell(made.at, amount, token0=made.token0 == WETH.address).out)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def test_the_closed_form_of_a_constant_product_pool(
     bonus_ppm: int, repay: float, profit: float
 ) -> None:
     sell = constant_product(1_000 * SCALE, 2_000_000 * SCALE)
-    best = best_size(Linear(10**6 * SCALE, bonus_ppm), 10**6 * SCALE, sell, 0, {})  # type: ignore[arg-type]
+    best = best_size(Linear(10**6 * SCALE, bonus_ppm), 10**6 * SCALE, Curve(sell), 0)  # type: ignore[arg-type]
     assert best is not None
     assert best.profit / SCALE == pytest.approx(profit, rel=1e-9, abs=1e-9)
     assert best.repay / SCALE == pytest.approx(repay, rel=1e-3, abs=1e-6)
@@ -59,13 +66,8 @@ def test_a_gap_before_the_full_close_is_jumped_or_kept_below() -> None:
         best = best_size(
             terms,
             terms.maximum,
-            lambda amount, made=made: (
-                made.sell(  # type: ignore[misc]
-                    made.at, amount, token0=made.token0 == WETH.address
-                ).out
-            ),
+            curve(made),
             0,
-            {},
         )
         assert best is not None
         assert best.repay == repay * 10**6
@@ -77,9 +79,8 @@ def test_the_largest_repay_is_respected() -> None:
     best = best_size(
         terms,
         7_000 * 10**6,
-        lambda amount: made.sell(made.at, amount, token0=made.token0 == WETH.address).out,
+        curve(made),
         0,
-        {},
     )
     assert best is not None
     assert best.repay == 7_000 * 10**6
@@ -90,4 +91,4 @@ def test_the_largest_repay_is_respected() -> None:
 
 
 def test_nothing_legal_is_none() -> None:
-    assert best_size(FakeTerms(WETH, USDC, 0), 10**9, lambda amount: amount, 0, {}) is None
+    assert best_size(FakeTerms(WETH, USDC, 0), 10**9, Curve(lambda amount: amount), 0) is None
