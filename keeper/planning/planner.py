@@ -79,7 +79,10 @@ class Planner:
         return best_first(quotes), skips
 
     def pack(self, view: View, bids: Sequence[Bidden]) -> tuple[list[Plan], list[Skip]]:
-        """Return as few plans as fit, each priced on the pools the ones before leave."""
+        """Return as few plans as fit, each priced on the pools the ones before leave.
+
+        Strategies do not share a plan: what one bids is not paid, or refused, by what another chose.
+        """
         bids, denied = self._allowed(bids)
         base_fee = view.next_block.base_fee
         skips = denied + [
@@ -92,8 +95,12 @@ class Planner:
         lost = orphans(quotes)
         skips += [_skip(quote, Reason.UNPROFITABLE, _ORPHANED) for quote in lost]
         quotes = [quote for quote in quotes if quote not in lost]
-        batches, misfits = split(quotes, self._rules, Rates(view), _least(view, taken.values()))
-        skips += [_misfit(quote) for quote in misfits]
+        batches: list[list[Quote]] = []
+        for mine in _by_strategy(quotes):
+            most = _least(view, [taken[quote.key] for quote in mine])
+            found, misfits = split(mine, self._rules, Rates(view), most)
+            batches += found
+            skips += [_misfit(quote) for quote in misfits]
         plans = []
         sold: Sold = ()
         refill = self._refill()
@@ -235,6 +242,14 @@ class Planner:
             refill=refill,
         )
         return plan, groups, skips
+
+
+def _by_strategy(quotes: Iterable[Quote]) -> Iterable[list[Quote]]:
+    """Return each strategy's quotes, in the order of its best one."""
+    found: dict[str, list[Quote]] = {}
+    for quote in quotes:
+        found.setdefault(quote.opportunity.strategy, []).append(quote)
+    return found.values()
 
 
 def _join(bids: Sequence[Bid]) -> Bid:
