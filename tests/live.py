@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, write_settings
+from tests.forked import prepare
 from tests.live_child import Step, run
 
 PATIENCE = 30.0
@@ -174,13 +174,6 @@ class Live:
                 self.steps.append(told)
             case "drifts":
                 self._audits.append(told)
-
-
-def prepare() -> None:
-    """Start the process that keepers are forked from, everything imported."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    multiprocessing.set_forkserver_preload(["tests.chaos.child", "tests.live_child"])
-    forkserver.ensure_running()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from eth_utils.address import to_checksum_address
 import keeper
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
+from tests.forked import run_command
 
 pytestmark = pytest.mark.chain
 ROOT = Path(keeper.__file__).parent.parent
@@ -44,15 +44,8 @@ def cli(home: Path) -> Keeper:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KEEPER_")}
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "keeper", *arguments],
-            cwd=home,
-            env={**kept, "PYTHONPATH": str(ROOT), "KEEPER_HOME": str(home), **variables},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        env = {**kept, "PYTHONPATH": str(ROOT), "KEEPER_HOME": str(home), **variables}
+        return run_command(arguments, home, env)
 
     return run
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.journal.read import JournalReader
 from tests.chain.test_cli_chain import ROOT, Keeper, cli, home, mined, operator, refusal, text
+from tests.forked import run_command
 
 pytestmark = pytest.mark.chain
 __all__ = ["cli", "home", "mined", "operator"]
@@ -156,23 +155,16 @@ def test_every_wallet_is_seen_and_the_one_with_gas_signs(mined: Devnet, tmp_path
     mined.give("USDC", operator.contract, 1_500 * 10**6)
     first, second = ("0x" + wallet.address.hex() for wallet in operator.wallets)
     mined.rpc("anvil_setBalance", first, hex(10**15))
-    run = partial(
-        subprocess.run,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "KEEPER_HOME": str(tmp_path)},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    command = (sys.executable, "-m", "keeper", "wallet")
-    shown = json.loads(run([*command, "refill", "--json"]).stdout)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "KEEPER_HOME": str(tmp_path)}
+    run = partial(run_command, cwd=tmp_path, env=env)
+    shown = json.loads(run(["wallet", "refill", "--json"]).stdout)
     assert shown["wallet"] == "0.001"
     wallets = {name.lower(): each for name, each in shown["wallets"].items()}
     assert wallets == {
         first: {"ether": "0.001", "low": True},
         second: {"ether": "10", "low": False},
     }
-    run([*command, "sweep", "--json"])
+    assert run(["wallet", "sweep", "--json"]).returncode == 0
     assert held(mined, "USDC", operator.treasury) == 1_500 * 10**6
     assert int(mined.rpc("eth_getTransactionCount", first, "latest"), 16) == 0
     assert int(mined.rpc("eth_getTransactionCount", second, "latest"), 16) == 1

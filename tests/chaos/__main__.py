@@ -21,10 +21,11 @@ import structlog
 
 from keeper.devnet import Devnet
 from keeper.errors import ConfigError
-from tests.chaos.killed import prepare, run_killed
+from tests.chaos.killed import run_killed
 from tests.chaos.plan import make_plan
 from tests.chaos.scenario import Outcome, play
 from tests.chaos.world import World
+from tests.forked import prepare
 
 SCENARIOS_PER_NODE = 100
 """Then a fresh node: one that was set back very often grows slow."""

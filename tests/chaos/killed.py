@@ -6,7 +6,6 @@ import os
 import random
 import signal
 from contextlib import suppress
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,13 +20,6 @@ from tests.chaos.verdict import Chain, differences, state
 
 PATIENCE = 20.0
 _SNAPSHOT_SHARE = 0.4
-
-
-def prepare() -> None:
-    """Start the process that children are forked from, everything imported."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    multiprocessing.set_forkserver_preload(["tests.chaos.child"])
-    forkserver.ensure_running()
 
 
 class Child:

@@ -7,7 +7,7 @@ import pytest
 from keeper.devnet import Devnet
 from keeper.execution.life import State
 from tests.chaos.crashes import PLAYS, Scene, moments
-from tests.live import prepare
+from tests.forked import prepare
 from tests.live_child import FINAL, LOST, RECORDS, REOPENED
 
 

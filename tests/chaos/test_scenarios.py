@@ -8,10 +8,11 @@ import pytest
 
 from keeper.devnet import Devnet
 from keeper.errors import ConfigError
-from tests.chaos.killed import prepare, run_killed
+from tests.chaos.killed import run_killed
 from tests.chaos.plan import make_plan
 from tests.chaos.scenario import play
 from tests.chaos.world import World
+from tests.forked import prepare
 
 
 @pytest.fixture(scope="session")
