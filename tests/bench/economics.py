@@ -37,6 +37,7 @@ class Outcome:
     first: float
     single: float
     best: float | None = None
+    ours_twice: float | None = None
     twice: float | None = None
 
     @property
@@ -44,6 +45,13 @@ class Outcome:
         """Return the best anyone reached with one call for each position."""
         assert self.best is not None
         return max(self.best, self.ours, 0.0)
+
+    @property
+    def optimum_twice(self) -> float:
+        """Return the best anyone reached with two calls for each position."""
+        assert self.twice is not None
+        assert self.ours_twice is not None
+        return max(self.twice, self.ours_twice, self.optimum)
 
 
 @dataclass
@@ -55,6 +63,7 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """Return the sums the bench prints."""
         judged = [each for each in self.outcomes if each.best is not None]
+        twice = [each for each in judged if each.twice is not None]
         ours = sum(each.ours for each in self.outcomes)
         first = sum(each.first for each in self.outcomes)
         single = sum(each.single for each in self.outcomes)
@@ -71,8 +80,10 @@ class Tally:
             "share_of_optimum_least": shares[0],
             "gain_over_first_pool": ours / first - 1,
             "gain_over_best_pool": ours / single - 1,
-            "gain_of_second_calls": sum(max(each.twice or 0.0, each.optimum) for each in judged)
-            / sum(each.optimum for each in judged)
+            "share_of_optimum_two_calls": sum(each.ours_twice or 0.0 for each in twice)
+            / sum(each.optimum_twice for each in twice),
+            "gain_of_second_calls": sum(each.optimum_twice for each in twice)
+            / sum(each.optimum for each in twice)
             - 1,
         }
 
@@ -107,13 +118,15 @@ def _outcome(judge: Judge, drawn: Drawn) -> Outcome:
     )
     ours = judge.realised(drawn, [plan.calldata for plan in judge.planned(drawn)])
     first, single = _others(judge, drawn)
-    best = twice = None
+    best = ours_twice = twice = None
     if drawn.scene.max_hops == 1:
         best = _best(judge, drawn, two_calls=False)
         if drawn.seed % 2:
             twice = _best(judge, drawn, two_calls=True) / unit
+            plans = judge.planned(drawn, calls=2)
+            ours_twice = judge.realised(drawn, [plan.calldata for plan in plans]) / unit
         best /= unit
-    return Outcome(name, ours / unit, first / unit, single / unit, best, twice)
+    return Outcome(name, ours / unit, first / unit, single / unit, best, ours_twice, twice)
 
 
 def _others(judge: Judge, drawn: Drawn) -> tuple[float, float]:

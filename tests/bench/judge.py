@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keeper.chain import parse
 from keeper.chain.reader import ChainReader
@@ -146,17 +146,22 @@ class Judge:
                 undo()
             self.net.revert(before)
 
-    def planned(self, drawn: Drawn, planner: Planner | None = None) -> list[Plan]:
-        """Return what the planner makes of a market."""
-        planner = planner or self.planner(drawn.scene)
-        quotes, _ = planner.quote(drawn.view, drawn.choices)
+    def planned(self, drawn: Drawn, calls: int = 1) -> list[Plan]:
+        """Return what the planner makes of a market with so many calls on a position at most."""
+        planner = self.planner(drawn.scene)
+        choices = [
+            replace(each, limits=replace(each.limits, calls=calls)) for each in drawn.choices
+        ]
+        quotes, _ = planner.quote(drawn.view, choices)
         bid = Bid(Wei(0), Wei(2 * drawn.gas_price), FAR)
         plans, _ = planner.pack(drawn.view, [(quote, bid) for quote in quotes])
         return plans
 
     def planner(self, scene: Scene) -> Planner:
         """Return a planner of a scene."""
-        rules = PlanRules("devnet", self.stage.address, Wei(0), max_hops=scene.max_hops)
+        rules = PlanRules(
+            "devnet", self.stage.address, Wei(0), max_hops=scene.max_hops, toxic_parts=True
+        )
         venue, market = scene.venue, scene.following.market
         return Planner(rules, {venue.name: venue}, {market.market: market}, lambda: "plan")
 

@@ -41,6 +41,7 @@ _FACTORS = (
 """2^128 / 1.0001^(2^k / 2), as TickMath.sol multiplies them."""
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 class Curve(Protocol):
@@ -76,6 +77,11 @@ class ConstantProduct:
         """Return what sales bring; exact while every product stays below 2^53."""
         taken = amounts * (PPM - self.fee)
         return np.floor(taken * self.reserve_out / (float(self.reserve_in) * PPM + taken))
+
+    def small_outs(self, amounts: Integers) -> Integers:
+        """Return what sales bring, to the wei while every product stays below 2^63."""
+        taken = amounts * (PPM - self.fee)
+        return taken * self.reserve_out // (self.reserve_in * PPM + taken)
 
     def kinks(self) -> Sequence[int]:
         """Return nothing: it is smooth."""

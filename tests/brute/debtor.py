@@ -17,6 +17,7 @@ SMALL = 2_000 * 10**8
 LEFTOVER = 1_000 * 10**8
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def half_up(numerator: int, denominator: int) -> int:
@@ -146,6 +147,27 @@ class Debtor:
         edge = LEFTOVER * (1 - 1e-12)
         legal: Any = (kept <= 0) | (debt_left <= 0) | ((debt_left >= edge) & (kept >= edge))
         return repaid, total - fee, legal
+
+    def small_calls(self, covers: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+        """Return repaid, received and what is legal for covers within the cap, to the wei.
+
+        Right while every product stays below 2^63: for pools and positions of a few thousand units.
+        """
+        base = self.debt_price * covers * self.collateral_unit
+        base = base // (self.collateral_price * self.debt_unit)
+        total = (base * self.bonus + BPS // 2) // BPS
+        worth = self.collateral_price * self.balance * self.debt_unit
+        repaid_for_all = up(worth // (self.debt_price * self.collateral_unit) * BPS, self.bonus)
+        repaid = np.where(total > self.balance, repaid_for_all, covers)
+        total = np.minimum(total, self.balance)
+        extra = total - (total * BPS + self.bonus // 2) // self.bonus
+        received = total - (extra * self.fee + BPS // 2) // BPS
+        owed, held = self.owed - repaid, self.balance - total
+        owed_value = -(-owed * self.debt_price // self.debt_unit)
+        held_value = held * self.collateral_price // self.collateral_unit
+        leaves = (owed == 0) | (held == 0) | ((owed_value >= LEFTOVER) & (held_value >= LEFTOVER))
+        legal: Any = leaves & (received > 0) & (repaid > 0) & (owed >= 0)
+        return repaid, received, legal
 
     def first_of_two(self) -> int:
         """Return the largest first cover that leaves the borrower liquidatable; 0 when none does."""
