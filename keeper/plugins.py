@@ -33,6 +33,7 @@ SHIPPED = {
         "full_close": "strategies.full_close:FullClose",
         "process": "strategies.process:Process",
         "profitability": "strategies.profitability:Profitability",
+        "sequence": "strategies.sequence:Sequence",
     },
     PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
     VENUES: {

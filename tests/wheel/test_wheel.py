@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 GROUPS = ("keeper.strategies", "keeper.protocols", "keeper.venues")
 SHIPPED = {
-    *("full_close", "process", "profitability"),
+    *("full_close", "process", "profitability", "sequence"),
     "aave-v3",
     *("balancer-v2", "uniswap-v2", "uniswap-v3"),
 }
