@@ -22,6 +22,7 @@ UNWANTED = {"PYTHONDONTWRITEBYTECODE"}
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 2**30
 NO_TESTS_COLLECTED = 5
+PARALLEL = ("-n", "2", "--dist", "worksteal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ SUITES = (
     Suite("lint", 60, [["ruff", "check"], ["ruff", "format", "--check"]]),
     Suite("types", 180, [["mypy"]]),
     Suite("layers", 60, [["lint-imports"]]),
-    pytest_suite("unit", 60, "-n", "2"),
-    pytest_suite("property", 300, "-n", "2"),
-    pytest_suite("chain", 360, "-n", "2"),
-    pytest_suite("chaos", 300, "-n", "2"),
+    pytest_suite("unit", 60, *PARALLEL),
+    pytest_suite("property", 300, *PARALLEL),
+    pytest_suite("chain", 360, *PARALLEL),
+    pytest_suite("chaos", 300, *PARALLEL),
     pytest_suite("prometheus", 180),
     pytest_suite("wheel", 60),
 )

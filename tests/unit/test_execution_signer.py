@@ -213,8 +213,9 @@ async def test_geth_s_published_vector_opens(tmp_path: Path) -> None:
 async def test_what_cannot_be_opened_is_named(
     tmp_path: Path, change: dict[str, object], expected: str
 ) -> None:
-    path = tmp_path / "vector.json"
-    path.write_bytes(orjson.dumps(changed(VECTOR, change)))
+    path = tmp_path / "operator.json"
+    whole = Account.encrypt(OPERATOR_KEY, "testpassword", kdf="pbkdf2", iterations=2)
+    path.write_bytes(orjson.dumps(changed(whole, change)))
     with pytest.raises(ConfigError, match=expected) as caught:
         await open_keystore(path, "testpassword")
     assert "\n" not in str(caught.value)
