@@ -22,7 +22,7 @@ Key = tuple[str, Address]
 
 HELD_BACK = {
     Reason.IN_FLIGHT: "a transaction on its way liquidates it",
-    Reason.COOLDOWN: "told of a few heads ago; dry mode does not repeat itself",
+    Reason.COOLDOWN: "told of a few heads ago (dry mode), or failed again and again on the chain",
 }
 
 

@@ -8,6 +8,7 @@ from keeper.chain.parse import head as parse_head
 from keeper.errors import TransientError
 from keeper.execution.answer import REASONS, Answer
 from keeper.execution.bookkeeper import Bookkeeper
+from keeper.execution.failed import Failed
 from keeper.execution.flight import Flight, Flights, Key
 from keeper.execution.hurry import Hurried
 from keeper.execution.lanes import LANE_CAP, Lane, Lanes
@@ -96,6 +97,7 @@ class Executor:
         self._lanes = Lanes(wallets, self._flights, lane_cap)
         self._live = live
         self._rehearsal = Rehearsal(journal, admission, observe)
+        self._failed = Failed()
         hurried = Hurried(rpc, FOLLOW_SECONDS)
         pursuit = self._pursuit = Pursuit(
             hurried,
@@ -184,7 +186,13 @@ class Executor:
     async def _follow(self, head: Head) -> None:
         async with self._turn:
             await self._flush()
+            carried = {
+                flight.plan.id: [quote.opportunity.key for quote in flight.plan.quotes]
+                for flight in self._flights
+            }
             receipts = await self._tracker.follow(head)
+        for receipt in receipts:
+            self._failed.ended(receipt, carried.get(receipt.plan_id, ()), head.number)
         if receipts:
             self._changed = head.number
             self._ended.extend(receipts)
@@ -194,8 +202,8 @@ class Executor:
         return self._flights.keys(self._timestamp)
 
     def cooling(self, head: Head) -> frozenset[Key]:
-        """Return the positions dry mode has told of and holds back."""
-        return self._rehearsal.cooling(head.number)
+        """Return the positions held back: told of in dry mode, or failed again and again on the chain."""
+        return self._rehearsal.cooling(head.number) | self._failed.held(head.number)
 
     @property
     def pending(self) -> int:

@@ -325,6 +325,30 @@ async def test_a_revert_is_explained_from_the_parent_state(bench: Bench) -> None
     assert receipt.gas_cost_usd == 1_60000000
 
 
+async def test_what_fails_again_and_again_is_held_back_for_longer_each_time(bench: Bench) -> None:
+    executor = await bench.start()
+    key = ("aave-v3", address("one"))
+    pauses = []
+    for _ in range(3):
+        sent, _ = await executor.send([bench.plans.make(key[1], deadline=2_000_000_000)])
+        assert len(sent) == 1
+        head = bench.node.mine(status=0)
+        (receipt,) = await executor.follow(head)
+        assert isinstance(receipt, Reverted)
+        pauses.append(0)
+        while key in executor.cooling(head):
+            head = bench.node.mine()
+            assert await executor.follow(head) == []
+            pauses[-1] += 1
+    assert pauses == [0, 4, 16], "at once after the first: a simulation held at a newer head"
+    await executor.send([bench.plans.make(key[1], deadline=2_000_000_000)])
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    await executor.send([bench.plans.make(key[1], deadline=2_000_000_000)])
+    await executor.follow(bench.node.mine(status=0))
+    assert executor.cooling(bench.node.head) == frozenset(), "what went through begins anew"
+
+
 async def test_a_revert_for_want_of_gas_says_so(bench: Bench) -> None:
     executor = await bench.start()
     plan = bench.plans.make()
