@@ -94,7 +94,7 @@ def served() -> Iterator[tuple[str, dict[str, tuple[int, Any]]]]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", pages
         server.shutdown()
