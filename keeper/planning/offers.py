@@ -18,7 +18,8 @@ Lane = tuple[Address, Address, frozenset[str] | None]
 class Offer:
     """One pair of one choice with its largest legal repay and what that seizes.
 
-    `whole` says that nothing less than the protocol's maximum will do.
+    `whole` says that nothing less than the protocol's maximum will do. What is not `alone` leaves
+    the position less healthy and does not end it: only other calls behind it make up for that.
     """
 
     choice: Choice
@@ -27,6 +28,7 @@ class Offer:
     largest: int
     seizure: Seizure
     whole: bool = False
+    alone: bool = True
 
     @property
     def pot(self) -> tuple[str, Address]:
@@ -52,6 +54,12 @@ def refuse(choice: Choice, reason: Reason, detail: str) -> Skip:
         detail,
         opportunity.strategy,
     )
+
+
+def refuse_toxic(choice: Choice, symbol: str) -> Skip:
+    """Return the skip of a position that every call allowed would leave less healthy."""
+    detail = f"a part against {symbol} would leave it less healthy, and no call takes all"
+    return refuse(choice, Reason.TOXIC, detail)
 
 
 def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] | Skip:
@@ -81,18 +89,20 @@ def find_offers(choice: Choice, rates: Rates, rules: PlanRules) -> list[Offer] |
         if largest <= 0:
             continue
         seizure = terms.seize(largest)
-        whole = choice.limits.whole
+        whole, alone = choice.limits.whole, True
         if not rules.toxic_parts and position.worsens(terms.collateral):
-            if largest < terms.maximum or not ends(position, terms, seizure):
+            if largest == terms.maximum and ends(position, terms, seizure):
+                whole = True
+            elif choice.limits.calls > 1:
+                alone = False
+            else:
                 toxic = terms.collateral.symbol
                 continue
-            whole = True
-        offers.append(Offer(choice, terms, rate, largest, seizure, whole))
+        offers.append(Offer(choice, terms, rate, largest, seizure, whole, alone))
     if offers:
         return offers
     if toxic and not unpriced:
-        detail = f"a part against {toxic} would leave it less healthy, and no call takes all"
-        return refuse(choice, Reason.TOXIC, detail)
+        return refuse_toxic(choice, toxic)
     if denied and not unpriced:
         return refuse(choice, Reason.DENIED, denied)
     if unpriced:

@@ -10,11 +10,12 @@ from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import fill, split, sum_loans
 from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, run_gas_limit
-from keeper.planning.grouping import CallKey, Group, best_first, orphans, prune_groups
+from keeper.planning.grouping import CallKey, Group, PositionKey, best_first, orphans, prune_groups
 from keeper.planning.quoting import Sizing
 from keeper.planning.refilling import REFILL_GAS, choose_refill_down
 from keeper.planning.routing import Sales
 from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
+from keeper.planning.sequels import Sequel
 from keeper.planning.settle import Settled, settle_plan
 from keeper.planning.size import transaction_size
 from keeper.ports import LendingProtocol, Venue
@@ -55,9 +56,27 @@ class Planner:
         self._refill = refill
 
     def quote(self, view: View, choices: Sequence[Choice]) -> tuple[list[Quote], list[Skip]]:
-        """Return what pays after its share of every cost, best first, and why the rest does not."""
+        """Return what pays after its share of every cost, best first, and why the rest does not.
+
+        Where several calls on a position do not all pay in the end, the best one is taken instead.
+        """
+        quotes, skips, broken = self._quote(view, choices)
+        if broken:
+            fewer = [
+                Sequel(choice.opportunity, replace(choice.limits, calls=1))
+                if choice.opportunity.key in broken
+                else choice
+                for choice in choices
+            ]
+            quotes, skips, _ = self._quote(view, fewer)
+        return quotes, skips
+
+    def _quote(
+        self, view: View, choices: Sequence[Choice]
+    ) -> tuple[list[Quote], list[Skip], set[PositionKey]]:
+        """Return quotes, skips, and the positions that lost some of several calls."""
         if not choices:
-            return [], []
+            return [], [], set()
         stopped = self._stopped()
         venues = {n: venue for n, venue in self._venues.items() if f"venue/{n}" not in stopped}
         sizing = Sizing(self._rules, venues, self._markets, view)
@@ -69,14 +88,22 @@ class Planner:
         sold: Sold = ()
         # no bid is known yet
         max_fee = view.next_block.base_fee_after(FEWEST_BLOCKS) + self._rules.priority_fee
-        batches, misfits = fill(sizing.quotes, self._rules, rates, max_fee)
+        sized = sizing.quotes
+        batches, misfits = fill(sized, self._rules, rates, max_fee)
         skips += [_misfit(quote) for quote in misfits]
         for batch in batches:
             groups, dropped = self._prune(view, batch, gas_price, {}, sold)
             skips += [_unprofitable(quote, rates) for quote in dropped]
             quotes += [quote for group in groups for quote in group]
             sold = sold + _sales_of(groups)
-        return best_first(quotes), skips
+        kept = {quote.key for quote in quotes}
+        several = {quote.opportunity.key for quote in sized if quote.part}
+        broken = {
+            quote.opportunity.key
+            for quote in sized
+            if quote.opportunity.key in several and quote.key not in kept
+        }
+        return best_first(quotes), skips, broken
 
     def pack(self, view: View, bids: Sequence[Bidden]) -> tuple[list[Plan], list[Skip]]:
         """Return as few plans as fit, each priced on the pools the ones before leave.

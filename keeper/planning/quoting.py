@@ -13,15 +13,17 @@ from keeper.planning.gas import item_gas
 from keeper.planning.grouping import PositionKey, cover_up, cover_up_repay, price_quote
 from keeper.planning.improving import improve
 from keeper.planning.liquidity import Liquidity
-from keeper.planning.offers import Lane, Offer, demands, find_offers, refuse
+from keeper.planning.offers import Lane, Offer, demands, find_offers, refuse, refuse_toxic
 from keeper.planning.outlets import Behind
 from keeper.planning.routing import Router, Sales
 from keeper.planning.rules import Choice, PlanRules
 from keeper.planning.selling import Selling
+from keeper.planning.sequels import Call, PairRules, Trial, borrowed, linked, pair_of
+from keeper.planning.sequencing import best_sequence
 from keeper.planning.sizing import Size, best_size, price_size
 from keeper.planning.trust import Trust
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import FlashSource, Portion, Quote, Reason, Skip, Step, View
+from keeper.types import FlashSource, Portion, Position, Quote, Reason, Skip, Step, View
 from keeper.units import Address, Usd
 
 _GAS = 10**6
@@ -29,10 +31,23 @@ _GAS = 10**6
 
 
 class _Taken(NamedTuple):
-    """One claim on a position, with its quote or why it has none."""
+    """One claim on a position, with its quote or why it has none, and the calls behind that."""
 
     offer: Offer
     result: Quote | Skip
+    more: tuple[Call, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Return every call in order, none without a quote."""
+        if isinstance(self.result, Skip):
+            return ()
+        return (Call(self.offer, self.result), *self.more)
+
+    @property
+    def net_usd(self) -> int:
+        """Return what all calls net, marginal costs only."""
+        return sum(call.quote.net_usd for call in self.calls)
 
 
 class Sizing:
@@ -60,6 +75,7 @@ class Sizing:
         self._claims: dict[PositionKey, list[list[Offer]]] = {}
         self._settled: dict[PositionKey, list[_Taken]] = {}
         self._refused: list[Skip] = []
+        self._standing: tuple[Call, ...] = ()
         self._gas_costs: dict[tuple[str, Address], float] = {}
 
     def run(self, choices: Sequence[Choice]) -> None:
@@ -93,12 +109,11 @@ class Sizing:
         found = []
         sales: dict[Lane, tuple[Portion, ...]] = {}
         for taken in self._settled.values():
-            if (best := _best(taken)) is not None:
-                lane = best.offer.lane
+            for call in _calls(taken):
+                lane = call.offer.lane
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
-                assert isinstance(best.result, Quote)
-                found.append(replace(best.result, routes=sales[lane]))
+                found.append(replace(call.quote, routes=sales[lane]))
         return found
 
     @property
@@ -119,19 +134,15 @@ class Sizing:
         """Quote a position for every strategy that wants it; what nets most is sold."""
         taken = [self._quote(offers) for offers in self._claims[key]]
         self._settled[key] = taken
-        best = _best(taken)
-        if best is not None:
-            assert isinstance(best.result, Quote)
-            self._selling.sell(best.offer.lane, best.result.steps[0].seizure.received)
-            self._liquidity.take(best.result)
+        for call in _calls(taken):
+            self._selling.sell(call.offer.lane, call.quote.steps[0].seizure.received)
+            self._liquidity.take(call.quote)
 
     def release(self, key: PositionKey) -> None:
         """Take a position back out of all sales."""
-        best = _best(self._settled.pop(key, []))
-        if best is not None:
-            assert isinstance(best.result, Quote)
-            self._selling.sell(best.offer.lane, -best.result.steps[0].seizure.received)
-            self._liquidity.give(best.result)
+        for call in _calls(self._settled.pop(key, [])):
+            self._selling.sell(call.offer.lane, -call.quote.steps[0].seizure.received)
+            self._liquidity.give(call.quote)
 
     def is_tight(self, key: PositionKey) -> bool:
         """Say whether a position would be taken otherwise if others were not: smaller, or not at all."""
@@ -152,13 +163,10 @@ class Sizing:
         total = 0
         lanes = {}
         for taken in self._settled.values():
-            best = _best(taken)
-            if best is None:
-                continue
-            assert isinstance(best.result, Quote)
-            quote, rate = best.result, best.offer.rate
-            lanes[best.offer.lane] = rate
-            total += rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
+            for call in _calls(taken):
+                quote, rate = call.quote, call.offer.rate
+                lanes[call.offer.lane] = rate
+                total += rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
         for lane, rate in lanes.items():
             outlet = self._selling[lane]
             total += rate.usd_down(outlet.deal(outlet.total).net)
@@ -197,17 +205,20 @@ class Sizing:
     def _whole(self, key: PositionKey) -> tuple[Offer, Quote] | None:
         """Return the pair of a position that returns most, taken in full, and a draft of its quote.
 
-        None where several strategies want the position, or something does not let it be taken whole.
+        None where several strategies want the position, several calls may be made on it, or
+        something does not let it be taken whole.
         """
         claims = self._claims[key]
+        choice = claims[0][0].choice
+        if choice.limits.calls > 1 and not choice.limits.whole:
+            return None
         offer = max(claims[0], key=self._return)
         source = self._sources.get(offer.terms.debt.address)
         if len(claims) > 1 or source is None or not self._selling[offer.lane].is_open:
             return None
         if self._liquidity.within(offer) is not offer:
             return None
-        lent = self._liquidity.lends_down(offer)
-        available = source.available if lent is None else min(source.available, lent)
+        available = self._available(offer, source)
         if cover_up_repay(offer.terms, offer.largest) > available or offer.seizure.received <= 0:
             return None
         return offer, self._draft(offer, source, Size(offer.largest, offer.seizure, 0, 0))
@@ -262,7 +273,106 @@ class Sizing:
         )
         return outlet.spot() * offer.seizure.received / (offer.seizure.repaid + gas)
 
+    def stand(self, calls: Sequence[Call]) -> None:
+        """Sell what these calls sell, instead of those told before."""
+        kept = 0
+        for held, wanted in zip(self._standing, calls, strict=False):
+            if held is not wanted:
+                break
+            kept += 1
+        for call in reversed(self._standing[kept:]):
+            self._selling.sell(call.offer.lane, -call.quote.steps[0].seizure.received)
+            self._liquidity.give(call.quote)
+        for call in calls[kept:]:
+            self._selling.sell(call.offer.lane, call.quote.steps[0].seizure.received)
+            self._liquidity.take(call.quote)
+        self._standing = tuple(calls)
+
+    def offer(self, choice: Choice) -> Offer | None:
+        """Return the one pair of a choice as far as limits, reserves and loans allow it."""
+        found = find_offers(choice, self._rates, self._rules)
+        if isinstance(found, Skip):
+            return None
+        offer = self._liquidity.within(found[0])
+        if offer is None or offer.lane not in self._selling:
+            return None
+        source = self._sources.get(offer.terms.debt.address)
+        if source is None or not self._selling[offer.lane].is_open:
+            return None
+        available = self._available(offer, source)
+        if cover_up_repay(offer.terms, offer.largest) <= available:
+            return offer
+        largest = offer.terms.legal_down(max(available - available // 50_000, 0))
+        if largest <= 0 or offer.whole:
+            return None
+        return replace(offer, largest=largest, seizure=offer.terms.seize(largest))
+
+    def best(self, offer: Offer) -> int:
+        """Return the repay that earns most, 0 for none."""
+        source = self._sources[offer.terms.debt.address]
+        size = self._size(offer, source, self._available(offer, source), hopeless=False)
+        return 0 if size is None else size.repay
+
+    def draft(self, offer: Offer, repay: int) -> Quote:
+        """Return a legal repay's quote, marginal costs only."""
+        outlet = self._selling[offer.lane]
+        source = self._sources[offer.terms.debt.address]
+        proceeds = Behind(outlet, outlet.total)
+        size = price_size(offer.terms, repay, proceeds, source.fee_ppm)
+        route = (Portion(outlet.first),) if outlet.first else ()
+        return replace(self._draft(offer, source, size), routes=route)
+
+    def dollars(self, offer: Offer, gas: int) -> Usd:
+        """Return what gas costs."""
+        return offer.rate.usd_down(offer.rate.gas_up(gas, self._gas_price))
+
+    def _available(self, offer: Offer, source: FlashSource) -> int:
+        lent = self._liquidity.lends_down(offer)
+        left = source.available - borrowed(self._standing, offer.terms.debt.address)
+        return max(left if lent is None else min(left, lent), 0)
+
     def _quote(self, offers: Sequence[Offer]) -> _Taken:
+        alone = [offer for offer in offers if offer.alone]
+        choice = offers[0].choice
+        if alone:
+            taken = self._single(alone)
+        else:
+            symbol = offers[0].terms.collateral.symbol
+            taken = _Taken(offers[0], refuse_toxic(choice, symbol))
+        if choice.limits.calls > 1 and not choice.limits.whole:
+            calls = self._sequence(offers)
+            if len(calls) > 1:
+                found = _Taken(calls[0].offer, calls[0].quote, calls[1:])
+                if found.net_usd > taken.net_usd:
+                    return found
+        return taken
+
+    def _sequence(self, offers: Sequence[Offer]) -> tuple[Call, ...]:
+        """Return the calls on one position that together net most, if each of them pays."""
+        choice = offers[0].choice
+        position = choice.opportunity.position
+        rules = PairRules(
+            self._markets[position.market],
+            self._view.prices[position.market],
+            self._view.next_block,
+            frozenset(pair_of(offer.terms) for offer in offers),
+        )
+
+        def allowed(end: Position) -> bool:
+            healthier = end.health >= position.health or not end.debt or not end.collateral
+            return self._rules.toxic_parts or healthier
+
+        trial = Trial(self, choice)
+        try:
+            moves = best_sequence(position, rules, trial, choice.limits.calls, allowed)
+            calls = linked(trial, moves)
+        finally:
+            self.stand(())
+        if any(call.quote.net < call.quote.minimum_profit for call in calls):
+            return ()
+        return calls
+
+    def _single(self, offers: Sequence[Offer]) -> _Taken:
         choice = offers[0].choice
         drawn = [found for offer in offers if (found := self._liquidity.within(offer))]
         if not drawn:
@@ -285,8 +395,7 @@ class Sizing:
             if source is None:
                 reason, detail = Reason.CAPITAL, f"nobody lends {offer.terms.debt.symbol}"
                 continue
-            lent = self._liquidity.lends_down(offer)
-            available = source.available if lent is None else min(source.available, lent)
+            available = self._available(offer, source)
             size = self._size(
                 offer, source, available, hopeless=bound < choice.limits.minimum_profit
             )
@@ -358,10 +467,15 @@ class Sizing:
 
 
 def _best(taken: Sequence[_Taken]) -> _Taken | None:
-    """Return the claim whose quote nets most, None when there is no quote."""
+    """Return the claim whose quotes net most, None when there is no quote."""
     best: _Taken | None = None
-    most = 0
     for each in taken:
-        if isinstance(each.result, Quote) and (best is None or each.result.net_usd > most):
-            best, most = each, each.result.net_usd
+        if each.calls and (best is None or each.net_usd > best.net_usd):
+            best = each
     return best
+
+
+def _calls(taken: Sequence[_Taken]) -> tuple[Call, ...]:
+    """Return the calls of the claim whose quotes net most."""
+    best = _best(taken)
+    return () if best is None else best.calls

@@ -34,6 +34,10 @@ class Selling:
                 self._rank(lane), self._stand, offer.seizure.received, per_gas(offer)
             )
 
+    def __contains__(self, lane: Lane) -> bool:
+        """Tell whether a lane has an outlet."""
+        return lane in self._outlets
+
     def __getitem__(self, lane: Lane) -> Outlet:
         """Return a lane's outlet."""
         return self._outlets[lane]
