@@ -40,6 +40,7 @@ SHIPPED = {
         "balancer-v2": "keeper.venues.balancer_v2:BalancerV2",
         "curve": "keeper.venues.curve:Curve",
         "erc4626": "keeper.venues.erc4626:Erc4626",
+        "quote-api": "keeper.venues.quote_api:QuoteApi",
         "uniswap-v2": "keeper.venues.uniswap_v2:UniswapV2",
         "uniswap-v3": "keeper.venues.uniswap_v3:UniswapV3",
         "wrapped-native": "keeper.venues.wrapped_native:WrappedNative",

@@ -361,7 +361,8 @@ class Hop:
     """One conversion on a route through one pool.
 
     `extra_gas` and `extra_bytes` are what it takes beyond a swap that the contract makes in the pool
-    itself: the call of a router, and that call's data.
+    itself: the call of a router, and that call's data. `least` is the least amount it takes, where it
+    is an offer made for one: an offer was tried, so it is not judged as a pool is.
     """
 
     venue: str
@@ -370,6 +371,7 @@ class Hop:
     token_out: Address
     extra_gas: int = 0
     extra_bytes: int = 0
+    least: int = 0
 
     def __hash__(self) -> int:
         """Hash what nearly always differs: routes are keys all over planning."""

@@ -17,7 +17,8 @@ class Trust:
 
     A pool whose price is further off than `limit`, in our favour or against, was moved there by
     somebody, or nobody trades in it; one that gives less than half its price for a sale worth
-    `depth` is dust. A pool with a token that no oracle prices is not judged.
+    `depth` is dust. A pool with a token that no oracle prices is not judged, nor an offer that takes
+    one amount alone.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Trust:
         return any(key[:2] == (venue, pool) and key[2] == token for key in self._found)
 
     def _refusal(self, hop: Hop) -> str:
+        if hop.least:
+            return ""
         value_in, value_out = self._values.get(hop.token_in), self._values.get(hop.token_out)
         if self._limit is None or not value_in or not value_out:
             return ""

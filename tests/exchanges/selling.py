@@ -44,7 +44,7 @@ async def sell_elsewhere(
     assert lacking.what == f"allow swaps on venue {venue}"
     found = await check_permissions(rpc, chain, operator.contract)
     assert f"not yet allow swaps on venue {venue}" in found[1]
-    _send(net, operator, lacking.data)
+    send(net, operator, lacking.data)
     assert await missing(rpc, chain, operator.contract, ()) == []
     async with staged(net, settings, live=True) as stage:
         play = Play(stage)
@@ -77,7 +77,7 @@ async def sell_elsewhere(
     assert not measured or abs(modelled - used.gas_used) * 10 < used.gas_used
 
 
-def _send(net: Devnet, operator: Operator, data: bytes) -> None:
+def send(net: Devnet, operator: Operator, data: bytes) -> None:
     parts = {"from": operator.owner, "to": operator.contract, "data": data}
     request = {key: "0x" + value.hex() for key, value in parts.items()}
     net.rpc("anvil_setBalance", request["from"], hex(10**18))

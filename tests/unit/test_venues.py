@@ -6,10 +6,10 @@ import pytest
 from eth_abi.abi import decode
 
 from keeper.errors import InvariantError
-from keeper.planning.batch import Action, Call, Redeem, Swap, Unwrap, Wrap
+from keeper.planning.batch import GAINED, Action, Call, Redeem, Swap, Unwrap, Wrap
 from keeper.planning.batching import _action
 from keeper.planning.gas import GROUP, SWAP, extra_gas, group_gas
-from keeper.planning.size import route_size
+from keeper.planning.size import sale_size
 from keeper.types import (
     Execution,
     Hop,
@@ -71,13 +71,13 @@ def balancer(powers: Powers | None = Powers.SHORTCUTS) -> BalancerV2:
 )
 def test_every_way_to_execute_a_hop_is_an_action(execution: Execution, expected: Action) -> None:
     venue: Any = Says(execution)
-    assert _action(HOP, venue) == expected
+    assert _action(HOP, venue, GAINED) == expected
 
 
 def test_a_router_is_called_as_its_abi_says() -> None:
     venue = uniswap()
     (hop,) = venue.hops(TWO)
-    call = _action(hop, venue)
+    call = _action(hop, venue, GAINED)
     assert isinstance(call, Call)
     assert call.data[:4].hex() == "38ed1739"
     types = ["uint256", "uint256", "address[]", "address", "uint256"]
@@ -95,7 +95,7 @@ def test_a_router_is_called_as_its_abi_says() -> None:
 def test_the_vault_is_called_as_its_abi_says() -> None:
     venue = balancer()
     (hop,) = venue.hops(ONE)
-    call = _action(hop, venue)
+    call = _action(hop, venue, GAINED)
     assert isinstance(call, Call)
     assert call.patch_at is not None
     filled = call.data[: call.patch_at] + (77).to_bytes(32) + call.data[call.patch_at + 32 :]
@@ -120,7 +120,7 @@ def test_a_call_counts_for_more_gas_and_bytes_than_a_swap() -> None:
     route = (HOP, called)
     assert extra_gas(route) == called.extra_gas > 0
     assert group_gas(2, extra_gas(route)) == GROUP + 2 * SWAP + called.extra_gas
-    assert route_size(route) == 2 * route_size((HOP,)) + called.extra_bytes
+    assert sale_size(route) == 2 * sale_size((HOP,)) + called.extra_bytes
 
 
 def test_a_snapshot_of_another_exchange_is_refused() -> None:

@@ -1,0 +1,312 @@
+"""A quote API as a venue: offers for what planning asked about, for the heads that follow."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from keeper.address import EvmAddress
+from keeper.errors import ConfigError
+from keeper.ports import Pages, Reader
+from keeper.types import (
+    AllowedCall,
+    Call,
+    CallResult,
+    Drift,
+    FlashSource,
+    Head,
+    Hop,
+    Log,
+    NextBlock,
+    PoolCall,
+    Undo,
+    Watch,
+)
+from keeper.units import Address
+from keeper.venues.quote_api.answer import Lane
+from keeper.venues.quote_api.desk import PLACES, Api, Desk, Trusted
+from keeper.venues.quote_api.rehearsal import Rehearsal
+
+FIELDS = {
+    "to": "transaction.to",
+    "data": "transaction.data",
+    "value": "transaction.value",
+    "amount": "sellAmount",
+    "minimum": "minBuyAmount",
+}
+"""Where an answer says what, unless the settings say otherwise."""
+_SWAP_GAS = 33_000
+"""The gas planning counts for any hop."""
+
+_KEPT_BPS = 9980
+
+
+class Pair(BaseModel):
+    """A sale to ask about; amounts below `least`, in the token's smallest unit, are not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    sell: EvmAddress
+    buy: EvmAddress
+    least: int = Field(default=0, ge=0)
+
+
+class Trials:
+    """Offers tried; each sells once. What is asked of a lane is noted, for the next heads."""
+
+    def __init__(
+        self,
+        offers: Mapping[Address, Trusted],
+        lanes: Mapping[Address, Lane],
+        wanted: dict[Lane, int],
+    ) -> None:
+        self._offers = offers
+        self._lanes = lanes
+        self._wanted = wanted
+        self._used: set[Address] = set()
+
+    def quote(self, hop: Hop, amount_in: int) -> int:
+        """Return what an offer promises for its amount, and so for more; 0 for less."""
+        lane = self._lanes.get(hop.pool)
+        if lane is not None:
+            if amount_in >= max(lane.least, 1):
+                self._wanted[lane] = max(self._wanted.get(lane, 0), amount_in)
+            return 0
+        made = self._offers.get(hop.pool)
+        if made is None or hop.pool in self._used or amount_in < made.offer.amount:
+            return 0
+        return made.offer.minimum
+
+    def apply(self, hop: Hop, amount_in: int) -> int:
+        """Take an offer and return what it promises; one that was taken is gone."""
+        out = self.quote(hop, amount_in)
+        if out:
+            self._used.add(hop.pool)
+        return out
+
+
+class QuoteApi:
+    """Offers of an aggregator, each a call made for one amount.
+
+    Nothing waits for the API. What planning asks of a lane at one head is asked of the API beside
+    the line, within a deadline; the answer's call is tried at that head as the contract would make
+    it; and for `heads` heads what it promises at least is a hop like any other, simulated with its
+    batch before anything is sent. Without a node that tries calls (`eth_simulateV1`), or in a
+    replay, there are no offers.
+    """
+
+    class Config(BaseModel):
+        """How to ask, who may be called, and which sales to ask about."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+        url: str = Field(repr=False)
+        chain_id: int = Field(ge=1)
+        router: EvmAddress
+        spender: EvmAddress | None = None
+        selectors: tuple[str, ...]
+        pairs: tuple[Pair, ...]
+        slippage_bps: int = Field(default=30, ge=0, lt=10_000)
+        deadline_ms: int = Field(default=800, ge=1, le=10_000)
+        heads: int = Field(default=2, ge=1, le=20)
+        most_asks: int = Field(default=4, ge=1, le=50)
+        key_header: str = ""
+        key_env: str = ""
+        fields: dict[str, str] = Field(default_factory=dict)
+
+        @field_validator("selectors")
+        @classmethod
+        def _are_selectors(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+            for each in value:
+                if len(each) != 10 or not each.startswith("0x"):
+                    raise ValueError("must be selectors: 0x and 8 hex digits")
+                bytes.fromhex(each[2:])
+            return value
+
+        @field_validator("url")
+        @classmethod
+        def _has_places(cls, value: str) -> str:
+            lacking = [name for name in PLACES[1:5] if f"{{{name}}}" not in value]
+            if not value.startswith(("https://", "http://")) or lacking:
+                raise ValueError(
+                    f"must be http(s) and have a place for {', '.join(lacking) or 'everything'}"
+                )
+            return value
+
+        @field_validator("fields")
+        @classmethod
+        def _are_known(cls, value: dict[str, str]) -> dict[str, str]:
+            if unknown := value.keys() - FIELDS.keys():
+                raise ValueError(f"has {', '.join(sorted(unknown))}; known: {', '.join(FIELDS)}")
+            return value
+
+    @classmethod
+    def configured(
+        cls, name: str, config: Config, _tokens: Iterable[Address], contract: Address
+    ) -> "QuoteApi":
+        """Return the venue that the settings describe; raise `ConfigError` when its key is missing."""
+        if bool(config.key_env) != bool(config.key_header):
+            raise ConfigError(f"venue {name}: key_env and key_header belong together")
+        api = Api(
+            config.url,
+            config.chain_id,
+            config.router,
+            config.spender or config.router,
+            frozenset(bytes.fromhex(each[2:]) for each in config.selectors),
+            config.slippage_bps,
+            FIELDS | config.fields,
+            config.key_header,
+            config.key_env,
+        )
+        lanes = [Lane(pair.sell, pair.buy, pair.least) for pair in config.pairs]
+        desk = Desk(api, contract, config.deadline_ms / 1000)
+        return cls(name, api, desk, lanes, contract, heads=config.heads, most=config.most_asks)
+
+    def __init__(
+        self,
+        name: str,
+        api: Api,
+        desk: Desk,
+        lanes: Sequence[Lane],
+        contract: Address,
+        *,
+        heads: int = 2,
+        most: int = 4,
+    ) -> None:
+        self.name = name
+        self.desk = desk
+        self.offers: dict[Address, Trusted] = {}
+        self._api = api
+        self._contract = contract
+        self._heads = heads
+        self._most = most
+        self._lanes = {_place(lane): lane for lane in lanes}
+        self._wanted: dict[Lane, int] = {}
+        self._rehearsal: Rehearsal | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    def watch(self) -> Watch:
+        """Return nothing."""
+        return Watch(frozenset(), frozenset())
+
+    async def bootstrap(self, reader: Reader, _head: Head) -> None:
+        """Start without an offer; what tries them asks the node that `reader` reads from."""
+        self._listen(reader)
+        self.offers = {}
+
+    def _listen(self, reader: Reader) -> None:
+        request = getattr(reader, "request", None)
+        if callable(request):
+            self._rehearsal = Rehearsal(reader, self._contract)  # type: ignore[arg-type]
+
+    def snapshot(self) -> Pages:
+        """Freeze nothing: an offer does not outlive a restart."""
+
+        def pages() -> Iterator[bytes]:
+            yield b""
+
+        return pages
+
+    def restore(self, _pages: Iterable[bytes]) -> None:
+        """Start without an offer."""
+        self.offers = {}
+
+    def calls(self) -> Sequence[Call]:
+        """Return nothing: the API is no part of a head's reads."""
+        return ()
+
+    def observe(self, _results: Sequence[CallResult], head: Head, _at: NextBlock) -> None:
+        """Let old offers go, and ask for what planning wanted since, unless an ask is under way."""
+        self.offers = {
+            place: made
+            for place, made in self.offers.items()
+            if 0 <= head.number - made.head <= self._heads
+        }
+        if not self._wanted or self._rehearsal is None or self.asking:
+            return
+        # A little less than was wanted: an offer takes no less than its amount, and prices move.
+        largest = {
+            lane: amount * _KEPT_BPS // 10_000
+            for lane, amount in list(self._wanted.items())[: self._most]
+        }
+        self._wanted.clear()
+        self._asking = asyncio.get_running_loop().create_task(
+            self._ask(largest, self._rehearsal, head)
+        )
+
+    @property
+    def asking(self) -> bool:
+        """Return whether the API is being asked."""
+        return self._asking is not None and not self._asking.done()
+
+    async def settled(self) -> None:
+        """Wait until nothing is being asked; the line never does."""
+        if self._asking is not None:
+            await self._asking
+
+    def fold(self, _log: Log) -> Undo | None:
+        """Return None: no log changes anything."""
+        return None
+
+    def hops(self, token_in: Address) -> Sequence[Hop]:
+        """Return the offers for a token, and for each lane a hop that only notes what is wanted."""
+        noted = [
+            Hop(self.name, place, lane.sold, lane.bought, least=max(lane.least, 1))
+            for place, lane in self._lanes.items()
+            if lane.sold == token_in
+        ]
+        made = [
+            Hop(
+                self.name,
+                place,
+                token_in,
+                each.offer.lane.bought,
+                max(each.tried.gas - _SWAP_GAS, 0),
+                len(each.offer.data),
+                each.offer.amount,
+            )
+            for place, each in self.offers.items()
+            if each.offer.lane.sold == token_in
+        ]
+        return [*made, *noted]
+
+    def execution(self, hop: Hop) -> PoolCall:
+        """Return an offer's call as it was made, for its amount alone."""
+        return PoolCall(self._api.router, self.offers[hop.pool].offer.data, b"", whole=True)
+
+    def permissions(self) -> Sequence[AllowedCall]:
+        """Return that the router's calls have to be allowed."""
+        api = self._api
+        return [AllowedCall(api.router, each, api.spender) for each in sorted(api.selectors)]
+
+    def begin(self) -> Trials:
+        """Return a scratch state on which offers can be tried one after another."""
+        return Trials(self.offers, self._lanes, self._wanted)
+
+    def flash_sources(self, _token: Address) -> Sequence[FlashSource]:
+        """Return nothing."""
+        return ()
+
+    async def audit(self, reader: Reader, _head: Head, _sample: int, _seed: int) -> list[Drift]:
+        """Return nothing: there is no state to compare."""
+        if self._rehearsal is None:
+            self._listen(reader)
+        return []
+
+    async def _ask(self, wanted: Mapping[Lane, int], rehearsal: Rehearsal, head: Head) -> None:
+        for made in await self.desk.ask(wanted, rehearsal, head):
+            offer = made.offer
+            place = Address(
+                blake2b(offer.data + offer.amount.to_bytes(32), digest_size=20).digest()
+            )
+            # A new dictionary: trials begun on the old one end on it.
+            self.offers = {
+                **{at: each for at, each in self.offers.items() if each.offer.lane != offer.lane},
+                place: made,
+            }
+
+
+def _place(lane: Lane) -> Address:
+    """Return what stands for a lane where other venues have a pool."""
+    return Address(blake2b(lane.sold + lane.bought, digest_size=20).digest())

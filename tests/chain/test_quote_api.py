@@ -1,0 +1,232 @@
+"""An aggregator's offers: asked beside the line, tried before they are trusted, sold as they are."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from eth_utils.address import to_checksum_address
+
+from keeper.chain.reader import ChainReader
+from keeper.cli.demo.stage import staged
+from keeper.config import load
+from keeper.devnet import Devnet
+from keeper.devnet.operator import deploy_operator, write_settings
+from keeper.doctor.permissions import missing
+from keeper.errors import ConfigError
+from keeper.planning.batch import GAINED, Call
+from keeper.planning.batching import _action
+from keeper.planning.routing import Router, Sales
+from keeper.ports import Observing, Venue
+from keeper.types import Hop, Reason
+from keeper.units import WAD, Address
+from keeper.venues.quote_api import QuoteApi
+from tests.exchanges.quote_api import KEY_HEADER, SELECTOR, AggregatorStandIn
+from tests.exchanges.selling import send
+from tests.line import Play
+from tests.uniswap import DirectRpc
+
+pytestmark = pytest.mark.chain
+KEY = "stand-in-key-that-nobody-may-see"
+REFUSED = {
+    "late": "no answer within the deadline",
+    "down": "the API answers 503",
+    "moved": "the API answers 302",
+    "garbage": "the answer is no JSON",
+    "endless": "the answer is too long",
+    "array": "the answer has no transaction.to",
+    "liar": "the call brings less than the answer promises",
+    "thief": "the call brings less than the answer promises",
+    "half": "the call does not sell the whole amount",
+    "target": "the answer calls another contract than the router",
+    "selector": "the answer calls a function that is not allowed",
+    "value": "the call wants native coin",
+    "amount": "the answer is for another amount",
+    "nothing": "the answer promises nothing",
+    "decimals": "the answer has an amount that is no whole number",
+    "fieldless": "the answer has no transaction.data",
+    "huge": "the call has 5260 bytes, 4096 at most have room",
+}
+
+
+@pytest_asyncio.fixture
+async def server(net: Devnet) -> AsyncIterator[AggregatorStandIn]:
+    async with AggregatorStandIn(net).serving() as serving:
+        yield serving
+
+
+def options(server: AggregatorStandIn, **more: Any) -> QuoteApi.Config:
+    weth, usdc = (server.net.tokens[each].address for each in ("WETH", "USDC"))
+    told: dict[str, Any] = {
+        "url": server.url,
+        "chain_id": 31337,
+        "router": Address(server.router),
+        "selectors": ["0x" + SELECTOR.hex()],
+        "pairs": [{"sell": Address(weth), "buy": Address(usdc), "least": WAD}],
+        "key_header": KEY_HEADER,
+        "key_env": "KEEPER_TEST_QUOTE_KEY",
+    }
+    return QuoteApi.Config.model_validate(told | more)
+
+
+async def opened(
+    server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> tuple[QuoteApi, ChainReader, Address]:
+    """Return the venue with an operator's contract, loaded."""
+    monkeypatch.setenv("KEEPER_TEST_QUOTE_KEY", KEY)
+    contract = Address(deploy_operator(server.net).contract)
+    venue = QuoteApi.configured("aggregator", options(server, **more), (), contract)
+    reader = ChainReader(DirectRpc(server.net))
+    await venue.bootstrap(reader, await reader.head())
+    assert isinstance(venue, Observing)
+    return venue, reader, contract
+
+
+async def ask(venue: QuoteApi, reader: ChainReader, amount: int) -> Hop:
+    """Want an amount as planning does, let a head pass, and wait for the answer."""
+    weth = next(iter(venue._lanes.values())).sold
+    (noted,) = [hop for hop in venue.hops(weth) if hop.pool in venue._lanes]
+    assert venue.begin().quote(noted, amount) == 0
+    head = await reader.head()
+    venue.observe([], head, head.next_block(12))
+    await venue.settled()
+    return noted
+
+
+async def test_an_offer_is_a_hop_for_the_heads_that_follow(
+    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue, reader, contract = await opened(server, monkeypatch)
+    await ask(venue, reader, 3 * WAD)
+    assert venue.desk.refused == {}
+    assert server.keys == [KEY]
+    (asked,) = server.asked
+    assert asked["taker"] == "0x" + contract.hex()
+    amount = int(asked["sellAmount"])
+    assert 2.99 * WAD < amount < 3 * WAD
+    weth = Address(net.tokens["WETH"].address)
+    (hop,) = [hop for hop in venue.hops(weth) if hop.pool in venue.offers]
+    (made,) = venue.offers.values()
+    assert made.tried.out >= made.offer.minimum > 0
+    assert hop.extra_bytes == len(made.offer.data)
+    trials = venue.begin()
+    assert trials.quote(hop, amount - 1) == 0
+    assert trials.apply(hop, 3 * WAD) == made.offer.minimum
+    assert trials.quote(hop, 3 * WAD) == 0
+    call = venue.execution(hop)
+    assert (call.target, call.head, call.whole) == (server.router, made.offer.data, True)
+    for _ in range(2):
+        net.mine()
+        head = await reader.head()
+        venue.observe([], head, head.next_block(12))
+        assert venue.offers
+    net.mine()
+    head = await reader.head()
+    venue.observe([], head, head.next_block(12))
+    assert not venue.offers
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("mode", REFUSED)
+async def test_what_is_wrong_is_never_a_hop(
+    server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    late = {"deadline_ms": 50} if mode == "late" else {}
+    venue, reader, _ = await opened(server, monkeypatch, **late)
+    server.mode = mode
+    await ask(venue, reader, 3 * WAD)
+    assert venue.desk.refused == {REFUSED[mode]: 1}
+    assert not venue.offers
+    told = f"{venue.desk.refused} {venue.desk!r} {options(server)!r} {vars(venue)}"
+    assert KEY not in told
+    assert "sellToken" not in told
+
+
+async def test_little_and_unwanted_sales_are_not_asked_about(
+    server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue, reader, _ = await opened(server, monkeypatch)
+    await ask(venue, reader, WAD - 1)
+    assert server.asked == []
+
+
+async def test_nobody_is_asked_where_calls_cannot_be_tried(
+    server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue, reader, _ = await opened(server, monkeypatch)
+    # A lane of what is no token: it has no balance that could be lent.
+    lane = next(iter(venue._lanes.values()))
+    nobody = type(lane)(Address(b"\x01" * 20), lane.bought)
+    assert venue._rehearsal is not None
+    found = await venue.desk.ask({nobody: WAD}, venue._rehearsal, await reader.head())
+    assert found == []
+    assert server.asked == []
+    assert sum(venue.desk.refused.values()) == 1
+
+
+def test_a_missing_key_is_one_line(net: Devnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEEPER_TEST_QUOTE_KEY", raising=False)
+    server = AggregatorStandIn(net)
+    server.close()
+    server.url = "https://127.0.0.1/{sell}/{buy}/{amount}/{taker}"
+    with pytest.raises(ConfigError, match="the environment has no KEEPER_TEST_QUOTE_KEY"):
+        QuoteApi.configured("aggregator", options(server), (), Address(b"\x01" * 20))
+    with pytest.raises(ConfigError, match="belong together"):
+        QuoteApi.configured("a", options(server, key_env=""), (), Address(b"\x01" * 20))
+    for wrong in ({"selectors": ["0x12"]}, {"url": "ftp://x"}, {"fields": {"too": "x"}}):
+        with pytest.raises(ValueError, match=r"must be|has too"):
+            options(server, **wrong)
+
+
+async def test_the_line_wants_a_price_and_never_waits_for_it(
+    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The keeper wants a price at one head and asks beside the next; the offer is a call as it is."""
+    monkeypatch.setenv("KEEPER_TEST_QUOTE_KEY", KEY)
+    operator = deploy_operator(net)
+    crowd = net.borrowers(1, health=(1.01, 1.02), seed=3)
+    net.mine(20)
+    weth, usdc = (to_checksum_address(net.tokens[each].address) for each in ("WETH", "USDC"))
+    text = f"""
+[chains.devnet.venues.aggregator]
+venue = "quote-api"
+url = "{server.url}"
+chain_id = 31337
+router = "{to_checksum_address(server.router)}"
+selectors = ["0x{SELECTOR.hex()}"]
+pairs = [{{ sell = "{weth}", buy = "{usdc}", least = {WAD} }}]
+slippage_bps = 5
+key_header = "{KEY_HEADER}"
+key_env = "KEEPER_TEST_QUOTE_KEY"
+"""
+    path = write_settings(net, operator, tmp_path, minimum_profit_usd=1_050, extra=text)
+    settings = load([path]).settings
+    chain, rpc = settings.chains["devnet"], DirectRpc(net)
+    (lacking,) = await missing(rpc, chain, operator.contract, ())
+    assert lacking.what == "allow swaps on venue aggregator"
+    send(net, operator, lacking.data)
+    async with staged(net, settings, live=True) as stage:
+        play = Play(stage)
+        venue = stage.line.book.sources["venue/aggregator"]
+        assert isinstance(venue, QuoteApi)
+        # The aggregator's pair keeps the price from before the fall, which the V3 pools follow.
+        await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
+        assert play.reasons(crowd) == {Reason.UNPROFITABLE}
+        assert server.asked == []
+        await stage.mine()
+        await venue.settled()
+        assert (len(server.asked), venue.desk.refused) == (1, {})
+        assert int(server.asked[0]["sellAmount"]) > WAD
+        venues: dict[str, Venue] = {"aggregator": venue}
+        (made,) = venue.offers.values()
+        (best,) = Router(venues, 1, None).rank(
+            Sales(venues), made.offer.lane.sold, made.offer.lane.bought, made.offer.amount
+        )
+        assert best.out == made.offer.minimum
+        call = _action(best.route[0], venue, GAINED)
+        assert isinstance(call, Call)
+        assert (call.target, call.data, call.patch_at) == (server.router, made.offer.data, None)
+    told = " ".join(f"{event.name} {event.fields}" for event in stage.events)
+    assert KEY not in told
+    assert "sellToken" not in told
