@@ -1,10 +1,12 @@
 """Node JSON to nouns and back; what does not decode is an error, never skipped."""
 
 from binascii import unhexlify
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain, pairwise, repeat
 from operator import itemgetter
 from typing import Any
+
+import numpy as np
 
 from keeper.errors import TransientError
 from keeper.types import Head, Log
@@ -14,6 +16,10 @@ _FIELDS = itemgetter(
     "address", "topics", "data", "blockNumber", "blockHash", "logIndex", "transactionHash"
 )
 _PLACE = itemgetter(Log._fields.index("block_number"), Log._fields.index("index"))
+_PLACES = {hex(place): place for place in range(1_024)}
+"""Most of the indexes there are, looked up for a third of what reading a number takes."""
+_DIGITS = 66
+_TOPIC = np.dtype([("prefix", "V1"), ("word", "V32")])
 
 
 def quantity(text: str) -> int:
@@ -67,19 +73,25 @@ def logs(entries: Sequence[Mapping[str, Any]], timestamp: int = 0) -> list[Log]:
 
 
 def _read(entries: list[Mapping[str, Any]], timestamp: int) -> list[Log]:
-    """Read logs column by column, so that no field costs a line of Python for each log."""
+    """Read logs column by column, so that no field costs a line of Python for each log.
+
+    One column after the other: in turns they would take a tenth longer.
+    """
     fields = zip(*map(_FIELDS, entries), strict=True)
     contracts, topics, data, numbers, blocks, indexes, transactions = fields
-    places, word = list(map(int, indexes, repeat(16))), _Words(32).__getitem__
-    is_one = len(set(numbers)) == len(set(blocks)) == 1
-    columns = (
-        map(_Words(20).__getitem__, contracts),
-        _topics(topics, word),
+    count, word = len(entries), _Words(32).__getitem__
+    places: list[Any] = list(map(_PLACES.get, indexes))
+    if None in places:
+        places = list(map(int, indexes, repeat(16)))
+    is_one = numbers.count(numbers[0]) == blocks.count(blocks[0]) == count
+    columns: tuple[Iterable[object], ...] = (
+        list(map(_Words(20).__getitem__, contracts)),
+        _topics(topics),
         [unhexlify(text[2:]) for text in data],
-        repeat(int(numbers[0], 16)) if is_one else map(int, numbers, repeat(16)),
-        repeat(word(blocks[0])) if is_one else map(word, blocks),
+        repeat(int(numbers[0], 16)) if is_one else list(map(int, numbers, repeat(16))),
+        repeat(word(blocks[0])) if is_one else list(map(word, blocks)),
         places,
-        map(word, transactions),
+        list(map(word, transactions)),
         repeat(timestamp),
     )
     found = list(map(tuple.__new__, repeat(Log), zip(*columns, strict=False)))
@@ -88,20 +100,23 @@ def _read(entries: list[Mapping[str, Any]], timestamp: int) -> list[Log]:
     return found
 
 
-def _topics(
-    topics: Iterable[Sequence[str]], word: Callable[[str], bytes]
-) -> Iterator[tuple[bytes, ...]]:
-    """Read topics; of three the first is a known event, and the last often repeats the second."""
-    for texts in topics:
-        if len(texts) != 3:
-            yield tuple(map(word, texts))
-            continue
-        event, second, third = texts
-        one = unhexlify(second[2:])
-        other = one if third == second else unhexlify(third[2:])
-        if not len(one) == len(other) == 32:
-            raise ValueError(f"topics of {len(one)} and {len(other)} bytes")
-        yield word(event), one, other
+def _topics(topics: Sequence[Sequence[str]]) -> list[tuple[bytes, ...]]:
+    """Read the topics of all logs in one piece, their lengths and prefixes proven first."""
+    texts = list(chain.from_iterable(topics))
+    count = len(texts)
+    if not count:
+        return [()] * len(topics)
+    digits = bytearray("".join(texts), "ascii")
+    if (
+        set(map(len, texts)) != {_DIGITS}
+        or digits[::_DIGITS] != b"0" * count
+        or digits[1::_DIGITS] != b"x" * count
+    ):
+        raise ValueError("a topic is no 0x and 32 bytes")
+    digits[1::_DIGITS] = b"0" * count
+    words = tuple(np.frombuffer(unhexlify(digits), _TOPIC)["word"].tolist())
+    ends = list(accumulate(map(len, topics), initial=0))
+    return [words[start:end] for start, end in pairwise(ends)]
 
 
 class _Words(dict[str, bytes]):

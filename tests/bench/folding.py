@@ -200,6 +200,7 @@ def _fold(parts: Parts, heads: Sequence[Head], answers: Sequence[bytes]) -> list
         entries = jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))
         decoded = clock()
         logs = parse.logs(entries, head.timestamp)
+        del entries  # the listener does not hold them either
         known = clock()
         parts.fold(head, logs)
         applied = clock()

@@ -66,6 +66,19 @@ def test_logs_are_read_whole_and_put_in_order() -> None:
     assert logs[1].at(99) == logs[1]._replace(timestamp=99)
 
 
+def test_each_log_keeps_its_own_topics_however_many() -> None:
+    words = ["0x" + f"{number:064x}" for number in range(1, 11)]
+    shapes = [words[:4], [], words[4:5], words[5:7], words[7:10]]
+    entries = [
+        WHOLE | {"topics": topics, "logIndex": hex(1_022 + place)}
+        for place, topics in enumerate(shapes)
+    ]
+    logs = parse.logs(entries)
+    told = [["0x" + topic.hex() for topic in log.topics] for log in logs]
+    assert (told, [log.index for log in logs]) == (shapes, list(range(1_022, 1_027)))
+    assert parse.logs([WHOLE | {"topics": []}])[0].topics == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -73,6 +86,9 @@ def test_logs_are_read_whole_and_put_in_order() -> None:
         {"address": None},
         {"topics": ["0x" + "22" * 31]},
         {"topics": ["0x" + "2g" * 32]},
+        {"topics": ["0x" + "22" * 33, "0x" + "22" * 31]},
+        {"topics": ["22" * 33]},
+        {"topics": ["0x" + "22" * 32, None]},
         {"topics": None},
         {"data": "0x123"},
         {"data": 7},

@@ -7,7 +7,7 @@ a call costs as much as a division here.
 from collections.abc import Callable, Sequence
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, find, with_header
+from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, with_header
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address
@@ -130,18 +130,30 @@ def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
             raise malformed(log)
         sender, recipient = Address(topics[1][12:]), Address(topics[2][12:])
         source, target = accounts.get(sender), accounts.get(recipient)
-        out, into, scaled = find(source, number), find(target, number), _integer(data[:32])
-        left = amount(source, out) - scaled
+        out = source[::STRIDE].find(number, 1) * STRIDE
+        into = target[::STRIDE].find(number, 1) * STRIDE
+        scaled = _integer(data) >> 256
+        left = (_integer(source[out + 1 : out + STRIDE]) if out > 0 else 0) - scaled
         if left < 0:
             raise _impossible(ledger, log, sender, left)
         if sender == recipient:
             return None
-        # The recipient first: it alone can be refused, and a refusal has to leave all as it was.
-        more = ledger.changed(recipient, target, into, number, amount(target, into) + scaled)
-        ledger.put(recipient, target, more)
-        ledger.put(sender, source, ledger.changed(sender, source, out, number, left))
-        if into < 0:
-            ledger.know(target[0], (reserve.id,))
+        more = (_integer(target[into + 1 : into + STRIDE]) if into > 0 else 0) + scaled
+        if into < 0 or left == 0 or more >= _LIMIT:
+            # The recipient first: it alone can be refused, and a refusal has to leave all as it was.
+            ledger.put(recipient, target, ledger.changed(recipient, target, into, number, more))
+            ledger.put(sender, source, ledger.changed(sender, source, out, number, left))
+            if into < 0:
+                ledger.know(target[0], (reserve.id,))
+        else:
+            ledger.put(
+                recipient,
+                target,
+                target[: into + 1] + more.to_bytes(16) + target[into + STRIDE :],
+            )
+            ledger.put(
+                sender, source, source[: out + 1] + left.to_bytes(16) + source[out + STRIDE :]
+            )
         return ledger.unput_both, recipient, target, sender, source
 
     return transfer
