@@ -115,7 +115,10 @@ async def _decide(
     }
     for plan in plans:
         for quote in plan.quotes:
-            verdicts[quote.opportunity.key] = Verdict(quote.net_usd, _told(quote))
+            key, net, told = quote.opportunity.key, quote.net_usd, _told(quote)
+            if quote.part and (before := verdicts[key]).net_usd is not None:
+                net, told = Usd(before.net_usd + net), f"{before.told}, then {told}"
+            verdicts[key] = Verdict(net, told)
     return verdicts, [plan.net_usd for plan in plans]
 
 

@@ -129,7 +129,10 @@ async def scan(
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)
         quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)
-        nets = {quote.opportunity.key: quote.net_usd for quote in quotes}
+        nets: dict[Key, Usd] = {}
+        for quote in quotes:
+            key = quote.opportunity.key
+            nets[key] = Usd(nets.get(key, 0) + quote.net_usd)
         why = _reasons([*looked.skips, *unchosen, *unquoted])
         found = await looked.book.positions(view.next_block, below / WAD, limit)
         return [_row(position, view.prices[position.market], nets, why) for position in found]

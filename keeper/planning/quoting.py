@@ -19,7 +19,7 @@ from keeper.planning.routing import Router, Sales
 from keeper.planning.rules import Choice, PlanRules
 from keeper.planning.selling import Selling
 from keeper.planning.sequels import Call, PairRules, Trial, borrowed, linked, pair_of
-from keeper.planning.sequencing import best_sequence
+from keeper.planning.sequencing import Move, best_sequence
 from keeper.planning.sizing import Size, best_size, price_size
 from keeper.planning.trust import Trust
 from keeper.ports import LendingProtocol, Venue
@@ -28,6 +28,8 @@ from keeper.units import Address, Usd
 
 _GAS = 10**6
 """Gas to price one unit by: a wei of a coarse token is worth more."""
+_SEARCHES = 12
+"""Choices of one head that sequences are looked for, those that return most first: a search is dear."""
 
 
 class _Taken(NamedTuple):
@@ -76,6 +78,7 @@ class Sizing:
         self._settled: dict[PositionKey, list[_Taken]] = {}
         self._refused: list[Skip] = []
         self._standing: tuple[Call, ...] = ()
+        self._moves: dict[int, tuple[Move, ...]] = {}
         self._gas_costs: dict[tuple[str, Address], float] = {}
 
     def run(self, choices: Sequence[Choice]) -> None:
@@ -239,7 +242,7 @@ class Sizing:
         return known
 
     def _choose_sources(self, offers: Sequence[Offer]) -> None:
-        used = self._selling.pools()
+        used, best, lent = self._selling.pools(), self._selling.best_pools(), frozenset[Address]()
         markets = {offer.choice.opportunity.position.market for offer in offers}
         for token, wanted in demands(offers).items():
             sources = [
@@ -247,10 +250,14 @@ class Sizing:
                 *(s for venue in self._venues.values() for s in venue.flash_sources(token)),
             ]
             source = choose_source(sources, wanted, used)
+            if source is None or source.available < wanted:
+                # What a lesser route brings is worth less than the loan.
+                source = choose_source(sources, wanted, best | lent)
             if source is not None:
                 self._sources[token] = source
                 # A pool lends once at a time, whichever token is asked for.
-                used |= funding_pools([source])
+                lent |= funding_pools([source])
+                used |= lent
         lending = funding_pools(self._sources.values())
         if lending:
             self._selling.shut(lending)
@@ -348,8 +355,13 @@ class Sizing:
         return taken
 
     def _sequence(self, offers: Sequence[Offer]) -> tuple[Call, ...]:
-        """Return the calls on one position that together net most, if each of them pays."""
+        """Return the calls on one position that together net most, if each of them pays.
+
+        They are looked for once; tried again behind other positions they are only priced anew.
+        """
         choice = offers[0].choice
+        if id(choice) not in self._moves and len(self._moves) >= _SEARCHES:
+            return ()
         position = choice.opportunity.position
         rules = PairRules(
             self._markets[position.market],
@@ -364,7 +376,10 @@ class Sizing:
 
         trial = Trial(self, choice)
         try:
-            moves = best_sequence(position, rules, trial, choice.limits.calls, allowed)
+            moves = self._moves.get(id(choice))
+            if moves is None:
+                moves = best_sequence(position, rules, trial, choice.limits.calls, allowed)
+                self._moves[id(choice)] = moves
             calls = linked(trial, moves)
         finally:
             self.stand(())

@@ -159,9 +159,12 @@ class Trial:
 def linked(trial: Trial, moves: Sequence[Move]) -> tuple[Call, ...]:
     """Return the calls of a sequence, numbered: those of one lane in a row share a stage.
 
-    Each has to pay for itself; the last one brings the profit asked for.
+    Each has to pay for itself; the last one brings the profit asked for. None where one cannot be
+    funded or withdrawn any more.
     """
     for move in moves:
+        if trial.most(move.position, move.terms) < move.repay:
+            return ()
         trial = trial.after(move.position, move.terms, move.repay)
     calls: list[Call] = []
     stage = 0
