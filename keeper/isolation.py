@@ -23,6 +23,7 @@ from keeper.plugins import (
     NamedStrategy,
     build_strategy,
     is_shipped,
+    list_plugins,
     load_protocol,
     load_strategy,
     refuse_late,
@@ -150,7 +151,7 @@ def open_strategies(
         for name, table in settings.strategies.items():
             strategy: Strategy = (
                 load_strategy(name, table, settings, blame)
-                if is_shipped(table.use)
+                if is_shipped(table.use) or not _is_there(table.use)
                 else Isolated(name, table, protocols)
             )
             opened.append(NamedStrategy(name, strategy, table.chains, table.protocols))
@@ -172,6 +173,13 @@ def close_strategies(strategies: Sequence[NamedStrategy]) -> None:
         close = getattr(named.strategy, "close", None)
         if close is not None:
             close()
+
+
+def _is_there(use: str) -> bool:
+    """Say whether there is anything to load: a name nobody knows is told of without a process."""
+    return ".py:" in use or any(
+        plugin.kind == "strategy" and plugin.name == use for plugin in list_plugins()
+    )
 
 
 def _open(strategy: Strategy, chain: str, where: str) -> None:

@@ -18,7 +18,7 @@ from keeper.devnet.operator import Operator, write_settings
 from tests.forked import prepare
 from tests.live_child import Step, run
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 BASE_FEE = 10**9
 
 

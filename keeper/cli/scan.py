@@ -36,6 +36,7 @@ def scan(
     if strategies:
         _compare(configs, overrides, strategies, chain, limit, as_json)
     loaded = settings_from(configs, overrides)
+    _log_aside(loaded)
     name = chain_named(loaded.settings, chain)
     try:
         health = Decimal(below)
@@ -91,6 +92,7 @@ def _compare(
     from keeper.config import chain_named
 
     loaded = load_chosen(configs, overrides, names)
+    _log_aside(loaded)
     name = chain_named(loaded.settings, chain)
     found = run_async(_compared(loaded, name, variants(loaded, name, names)))
     if as_json:
@@ -119,6 +121,14 @@ def _compare(
     for each_name, plans, net in zip(found.names, found.plans, found.nets_usd, strict=True):
         console().print(f"{each_name}: {plans} plans, net {usd(net)} USD at block {found.head}")
     raise typer.Exit
+
+
+def _log_aside(loaded: Loaded) -> None:
+    """Let the log go to stderr: what is printed is for people, or for a program to read."""
+    from keeper import log
+    from keeper.cli.progress import CurrentStderr
+
+    log.configure("warning", loaded.settings.log.format, CurrentStderr())
 
 
 async def _compared(loaded: Loaded, chain: str, asked: list[Variant]) -> Comparison:

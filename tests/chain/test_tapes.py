@@ -22,6 +22,7 @@ from keeper.tape.chunks import Chunk, read_chunks
 from keeper.tape.reading import read_tape, read_title
 from keeper.tape.records import Block, Reads, Record
 from keeper.types import CallResult
+from keeper.units import to_hex
 from tests.line import Play
 
 NAME = "devnet"
@@ -281,6 +282,75 @@ async def test_a_tape_that_was_cut_is_gone_on_with(
     (again,) = await replace(crash, tape=path).replayed(crash.variants())
     assert again.digests == whole.digests
     assert again.net_usd == whole.net_usd
+
+
+def test_scan_shows_strategies_side_by_side_on_one_head(
+    devnet: Devnet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = devnet.snapshot()
+    try:
+        big = devnet.borrowers(2, health=1.03, size_usd=(20_000, 20_000), seed=41)
+        small = devnet.borrowers(1, health=1.03, size_usd=(400, 400), seed=42)
+        path = write_settings(devnet, deploy_operator(devnet), tmp_path, live=False)
+        devnet.set_price("WETH", 2_350_00000000)
+        picky = (
+            "--strategy",
+            "picky=profitability",
+            "--set",
+            "strategies.picky.min_profit_usd=100",
+        )
+        command = ("scan", "-c", path, "--strategy", "profitability", *picky)
+        code, out, err = run(monkeypatch, capsys, *command, "--json")
+        assert code == 0, err
+        told = json.loads(out)
+        assert told["head"] == devnet.chain.block_number()
+        assert [each["name"] for each in told["strategies"]] == ["profitability", "picky"]
+        rows = {row["borrower"].lower(): row["verdicts"] for row in told["positions"]}
+        assert rows.keys() >= {to_hex(who) for who in (*big, *small)}
+        for who in big:
+            for verdict in rows[to_hex(who)]:
+                assert verdict["net_usd"] is not None, verdict
+                assert float(verdict["net_usd"]) > 100
+                assert verdict["told"].startswith("repay")
+        taken, refused = rows[to_hex(small[0])]
+        assert float(taken["net_usd"]) > 0
+        assert refused["net_usd"] is None
+        assert refused["told"].startswith("unprofitable")
+        code, out, _ = run(monkeypatch, capsys, *command)
+        assert code == 0
+        assert "picky: 1 plans" in out
+    finally:
+        devnet.automine(False)
+        devnet.revert(before)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--strategy", "profitabilty"], "did you mean profitability?"),
+        (["--strategy", "a=nothing_like_it"], "known here: full_close"),
+        (["--strategy", "a="], "--strategy needs NAME or NAME=USE"),
+        (
+            ["--strategy", "full_close", "--set", "strategies.full_close.min_profit_usd=-1"],
+            "--set: strategies.full_close.min_profit_usd",
+        ),
+        (["--strategy", "full_close", "--set", "strategies.full_close.leest=any"], "least?"),
+    ],
+)
+def test_a_strategy_that_cannot_be_asked_is_one_line(
+    crash: Crash,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    line: str,
+) -> None:
+    for command in (("replay", crash.tape), ("scan",)):
+        code, _, err = run(monkeypatch, capsys, *command, "-c", crash.settings, *more)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert line in err
 
 
 def run(
