@@ -12,6 +12,7 @@ from keeper.errors import ConfigError
 from keeper.types import Hop
 from keeper.units import Address
 from keeper.venues.balancer_v2 import BalancerV2
+from keeper.venues.balancer_v2.discovery import POOL_CREATED, MadeBy
 from keeper.venues.balancer_v2.pool import State
 from keeper.venues.balancer_v2.powers import Powers
 from keeper.venues.balancer_v2.venue import SWAP
@@ -107,6 +108,39 @@ async def test_what_is_no_weighted_pool_is_refused(net: Devnet) -> None:
         wrong = BalancerV2("balancer", vault, [pool], tokens, BUYER)
         with pytest.raises(ConfigError, match="does not answer as Balancer V2 does"):
             await wrong.bootstrap(reader, head)
+
+
+async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
+    """The factory's logs are what is looked for: here an account stands in for it and leaves them."""
+    exchange = opened(net)
+    # PUSH the address from calldata, LOG2(0, 0, PoolCreated, address).
+    code = "5f357f" + POOL_CREATED.hex() + "5f5fa200"
+    factory = Address(b"\xfa" * 20)
+    net.rpc("anvil_setCode", "0x" + factory.hex(), "0x" + code)
+    token = net.tokens["DAI"].address
+    for made in (*(pool.address for pool in exchange.pools), token):
+        request = {"from": "0x" + Cast.DEPLOYER.hex(), "to": "0x" + factory.hex()}
+        net.rpc("eth_sendTransaction", {**request, "data": f"0x{made.rjust(32, bytes(1)).hex()}"})
+        net.mine()
+    few = [Address(net.tokens[symbol].address) for symbol in ("WETH", "USDC")]
+    reader = ChainReader(DirectRpc(net))
+    made_by = MadeBy((factory,), 0)
+    venue = BalancerV2("balancer", exchange.vault, (), few, BUYER, made_by)
+    await venue.bootstrap(reader, await reader.head())
+    assert set(venue.pools) == {exchange.pools[0].address, exchange.pools[2].address}
+    assert venue.left_out == {}
+    assert venue.watch().addresses == {exchange.vault, *venue.pools}
+    restored = BalancerV2("balancer", exchange.vault, (), few, BUYER, made_by)
+    restored.restore(venue.snapshot()())
+    assert restored.pools == venue.pools
+
+
+async def test_a_token_without_decimals_is_one_line(net: Devnet) -> None:
+    exchange = opened(net)
+    net.rpc("anvil_setCode", "0x" + net.tokens["DAI"].address.hex(), "0x")
+    with pytest.raises(ConfigError, match="does not say how many decimals it has") as told:
+        await exchange.loaded()
+    assert "\n" not in str(told.value)
 
 
 async def test_a_pool_that_was_empty_is_asked_again(net: Devnet) -> None:

@@ -13,6 +13,7 @@ from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
+from keeper.planning.owner_calls import encode_allow
 from keeper.types import Call, Hop
 from keeper.units import Address
 from keeper.venues.curve import Curve
@@ -21,7 +22,7 @@ from keeper.venues.curve.reads import GET_DY_CRYPTO, GET_DY_STABLE, RAMP_END
 from keeper.venues.curve.stable import Product
 from keeper.venues.curve.venue import EXCHANGE_CRYPTO, EXCHANGE_STABLE, EXCHANGED
 from tests.exchanges.curve import BUYER, Exchange, some_trade
-from tests.exchanges.selling import sell_elsewhere
+from tests.exchanges.selling import sell_elsewhere, send
 from tests.uniswap import DirectRpc
 
 pytestmark = pytest.mark.chain
@@ -169,6 +170,26 @@ async def test_a_token_without_decimals_is_refused_in_one_line(net: Devnet) -> N
     net.rpc("anvil_setStorageAt", "0x" + pool.hex(), "0x0", f"0x{0xDEAD:064x}")
     with pytest.raises(ConfigError, match="does not say how many decimals"):
         await exchange.loaded()
+
+
+async def test_pools_are_found_in_a_registry_once_they_are_allowed(net: Devnet) -> None:
+    """A contract stands in for a registry: whatever is asked, it names one pool."""
+    exchange, operator = opened(net), deploy_operator(net)
+    first = next(iter(exchange.crypto))
+    registry = Address(b"\xfb" * 20)
+    # Return the pool's address as a word.
+    net.rpc("anvil_setCode", "0x" + registry.hex(), f"0x73{first.hex()}5f5260205ff3")
+    tokens = [Address(token.address) for token in net.tokens.values()]
+    reader, contract = ChainReader(DirectRpc(net)), Address(operator.contract)
+    venue = Curve("curve", {}, tokens, contract, (registry,))
+    await venue.bootstrap(reader, await reader.head())
+    assert venue.left_out == {first: "the contract's owner did not allow its exchange"}
+    assert not venue.pools
+    send(net, operator, encode_allow(first, EXCHANGE_CRYPTO, first))
+    await venue.bootstrap(reader, await reader.head())
+    assert set(venue.pools) == {first}
+    assert not venue.left_out
+    assert venue.hops(tokens[0]) or venue.hops(Address(net.tokens["WETH"].address))
 
 
 async def test_a_pool_with_other_formulas_is_refused(net: Devnet) -> None:

@@ -72,11 +72,22 @@ async def read_pools(
         if len(made) != len(weights):
             raise ConfigError(f"pool {to_hex(address)} is no weighted pool", "leave it out")
         decimals = await reader.multicall([Call(token, DECIMALS) for token in made], head.hash)
-        units = tuple(10 ** (18 - _read(each, ["uint8"], address)[0]) for each in decimals)
+        units = tuple(map(_unit, made, decimals))
         pools.append(Pool(address, number, made, weights, units, State((), (), 0, False)))
     await read_states(reader, head, vault, pools)
     await find_powers(reader, head, vault, pools)
     return halted, pools
+
+
+def _unit(token: Address, result: CallResult) -> int:
+    """Return what lifts a token to 18 decimals; raise `ConfigError` when it does not say its own."""
+    told = int.from_bytes(result.data) if result.ok and len(result.data) == 32 else 19
+    if told > 18:
+        raise ConfigError(
+            f"token {to_hex(token)} does not say how many decimals it has, 18 at most",
+            "leave out the pools that hold it",
+        )
+    return int(10 ** (18 - told))
 
 
 async def read_states(reader: Reader, head: Head, vault: Address, pools: Sequence[Pool]) -> None:

@@ -1,4 +1,4 @@
-"""Balancer V2 as a venue: named weighted pools, kept by the vault's logs, sold to through it."""
+"""Balancer V2 as a venue: weighted pools, kept by the vault's logs, sold to through it."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -6,9 +6,10 @@ from functools import partial
 from itertools import permutations
 
 from eth_abi.abi import decode as decode_abi
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.errors import ConfigError
 from keeper.ports import Pages, Reader
 from keeper.types import (
     AllowedCall,
@@ -22,6 +23,7 @@ from keeper.types import (
     Watch,
 )
 from keeper.units import Address, to_hex
+from keeper.venues.balancer_v2.discovery import MadeBy, find_pools
 from keeper.venues.balancer_v2.pool import Pool, State, Trials, decode, encode, freeze
 from keeper.venues.balancer_v2.reads import find_powers, read_pools, read_state, state_calls
 
@@ -37,30 +39,35 @@ VAULT_SWAP = bytes.fromhex("52bbbe29")
 EXTRA_GAS = 20_000
 """What the vault's transfers, its approval and its powers add to a swap made in a pool directly."""
 _NEVER = 2**256 - 1
-_FORMAT = 1
+_FORMAT = 2
 
 
 class BalancerV2:
-    """Weighted pools of one vault, named one by one, between the given tokens.
+    """Weighted pools of one vault, named or found by their factories, between the given tokens.
 
     A pause that runs out by itself emits nothing: what was paused stays so here until it is loaded
     anew.
     """
 
     class Config(BaseModel):
-        """Which pools of which vault."""
+        """Which pools of which vault: named, or made by these factories since a block."""
 
         model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
         vault: EvmAddress
-        pools: tuple[EvmAddress, ...]
+        pools: tuple[EvmAddress, ...] = ()
+        factories: tuple[EvmAddress, ...] = ()
+        first_block: int = Field(default=0, ge=0)
 
     @classmethod
     def configured(
         cls, name: str, config: Config, tokens: Iterable[Address], contract: Address
     ) -> "BalancerV2":
         """Return the venue that the settings describe."""
-        return cls(name, config.vault, config.pools, tokens, contract)
+        if not (config.pools or config.factories):
+            raise ConfigError(f"venue {name} names neither pools nor factories")
+        made_by = MadeBy(config.factories, config.first_block)
+        return cls(name, config.vault, config.pools, tokens, contract, made_by)
 
     def __init__(
         self,
@@ -69,13 +76,16 @@ class BalancerV2:
         addresses: Sequence[Address],
         tokens: Iterable[Address],
         contract: Address,
+        made_by: MadeBy = MadeBy(),  # noqa: B008  # frozen
     ) -> None:
         self.name = name
         self.vault = vault
+        self.made_by = made_by
         self.addresses = tuple(sorted(set(addresses)))
         self.tokens = frozenset(tokens)
         self.contract = contract
         self.pools: dict[Address, Pool] = {}
+        self.left_out: dict[Address, str] = {}
         self.halted = False
         self._numbers: dict[bytes, Pool] = {}
         self._hops: dict[Address, list[Hop]] = {}
@@ -86,8 +96,19 @@ class BalancerV2:
         return self._watch
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
-        """Load the pools as of exactly this head."""
+        """Find the pools and load them as of exactly this head.
+
+        Raises `ConfigError` for a named pool that cannot be followed; a found one is left out, and
+        `left_out` says why. One made later is found at the next start.
+        """
         halted, pools = await read_pools(reader, head, self.vault, self.addresses)
+        found = await find_pools(reader, head, self.vault, self.made_by, self.tokens)
+        self.left_out = {}
+        for address in sorted(found - set(self.addresses)):
+            try:
+                pools += (await read_pools(reader, head, self.vault, [address]))[1]
+            except ConfigError as error:
+                self.left_out[address] = str(error)
         self._adopt(halted, pools)
 
     def snapshot(self) -> Pages:
@@ -206,6 +227,7 @@ class BalancerV2:
         self._index()
 
     def _index(self) -> None:
+        self._watch = Watch(frozenset({self.vault, *self.addresses, *self.pools}), TOPICS)
         self._numbers = {pool.number: pool for pool in self.pools.values()}
         self._hops = {}
         for pool in self.pools.values():
@@ -214,7 +236,8 @@ class BalancerV2:
                 self._hops.setdefault(hop.token_in, []).append(hop)
 
     def _identity(self) -> bytes:
-        return b"".join((_FORMAT.to_bytes(4, "big"), self.vault, *self.addresses))
+        first = (_FORMAT.to_bytes(4, "big"), self.vault)
+        return b"".join((*first, *self.addresses, b"/", *self.made_by.factories))
 
 
 def _become(pool: Pool, state: State) -> Callable[[], None]:
