@@ -154,7 +154,7 @@ class SharedPool:
             curve: Curve = last
             if symbol == "wstETH":
                 curve = Through(Behind(first, sold["first"]), last)
-            best = best_cover(debtor, [curve], FLASH_PPM, points=300)
+            best = best_cover(debtor, [curve], FLASH_PPM, points=100)
             gas = CALL_GAS + SWAP_GAS * len(ROUTES[symbol])
             if best.profit <= gas * self._gas_unit():
                 continue

@@ -87,6 +87,12 @@ class Tally:
             - 1,
         }
 
+    def losing(self) -> list[str]:
+        """Return the markets in which our plans cost more than they brought."""
+        return [
+            f"{each.drawn}: {each.ours:,.2f} dollars" for each in self.outcomes if each.ours < 0
+        ]
+
     def worst(self) -> list[str]:
         """Return the markets in which most was left."""
         judged = [each for each in self.outcomes if each.best is not None]
@@ -188,6 +194,7 @@ def figures(net: Devnet) -> Mapping[str, float]:
     judge = Judge(net)
     tally = tally_markets(judge)
     print(f"seeds 0 to {MARKETS - 1}; where most was left:", *tally.worst(), sep="\n  ")
+    print("where ours lost:", *tally.losing(), sep="\n  ")
     judged = [each for each in tally.outcomes if each.best is not None]
     print(f"median market {median(each.optimum for each in judged):,.2f} dollars at best")
     return tally.figures() | joint(net) | sizing_times(judge)
