@@ -42,6 +42,8 @@ COMMANDS = (
         "stop",
         "plugins",
         "health",
+        "record",
+        "replay",
     ),
     *("wallet sweep", "wallet convert", "wallet refill"),
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
