@@ -418,6 +418,9 @@ def make_planner(
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
     hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
+    if hubs:
+        # Unwrapping is a step to a pool that trades the coin itself, not a choice of its own.
+        hubs |= {ZERO_ADDRESS}
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,
