@@ -1,10 +1,13 @@
 """How many positions, best first, the pools bear in full."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from keeper.planning.offers import Lane
 from keeper.planning.selling import Selling
+
+_UNITS = 100_000
 
 
 class Wanted(NamedTuple):
@@ -39,6 +42,8 @@ def _is_borne(selling: Selling, wanted: Sequence[Wanted]) -> bool:
     floors: dict[Lane, float] = {}
     for lane, amount, floor in wanted:
         totals[lane] = totals.get(lane, 0) + amount
-        floors[lane] = max(floors.get(lane, 0.0), floor)
+        # Where few units are bought, rounding hides the price.
+        least = floor if amount * floor > _UNITS else math.inf
+        floors[lane] = max(floors.get(lane, 0.0), least)
     selling.place(totals)
     return all(selling[lane].price() >= floor for lane, floor in floors.items())

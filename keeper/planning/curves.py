@@ -10,6 +10,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from keeper.planning.tops import find_top
+
 Sell = Callable[[int], int]
 """What an amount of collateral brings on the state so far; 0 when it cannot be filled."""
 
@@ -18,6 +20,13 @@ _TOLERANCE = 1e-7
 _EQUAL = 1e-5
 """How far apart the inverse roots of parallel routes may stay: what is lost goes with its square."""
 _ROUNDS = 5
+_LEFT = 2e-11
+"""The share of proceeds a better division may still bring."""
+_WIDE = 1 << 21
+_SEEN = 1 << 16
+"""Units sold, and bought, between which a slope shows through rounding."""
+_FINE = 1_000
+"""Units of the token bought that show a price."""
 
 
 class Curve:
@@ -31,6 +40,7 @@ class Curve:
         self._reached: dict[float, int] = {}
         self._beyond: dict[float, int] = {}
         self._filled = 0
+        self.probe = 0
         self._limit = math.inf
 
     def out(self, amount: int) -> int:
@@ -46,9 +56,13 @@ class Curve:
         return known
 
     def spot(self, amount: int) -> float:
-        """Return the average price of the first 4,096th of an amount."""
+        """Return the average price of the first 4,096th of an amount, of more where tokens are coarse."""
         first = max(amount >> 12, 1)
-        price = self.out(first) / first
+        if self.probe == 0:
+            while self.out(first) < _FINE and first < amount:
+                first = min(first * 4, amount)
+            self.probe = first
+        price = self.out(self.probe) / self.probe
         if price > 0 and (not self._amounts or self._amounts[0]):
             root = 1 / math.sqrt(price)
             self._amounts.insert(0, 0)
@@ -57,7 +71,7 @@ class Curve:
 
     def root(self, amount: int) -> float:
         """Measure the inverse root of the marginal price at an amount; infinite past the end."""
-        step = _step(amount)
+        step = self._step(amount)
         high = self.out(amount + step // 2)
         slope = (high - self.out(amount + step // 2 - step)) / step if high else 0.0
         root = 1 / math.sqrt(slope) if slope > 0 else math.inf
@@ -108,7 +122,7 @@ class Curve:
         return (found, slope) if found < most else (most, 0.0)
 
     def _search(self, root: float, most: int) -> int:
-        step = _step(most)
+        step = self._step(most)
         if (whole := self.out(most)) and (slope := (whole - self.out(most - step)) / step) > 0:
             steep = 1 / math.sqrt(slope)
             if steep <= root:
@@ -140,6 +154,12 @@ class Curve:
             if abs(found - root) <= root * _TOLERANCE or high - low <= low * _TOLERANCE:
                 return at
         return low
+
+    def _step(self, at: int) -> int:
+        """Return a width to measure a slope over: pools round, so coarse tokens need a wide one."""
+        brought = self.out(at)
+        wide = max(_WIDE, _SEEN * at // brought) if brought else _WIDE
+        return max(at >> 12, min(at >> 3, wide), 1)
 
     def _keep(self, amount: int, root: float) -> None:
         """Keep a measurement that fits between its neighbours: rounding makes some that do not."""
@@ -196,6 +216,30 @@ class Filling:
         return parts, root or math.inf
 
 
+def polish(curves: Sequence[Curve], parts: Sequence[int]) -> list[int]:
+    """Move amounts between the largest part and each other, as long as exact proceeds rise."""
+    found = list(parts)
+    largest = max(range(len(found)), key=found.__getitem__)
+    for _ in range(2):
+        for other in range(len(found)):
+            if other != largest and found[other] > 1:
+                moved = _transfer(curves[largest], curves[other], found[largest], found[other])
+                found[largest] -= moved
+                found[other] += moved
+    return found
+
+
+def _transfer(from_: Curve, to: Curve, has: int, gets: int) -> int:
+    """Return how much to move so that both together bring most."""
+
+    def brings(moved: int) -> int | None:
+        outs = from_.out(has - moved), to.out(gets + moved)
+        return sum(outs) if all(outs) else None
+
+    spread = min(has, gets) >> 7
+    return find_top(brings, 0, spread, (1 - gets, has - 1), _LEFT) or 0
+
+
 def _level(curves: Sequence[Curve], amount: int, first: float) -> float | None:
     """Return the inverse root at which interpolated curves take an amount together.
 
@@ -220,11 +264,6 @@ def _level(curves: Sequence[Curve], amount: int, first: float) -> float | None:
             if not low < at < high:
                 break
     return high if high < math.inf else None
-
-
-def _step(at: int) -> int:
-    """Return a width to measure a slope over: pools round, so a coarse token needs a wide one."""
-    return max(at >> 12, min(at >> 3, 1 << 21), 1)
 
 
 def _between(low: int, shallow: float, high: int, steep: float, root: float, *, halve: bool) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keeper.planning.curves import Curve, Filling
+from keeper.planning.curves import Curve, Filling, polish
 from keeper.planning.gas import COLD_POOL, SWAP, extra_gas
 from keeper.planning.routing import Ranked, Route, Sales
 from keeper.planning.shares import portions
@@ -25,9 +25,9 @@ MOST_ROUTES = 4
 _KEPT = 3
 """Routes compared for every amount; the rest wait until a split may pay."""
 _HALVINGS = 20
-_MARGIN = 1.0005
+MARGIN = 1.0005
 """How far the price of a probe may lie under that of its first unit."""
-_PARTS = (2, 6)
+_PARTS = (2, 4, 7, 10)
 """Amounts, in halvings of the whole, at which a route beside others is looked for."""
 
 
@@ -89,20 +89,20 @@ class Outlet:
     def spot(self) -> float:
         """Return at least what the first unit of collateral can bring."""
         if self._spot is None:
-            self._spot = _MARGIN * max(self._price(way) for way in self._ways[:_KEPT])
+            self._spot = MARGIN * max(self._price(way) for way in self._ways[:_KEPT])
         return self._spot
 
     def price(self) -> float:
-        """Return at least what one more unit can bring behind all that is sold."""
+        """Return what one more unit brings behind all that is sold."""
         total = self.total
         if not total or not self._ways[0].route:
-            return self.spot()
+            return self.spot() / MARGIN
         known = self._prices.get(total)
         if known is None:
             prices = {route: self._after(route, part) for route, part in self.deal(total).parts}
             rest = [self._price(way) for way in self._ways if way.route not in prices]
             opened = [price for price in rest if price * total > self.deal(total).out]
-            known = self._prices[total] = _MARGIN * max([0.0, *prices.values(), *opened])
+            known = self._prices[total] = max([0.0, *prices.values(), *opened])
         return known
 
     def sell(self, total: int) -> frozenset[Address]:
@@ -139,6 +139,10 @@ class Outlet:
     def sale(self) -> tuple[Portion, ...]:
         """Return the routes of the whole sale with their shares."""
         parts = [(route, part) for route, part in self.deal(self.total).parts if route and part]
+        if len(parts) > 1:
+            curves = [self._curve(self._way(route)) for route, _ in parts]
+            polished = polish(curves, [part for _, part in parts])
+            parts = [(route, part) for (route, _), part in zip(parts, polished, strict=True)]
         return portions(parts) if parts else ()
 
     def deal(self, amount: int) -> Deal:
@@ -153,8 +157,7 @@ class Outlet:
         deal = self.deal(most)
         if deal.parts:
             route, part = max(deal.parts, key=lambda each: each[1])
-            (way,) = (way for way in self._ways if way.route is route)
-            if self._curve(way).reach(cost, part) >= part:
+            if self._curve(self._way(route)).reach(cost, part) >= part:
                 return most
         best = max(self._ways[:_KEPT], key=lambda way: self._curve(way).reach(cost, most))
         sold = self._curve(best).reach(cost, most)
@@ -198,7 +201,7 @@ class Outlet:
         best = _NOTHING
         ways = self._ways if self._is_wide else self._ways[:_KEPT]
         for way in ways:
-            if best.out and self._price(way) * _MARGIN * amount <= best.net:
+            if best.out and self._price(way) * MARGIN * amount <= best.net:
                 continue
             out = self._curve(way).out(amount)
             if out:
@@ -265,8 +268,8 @@ class Outlet:
 
     def _price(self, way: _Way) -> float:
         # A sale rounds down, by most of its worth where the token bought is coarse.
-        probe = max(self.amount >> 12, 1)
-        return self._curve(way).spot(self.amount) + 1 / probe
+        first = max(self.amount >> 12, 1)
+        return (self._curve(way).out(first) + 1) / first
 
     def _curve(self, way: _Way) -> Curve:
         if way.curve is None:
@@ -274,9 +277,11 @@ class Outlet:
             way.curve = Curve(lambda amount: sales.quote(route, amount))
         return way.curve
 
+    def _way(self, route: Route) -> _Way:
+        return next(way for way in self._ways if way.route is route)
+
     def _after(self, route: Route, part: int) -> float:
-        (way,) = (way for way in self._ways if way.route is route)
-        root = self._curve(way).root(part)
+        root = self._curve(self._way(route)).root(part)
         return 0.0 if root == math.inf else 1 / (root * root)
 
     def _find(self) -> None:
@@ -284,7 +289,7 @@ class Outlet:
         for _ in range(_HALVINGS):
             ranked = self._rank(amount, self._shut)
             if ranked:
-                self._ways = [_way(entry.route) for entry in ranked]
+                self._ways = [_make_way(entry.route) for entry in ranked]
                 self.amount = amount
                 return
             if amount <= 1:
@@ -298,7 +303,7 @@ class Outlet:
         self._is_wide = True
         known = {way.route for way in self._ways}
         taken = self._shut | self._ways[0].pools
-        for halvings in (*_PARTS, *_PARTS):
+        for halvings in _PARTS:
             found = self._rank(max(amount >> halvings, 1), taken)
             if not found:
                 continue
@@ -306,7 +311,7 @@ class Outlet:
             taken |= {hop.pool for hop in route}
             if route not in known:
                 known.add(route)
-                self._ways.append(_way(route))
+                self._ways.append(_make_way(route))
         self._spot = None
 
     def _forget(self) -> None:
@@ -321,7 +326,7 @@ def _net(deal: Deal) -> int:
     return deal.net
 
 
-def _way(route: Route) -> _Way:
+def _make_way(route: Route) -> _Way:
     gas = (SWAP + COLD_POOL) * len(route) + extra_gas(route)
     return _Way(route, frozenset(hop.pool for hop in route), gas)
 

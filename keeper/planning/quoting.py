@@ -14,7 +14,7 @@ from keeper.planning.grouping import PositionKey, cover_up, cover_up_repay, pric
 from keeper.planning.improving import improve
 from keeper.planning.liquidity import Liquidity
 from keeper.planning.offers import Lane, Offer, demands, find_offers, refuse, refuse_toxic
-from keeper.planning.outlets import Behind
+from keeper.planning.outlets import MARGIN, Behind
 from keeper.planning.routing import Router, Sales
 from keeper.planning.rules import Choice, PlanRules
 from keeper.planning.selling import Selling
@@ -267,7 +267,7 @@ class Sizing:
         outlet = self._selling[offer.lane]
         if not outlet.is_open:
             return -math.inf
-        best = outlet.price() * offer.seizure.received
+        best = MARGIN * outlet.price() * offer.seizure.received
         return float(offer.rate.usd_down(int(best - offer.seizure.repaid)))
 
     def _return(self, offer: Offer) -> float:

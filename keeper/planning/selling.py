@@ -24,8 +24,11 @@ class Selling:
         self._sales = sales
         self._router = router
         self._outlets: dict[Lane, Outlet] = {}
+        self._offered: dict[Lane, int] = {}
         largest: dict[Lane, Offer] = {}
         for offer in offers:
+            received = offer.seizure.received
+            self._offered[offer.lane] = self._offered.get(offer.lane, 0) + received
             held = largest.get(offer.lane)
             if held is None or held.seizure.received < offer.seizure.received:
                 largest[offer.lane] = offer
@@ -42,11 +45,21 @@ class Selling:
         """Return a lane's outlet."""
         return self._outlets[lane]
 
-    def pools(self) -> frozenset[Address]:
+    def best_pools(self) -> frozenset[Address]:
         """Return the pools on the best route of every lane."""
         return frozenset(
             hop.pool for each in self._outlets.values() if each.is_open for hop in each.first
         )
+
+    def pools(self) -> frozenset[Address]:
+        """Return the pools on every route that would share in the sale of all that is offered."""
+        parts = (
+            outlet.deal(self._offered[lane]).parts
+            for lane, outlet in self._outlets.items()
+            if outlet.is_open
+        )
+        found = {hop.pool for each in parts for route, _ in each for hop in route}
+        return self.best_pools() | found
 
     def shut(self, pools: frozenset[Address]) -> None:
         """Leave out what goes through pools that lend."""

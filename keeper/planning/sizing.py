@@ -5,15 +5,22 @@ falls behind it. What is not legal there leaves two candidates: the largest lega
 the largest of all, since a full close may be legal where everything just below it is not.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
+from keeper.planning.tops import find_top
 from keeper.ports import Terms
 from keeper.types import Seizure
 
-_SPREADS = (32, 1024)
-"""Parts of the amount sold between three profits that a parabola is laid through."""
-_FEW = 256
-"""Wei within which a size is looked for one by one: coarse tokens round by more than prices move."""
+_SPREAD = 64
+"""Parts of the first guess between it and the sizes tried on both sides."""
+_CLOSE = 3e-10
+_FEW = 4_096
+"""Units of debt that are tried one by one where there are no more."""
+_SMALL = 100_000
+"""A repay up to which prices show through rounding too badly to be followed alone."""
+_COARSE = 4 * 10**9
+"""Profit under which a single unit of debt is worth rounding for."""
 
 
 class Proceeds(Protocol):
@@ -60,7 +67,7 @@ def best_size(terms: Terms, largest: int, proceeds: Proceeds, fee_ppm: int) -> S
     if received == 0:
         return whole
     sold = proceeds.reach(cost / received, received)
-    if sold >= received:
+    if upper > _SMALL and sold >= received:
         return whole
     search = _Search(terms, upper, received, proceeds, fee_ppm, whole)
     search.near(max(sold * upper // received, 1))
@@ -82,42 +89,70 @@ class _Search:
         self._terms = terms
         self._upper = upper
         self._received = received
+        self._unit = upper // received
         self._proceeds = proceeds
         self._fee_ppm = fee_ppm
         self._tried: dict[int, Size] = {}
         self.best = best
 
     def near(self, repay: int) -> None:
-        """Try a repay and what lies around it: on a parabola's top, and wei by wei where few are."""
-        if self._try(repay) is None:
-            return
-        for part in _SPREADS:
-            spread = repay // part
-            if spread == 0:
-                break
-            repay = self._top(min(max(repay, 1), self._upper - 1), spread)
-        if repay // _FEW < _FEW:
-            # Every wei of profit is more than a share of 1e-9 here.
-            width = min(_FEW, repay)
-            for each in range(max(repay - width, 1), min(repay + width, self._upper) + 1):
+        """Try a repay and what lies around it, until nothing near can be better by a share of 1e-9."""
+        if self._upper <= _FEW:
+            for each in range(1, self._upper + 1):
                 self._try(each)
+            return
+        if self._upper > _SMALL and repay == 1:
+            # Nothing pays.
+            self._try(1)
+            return
+        if self._upper <= _SMALL:
+            for number in range(1, _SPREAD):
+                self._try(self._upper * number // _SPREAD)
+            repay = self.best.repay
+        if self._unit > 1:
+            # A unit of collateral costs several of debt: each is taken for the least.
+            sold = self._terms.seize(repay).received
+            find_top(self._profit_of, sold, sold // _SPREAD, (1, self._received), _CLOSE)
+        else:
+            find_top(self._profit, repay, repay // _SPREAD, (1, self._upper), _CLOSE)
+        self._round_off()
 
-    def _top(self, middle: int, spread: int) -> int:
-        """Return where a parabola through three profits has its top, no further off than they are."""
-        low, high = max(middle - spread, 1), min(middle + spread, self._upper)
-        sizes = [self._try(each) for each in (low, middle, high)]
-        left, here, right = (None if size is None else size.profit for size in sizes)
-        if left is None or here is None or right is None or middle in {low, high}:
-            return middle
-        rise, fall = here - left, here - right
-        before, behind = middle - low, high - middle
-        bend = rise * behind + fall * before
-        if bend <= 0:
-            return middle
-        top = middle + (rise * behind * behind - fall * before * before) // (2 * bend)
-        top = min(max(top, low), high)
-        self._try(top)
-        return top
+    def _profit(self, repay: int) -> int | None:
+        size = self._try(repay)
+        return None if size is None else size.profit
+
+    def _profit_of(self, received: int) -> int | None:
+        return self._profit(self._least(received))
+
+    def _least(self, received: int) -> int:
+        """Return the least repay that seizes so much, to a share of 1e-12."""
+        around = received * self._upper // self._received
+        low, high = max(around - 4 * self._unit, 0), min(around + 4 * self._unit, self._upper)
+        close = max(around // 10**12, 1)
+        while high - low > close:
+            middle = (low + high) // 2
+            if self._terms.seize(middle).received >= received:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _round_off(self) -> None:
+        """Try the repays at which roundings fall well, where a wei of profit is a share worth it."""
+        repay, received = self.best.repay, self.best.seizure.received
+        if not 0 < self.best.profit <= _COARSE or received == 0:
+            return
+        if self._unit > 1:
+            for each in range(max(received - 4, 1), min(received + 4, self._received) + 1):
+                self._try(self._least(each))
+            repay = self.best.repay
+        width = min(_FEW, 4 * math.isqrt(repay)) if self._upper <= _SMALL else 4
+        period = 1_000_000 // math.gcd(self._fee_ppm, 1_000_000) if self._fee_ppm else 1
+        whole = repay // period * period
+        near = [] if self._upper <= _SMALL else [whole - period, whole, whole + period]
+        for each in (*range(repay - width, repay + width + 1), *near, *(n - 1 for n in near)):
+            if 0 < each <= self._upper:
+                self._try(each)
 
     def _try(self, repay: int) -> Size | None:
         """Price the largest legal repay up to one, and return it when it is that very one."""
