@@ -19,7 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 import keeper
-from keeper.config import Settings, StrategyTable, Venue as VenueTable, complain
+from keeper.config import (
+    Market as MarketTable,
+    Settings,
+    StrategyTable,
+    Venue as VenueTable,
+    complain,
+)
 from keeper.errors import ConfigError
 from keeper.ports import Strategy, Venue
 from keeper.units import ZERO_ADDRESS, Address
@@ -87,6 +93,22 @@ def list_plugins() -> list[Plugin]:
 def load_protocol(name: str, where: str = "") -> Any:
     """Return the class of a lending protocol; raise `ConfigError` for an unknown name."""
     return _load(PROTOCOLS, "protocol", name, where)
+
+
+def configure_market(
+    chain: str,
+    name: str,
+    table: MarketTable,
+    blame: Callable[[str], str] = lambda _: "settings",
+) -> tuple[Any, BaseModel]:
+    """Return the class of a configured market and its options, validated by its own `Config`.
+
+    Raises `ConfigError` for anything amiss.
+    """
+    key = f"chains.{chain}.markets.{name}"
+    where = f"{blame(f'{key}.protocol')}: {key}.protocol"
+    kind = load_protocol(table.protocol, where)
+    return kind, _configured(kind, table.protocol, table.options, where, blame, key)
 
 
 def load_venue(name: str, where: str = "") -> Any:
@@ -171,8 +193,7 @@ def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "set
     known = {point.name for point in _points(PROTOCOLS)}
     for chain, table in settings.chains.items():
         for market, entry in table.markets.items():
-            key = f"chains.{chain}.markets.{market}.protocol"
-            load_protocol(entry.protocol, f"{blame(key)}: {key}")
+            configure_market(chain, market, entry, blame)
         for venue, place in table.venues.items():
             build_venue(chain, venue, place, (), ZERO_ADDRESS, blame)
     for name, strategy in settings.strategies.items():

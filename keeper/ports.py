@@ -16,6 +16,7 @@ from keeper.types import (
     Head,
     Hop,
     Limits,
+    Liquidation,
     Log,
     NextBlock,
     Opportunity,
@@ -367,6 +368,14 @@ class LendingProtocol(Source, Protocol):
 
         A loan whose source is the contract to call for a liquidation comes out of `withdrawable`.
         """
+        ...
+
+    def execution(self, terms: Terms) -> Liquidation:
+        """Return how the contract liquidates one pair; quotes that share a group have the same."""
+        ...
+
+    def permissions(self) -> Sequence[Permission]:
+        """Return what the contract's owner has to allow for liquidations and flash loans."""
         ...
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:

@@ -457,6 +457,45 @@ Permission = AllowedCall | TrustedFactory
 
 
 @dataclass(frozen=True, slots=True)
+class PoolLiquidation:
+    """Liquidate by `liquidationCall` of Aave's pool.
+
+    The debt is still there when `scaledBalanceOf` of its `debt_token` says so.
+    """
+
+    target: Address
+    debt_token: Address
+
+
+@dataclass(frozen=True, slots=True)
+class CallLiquidation:
+    """Liquidate by a call the market's `permissions` name, one for each borrower.
+
+    It is `opening`, which starts with the selector, the borrower as a word, `middle`, the amount to repay
+    as a word, and `closing`; without `takes_borrower` or `takes_amount` that word is left out. With
+    `value` the repay, in wrapped native token, goes along as native coin. A call that brings no
+    collateral has failed unless `gainless`. The debt is still there when word `nth` of what `viewed`
+    answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before.
+    """
+
+    target: Address
+    opening: bytes
+    middle: bytes = b""
+    closing: bytes = b""
+    takes_borrower: bool = True
+    takes_amount: bool = True
+    value: bool = False
+    gainless: bool = False
+    viewed: Address = Address(b"")
+    view: bytes = b""
+    nth: int = 0
+
+
+Liquidation = PoolLiquidation | CallLiquidation
+"""How the liquidator contract carries out a liquidation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One liquidation call: what is repaid and what is received for it."""
 

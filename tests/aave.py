@@ -12,7 +12,7 @@ from keeper.protocols.aave_v3 import AaveV3
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.types import Drift, Head, Log, NextBlock, Position, Prices, Skip, Undo, Watch
-from keeper.units import Address, Hash
+from keeper.units import Address, Hash, to_hex
 
 BLOCK_SECONDS = 12
 T = TypeVar("T")
@@ -37,6 +37,11 @@ class Block:
     undos: list[Undo]
 
 
+async def found(reader: ChainReader, pool: Address, head: Head, market: str = "main") -> AaveV3:
+    """Find a market by its pool."""
+    return await AaveV3.discover(reader, market, AaveV3.Config(pool=to_hex(pool)), head)
+
+
 class Following:
     """One market, loaded at a head and then kept by folding each block's logs."""
 
@@ -44,7 +49,7 @@ class Following:
         self.net = net
         self.reader = ChainReader(DirectRpc(net))
         self.head = self.run(self.reader.head())
-        self.market = self.run(AaveV3.discover(self.reader, "main", Address(pool), self.head))
+        self.market = self.run(found(self.reader, Address(pool), self.head))
         self.prices = Prices("main", 1, {})
         self.blocks: list[Block] = []
         if from_genesis:

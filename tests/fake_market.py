@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isqrt, log
 
+from keeper.ports import Terms
 from keeper.types import (
     AtRisk,
     Cause,
@@ -14,6 +15,7 @@ from keeper.types import (
     Head,
     Limits,
     Opportunity,
+    PoolLiquidation,
     Position,
     Prices,
     Seizure,
@@ -94,6 +96,9 @@ class FakeLender:
     def flash_sources(self, asset: Address) -> Sequence[FlashSource]:
         held = self.available.get(asset, 0)
         return (FlashSource(FlashKind.AAVE, AAVE, asset, held, self.fee_ppm),) if held else ()
+
+    def execution(self, terms: Terms) -> PoolLiquidation:
+        return PoolLiquidation(*self.liquidation_target(terms.debt.address))
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         return AAVE, Address(bytes([debt[0] + 0x80]) * 20)

@@ -35,7 +35,7 @@ def title_of(name: str, table: Chain) -> Title:
         table.chain_id,
         table.block_time,
         "" if table.contract is None else to_hex(table.contract),
-        {key: [market.protocol, to_hex(market.pool)] for key, market in table.markets.items()},
+        {key: [market.protocol, _digest(market.options)] for key, market in table.markets.items()},
         {key: _digest(venue.model_dump(mode="json")) for key, venue in table.venues.items()},
     )
 

@@ -15,7 +15,7 @@ from keeper.app.permissions import allowed_factories, have_changed, wrapped_nati
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
 from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
-from keeper.plugins import build_venue, load_protocol
+from keeper.plugins import build_venue, configure_market
 from keeper.ports import LendingProtocol, Pages, Source, Venue
 from keeper.types import Head, Token
 from keeper.units import ZERO_ADDRESS, Address, to_hex
@@ -60,10 +60,8 @@ class Watched:
         coin = await _native(reader, name, chain, head)
         markets: dict[str, LendingProtocol] = {}
         for market, entry in chain.markets.items():
-            protocol = load_protocol(entry.protocol)
-            markets[market] = await protocol.discover(
-                reader, market, entry.pool, head, entry.first_block
-            )
+            kind, options = configure_market(name, market, entry)
+            markets[market] = await kind.discover(reader, market, options, head, entry.first_block)
         return cls(reader, name, chain, coin, markets)
 
     @property
@@ -82,7 +80,7 @@ class Watched:
     def fingerprint(self) -> str:
         """Return what a snapshot has to be of to be used: the chain, the markets, the venues."""
         chain = self._chain
-        markets = {name: [m.protocol, to_hex(m.pool)] for name, m in chain.markets.items()}
+        markets = {name: [m.protocol, m.options] for name, m in chain.markets.items()}
         venues = {
             name: {**v.model_dump(mode="json"), "hubs": sorted(map(to_hex, v.hubs))}
             for name, v in chain.venues.items()

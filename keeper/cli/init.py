@@ -56,6 +56,7 @@ def init(
     """Write a commented keeper.toml, asking what is not given, then run doctor."""
     from keeper.cli.doctor import examine_and_show
     from keeper.config import load
+    from keeper.plugins import check_names
 
     if file.exists() and not force:
         raise ConfigError(f"{file} exists", "name another file, or --force")
@@ -80,7 +81,8 @@ def init(
     try:
         draft.write_text(render(answers), encoding="utf-8")
         draft.chmod(0o600)
-        load([draft])
+        drafted = load([draft])
+        check_names(drafted.settings, drafted.origins.blame)
         draft.replace(file)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None

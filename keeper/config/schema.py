@@ -105,12 +105,18 @@ class Fees(Table):
         return Wei(scale(self.priority_fee_gwei, 9))
 
 
-class Market(Table):
-    """One market of one lending protocol."""
+class Market(BaseModel):
+    """One market of one lending protocol; what is not named here belongs to its own `Config`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     protocol: str
-    pool: EvmAddress
     first_block: int = Field(default=0, ge=0)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the protocol's own options, not yet validated."""
+        return dict(self.model_extra or {})
 
 
 class Venue(BaseModel):

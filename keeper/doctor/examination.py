@@ -14,7 +14,8 @@ from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
-from keeper.plugins import build_venue, load_protocol
+from keeper.plugins import build_venue, configure_market
+from keeper.ports import LendingProtocol
 from keeper.signers import Ask, open_signers
 from keeper.types import AllowedCall, Head
 from keeper.units import ZERO_ADDRESS
@@ -105,7 +106,9 @@ async def _examine_chain(
         if multicall.state is State.OK:
             for market, entry in chain.markets.items():
                 yield await look(
-                    name, f"market {market}", partial(_check_market, reader, market, entry, head)
+                    name,
+                    f"market {market}",
+                    partial(_check_market, reader, name, market, entry, head),
                 )
         for venue, place in chain.venues.items():
             yield await look(
@@ -177,11 +180,13 @@ async def _examine_money(
         )
 
 
-async def _check_market(reader: ChainReader, name: str, market: Market, head: Head) -> Finding:
-    await load_protocol(market.protocol).discover(
-        reader, name, market.pool, head, market.first_block
-    )
-    return State.OK, f"{market.protocol} pool {to_checksum_address(market.pool)}", ""
+async def _check_market(
+    reader: ChainReader, chain: str, name: str, market: Market, head: Head
+) -> Finding:
+    kind, options = configure_market(chain, name, market)
+    found: LendingProtocol = await kind.discover(reader, name, options, head, market.first_block)
+    targets = {p.target for p in found.permissions() if isinstance(p, AllowedCall)}
+    return State.OK, " ".join([market.protocol, *map(to_checksum_address, sorted(targets))]), ""
 
 
 async def _check_venue(reader: ChainReader, chain: str, name: str, venue: Venue) -> Finding:

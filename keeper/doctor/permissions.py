@@ -11,18 +11,16 @@ from keeper.config import Chain
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError
 from keeper.planning.owner_calls import (
-    AAVE_FLASH,
-    LIQUIDATION_CALL,
+    FLASH_LOANS,
     encode_allow,
     encode_factories,
-    encode_is_allowed,
     encode_operators,
     encode_set_factory,
     encode_set_operator,
     encode_spender_of,
 )
-from keeper.plugins import build_venue
-from keeper.ports import Rpc
+from keeper.plugins import build_venue, configure_market
+from keeper.ports import LendingProtocol, Rpc
 from keeper.types import AllowedCall, Call, Permission, TrustedFactory
 from keeper.units import Address
 
@@ -54,16 +52,16 @@ async def missing(
     """Return the owner's calls that give the contract what it lacks."""
     reader = ChainReader(rpc, chain.multicall)
     wanted: list[tuple[bytes, bytes, Grant]] = []
-    for name, market in chain.markets.items():
-        for what, selector in (("liquidations", LIQUIDATION_CALL), ("flash loans", AAVE_FLASH)):
-            action = Grant(
-                f"allow {what} on market {name}",
-                encode_allow(market.pool, selector, market.pool),
-            )
-            wanted.append((encode_is_allowed(market.pool, selector), _TRUE, action))
+    head = await reader.head()
+    for name, table in chain.markets.items():
+        kind, options = configure_market("", name, table)
+        market: LendingProtocol = await kind.discover(
+            reader, name, options, head, table.first_block
+        )
+        wanted.extend(_wanted(f"market {name}", permission) for permission in market.permissions())
     for name, venue in chain.venues.items():
         needs = build_venue("", name, venue, (), contract).permissions()
-        wanted.extend(_wanted(name, permission) for permission in needs)
+        wanted.extend(_wanted(f"venue {name}", permission) for permission in needs)
     for operator in operators:
         action = Grant(
             f"list operator {to_checksum_address(operator)}",
@@ -83,19 +81,19 @@ async def missing(
     ]
 
 
-def _wanted(venue: str, permission: Permission) -> tuple[bytes, bytes, Grant]:
+def _wanted(part: str, permission: Permission) -> tuple[bytes, bytes, Grant]:
     """Return what to ask the contract, the answer that will do, and the call that gets it there."""
     match permission:
         case TrustedFactory(factory, code_hash):
-            grant = Grant(
-                f"trust the pools of venue {venue}", encode_set_factory(factory, code_hash)
-            )
+            grant = Grant(f"trust the pools of {part}", encode_set_factory(factory, code_hash))
             return encode_factories(factory), code_hash, grant
         case AllowedCall(target, selector, spender):
-            grant = Grant(f"allow swaps on venue {venue}", encode_allow(target, selector, spender))
+            what = "flash loans" if selector in FLASH_LOANS else _USES[part.split(maxsplit=1)[0]]
+            grant = Grant(f"allow {what} on {part}", encode_allow(target, selector, spender))
             return encode_spender_of(target, selector), spender.rjust(32, b"\0"), grant
         case _:
             assert_never(permission)
 
 
 _TRUE = (1).to_bytes(32, "big")
+_USES = {"market": "liquidations", "venue": "swaps"}

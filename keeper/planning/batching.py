@@ -1,7 +1,7 @@
 """Turn groups of bid quotes into the batch the contract runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from typing import TypedDict, assert_never
 
 from keeper.planning.batch import (
     GAINED,
@@ -16,8 +16,10 @@ from keeper.planning.batch import (
     Group as BatchGroup,
     Item,
     Minimum,
+    Protocol,
     Redeem,
     Swap,
+    Template,
     Unwrap,
     Wrap,
     share_of_gain,
@@ -30,17 +32,20 @@ from keeper.planning.shares import shares_of_left
 from keeper.planning.size import tokens_of
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import (
+    CallLiquidation,
     FlashKind,
     FlashSource,
     Hop,
+    Liquidation,
     NativeUnwrap,
     NativeWrap,
     PoolCall,
+    PoolLiquidation,
     PoolSwap,
     Quote,
     VaultRedeem,
 )
-from keeper.units import BPS, WAD, Address, mul_div_up
+from keeper.units import BPS, WAD, ZERO_ADDRESS, Address, mul_div_up
 
 # A wei repaid in a borrower's name must not turn our item away; a rival's call takes far more.
 _DEBT_KEPT_BPS = 9_900
@@ -51,6 +56,13 @@ _FUND_KINDS = {
     FlashKind.MORPHO: FundKind.MORPHO,
     FlashKind.BALANCER: FundKind.BALANCER,
 }
+
+
+class _Call(TypedDict):
+    debt_token: Address
+    check: Check
+    protocol: Protocol
+    template: Template | None
 
 
 def build_batch(
@@ -97,21 +109,46 @@ def _group(
 ) -> BatchGroup:
     first = group[0]
     terms = first.steps[0].terms
-    pool, debt_token = markets[first.opportunity.position.market].liquidation_target(
-        terms.debt.address
-    )
+    liquidation = markets[first.opportunity.position.market].execution(terms)
     costs = [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group]
     return BatchGroup(
-        pool=pool,
+        pool=liquidation.target,
         collateral=terms.collateral.address,
         debt=terms.debt.address,
         items=tuple(_item(quote, tips) for quote in group),
         actions=_actions(first.routes, venues),
         item_gas=item_gas_limit(costs),
         group_gas=group_gas_limit(costs, len(first.hops), extra_gas(first.hops)),
-        debt_token=debt_token,
-        check=Check.SCALED,
+        **_call(liquidation),
     )
+
+
+def _call(liquidation: Liquidation) -> _Call:
+    match liquidation:
+        case PoolLiquidation(_, debt_token):
+            return _Call(
+                debt_token=debt_token, check=Check.SCALED, protocol=Protocol.AAVE, template=None
+            )
+        case CallLiquidation():
+            template = Template(
+                liquidation.opening,
+                liquidation.middle,
+                liquidation.closing,
+                borrower=liquidation.takes_borrower,
+                amount=liquidation.takes_amount,
+                value=liquidation.value,
+                gainless=liquidation.gainless,
+                view=liquidation.view,
+                nth=liquidation.nth,
+            )
+            return _Call(
+                debt_token=liquidation.viewed if liquidation.view else ZERO_ADDRESS,
+                check=Check.VIEW if liquidation.view else Check.NONE,
+                protocol=Protocol.CALL,
+                template=template,
+            )
+        case never:
+            assert_never(never)
 
 
 def _item(quote: Quote, tips: Mapping[CallKey, int]) -> Item:

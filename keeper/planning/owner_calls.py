@@ -10,6 +10,7 @@ AAVE_FLASH = bytes.fromhex("42b0b77c")
 MORPHO_FLASH = bytes.fromhex("e0232b42")
 BALANCER_FLASH = bytes.fromhex("5c38449e")
 VAULT_REDEEM = bytes.fromhex("ba087652")
+FLASH_LOANS = frozenset({AAVE_FLASH, MORPHO_FLASH, BALANCER_FLASH})
 
 
 def encode_allow(target: Address, selector: bytes, spender: Address = ZERO_ADDRESS) -> bytes:

@@ -12,11 +12,11 @@ from keeper.devnet.accounts import Cast
 from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
-from keeper.protocols.aave_v3 import AaveV3, market as market_module
+from keeper.protocols.aave_v3 import market as market_module
 from keeper.protocols.aave_v3.words import selector
 from keeper.types import FlashKind, Reason
 from keeper.units import MAX_UINT256, WAD, Address
-from tests.aave import BLOCK_SECONDS, Following, state
+from tests.aave import BLOCK_SECONDS, Following, found, state
 
 pytestmark = pytest.mark.chain
 
@@ -52,7 +52,7 @@ def test_only_a_pool_is_a_market(net: Devnet, target: str, message: str) -> None
     addresses = {"nobody": b"\x07" * 20, "token": net.tokens["DAI"].address}
     address = Address(addresses.get(target, net.market.oracle))
     with pytest.raises(ConfigError, match=message) as caught:
-        asyncio.run(AaveV3.discover(following.reader, "main", address, following.head))
+        asyncio.run(found(following.reader, address, following.head))
     assert "\n" not in str(caught.value)
 
 

@@ -21,9 +21,8 @@ from keeper.config import Settings, load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.journal.snapshots import SnapshotReader
-from keeper.protocols.aave_v3 import AaveV3
 from keeper.units import Address
-from tests.aave import Following, state
+from tests.aave import Following, found as market_of, state
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 900
@@ -172,7 +171,7 @@ async def test_a_keeper_killed_within_a_long_history_reads_only_the_rest(
     following = await asyncio.to_thread(Following, net, net.market.pool)
     assert found.head == following.head
     pool = Address(net.market.pool)
-    restored = await AaveV3.discover(following.reader, "aave", pool, found.head)
+    restored = await market_of(following.reader, pool, found.head, "aave")
     restored.restore(SnapshotReader(settings.journal_file).read(found)("market/aave"))
     assert state(restored._ledger) == state(following.ledger)
     assert restored.borrowers() >= 8

@@ -20,8 +20,10 @@ from keeper.types import (
     Drift,
     FlashSource,
     Head,
+    Liquidation,
     Log,
     NextBlock,
+    Permission,
     Position,
     Prices,
     Reason,
@@ -190,6 +192,12 @@ class LoanLedger:
 
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         return ()
+
+    def execution(self, terms: Terms) -> Liquidation:
+        raise NotImplementedError
+
+    def permissions(self) -> Sequence[Permission]:
+        raise NotImplementedError
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         raise NotImplementedError

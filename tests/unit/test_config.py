@@ -4,6 +4,7 @@ import pytest
 
 from keeper.config import Settings, chain_named, load, shown, shown_lines
 from keeper.errors import ConfigError
+from keeper.plugins import check_names
 
 POOL = "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2"
 KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
@@ -41,7 +42,7 @@ def test_defaults_need_no_more_than_a_chain(tmp_path: Path) -> None:
     settings = load([write(tmp_path, GOOD)], env={}).settings
     chain = settings.chains["ethereum"]
     assert settings.mode == "dry"
-    assert chain.markets["aave"].pool == bytes.fromhex(POOL[2:])
+    assert chain.markets["aave"].options == {"pool": POOL}
     assert chain.multicall.hex() == "ca11bde05977b3631167028862be2a173976ca11"
     assert [endpoint.alias for endpoint in chain.endpoints] == ["rpc.example", "localhost:8545"]
     assert [endpoint.is_socket for endpoint in chain.endpoints] == [True, False]
@@ -191,9 +192,14 @@ def test_bad_input_is_one_line(tmp_path: Path, text: str, expected: str) -> None
 )
 def test_bad_market_names_its_key(tmp_path: Path, market: str, expected: str) -> None:
     chain = "[chains.x]\nchain_id = 1\nendpoints = ['ws://a']\n[chains.x.markets.m]\n"
-    line = fault(tmp_path, chain + market)
+    loaded = load([write(tmp_path, chain + market)], env={})
+    with pytest.raises(ConfigError) as caught:
+        check_names(loaded.settings, loaded.origins.blame)
+    line = str(caught.value)
     assert expected in line
     assert "chains.x.markets.m.pool" in line
+    assert line.startswith(str(tmp_path / "keeper.toml"))
+    assert "\n" not in line
 
 
 def test_wallet_takes_one_password_at_most(tmp_path: Path) -> None:

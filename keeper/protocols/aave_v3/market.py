@@ -7,7 +7,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
+from keeper.address import EvmAddress
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
@@ -25,6 +27,7 @@ from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.protocols.aave_v3.words import read, text, uint
 from keeper.types import (
+    AllowedCall,
     Call,
     CallResult,
     Drift,
@@ -33,6 +36,8 @@ from keeper.types import (
     Head,
     Log,
     NextBlock,
+    Permission,
+    PoolLiquidation,
     Position,
     Prices,
     Reason,
@@ -46,6 +51,10 @@ from keeper.units import ZERO_ADDRESS, Address
 REVISIONS = frozenset({v36.POOL_REVISION})
 """Pool revisions whose rules are known; any other is watched and never liquidated on."""
 PPM_PER_BPS = 100
+LIQUIDATION_CALL = bytes.fromhex("00a718a9")
+FLASH_LOAN = bytes.fromhex("42b0b77c")
+LIQUIDATION_CALL = bytes.fromhex("00a718a9")
+FLASH_LOAN = bytes.fromhex("42b0b77c")
 
 Take = Callable[[Sequence[CallResult]], None]
 
@@ -72,17 +81,24 @@ class AaveV3:
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
 
+    class Config(BaseModel):
+        """Which market: its pool."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+        pool: EvmAddress
+
     @classmethod
     async def discover(
-        cls, reader: Reader, market: str, pool: Address, head: Head, first_block: int = 0
+        cls, reader: Reader, market: str, config: Config, head: Head, first_block: int = 0
     ) -> Self:
         """Find a market from its pool; raise `ConfigError` when there is no Aave v3 pool.
 
         `first_block` is any block up to the pool's first use; logs are read from it.
         """
-        deployment = await find(reader, pool, head)
+        deployment = await find(reader, config.pool, head)
         oracle = AaveOracle(
-            market, pool, deployment.provider, deployment.configurator, deployment.oracle
+            market, config.pool, deployment.provider, deployment.configurator, deployment.oracle
         )
         return cls(market, deployment, oracle, first_block)
 
@@ -271,6 +287,18 @@ class AaveV3:
         fee = self._ledger.flash_premium * PPM_PER_BPS
         available = min(reserve.available, supplied)
         return (FlashSource(FlashKind.AAVE, self._deployment.pool, token, available, fee),)
+
+    def execution(self, terms: Terms) -> PoolLiquidation:
+        """Return a call of the pool's, its debt proven by the variable debt token."""
+        debt = self._ledger.by_asset[terms.debt.address]
+        return PoolLiquidation(self._deployment.pool, debt.debt_token)
+
+    def permissions(self) -> Sequence[Permission]:
+        """Return the pool's liquidations and flash loans."""
+        pool = self._deployment.pool
+        return tuple(
+            AllowedCall(pool, selector, pool) for selector in (LIQUIDATION_CALL, FLASH_LOAN)
+        )
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         """Return the pool and the variable debt token."""
