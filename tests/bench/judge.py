@@ -28,7 +28,7 @@ from keeper.planning.encoding import (
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
 from keeper.strategist import Choice
-from keeper.types import Bid, Cause, Limits, NextBlock, Opportunity, Plan, Token, View
+from keeper.types import Bid, Cause, Limits, Log, NextBlock, Opportunity, Plan, Token, View
 from keeper.units import WAD, Address, Usd, Wei
 from keeper.venues.uniswap_v3 import UniswapV3
 from tests.aave import DirectRpc, Following
@@ -297,7 +297,7 @@ class Judge:
                 entry = (sold, got, pool.fee, Cast.TRADER, FAR, 2**120, 0, target)
                 net.put(Cast.TRADER, net.uniswap.router, EXACT_INPUT, [entry], gas=4_000_000)
 
-    def _logs(self, scene: Scene, first: int) -> list[parse.Log]:
+    def _logs(self, scene: Scene, first: int) -> list[Log]:
         query = {
             "fromBlock": hex(first),
             "address": ["0x" + address.hex() for address in scene.venue.pools],

@@ -227,7 +227,7 @@ async def test_after_a_stale_sequencer_the_first_plans_are_simulated_anew(tmp_pa
     fresh = replace(make_head(101), timestamp=int(clock.time()) - 36)
     stale = replace(make_head(100), timestamp=int(clock.time()) - 37)
     rig = Rig(Tick(stale, (NOTHING, []), 0.0), Tick(fresh, (NOTHING, []), 0.0))
-    gate = rig.engine._executor = Gate(Risk("test", limits, clock))  # type: ignore[assignment]
+    gate = rig.engine._executor = Gate(Risk("test", limits, clock))
     proven: list[tuple[int, int]] = []
     made = Plans()
 

@@ -158,7 +158,7 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.swept("x", included(gains={USDC.address: -5}, gas_cost_usd=Usd(USD)), Usd(7 * USD))
     subject.rpc("local", "eth_call", "ok", 0.004)
     subject.relay_handed("x", "builder", "taken", 0.02)
-    subject.relay_ended("x", "builder", True)
+    subject.relay_ended("x", "builder", "included")
     subject.breaker("x", "reverts", is_open=True)
     subject.audited("x", "aave-v3", 20, 1)
     subject.fault("x", "market/m", "drift")

@@ -95,9 +95,9 @@ def judge(
         type(action).__name__ for group in attack.batch.groups for action in group.actions
     }:
         counts[f"went through with {kind}"] += 1
-    held = {i for run in world.stage.events(mined) for i in run.groups}
+    kept = {i for run in world.stage.events(mined) for i in run.groups}
     called = {i for i, group in enumerate(attack.batch.groups) if group.protocol is Protocol.CALL}
-    counts["called items went through"] += bool(held & called) and not attack.damage
+    counts["called items went through"] += bool(kept & called) and not attack.damage
     counts["gained"] += any(after[name] > before[name] for name in ("WETH", "USDC"))
     counts["hooks run"] += sum(net.call(by, "hook_ran()") for by in {by for by, *_ in attack.hooks})
     for name, held in before.items():
