@@ -9,7 +9,6 @@ import base64
 import faulthandler
 import json
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from keeper import PLUGIN_API
 from keeper.child import Child
 from keeper.config import Settings, StrategyTable
 from keeper.errors import ConfigError, PluginError, TransientError
+from keeper.handover import pack, unpack
 from keeper.plugins import (
     NamedStrategy,
     build_strategy,
@@ -194,12 +194,12 @@ def _open(strategy: Strategy, chain: str, where: str) -> None:
 
 
 def _packed(value: Any) -> str:
-    return base64.b64encode(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)).decode()
+    return base64.b64encode(pack(value)).decode()
 
 
 def _unpacked(text: str) -> Any:
     # only ever what the keeper wrote: the other way there is no pickle
-    return pickle.loads(base64.b64decode(text))  # noqa: S301
+    return unpack(base64.b64decode(text))
 
 
 def _limits(minimum: Any, largest: Any, venues: Any, whole: Any, calls: Any) -> Limits:
