@@ -21,6 +21,7 @@ from keeper.chain.endpoint import Endpoint
 from keeper.cli import main
 from keeper.engine import Engine
 from keeper.errors import TransientError
+from keeper.execution.executor import Executor
 from keeper.execution.life import State
 from keeper.journal.rows import STATES
 from keeper.journal.sqlite import SqliteJournal
@@ -140,6 +141,7 @@ def _tell_heads(pipe: Connection) -> None:
 
     async def ticked(engine: Engine, of: Any) -> None:
         await tick(engine, of)
+        assert isinstance(engine._executor, Executor)
         await asyncio.gather(*engine._executor._records)
         pipe.send(("head", of.head.hash))
 

@@ -33,7 +33,9 @@ from tests.fake_market import (
 
 RAY = 10**27
 DECIMALS = ((18, 6), (8, 6), (18, 18), (6, 18), (8, 18))
-RULES = PlanRules("test", CONTRACT, Wei(0), max_hops=1, toxic_parts=True, deviation=None)
+RULES = PlanRules(
+    "test", CONTRACT, Wei(0), max_hops=1, toxic_parts=True, deviation=None, least_depth=None
+)
 
 
 @dataclass(frozen=True)

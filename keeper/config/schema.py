@@ -24,6 +24,7 @@ from keeper.config.fields import (
 from keeper.config.inclusion import default_inclusion
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.relays import RelayTable
+from keeper.config.routing import Routing
 from keeper.config.table import Table
 from keeper.config.treasury import Treasury
 from keeper.config.wallet import Wallet
@@ -163,6 +164,7 @@ class Chain(Table):
     lane_cap: int = Field(default=16, ge=1)
     deviation_bps: int | None = Field(default=None, ge=0, lt=10_000)
     fees: Fees = Fees()
+    routing: Routing = Routing()
     allow: Permitted = Permitted()
     deny: Permitted = Permitted()
     markets: dict[Name, Market] = Field(default_factory=dict)

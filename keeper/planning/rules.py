@@ -24,8 +24,8 @@ class PlanRules:
     `hubs` are the tokens a route may pass through; None means every token a venue knows.
     `excluded` says of a protocol, a collateral and a debt why they are not to be touched, if they are not.
     `lanes` is how many wallets send: with several, transactions are kept independent of each other.
-    Pools whose price is further off the oracle than `deviation`, or that hold less than about
-    `least_depth`, are left out; with None as `deviation` none is. `largest_repay` and `gas_budget`
+    Pools whose price is further off the oracle than `deviation`, or that give less than half their
+    price for `least_depth`, are left out; None leaves out none for that. `largest_repay` and `gas_budget`
     bound one transaction, gas at its worst: limit times maximum fee.
     `toxic_parts` allows calls that leave a position less healthy.
     """
@@ -41,7 +41,7 @@ class PlanRules:
     gas_budget: Wei | None = None
     lanes: int = 1
     deviation: Bps | None = Bps(2_000)
-    least_depth: Usd = Usd(1_000 * USD)
+    least_depth: Usd | None = Usd(1_000 * USD)
     toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 
 from keeper.planning.routing import Sales
 from keeper.types import Hop, Token, View
-from keeper.units import BPS, Address, Bps, Usd
+from keeper.units import BPS, USD, Address, Bps, Usd
 
-_PROBE = 1_000
-"""Parts of the depth asked for that a trial sale at a pool's own price takes."""
+_PROBE = Usd(USD)
+"""A trial sale that shows a pool's own price."""
 _KEPT_BPS = 5_000
 """What of its own price a pool has to give for a sale of the least depth."""
 
@@ -22,7 +22,12 @@ class Trust:
     """
 
     def __init__(
-        self, view: View, sales: Sales, limit: Bps | None, depth: Usd, tokens: Iterable[Token]
+        self,
+        view: View,
+        sales: Sales,
+        limit: Bps | None,
+        depth: Usd | None,
+        tokens: Iterable[Token],
     ) -> None:
         self._sales = sales
         self._limit = limit
@@ -57,18 +62,17 @@ class Trust:
         if hop.least:
             return ""
         value_in, value_out = self._values.get(hop.token_in), self._values.get(hop.token_out)
-        if self._limit is None or not value_in or not value_out:
+        if not value_in or not value_out:
             return ""
-        deep = int(self._depth / value_in)
-        small = max(deep // _PROBE, 1)
-        if deep <= 1:
-            return ""
+        small = max(int(_PROBE / value_in), 1)
         spot = self._sales.quote((hop,), small) * value_out / (small * value_in)
-        whole = self._sales.quote((hop,), deep) * value_out / (deep * value_in)
-        if whole * BPS < spot * _KEPT_BPS or spot == 0:
-            return "is dust"
+        if self._depth is not None:
+            deep = max(int(self._depth / value_in), 1)
+            whole = self._sales.quote((hop,), deep) * value_out / (deep * value_in)
+            if whole * BPS < spot * _KEPT_BPS or spot == 0:
+                return "is dust"
         off = round(abs(spot - 1) * BPS)
-        if off > self._limit:
+        if self._limit is not None and off > self._limit:
             return f"is {off} bps off the oracle"
         return ""
 

@@ -295,7 +295,7 @@ def test_scan_shows_strategies_side_by_side_on_one_head(
         big = devnet.borrowers(2, health=1.03, size_usd=(20_000, 20_000), seed=41)
         small = devnet.borrowers(1, health=1.03, size_usd=(400, 400), seed=42)
         path = write_settings(devnet, deploy_operator(devnet), tmp_path, live=False)
-        devnet.set_price("WETH", 2_350_00000000)
+        devnet.set_price("WETH", devnet.price("WETH") * 94 // 100)
         picky = (
             "--strategy",
             "picky=profitability",

@@ -15,7 +15,7 @@ GROUPS = ("keeper.strategies", "keeper.protocols", "keeper.venues")
 SHIPPED = {
     *("full_close", "process", "profitability", "sequence"),
     "aave-v3",
-    *("balancer-v2", "uniswap-v2", "uniswap-v3"),
+    *("balancer-v2", "curve", "erc4626", "quote-api", "uniswap-v2", "uniswap-v3", "wrapped-native"),
 }
 WHERE = """
 import sys
