@@ -26,12 +26,14 @@ from prometheus_client import (
 
 from keeper.types import (
     AtRisk,
+    Backstop,
     Cancelled,
     Dropped,
     Head,
     Included,
     Opportunity,
     Plan,
+    Prices,
     Quote,
     Reason,
     Receipt,
@@ -162,6 +164,16 @@ class Metrics:
         )
         self._debt = gauge(
             "keeper_debt_at_risk_usd", "Debt of liquidatable positions", "chain", "protocol"
+        )
+        self._backstop = gauge(
+            "keeper_backstop_usd",
+            "What stands behind a market's lenders, or is missing there, by kind",
+            *("chain", "protocol", "market", "kind"),
+        )
+        self._backstop_tokens = gauge(
+            "keeper_backstop_tokens",
+            "The same in whole tokens, by the token's address",
+            *("chain", "protocol", "market", "kind", "token"),
         )
         self._funnel = counter(
             "keeper_funnel_total",
@@ -422,6 +434,23 @@ class Metrics:
         self._liquidatable.labels(chain, protocol).set(len(mine))
         self._toxic.labels(chain, protocol).set(sum(position.toxic for position in mine))
         self._debt.labels(chain, protocol).set(debt)
+
+    def backstops(
+        self, chain: str, protocol: str, market: str, held: Iterable[Backstop], prices: Prices
+    ) -> None:
+        """Show a market's insurance and losses; a kind of which a price was not read has no value."""
+        values: dict[str, float] = {}
+        for each in held:
+            whole, price = each.amount / 10**each.token.decimals, prices.get(each.token.address)
+            token = to_checksum_address(each.token.address)
+            self._backstop_tokens.labels(chain, protocol, market, each.kind, token).set(whole)
+            if each.amount:
+                worth = math.nan if price is None else whole * price / prices.unit
+            else:
+                worth = 0.0
+            values[each.kind] = values.get(each.kind, 0.0) + worth
+        for kind, value in values.items():
+            self._backstop.labels(chain, protocol, market, kind).set(value)
 
     def reached(self, chain: str, stage: Stage, opportunities: Iterable[Opportunity]) -> None:
         """Count opportunities that reached a stage."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from keeper.types import (
+    Backstop,
     Bid,
     Call,
     CallResult,
@@ -380,6 +381,10 @@ class LendingProtocol(Source, Protocol):
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         """Return the contract to call and the debt token whose balance proves the debt is there."""
+        ...
+
+    def backstops(self) -> Sequence[Backstop]:
+        """Return the market's insurance and its losses as the contracts have them, zeros included."""
         ...
 
 

@@ -504,6 +504,18 @@ class Step:
     seizure: Seizure
 
 
+@dataclass(frozen=True, slots=True)
+class Backstop:
+    """What stands behind a market's lenders, or what is missing there, in units of one token.
+
+    `kind` is the protocol's own word: `deficit` is debt nobody owes any more.
+    """
+
+    kind: str
+    token: Token
+    amount: int
+
+
 class FlashKind(StrEnum):
     """Who lends the debt token for the length of one transaction."""
 

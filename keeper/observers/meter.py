@@ -48,6 +48,9 @@ def meter(
             held = [m.protocol for m in markets.values() if m.protocol.protocol == protocol]
             metrics.positions(chain, protocol, sum(each.borrowers() for each in held))
             metrics.at_risk(chain, protocol, subject.view.at_risk, units)
+        for name, prices in subject.view.prices.items():
+            lender = markets[name].protocol
+            metrics.backstops(chain, lender.protocol, name, lender.backstops(), prices)
         if subject.head_to_send is not None:
             metrics.head_to_send(chain, subject.head_to_send)
         fuel()

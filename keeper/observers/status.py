@@ -139,6 +139,7 @@ class ChainStatus:
                 }
                 for risk in at_risk[:SHOWN]
             ],
+            "backstops": self._backstops(),
             "last_plan": self._last_plan,
             "receipts": list(self._receipts),
             "lanes": [self._lane(lane) for lane in self.executor.lanes],
@@ -158,6 +159,21 @@ class ChainStatus:
                 "liquidated": self._today.liquidated,
             },
         }
+
+    def _backstops(self) -> list[dict[str, Any]]:
+        """Return what is not zero of the markets' insurance and losses, in whole tokens."""
+        return [
+            {
+                "market": name,
+                "protocol": market.protocol.protocol,
+                "kind": each.kind,
+                "token": each.token.symbol,
+                "amount": each.amount / 10**each.token.decimals,
+            }
+            for name, market in self.book.markets.items()
+            for each in market.protocol.backstops()
+            if each.amount
+        ]
 
     def _lane(self, lane: Lane) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from keeper.book.parts import UNDO_DEPTH
 from keeper.errors import InvariantError
 from keeper.ports import LegArrays, LegRow, Pages, Reader, Terms
 from keeper.types import (
+    Backstop,
     Call,
     CallResult,
     Cause,
@@ -201,6 +202,9 @@ class LoanLedger:
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         raise NotImplementedError
+
+    def backstops(self) -> Sequence[Backstop]:
+        return ()
 
 
 def answers(price: int | None) -> list[CallResult]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import isnan
 
 import pytest
+from eth_utils.address import to_checksum_address
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 
@@ -11,6 +12,7 @@ from keeper.book.faults import FaultKind
 from keeper.metrics import BREAKERS, FAULTS, HANDED, METHODS, OUTCOMES, ChainLabels, Metrics
 from keeper.types import (
     AtRisk,
+    Backstop,
     Bid,
     Cancelled,
     Cause,
@@ -25,6 +27,7 @@ from keeper.types import (
     Opportunity,
     Plan,
     Position,
+    Prices,
     Quote,
     Reason,
     Receipt,
@@ -49,6 +52,7 @@ def metrics() -> Metrics:
     made = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=["p", "q"])
     made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
     made.endpoints("x", ["local"], lambda alias: STANDING[alias])
+    made.backstops("x", "aave-v3", "m", [Backstop("deficit", USDC, 0)], Prices("m", USD, {}))
     return made
 
 
@@ -146,6 +150,8 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     held = CollateralLeg(USDC, 1, USD, Bps(8_000), Bps(10_500))
     toxic = replace(position(1), collateral=(held,))
     subject.at_risk("x", "aave-v3", [AtRisk(toxic, (), (), Cause.PRICE)], {"m": USD})
+    priced = Prices("m", USD, {USDC.address: 2 * USD})
+    subject.backstops("x", "aave-v3", "m", [Backstop("deficit", USDC, 3_500_000)], priced)
     subject.reached("x", Stage.QUOTED, [first.opportunity])
     subject.skipped("x", [Skip("m", "aave-v3", USDC.address, Reason.DUST)])
     subject.stages("x", {"quote": 0.2})
@@ -178,6 +184,10 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     still = {f.name for f in subject.registry.collect() if f.name.startswith("keeper_")}
     assert still - set(moved(subject)) == set()
     assert value(subject.registry, "keeper_debt_at_risk_usd", chain="x", protocol="aave-v3") == 5
+    backstop = {"chain": "x", "protocol": "aave-v3", "market": "m", "kind": "deficit"}
+    assert value(subject.registry, "keeper_backstop_usd", **backstop) == 7
+    backstop["token"] = to_checksum_address(USDC.address)
+    assert value(subject.registry, "keeper_backstop_tokens", **backstop) == 3.5
     assert value(subject.registry, "keeper_loop_lag_max_seconds") == 0.002
     assert value(subject.registry, "keeper_gc_pause_max_seconds") == 0.003
     assert value(subject.registry, "keeper_plan_cost_ether", chain="x", wallet=WALLET) == 0.25
@@ -191,6 +201,17 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     assert value(subject.registry, "keeper_part_stopped", chain="x", part="venue/v") == 1
     assert value(subject.registry, "keeper_part_stopped", chain="x", part="market/m") == 0
     assert value(subject.registry, "keeper_endpoint_lag_blocks", chain="x", endpoint="local") == 3
+
+
+def test_a_backstop_of_which_no_price_was_read_has_no_value() -> None:
+    subject = metrics()
+    held = [Backstop("reserves", USDC, 5), Backstop("deficit", USDC, 0)]
+    subject.backstops("x", "aave-v3", "m", held, Prices("m", USD, {}))
+    labels = {"chain": "x", "protocol": "aave-v3", "market": "m"}
+    unread = value(subject.registry, "keeper_backstop_usd", **labels, kind="reserves")
+    assert unread is not None
+    assert isnan(unread)
+    assert value(subject.registry, "keeper_backstop_usd", **labels, kind="deficit") == 0
 
 
 def test_every_kind_of_fault_has_a_child() -> None:

@@ -28,6 +28,7 @@ from keeper.protocols.aave_v3.terms import AaveTerms
 from keeper.protocols.aave_v3.words import read, text, uint
 from keeper.types import (
     AllowedCall,
+    Backstop,
     Call,
     CallResult,
     Drift,
@@ -51,8 +52,6 @@ from keeper.units import ZERO_ADDRESS, Address
 REVISIONS = frozenset({v36.POOL_REVISION})
 """Pool revisions whose rules are known; any other is watched and never liquidated on."""
 PPM_PER_BPS = 100
-LIQUIDATION_CALL = bytes.fromhex("00a718a9")
-FLASH_LOAN = bytes.fromhex("42b0b77c")
 LIQUIDATION_CALL = bytes.fromhex("00a718a9")
 FLASH_LOAN = bytes.fromhex("42b0b77c")
 
@@ -303,6 +302,14 @@ class AaveV3:
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         """Return the pool and the variable debt token."""
         return self._deployment.pool, self._ledger.by_asset[debt].debt_token
+
+    def backstops(self) -> Sequence[Backstop]:
+        """Return every reserve's deficit (Pool.getReserveDeficit)."""
+        return tuple(
+            Backstop("deficit", reserve.token, reserve.deficit)
+            for reserve in self._ledger.reserves.values()
+            if reserve.token is not None
+        )
 
     def _contracts(self) -> dict[str, Address]:
         deployment = self._deployment
