@@ -109,6 +109,9 @@ def test_no_amount_is_an_integer_column() -> None:
     }
     blocks = {"block_number", "block_time", "snapshot", "page", "pages", "bytes"}
     blocks |= {"first", "last", "anchor", "width"}
+    counts |= {"attempts", "changes", "acknowledged", "reminded"}
+    times = {"time", "signed", "sent", "settled", "until"}
+    times |= {"due", "delivered", "given_up", "since", "better_since"}
     with closing(sqlite3.connect(":memory:")) as db:
         for _, sql in migrations():
             db.executescript(sql)
@@ -126,12 +129,15 @@ def test_no_amount_is_an_integer_column() -> None:
             "snapshot_pages",
             "scans",
             "breakers",
+            "notices",
+            "margin_standings",
+            "price_samples",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):
                 assert kind in {"INTEGER", "TEXT", "REAL", "BLOB"}
                 assert kind != "INTEGER" or name in counts | blocks, f"{table}.{name}"
-                assert kind != "REAL" or name in {"time", "signed", "sent", "settled", "until"}
+                assert kind != "REAL" or name in times, f"{table}.{name}"
 
 
 async def test_amounts_beyond_64_bits_come_back_exact(notebook: Notebook) -> None:

@@ -40,7 +40,7 @@ CREATE TABLE margin_standings (
 CREATE TABLE price_samples (
     chain TEXT NOT NULL,
     market TEXT NOT NULL,
-    time INTEGER NOT NULL,
+    time REAL NOT NULL,
     prices TEXT NOT NULL,
     PRIMARY KEY (chain, market, time)
 );
