@@ -265,11 +265,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Seizure:
-    """What a repay does: debt actually pulled, collateral received, and the protocol's cut."""
+    """What a repay does: debt actually pulled, collateral received, and the protocol's cut.
+
+    `is_exact` says that a call for more than the largest repay fails, where others pull what they
+    may. `extra_gas` is what the call takes beyond one of Aave's.
+    """
 
     repaid: int
     received: int
     protocol_fee: int
+    is_exact: bool = False
+    extra_gas: int = 0
 
 
 @dataclass(frozen=True, slots=True)

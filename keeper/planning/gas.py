@@ -46,7 +46,7 @@ def liquidation_gas(reserves: int) -> int:
 
 def item_gas(position: Position, step: Step) -> int:
     """Return the gas one more liquidation in a group adds."""
-    gas = liquidation_gas(count_reserves(position))
+    gas = liquidation_gas(count_reserves(position)) + step.seizure.extra_gas
     taken = step.seizure.received + step.seizure.protocol_fee + FEE_ROUNDING
     if len(position.collateral) == 1 and taken >= position.collateral[0].amount:
         gas += DEFICIT * len(position.debt)

@@ -76,9 +76,9 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
     """Return the amount to send for a repay: a little more for the largest legal one.
 
     The protocol pulls no more than is owed; a block later that has grown, and a close that falls
-    short of it by a wei would leave dust and revert.
+    short of it by a wei would leave dust and revert. Where it takes no more than it may, nothing is added.
     """
-    if repay < terms.maximum:
+    if repay < terms.maximum or terms.seize(repay).is_exact:
         return repay
     return repay + repay // _LATE_SHARE + 1
 
