@@ -10,16 +10,14 @@ import promql_parser
 import pytest
 import yaml
 
+from grafana.alerts import ALERTS, Alert
 from keeper.metrics import BREAKERS, ChainLabels, Metrics
 from keeper.types import Reason
 
 GRAFANA = Path(__file__).resolve().parents[2] / "grafana"
 BOARD = json.loads((GRAFANA / "dashboards" / "keeper.json").read_text(encoding="utf-8"))
 README = (GRAFANA / "README.md").read_text(encoding="utf-8")
-UNUSED: Mapping[str, str] = {
-    "keeper_backstop_usd": "`keeper status` shows it",
-    "keeper_backstop_tokens": "`keeper status` shows it",
-}
+UNUSED: Mapping[str, str] = {}
 """Exported metrics that no panel shows, and why."""
 
 
@@ -71,8 +69,8 @@ def exported() -> set[str]:
 
 
 def test_board_is_what_build_writes() -> None:
-    build = [sys.executable, str(GRAFANA / "build.py"), "--check"]
-    done = subprocess.run(build, check=False, capture_output=True, text=True)
+    build = [sys.executable, "-m", "grafana.build", "--check"]
+    done = subprocess.run(build, cwd=GRAFANA.parent, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -110,6 +108,38 @@ def test_panels_do_not_overlap_and_fill_at_most_the_width() -> None:
         }
         assert not cells & taken
         taken |= cells
+
+
+def test_a_panel_changes_colour_where_its_alert_fires() -> None:
+    fires = {alert.name: alert.expr for alert in ALERTS}
+    coloured = 0
+    for panel in panels():
+        steps = panel.get("fieldConfig", {}).get("defaults", {}).get("thresholds", {}).get("steps")
+        values = [step["value"] for step in steps or () if step["color"] == "red"][:1]
+        named = re.findall(r"Alert: (\w+)\.", panel.get("description", ""))
+        assert len(named) <= 1
+        if not named:
+            continue
+        coloured += 1
+        limits = {float(each) for each in re.findall(r"[<>]=? ([\d.]+)", fires[named[0]])}
+        shown = {step["value"] for step in steps if step["value"] is not None}
+        assert shown <= limits, panel["title"]
+        assert len(shown) == 1
+        # red where the alert is: below a minimum, or from a maximum on
+        assert (values == [None]) == (re.search(r"< [\d.]+", fires[named[0]]) is not None)
+    assert coloured >= 10
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_every_alert_has_its_runbook(alert: Alert) -> None:
+    section = re.search(rf"^### {alert.name}\n\n(.+?)(?=^##)", README, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    parts = re.findall(r"^- \*\*(\w+):\*\* \S", section[1], re.MULTILINE)
+    assert parts == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_runbook_has_no_section_of_a_missing_alert() -> None:
+    assert re.findall(r"^### (Keeper\w+)$", README, re.MULTILINE) == [each.name for each in ALERTS]
 
 
 @pytest.mark.parametrize("reason", list(Reason))

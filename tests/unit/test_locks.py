@@ -44,7 +44,7 @@ def packages() -> dict[str, list[str]]:
 @cache
 def distributions(folder: str) -> list[tuple[str, str]]:
     """Return each source file below a folder with each distribution it imports from."""
-    ours = {*sys.stdlib_module_names, "keeper", "strategies", "tests"}
+    ours = {*sys.stdlib_module_names, "grafana", "keeper", "strategies", "tests"}
     found: list[tuple[str, str]] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         parsed = ast.parse(path.read_text())

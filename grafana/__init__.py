@@ -1,0 +1,1 @@
+"""What is written into `dashboards/` and `rules/`: `python -m grafana.build`."""
