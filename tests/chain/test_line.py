@@ -10,6 +10,7 @@ from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import allow_market, deploy_operator, write_settings
+from keeper.devnet.prices import put_prices
 from keeper.types import Cause, Reason
 from tests.line import Play, assert_clean, playing
 
@@ -178,6 +179,46 @@ async def test_a_rival_who_was_first_costs_no_revert(net: Devnet, tmp_path: Path
         tally = play.count()
         assert tally.reverted == 0
         assert tally.liquidated == set(who[2:])
+        assert play.under(who) == set()
+
+
+@pytest.mark.parametrize("taken", [7, 19])
+async def test_those_a_rival_took_of_twenty_cost_little(
+    net: Devnet, tmp_path: Path, taken: int
+) -> None:
+    """What is left goes through in the same block; each lost item costs at most 25,000 gas."""
+    who = net.borrowers(20, health=1.03, size_usd=(20_000, 40_000), seed=18)
+    before = net.snapshot()
+
+    def rival() -> None:
+        for victim in who[:taken]:
+            net.liquidate_as_rival(victim, "WETH", "USDC", put=True, max_fee=350 * 10**9)
+
+    async with playing(net, tmp_path / "alone") as play:
+
+        def fall_and_rival() -> None:
+            with net.one_block():
+                put_prices(net.chain, net.market, {"WETH": 2_350_00000000})
+                rival()
+
+        await play.stage.step(fall_and_rival)
+        await play.stage.mine()
+        play.assert_taken(who[taken:])
+        alone = play.tally.gas
+    net.automine(False)
+    net.revert(before)
+    async with playing(net, tmp_path / "raced") as play:
+        await play.stage.step(lambda: net.set_price("WETH", 2_350_00000000, move_pools=False))
+
+        def rival_first() -> None:
+            rival()
+            net.mine()
+
+        await play.stage.step(rival_first)
+        play.assert_taken(who[taken:])
+        assert play.tally.rejected_sends == play.tally.reverted == 0
+        assert play.tally.transactions == 1
+        assert play.tally.gas <= alone + taken * 25_000
         assert play.under(who) == set()
 
 

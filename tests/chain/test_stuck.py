@@ -76,6 +76,21 @@ async def test_a_base_fee_spike_is_outbid_on_the_same_nonce(desk: Desk) -> None:
     assert states == ["included", "replaced"]
 
 
+async def test_a_base_fee_that_rises_eightfold_in_four_blocks_is_kept_up_with(desk: Desk) -> None:
+    """Each block is dearer than the one before allowed for, as far as a spike of full blocks goes."""
+    executor = await desk.executor(POLICY)
+    start, _ = await nonces(desk)
+    await executor.send([await profitable(desk)])
+    receipts: list[Receipt] = []
+    for sixteenths in (84, 141, 238, 400, 672):
+        receipts += await executor.follow(await desk.mine(base_fee=sixteenths * GWEI // 16))
+    assert [type(receipt) for receipt in receipts] == [Included]
+    (receipt,) = receipts
+    assert isinstance(receipt, Included)
+    assert await nonces(desk) == (start + 1, start + 1)
+    assert events(desk, "plan.repriced")
+
+
 async def test_a_spike_above_what_it_brings_ends_in_a_cancel(desk: Desk) -> None:
     executor = await desk.executor(POLICY)
     plan = await profitable(desk, late=100)
