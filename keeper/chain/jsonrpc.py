@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from keeper.chain import entries
 from keeper.errors import RpcError, TransientError
 
 _REPEATABLE = re.compile(
@@ -52,8 +53,13 @@ def message(number: int, method: str, params: Sequence[object]) -> bytes:
     return orjson.dumps(body)
 
 
-def decode(text: bytes | str) -> Mapping[str, Any]:
-    """Parse one message; raise `TransientError` when it is no JSON object."""
+def decode(text: bytes | str, *, is_logs: bool = False) -> Mapping[str, Any]:
+    """Parse one message; raise `TransientError` when it is no JSON object.
+
+    With `is_logs` the result may be a list of `Entry`: where it is one, that takes half the time.
+    """
+    if is_logs and (found := entries.answer(text)) is not None:
+        return found
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from keeper.chain import jsonrpc
+from keeper.chain.entries import GET_LOGS
 from keeper.chain.secrecy import SecretUrl, reason
 from keeper.chain.websocket import WebSocket
 from keeper.errors import RpcError, TransientError
@@ -59,7 +60,7 @@ class HttpTransport:
         if status in _OVERLOADED or (status == _UNAVAILABLE and wait is not None):
             raise jsonrpc.LimitedError(f"{self._alias}: HTTP {status}", wait)
         if status == 200:
-            return jsonrpc.decode(content)
+            return jsonrpc.decode(content, is_logs=method == GET_LOGS)
         return _error_answer(self._alias, method, status, content)
 
     async def renew(self, since: float) -> None:
@@ -115,6 +116,7 @@ class SocketTransport:
         self._open_timeout = open_timeout
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._logs: set[int] = set()
         self._opening = asyncio.Lock()
         self._socket: WebSocket | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -125,11 +127,14 @@ class SocketTransport:
         number = next(self._ids)
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
+        if method == GET_LOGS:
+            self._logs.add(number)
         try:
             await socket.send(jsonrpc.message(number, method, params))
             return await answer
         finally:
             del self._waiting[number]
+            self._logs.discard(number)
             if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # the sending itself failed: this error is known already
 
@@ -150,7 +155,7 @@ class SocketTransport:
     async def _read(self, socket: WebSocket) -> None:
         try:
             while True:
-                answer = jsonrpc.decode(await socket.receive())
+                answer = self._decoded(await socket.receive())
                 self._heard = time.monotonic()
                 number = answer.get("id")
                 waiting = self._waiting.get(number) if isinstance(number, int) else None
@@ -159,6 +164,13 @@ class SocketTransport:
         except TransientError as error:
             self._forget(socket, str(error))
             await socket.abort()
+
+    def _decoded(self, text: bytes | str) -> Mapping[str, Any]:
+        answer = jsonrpc.decode(text, is_logs=bool(self._logs))
+        if not self._logs or answer.get("id") in self._logs:
+            return answer
+        # It may look like logs without being asked for as such.
+        return jsonrpc.decode(text)
 
     async def _drop(self) -> None:
         socket, reading = self._socket, self._reading

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from keeper.errors import RpcError, TransientError
@@ -29,7 +30,7 @@ class TappedRpc:
                 self._keep(Asked(method, list(params), None, (error.code, error.message)))
             raise
         if is_kept:
-            self._keep(Asked(method, list(params), answer))
+            self._keep(Asked(method, list(params), msgspec.to_builtins(answer)))
         return answer
 
 

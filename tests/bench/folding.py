@@ -14,6 +14,7 @@ from web3.datastructures import AttributeDict
 from keeper.app.collection import Collection
 from keeper.book.parts import Parts
 from keeper.chain import jsonrpc, parse
+from keeper.chain.entries import GET_LOGS
 from keeper.protocols.aave_v3 import AaveV3, v36
 from keeper.protocols.aave_v3.words import topic
 from keeper.types import Head, Log
@@ -197,7 +198,7 @@ def _fold(parts: Parts, heads: Sequence[Head], answers: Sequence[bytes]) -> list
     started = clock()
     for head, answer in zip(heads, answers, strict=True):
         begun = clock()
-        entries = jsonrpc.result("eth_getLogs", jsonrpc.decode(answer))
+        entries = jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True))
         decoded = clock()
         logs = parse.logs(entries, head.timestamp)
         del entries  # the listener does not hold them either

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from keeper.app.collection import Collection
 from keeper.book.book import Book
 from keeper.chain import jsonrpc, parse
+from keeper.chain.entries import GET_LOGS
 from keeper.http import Lag, StatusServer
 from keeper.metrics import Metrics
 from keeper.ports import Pages
@@ -102,7 +103,7 @@ class Load:
         rounds = zip(self._heads[1:], self._answers, prices, strict=True)
         for head, answer, now in rounds:
             pause = asyncio.create_task(asyncio.sleep(EVERY))
-            logs = parse.logs(jsonrpc.result("eth_getLogs", jsonrpc.decode(answer)))
+            logs = parse.logs(jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True)))
             await asyncio.sleep(0)  # the parts of an answer are gathered from tasks
             self.book.fold(head, logs)
             await asyncio.sleep(0)  # prices are read before a view is made

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, strategies as st
 
-from keeper.chain import bloom, jsonrpc, parse
+from keeper.chain import bloom, entries, jsonrpc, parse
 from keeper.chain.secrecy import SecretUrl
 from keeper.errors import RpcError, TransientError
 from keeper.types import Log, Watch
@@ -88,6 +89,7 @@ def test_each_log_keeps_its_own_topics_however_many() -> None:
         {"topics": ["0x" + "2g" * 32]},
         {"topics": ["0x" + "22" * 33, "0x" + "22" * 31]},
         {"topics": ["22" * 33]},
+        {"topics": ["0x" + "22" * 33, "22" * 32]},
         {"topics": ["0x" + "22" * 32, None]},
         {"topics": None},
         {"data": "0x123"},
@@ -105,6 +107,39 @@ def test_one_bad_field_refuses_the_whole_answer(change: dict[str, Any]) -> None:
     for missing in WHOLE:
         with pytest.raises(TransientError, match="malformed log"):
             parse.logs([{key: value for key, value in WHOLE.items() if key != missing}])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_typed"),
+    [
+        ({"id": 1, "result": [WHOLE, WHOLE | {"removed": False, "blockTimestamp": "0x1"}]}, True),
+        ({"id": 1, "result": [WHOLE | {"removed": None}], "error": None}, True),
+        ({"id": 1, "result": []}, True),
+        ({"id": 1, "result": None}, False),
+        ({"id": 1, "result": [WHOLE | {"topics": None}]}, False),
+        ({"id": 1, "result": [WHOLE], "error": {"code": 1, "message": "no"}}, False),
+        ({"id": 1, "error": {"code": -32005, "message": "limit"}}, False),
+    ],
+)
+def test_an_answer_means_the_same_whether_it_is_read_as_logs_or_as_any_other(
+    answer: dict[str, Any], is_typed: bool
+) -> None:
+    def told(*, is_logs: bool) -> list[Log] | str:
+        decoded = jsonrpc.decode(text, is_logs=is_logs)
+        try:
+            return parse.logs(jsonrpc.result("eth_getLogs", decoded))
+        except (RpcError, TransientError) as error:
+            return str(error)
+
+    text = orjson.dumps(answer)
+    assert (entries.answer(text) is not None) == is_typed
+    assert told(is_logs=True) == told(is_logs=False)
+
+
+def test_what_is_no_json_is_said_to_be_none() -> None:
+    for text in (b"{", b"\xff", b"[]", b'{"id":1,"result":[{"data":"\xff"}]}'):
+        with pytest.raises(TransientError, match="no JSON"):
+            jsonrpc.decode(text, is_logs=True)
 
 
 @given(

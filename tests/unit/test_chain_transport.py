@@ -42,6 +42,39 @@ async def test_an_answer_nobody_waits_for_any_more_raises_nothing(
     assert complaints == []
 
 
+async def test_only_what_was_asked_for_as_logs_is_read_as_logs() -> None:
+    entry = {
+        "address": "0x" + "11" * 20,
+        "topics": [],
+        "data": "0x",
+        "blockNumber": "0x1",
+        "blockHash": "0x" + "22" * 32,
+        "logIndex": "0x0",
+        "transactionHash": "0x" + "33" * 32,
+    }
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        asked = [(await socket.receive()).json() for _ in range(3)]
+        for each in reversed(asked):
+            await socket.send_json({"id": each["id"], "result": [entry]})
+        await socket.receive()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).replace("http", "ws", 1)
+        transport = SocketTransport(SecretUrl(url), "main", 1.0)
+        methods = ("eth_getLogs", "trace_filter", "eth_getLogs")
+        answers = await asyncio.gather(*(transport.exchange(each, []) for each in methods))
+        await transport.close()
+    assert answers[1]["result"] == [entry]
+    for answer in (answers[0], answers[2]):
+        assert [each.block_hash for each in answer["result"]] == [entry["blockHash"]]
+
+
 async def test_an_aborted_socket_gives_its_connection_back(
     complaints: list[dict[str, Any]],
 ) -> None:
