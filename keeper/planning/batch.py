@@ -157,7 +157,8 @@ class Template:
     The call is `opening`, which starts with the selector, the borrower as a word, `middle`, the repay
     as a word and `closing`; flags leave a word out. With `value` the repay, in wrapped native token,
     is sent along as native coin. An item that brings no collateral has failed unless `gainless`: some
-    protocols return an error. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
+    protocols return an error. An `unbounded` one may spend more of the debt token than the repay says,
+    up to all that is there. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
     to `view` followed by the borrower.
     """
 
@@ -168,6 +169,7 @@ class Template:
     amount: bool = True
     value: bool = False
     gainless: bool = False
+    unbounded: bool = False
     view: bytes = b""
     nth: int = 0
 

@@ -26,7 +26,7 @@ from keeper.planning.batch import (
 )
 from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, item_gas_limit
-from keeper.planning.grouping import CallKey, Group, cover_up
+from keeper.planning.grouping import CallKey, Group, word_up
 from keeper.planning.routing import Routes
 from keeper.planning.shares import shares_of_left
 from keeper.planning.size import tokens_of
@@ -109,7 +109,7 @@ def _group(
 ) -> BatchGroup:
     first = group[0]
     terms = first.steps[0].terms
-    liquidation = markets[first.opportunity.position.market].execution(terms)
+    liquidation = markets[first.opportunity.position.home].execution(terms)
     costs = [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group]
     return BatchGroup(
         pool=liquidation.target,
@@ -138,6 +138,7 @@ def _call(liquidation: Liquidation) -> _Call:
                 amount=liquidation.takes_amount,
                 value=liquidation.value,
                 gainless=liquidation.gainless,
+                unbounded=liquidation.unbounded,
                 view=liquidation.view,
                 nth=liquidation.nth,
             )
@@ -155,7 +156,7 @@ def _item(quote: Quote, tips: Mapping[CallKey, int]) -> Item:
     step = quote.steps[0]
     return Item(
         borrower=quote.opportunity.position.borrower,
-        repay=cover_up(step),
+        repay=word_up(step),
         minimum_debt=step.terms.scaled_debt * _DEBT_KEPT_BPS // BPS,
         minimum_gain=minimum_gain(quote, tips.get(quote.key, 0)),
     )

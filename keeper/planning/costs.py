@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keeper.errors import InvariantError
-from keeper.types import Prices, Quote, Token, View
+from keeper.types import Prices, Quote, Token, View, home_of
 from keeper.units import USD, Address, Usd, mul_div_down, mul_div_up
 
 _NATIVE_UNIT = 10**18
@@ -45,7 +45,7 @@ class Rate:
 
 def rate(view: View, market: str, token: Token) -> Rate | None:
     """Return a debt token's rate, or None when it or the native coin has no price."""
-    prices = view.prices.get(market)
+    prices = view.prices.get(home_of(market))
     if prices is None:
         return None
     price, native = prices.get(token.address), prices.get(view.native.address)

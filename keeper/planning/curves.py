@@ -80,13 +80,13 @@ class Curve:
 
     def reach(self, cost: float, most: int) -> int:
         """Return the amount, at most `most`, whose last unit brings `cost`."""
-        key = float(f"{cost:.9g}")
+        key = float(f"{cost:.7g}")
         known = self._reached.get(key)
         if known is not None:
             return min(known, most)
         if most <= self._beyond.get(key, 0):
             return most
-        root = 1 / math.sqrt(cost)
+        root = 1 / math.sqrt(key)
         found = self._search(root, most)
         if found < most:
             self._reached[key] = found

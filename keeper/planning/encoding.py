@@ -235,7 +235,13 @@ def _pack_template(out: bytearray, template: Template) -> None:
     _within("bytes before the amount", len(template.middle), bounds["max_middle"])
     _within("bytes behind the amount", len(template.closing), bounds["max_call"])
     _within("bytes of a view", len(template.view), bounds["max_view"])
-    flags = (template.borrower, template.amount, template.value, template.gainless)
+    flags = (
+        template.borrower,
+        template.amount,
+        template.value,
+        template.gainless,
+        template.unbounded,
+    )
     out += template.opening + template.middle + template.closing + template.view
     out += len(template.opening).to_bytes(2, "big")
     out += len(template.middle).to_bytes(1, "big")

@@ -7,14 +7,14 @@ from keeper.planning.costs import Rates
 from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
-from keeper.ports import Terms
+from keeper.ports import Terms, Worded
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
-"""Quotes of one stage, market, collateral, debt and routes, in the order they run."""
+"""Quotes of one stage, market, collateral, debt, routes and way, in the order they run."""
 
-GroupKey = tuple[int, str, Address, Address, Routes]
+GroupKey = tuple[int, str, Address, Address, Routes, int]
 
 PositionKey = tuple[str, Address]
 
@@ -28,8 +28,8 @@ _ROUNDS = 8
 def group_key(quote: Quote) -> GroupKey:
     """Return what quotes of one group have in common."""
     terms = quote.steps[0].terms
-    market = quote.opportunity.position.market
-    return quote.stage, market, terms.collateral.address, terms.debt.address, quote.routes
+    market, way = quote.opportunity.position.market, getattr(terms, "way", 0)
+    return quote.stage, market, terms.collateral.address, terms.debt.address, quote.routes, way
 
 
 def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
@@ -70,6 +70,13 @@ def orphans(quotes: Iterable[Quote]) -> list[Quote]:
 def cover_up(step: Step) -> int:
     """Return the amount to send for a step (`cover_up_repay`)."""
     return cover_up_repay(step.terms, step.repay)
+
+
+def word_up(step: Step) -> int:
+    """Return the amount the call of a step names: what is sent for it, unless the terms say otherwise."""
+    if isinstance(step.terms, Worded):
+        return step.terms.word(step.repay)
+    return cover_up(step)
 
 
 def cover_up_repay(terms: Terms, repay: int) -> int:

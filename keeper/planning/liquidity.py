@@ -35,16 +35,16 @@ class Liquidity:
                 continue
             self._left[pot] = left
             source = sources.get(token)
-            if source and source.source == markets[market].liquidation_target(token)[0]:
+            if source in markets[market].flash_sources(token):
                 self._lenders[token] = pot
 
     def take(self, quote: Quote) -> None:
         """Take what a quote borrows and seizes."""
-        self._add(quote.opportunity.position.market, quote.steps[0], -1)
+        self._add(quote.opportunity.position.home, quote.steps[0], -1)
 
     def give(self, quote: Quote) -> None:
         """Give back what a quote took."""
-        self._add(quote.opportunity.position.market, quote.steps[0], 1)
+        self._add(quote.opportunity.position.home, quote.steps[0], 1)
 
     def _add(self, market: str, step: Step, sign: int) -> None:
         drawn = (

@@ -33,7 +33,7 @@ class Offer:
     @property
     def pot(self) -> tuple[str, Address]:
         """Return the market and token whose reserve the collateral is withdrawn from."""
-        return self.choice.opportunity.position.market, self.terms.collateral.address
+        return self.choice.opportunity.position.home, self.terms.collateral.address
 
     @property
     def lane(self) -> Lane:

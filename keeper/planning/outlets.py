@@ -153,12 +153,7 @@ class Outlet:
         return known
 
     def reach(self, cost: float, most: int) -> int:
-        """Return the amount, at most `most`, whose last unit brings `cost` after all routes' gas."""
-        deal = self.deal(most)
-        if deal.parts:
-            route, part = max(deal.parts, key=lambda each: each[1])
-            if self._curve(self._way(route)).reach(cost, part) >= part:
-                return most
+        """Return about the amount, at most `most`, whose last unit brings `cost`."""
         best = max(self._ways[:_KEPT], key=lambda way: self._curve(way).reach(cost, most))
         sold = self._curve(best).reach(cost, most)
         if sold >= most:
@@ -166,6 +161,7 @@ class Outlet:
         brought = self._curve(best).out(sold)
         if not self._may_split(sold, brought):
             return sold
+        self._widen(most)
         taken = best.pools
         for way in self._by_price():
             if way.pools & taken or way is best or self._price(way) <= cost:
@@ -179,8 +175,8 @@ class Outlet:
 
     def _best(self, amount: int) -> Deal:
         first, chosen = self._split
-        if chosen and first <= amount <= first * 5 // 4:
-            # What a split saves only grows with the amount.
+        if chosen and first * 7 // 8 <= amount <= first * 5 // 4:
+            # What a split saves changes little, and grows with the amount.
             deal, _ = self._over(chosen, amount)
             if deal.out:
                 return deal
@@ -345,5 +341,5 @@ class Behind:
         return max(deal.net - self._before, 0) if deal.out else 0
 
     def reach(self, cost: float, most: int) -> int:
-        """Return the amount, at most `most`, whose last unit brings `cost`."""
+        """Return about the amount, at most `most`, whose last unit brings `cost`."""
         return max(self._outlet.reach(cost, self._total + most) - self._total, 0)

@@ -171,7 +171,7 @@ class Planner:
         denied: list[Skip] = []
         for quote, bid in bids:
             parts = [
-                f"market/{quote.opportunity.position.market}",
+                f"market/{quote.opportunity.position.home}",
                 *(f"venue/{hop.venue}" for hop in quote.hops),
             ]
             found = [part for part in parts if part in stopped]

@@ -9,7 +9,7 @@ from keeper.planning.costs import Rates
 from keeper.planning.crowd import Wanted, bear
 from keeper.planning.explain import explain_loss
 from keeper.planning.funding import choose_source, funding_pools
-from keeper.planning.gas import item_gas
+from keeper.planning.gas import count_reserves, item_gas, liquidation_gas
 from keeper.planning.grouping import PositionKey, cover_up, cover_up_repay, price_quote
 from keeper.planning.improving import improve
 from keeper.planning.liquidity import Liquidity
@@ -243,7 +243,7 @@ class Sizing:
 
     def _choose_sources(self, offers: Sequence[Offer]) -> None:
         used, best, lent = self._selling.pools(), self._selling.best_pools(), frozenset[Address]()
-        markets = {offer.choice.opportunity.position.market for offer in offers}
+        markets = {offer.choice.opportunity.position.home for offer in offers}
         for token, wanted in demands(offers).items():
             sources = [
                 *(s for name in sorted(markets) for s in self._markets[name].flash_sources(token)),
@@ -364,8 +364,8 @@ class Sizing:
             return ()
         position = choice.opportunity.position
         rules = PairRules(
-            self._markets[position.market],
-            self._view.prices[position.market],
+            self._markets[position.home],
+            self._view.prices[position.home],
             self._view.next_block,
             frozenset(pair_of(offer.terms) for offer in offers),
         )
@@ -456,7 +456,14 @@ class Sizing:
         if offer.whole:
             legal = offer.terms.legal_down(largest)
             return price_size(offer.terms, legal, proceeds, source.fee_ppm) if legal > 0 else None
-        return best_size(offer.terms, largest, proceeds, source.fee_ppm)
+        least, price = self._least(offer), MARGIN * outlet.price()
+        return best_size(offer.terms, largest, proceeds, source.fee_ppm, least, price)
+
+    def _least(self, offer: Offer) -> int:
+        """Return what a size has to earn before gas to be worth anything."""
+        reserves = count_reserves(offer.choice.opportunity.position)
+        gas = liquidation_gas(reserves) * self._per_gas(offer)
+        return int(gas) + offer.rate.from_usd_up(offer.choice.limits.minimum_profit)
 
     def _draft(self, offer: Offer, source: FlashSource, size: Size) -> Quote:
         step = Step(offer.terms, size.repay, size.seizure)

@@ -2,7 +2,9 @@
 
 Profit rises up to the break-even amount, whose last unit of collateral brings what it costs, and
 falls behind it. What is not legal there leaves two candidates: the largest legal repay below, and
-the largest of all, since a full close may be legal where everything just below it is not.
+the largest of all, since a full close may be legal where everything just below it is not. Costs go
+with what is seized, to within rounding: so amounts of collateral are compared on the curve alone,
+and only what is best of them is looked up in the rules.
 """
 
 import math
@@ -12,14 +14,18 @@ from keeper.planning.tops import find_top
 from keeper.ports import Terms
 from keeper.types import Seizure
 
-_SPREAD = 64
+_SPREAD = 1_024
 """Parts of the first guess between it and the sizes tried on both sides."""
+_PARTS = 64
+"""Parts of a small repay that are tried before its neighbours."""
 _CLOSE = 3e-10
+_ROUGH = 1.02
+"""How much more than at break-even by slopes could be earned."""
 _FEW = 4_096
 """Units of debt that are tried one by one where there are no more."""
 _SMALL = 100_000
 """A repay up to which prices show through rounding too badly to be followed alone."""
-_COARSE = 4 * 10**9
+_COARSE = 2 * 10**6
 """Profit under which a single unit of debt is worth rounding for."""
 
 
@@ -57,21 +63,44 @@ def price_size(terms: Terms, repay: int, proceeds: Proceeds, fee_ppm: int) -> Si
     return Size(repay, seizure, brought, profit)
 
 
-def best_size(terms: Terms, largest: int, proceeds: Proceeds, fee_ppm: int) -> Size | None:
-    """Return the most profitable legal repay up to `largest`, or None when none is legal."""
+def best_size(
+    terms: Terms,
+    largest: int,
+    proceeds: Proceeds,
+    fee_ppm: int,
+    least: int = 0,
+    price: float = math.inf,
+) -> Size | None:
+    """Return the most profitable legal repay up to `largest`, or None when none is legal.
+
+    Where the best clearly earns less than `least`, it is only found roughly, and `price`, the most
+    that a unit can bring, stands for what is not worth a sale to be tried.
+    """
     upper = terms.legal_down(min(largest, terms.maximum))
     if upper <= 0:
         return None
-    whole = price_size(terms, upper, proceeds, fee_ppm)
-    received, cost = whole.seizure.received, whole.seizure.repaid + premium_up(upper, fee_ppm)
+    seizure = terms.seize(upper)
+    received, cost = seizure.received, seizure.repaid + premium_up(upper, fee_ppm)
     if received == 0:
-        return whole
+        return Size(upper, seizure, 0, -cost)
     sold = proceeds.reach(cost / received, received)
+    if _ROUGH * (price - cost / received) * sold < least and upper > _SMALL:
+        rough = _at_price(terms, max(sold * upper // received, 1), price, fee_ppm)
+        if rough.repay > 0:
+            return rough
+    search = _Search(terms, upper, received, cost, proceeds, fee_ppm)
     if upper > _SMALL and sold >= received:
-        return whole
-    search = _Search(terms, upper, received, proceeds, fee_ppm, whole)
-    search.near(max(sold * upper // received, 1))
-    return search.best
+        return search.take_whole()
+    search.near(max(sold, 1), least)
+    return search.best or search.take_whole()
+
+
+def _at_price(terms: Terms, repay: int, price: float, fee_ppm: int) -> Size:
+    """Return about what a repay earns at one price for all; no repay where it is not legal."""
+    legal = terms.legal_down(repay)
+    seizure = terms.seize(legal)
+    brought = int(price * seizure.received)
+    return Size(legal, seizure, brought, brought - seizure.repaid - premium_up(legal, fee_ppm))
 
 
 class _Search:
@@ -82,47 +111,78 @@ class _Search:
         terms: Terms,
         upper: int,
         received: int,
+        cost: int,
         proceeds: Proceeds,
         fee_ppm: int,
-        best: Size,
     ) -> None:
         self._terms = terms
         self._upper = upper
         self._received = received
+        self._cost = cost
         self._unit = upper // received
         self._proceeds = proceeds
         self._fee_ppm = fee_ppm
         self._tried: dict[int, Size] = {}
-        self.best = best
+        self.best: Size | None = None
 
-    def near(self, repay: int) -> None:
-        """Try a repay and what lies around it, until nothing near can be better by a share of 1e-9."""
+    def take_whole(self) -> Size:
+        """Try the largest repay, and return it."""
+        whole = self._try(self._upper)
+        assert whole is not None
+        return whole
+
+    def near(self, sold: int, least: int) -> None:
+        """Try an amount of collateral and what lies around it, until no other can be better.
+
+        Better counts from a share of 1e-9 on, and not at all where nothing near earns `least`.
+        """
+        if self._upper <= _SMALL:
+            self.take_whole()
+            self._every()
+            return
+        top: int | None = None
+        if sold > 1 and self._worth(sold) * _ROUGH >= least:
+            top = find_top(self._worth, sold, sold // _SPREAD, (1, self._received), _CLOSE)
+        if not self._take(top or sold) or top == self._received:
+            self.take_whole()
+        if top is not None:
+            self._round_off()
+
+    def _every(self) -> None:
+        """Try every repay, or what is spread over all and then around the best of it."""
         if self._upper <= _FEW:
             for each in range(1, self._upper + 1):
                 self._try(each)
             return
-        if self._upper > _SMALL and repay == 1:
-            # Nothing pays.
-            self._try(1)
-            return
-        if self._upper <= _SMALL:
-            for number in range(1, _SPREAD):
-                self._try(self._upper * number // _SPREAD)
-            repay = self.best.repay
+        for number in range(1, _PARTS):
+            self._try(self._upper * number // _PARTS)
+        repay = self._best.repay
+        find_top(self._profit, repay, repay // _PARTS, (1, self._upper), _CLOSE)
+        self._round_off()
+
+    @property
+    def _best(self) -> Size:
+        assert self.best is not None
+        return self.best
+
+    def _worth(self, received: int) -> int:
+        """Return what an amount of collateral earns at the average cost of the whole."""
+        brought = self._proceeds.out(received)
+        return brought - self._cost * received // self._received
+
+    def _take(self, received: int) -> bool:
+        """Try the repay that seizes so much; say whether it is legal."""
         if self._unit > 1:
             # A unit of collateral costs several of debt: each is taken for the least.
-            sold = self._terms.seize(repay).received
-            find_top(self._profit_of, sold, sold // _SPREAD, (1, self._received), _CLOSE)
-        else:
-            find_top(self._profit, repay, repay // _SPREAD, (1, self._upper), _CLOSE)
-        self._round_off()
+            return self._try(self._least(received)) is not None
+        repay = max(received * self._upper // self._received, 1)
+        if repay < self._upper:
+            self._try(repay + 1)
+        return self._try(repay) is not None
 
     def _profit(self, repay: int) -> int | None:
         size = self._try(repay)
         return None if size is None else size.profit
-
-    def _profit_of(self, received: int) -> int | None:
-        return self._profit(self._least(received))
 
     def _least(self, received: int) -> int:
         """Return the least repay that seizes so much, to a share of 1e-12."""
@@ -139,13 +199,13 @@ class _Search:
 
     def _round_off(self) -> None:
         """Try the repays at which roundings fall well, where a wei of profit is a share worth it."""
-        repay, received = self.best.repay, self.best.seizure.received
-        if not 0 < self.best.profit <= _COARSE or received == 0:
+        repay, received = self._best.repay, self._best.seizure.received
+        if not 0 < self._best.profit <= _COARSE or received == 0:
             return
         if self._unit > 1:
             for each in range(max(received - 4, 1), min(received + 4, self._received) + 1):
                 self._try(self._least(each))
-            repay = self.best.repay
+            repay = self._best.repay
         width = min(_FEW, 4 * math.isqrt(repay)) if self._upper <= _SMALL else 4
         period = 1_000_000 // math.gcd(self._fee_ppm, 1_000_000) if self._fee_ppm else 1
         whole = repay // period * period
@@ -166,6 +226,6 @@ class _Search:
             self._terms, legal, self._proceeds, self._fee_ppm
         )
         self._tried[legal] = size
-        if size.profit > self.best.profit:
+        if self.best is None or size.profit > self.best.profit:
             self.best = size
         return size if legal == repay else None

@@ -1,5 +1,6 @@
 """The top of a concave function of integers, closed in from both sides."""
 
+import math
 from collections.abc import Callable
 
 _STEPS = 40
@@ -32,7 +33,7 @@ def find_top(
     spread = max(spread, 1)
     for at in (start - spread, start + spread):
         attempt(min(max(at, first), last))
-    for _ in range(_STEPS):
+    for step in range(_STEPS):
         known = sorted(tried)
         middle = max(known, key=tried.__getitem__)
         place = known.index(middle)
@@ -40,13 +41,13 @@ def find_top(
         high = known[place + 1] if place + 1 < len(known) else min(middle + spread, last)
         if low not in tried or high not in tried:
             following = high if low in tried else low
-            spread *= 2
+            spread *= 4
         else:
             points = (low, middle, high)
             slack = max(abs(tried[middle]) * share, 1.0)
             if high - low <= 2 or _spare(tried, *points) <= slack:
                 break
-            following = _next(tried, *points)
+            following = _next(tried, *points, slack, creeps=step % 4 == 3)
         if following in tried or not attempt(following):
             break
     return max(tried, key=tried.__getitem__)
@@ -59,15 +60,25 @@ def _spare(tried: dict[int, int], low: int, middle: int, high: int) -> float:
     return max(rise, fall)
 
 
-def _next(tried: dict[int, int], low: int, middle: int, high: int) -> int:
-    """Return a parabola's top; where that is the middle, a point close to it on the wider side."""
+def _next(
+    tried: dict[int, int], low: int, middle: int, high: int, slack: float, *, creeps: bool
+) -> int:
+    """Return a parabola's top; where that is the middle, a point beside it on the wider side.
+
+    The point is as far off as lets lines through both sides leave `slack` above the top.
+    """
     before, behind = middle - low, high - middle
     rise, fall = tried[middle] - tried[low], tried[middle] - tried[high]
     bend = rise * behind + fall * before
     if bend > 0:
-        top = middle + (rise * behind * behind - fall * before * before) // (2 * bend)
-        if low < top < high and abs(top - middle) * 16 > min(before, behind):
-            return top
+        shift = (rise * behind * behind - fall * before * before) // (2 * bend)
+        width = int(math.sqrt(slack * before * behind * (before + behind) / (2 * bend)))
+        if not creeps and abs(shift) > width and -before < shift < behind:
+            return middle + shift
+        beside = (middle + min(shift - width, -1), middle + max(shift + width, 1))
+        for at in reversed(beside) if behind >= before else beside:
+            if low < at < high and not creeps:
+                return at
     if behind >= before:
         return middle + max(behind // 8, 1)
     return middle - max(before // 8, 1)
