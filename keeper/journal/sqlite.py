@@ -14,6 +14,7 @@ from keeper.journal import rows
 from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.codec import load
+from keeper.journal.outbox import SqliteOutbox
 from keeper.journal.snapshots import SnapshotStore
 from keeper.journal.standing import Standing
 from keeper.journal.writer import Writer
@@ -42,6 +43,7 @@ class SqliteJournal:
     ) -> None:
         self._writer = Writer(path, capacity)
         self.snapshots = SnapshotStore(self._writer, path, clock)
+        self.outbox = SqliteOutbox(self._writer)
         self._clock = clock
         self._keep = keep_days * DAY
         self._dropped = dropped

@@ -1,0 +1,1 @@
+"""Telling people: messages, the channels they go through, and what delivers each of them once."""

@@ -1,0 +1,79 @@
+"""Messages as JSON to a URL, signed so that the receiver knows who sent them and when."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import aiohttp
+import orjson
+
+from keeper.chain.secrecy import SecretUrl, reason
+from keeper.errors import TransientError
+from keeper.notify.note import Note
+
+SIGNATURE = "X-Keeper-Signature"
+TIMESTAMP = "X-Keeper-Timestamp"
+TIMEOUT = 10.0
+"""Seconds an answer may take."""
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """Return what the signature header holds: HMAC-SHA256 over timestamp, a dot and the body."""
+    digest = hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return f"sha256={digest}"
+
+
+class Webhook:
+    """POST messages as `{"notes": [...]}`; any 2xx answer means they arrived.
+
+    Neither the URL's path and query nor the secret reaches a text that leaves here.
+    """
+
+    most = 100
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        secret: str,
+        now: Callable[[], float],
+        *,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self.name = name
+        self._url = SecretUrl(url)
+        self._secret = secret.encode()
+        self._now = now
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.name})"
+
+    async def send(self, notes: Sequence[Note]) -> None:
+        """Hand messages over in one request; raise `TransientError` when they did not arrive."""
+        body = orjson.dumps({"notes": [asdict(note) for note in notes]})
+        timestamp = str(int(self._now()))
+        headers = {
+            "Content-Type": "application/json",
+            TIMESTAMP: timestamp,
+            SIGNATURE: signature(self._secret, timestamp, body),
+        }
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(self._timeout))
+        try:
+            async with self._session.post(
+                self._url.reveal(), data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                status = answer.status
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"no answer ({reason(error)})") from None
+        if not 200 <= status < 300:
+            raise TransientError(f"it answers HTTP {status}")
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None

@@ -1,0 +1,281 @@
+"""Messages: posted once, delivered in order and again until they arrive, signed, without secrets."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from keeper.errors import ConfigError, TransientError
+from keeper.journal.outbox import OutboxReader, Posted, Posting
+from keeper.journal.sqlite import SqliteJournal
+from keeper.notify.dispatcher import GIVE_UP, LONGEST, Dispatcher, pause_after, ready
+from keeper.notify.note import Note, Severity
+from keeper.notify.services import Services
+from keeper.notify.webhook import Webhook, signature
+
+
+class Clock:
+    """A clock that only moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Recorder:
+    """A channel that keeps what it was given, and refuses as often as told."""
+
+    most = 3
+
+    def __init__(self, name: str, refusals: int = 0) -> None:
+        self.name = name
+        self.refusals = refusals
+        self.sent: list[list[str]] = []
+        self.arrived = asyncio.Event()
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for batch in self.sent for key in batch]
+
+    async def send(self, notes: Sequence[Note]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise TransientError("it is down")
+        self.sent.append([note.key for note in notes])
+        self.arrived.set()
+
+    async def close(self) -> None:
+        pass
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.keys) < count:
+                self.arrived.clear()
+                await self.arrived.wait()
+
+
+def note(key: str, subject: str = "", severity: Severity = Severity.WARNING) -> Note:
+    return Note(key, 1_000.0, "test", severity, subject, f"title {key}", f"text {key}", {"n": "1"})
+
+
+class Post:
+    """A journal with a dispatcher on it."""
+
+    def __init__(self, home: Path, *channels: Recorder) -> None:
+        self.clock = Clock()
+        self.path = home / "journal.sqlite"
+        self.journal = SqliteJournal(self.path, self.clock, 90, lambda _: None)
+        self.channels = channels
+        self.counted: Counter[tuple[str, str]] = Counter()
+        self.dispatcher = Dispatcher(
+            channels, self.journal.outbox, self.clock, self._count, jitter=lambda: 0.0
+        )
+
+    def _count(self, channel: str, result: str, count: int) -> None:
+        self.counted[channel, result] += count
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Dispatcher]:
+        self.journal.open()
+        try:
+            await self.dispatcher.open()
+            running = asyncio.create_task(self.dispatcher.run())
+            try:
+                yield self.dispatcher
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+        finally:
+            await self.dispatcher.close()
+            self.journal.close()
+
+
+async def test_a_message_is_told_once_however_often_it_is_posted(tmp_path: Path) -> None:
+    post = Post(tmp_path, Recorder("desk"), Recorder("chat"))
+    desk, chat = post.channels
+    async with post.running() as dispatcher:
+        for _ in range(3):
+            await dispatcher.post([(note("a"), ["desk", "chat"], 0.0)])
+        await dispatcher.post([(note("b"), ["desk"], 0.0)])
+        await desk.until(2)
+        await chat.until(1)
+    assert desk.keys == ["a", "b"]
+    assert chat.keys == ["a"]
+    assert post.counted == {("desk", "delivered"): 2, ("chat", "delivered"): 1}
+
+
+async def test_what_a_killed_process_posted_the_next_one_delivers(tmp_path: Path) -> None:
+    before = Post(tmp_path, Recorder("desk"))
+    before.journal.open()
+    await before.dispatcher.open()
+    await before.dispatcher.post([(note(str(n)), ["desk"], 0.0) for n in range(5)])
+    before.journal.close()  # nothing ran: as if it had been killed right after the write
+    after = Post(tmp_path, Recorder("desk"))
+    async with after.running():
+        await after.channels[0].until(5)
+    assert after.channels[0].keys == ["0", "1", "2", "3", "4"]
+    assert [len(batch) for batch in after.channels[0].sent] == [3, 2]
+    again = Post(tmp_path, Recorder("desk"))
+    async with again.running():
+        assert again.dispatcher.waiting("desk") == 0
+
+
+async def test_a_channel_that_is_down_is_tried_again_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.notify.dispatcher.SHORTEST", 0.001)
+    post = Post(tmp_path, Recorder("down", refusals=4), Recorder("up"))
+    down, up = post.channels
+    async with post.running() as dispatcher:
+        await dispatcher.post([(note(str(n)), ["down", "up"], 0.0) for n in range(3)])
+        await up.until(3)
+        await down.until(3)
+    assert down.keys == up.keys == ["0", "1", "2"]
+    assert post.counted["down", "failed"] == 12
+    assert post.counted["down", "delivered"] == 3
+    assert OutboxReader(post.path).channels() == []
+
+
+async def test_what_never_arrives_is_given_up_visibly(tmp_path: Path) -> None:
+    post = Post(tmp_path, Recorder("down", refusals=10**9))
+    async with post.running() as dispatcher:
+        post.clock.now += GIVE_UP
+        await dispatcher.post([(note("old"), ["down"], 0.0)])
+        async with asyncio.timeout(10):
+            reader = OutboxReader(post.path)
+            while not any(state.given_up for state in reader.channels()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        (state,) = OutboxReader(post.path).channels()
+    assert (state.channel, state.waiting, state.given_up) == ("down", 0, 1)
+    assert state.error == "it is down"
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    assert [pause_after(n, 1.0) for n in (1, 2, 3)] == [1.0, 2.0, 4.0]
+    assert pause_after(60, 1.0) == LONGEST
+    assert pause_after(1, 0.0) == 0.5
+
+
+def posted(rows: Iterable[tuple[int, float]]) -> list[Posted]:
+    return [Posted(number, Posting("c", str(number), 0.0, due, "")) for number, due in rows]
+
+
+def test_no_message_overtakes_an_earlier_one_of_its_subject() -> None:
+    waiting = posted([(1, 900.0), (2, 900.0), (3, 5.0), (4, 900.0)])
+    subjects = {1: "a", 2: "b", 3: "a", 4: "a"}
+    assert [each.id for each in ready(waiting, subjects, 10.0)] == [1, 3]
+    assert [each.id for each in ready(waiting, subjects, 900.0)] == [1, 2, 3, 4]
+    assert ready(waiting, subjects, 1.0) == []
+
+
+@asynccontextmanager
+async def served(statuses: list[int]) -> AsyncIterator[tuple[str, list[tuple[bytes, str, str]]]]:
+    """Serve a webhook that answers these statuses, then 200, and keep what it was given."""
+    got: list[tuple[bytes, str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = request.headers
+        got.append((body, headers["X-Keeper-Timestamp"], headers["X-Keeper-Signature"]))
+        return web.Response(status=statuses.pop(0) if statuses else 200)
+
+    app = web.Application()
+    app.router.add_post("/{key}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/k3y-of-the-hook?token=t0ken-of-it", got
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_webhook_is_signed_over_time_and_body() -> None:
+    async with served([503]) as (url, got):
+        hook = Webhook("desk", url, "s3cret", lambda: 1234.9)
+        try:
+            with pytest.raises(TransientError, match="it answers HTTP 503"):
+                await hook.send([note("a")])
+            await hook.send([note("a"), note("b", severity=Severity.CRITICAL)])
+        finally:
+            await hook.close()
+    body, timestamp, signed = got[-1]
+    expected = hmac.new(b"s3cret", b"1234." + body, hashlib.sha256).hexdigest()
+    assert (timestamp, signed) == ("1234", f"sha256={expected}")
+    assert signed == signature(b"s3cret", "1234", body) != signature(b"other", "1234", body)
+    told = json.loads(body)["notes"]
+    assert [each["key"] for each in told] == ["a", "b"]
+    assert told[1]["severity"] == "critical"
+    assert told[0]["data"] == {"n": "1"}
+
+
+async def test_an_unreachable_webhook_is_one_line_without_its_secrets() -> None:
+    hook = Webhook("desk", "http://127.0.0.1:1/k3y-of-the-hook?token=t0ken-of-it", "s3cret", float)
+    try:
+        with pytest.raises(TransientError) as caught:
+            await hook.send([note("a")])
+    finally:
+        await hook.close()
+    assert str(caught.value) == "no answer (Connection refused)"
+    assert "k3y" not in repr(hook)
+
+
+async def test_a_service_gets_one_text_for_a_storm_and_its_url_stays_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bodies = []
+
+    async def take(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.Response(status=200 if len(bodies) != 2 else 500)
+
+    app = web.Application()
+    app.router.add_post("/{key}", take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        service = Services("chat", f"json://127.0.0.1:{runner.addresses[0][1]}/k3y-of-the-chat")
+        await service.send([note("a"), note("b", severity=Severity.CRITICAL)])
+        with pytest.raises(TransientError, match="did not take it"):
+            await service.send([note("c")])
+    finally:
+        await runner.cleanup()
+    assert bodies[0]["title"] == "keeper: 2 messages"
+    assert bodies[0]["message"] == "title a\ntext a\n\ntitle b\ntext b"
+    assert bodies[0]["type"] == "failure"
+    assert bodies[1]["title"] == "title c"
+    # what HTTP libraries say is silenced for the whole keeper
+    said = [
+        each for each in caplog.records if each.name.split(".")[0] not in {"aiohttp", "urllib3"}
+    ]
+    assert not any("k3y-of-the-chat" in each.getMessage() for each in said)
+    assert "k3y" not in repr(service)
+
+
+def test_a_url_that_no_service_knows_is_one_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Services("chat", "carrierpigeon://loft")
+    assert str(caught.value).startswith("notify.channels.chat: apprise knows no service")
+    assert "loft" not in str(caught.value)
+
+
+def test_a_note_reads_back() -> None:
+    told = note("k", "position", Severity.CRITICAL)
+    assert Note.read(told.record()) == told
