@@ -18,7 +18,7 @@ _PLACE = itemgetter(Log._fields.index("block_number"), Log._fields.index("index"
 _PLACES = {hex(place): place for place in range(1_024)}
 """Most of the indexes there are, looked up for a third of what reading a number takes."""
 _DIGITS = 66
-_TOPIC = np.dtype([("prefix", "V1"), ("word", "V32")])
+_WORD = np.dtype([("prefix", "V1"), ("word", "V32")])
 
 
 def quantity(text: str) -> int:
@@ -89,7 +89,7 @@ def _read(found: list[Entry], timestamp: int) -> list[Log]:
         repeat(int(numbers[0], 16)) if is_one else list(map(int, numbers, repeat(16))),
         repeat(word(blocks[0])) if is_one else list(map(word, blocks)),
         places,
-        list(map(word, transactions)),
+        _whole(transactions),
         repeat(timestamp),
     )
     read = list(map(tuple.__new__, repeat(Log), zip(*columns, strict=False)))
@@ -99,11 +99,17 @@ def _read(found: list[Entry], timestamp: int) -> list[Log]:
 
 
 def _topics(topics: Sequence[Sequence[str]]) -> list[tuple[bytes, ...]]:
-    """Read the topics of all logs in one piece, proven to be 0x and 32 bytes each."""
     texts = list(chain.from_iterable(topics))
-    count = len(texts)
-    if not count:
+    if not texts:
         return [()] * len(topics)
+    words = tuple(_whole(texts))
+    ends = list(accumulate(map(len, topics), initial=0))
+    return [words[start:end] for start, end in pairwise(ends)]
+
+
+def _whole(texts: Sequence[str]) -> list[bytes]:
+    """Read words in one piece, proven to be 0x and 32 bytes each."""
+    count = len(texts)
     digits = bytearray("".join(texts), "ascii")
     # What stands elsewhere than at its own prefix is refused as a digit.
     if (
@@ -111,11 +117,10 @@ def _topics(topics: Sequence[Sequence[str]]) -> list[tuple[bytes, ...]]:
         or digits[::_DIGITS] != b"0" * count
         or digits[1::_DIGITS] != b"x" * count
     ):
-        raise ValueError("a topic is no 0x and 32 bytes")
+        raise ValueError("a word is no 0x and 32 bytes")
     digits[1::_DIGITS] = b"0" * count
-    words = tuple(np.frombuffer(unhexlify(digits), _TOPIC)["word"].tolist())
-    ends = list(accumulate(map(len, topics), initial=0))
-    return [words[start:end] for start, end in pairwise(ends)]
+    words: list[bytes] = np.frombuffer(unhexlify(digits), _WORD)["word"].tolist()
+    return words
 
 
 class _Words(dict[str, bytes]):

@@ -7,7 +7,7 @@ a call costs as much as a division here.
 from collections.abc import Callable, Sequence
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE, amount, with_header
+from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address
@@ -123,15 +123,23 @@ debt_burn = _debt_rule(1, -1)
 def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
     """Return what moves scaled units (AToken._transfer)."""
     accounts, number = ledger.accounts, reserve.id << 1
+    writable, thaw = accounts.writable, accounts.thaw
 
     def transfer(log: Log) -> Step | None:
         topics, data = log.topics, log.data
         if len(topics) != 3 or len(data) != 64 or max(topics[1:]) > LAST_ADDRESS:
             raise malformed(log)
-        sender, recipient = Address(topics[1][12:]), Address(topics[2][12:])
-        source, target = accounts.get(sender), accounts.get(recipient)
-        out = source[::STRIDE].find(number, 1) * STRIDE
-        into = target[::STRIDE].find(number, 1) * STRIDE
+        sender: Address = topics[1][12:]  # type: ignore[assignment]  # costs no call
+        recipient: Address = topics[2][12:]  # type: ignore[assignment]
+        giving = writable[which := sender[19] | (sender[18] & 3) << 8]
+        if giving is None:
+            giving = thaw(which)
+        taking = writable[which := recipient[19] | (recipient[18] & 3) << 8]
+        if taking is None:
+            taking = thaw(which)
+        source, target = giving.get(sender, EMPTY), taking.get(recipient, EMPTY)
+        given, taken = source[::STRIDE], target[::STRIDE]
+        out, into = given.find(number, 1) * STRIDE, taken.find(number, 1) * STRIDE
         scaled = _integer(data) >> 256
         left = (_integer(source[out + 1 : out + STRIDE]) if out > 0 else 0) - scaled
         if left < 0:
@@ -145,15 +153,13 @@ def supply_transfer(ledger: Ledger, reserve: Reserve) -> Change:
             ledger.put(sender, source, ledger.changed(sender, source, out, number, left))
             if into < 0:
                 ledger.know(target[0], (reserve.id,))
-        else:
-            ledger.put(
-                recipient,
-                target,
-                target[: into + 1] + more.to_bytes(16) + target[into + STRIDE :],
-            )
-            ledger.put(
-                sender, source, source[: out + 1] + left.to_bytes(16) + source[out + STRIDE :]
-            )
+            return ledger.unput_both, recipient, target, sender, source
+        taking[recipient] = target[: into + 1] + more.to_bytes(16) + target[into + STRIDE :]
+        giving[sender] = source[: out + 1] + left.to_bytes(16) + source[out + STRIDE :]
+        if _integer(taken, "little") & DEBTS:
+            ledger.touched.add(recipient)
+        if _integer(given, "little") & DEBTS:
+            ledger.touched.add(sender)
         return ledger.unput_both, recipient, target, sender, source
 
     return transfer
@@ -163,20 +169,23 @@ def _collateral_rule(*, used: bool) -> Callable[[Ledger], Change]:
     """Return what marks a supply as collateral, or no longer as one (ValidationLogic decides)."""
 
     def rule(ledger: Ledger) -> Change:
-        bits = {asset: 1 << reserve.id for asset, reserve in ledger.by_asset.items()}
+        get, put = ledger.accounts.get, ledger.put
+        bits = {bytes(12) + asset: 1 << each.id for asset, each in ledger.by_asset.items()}
 
         def change_flag(log: Log) -> Step:
-            if len(log.topics) != 3 or log.data:
+            topics = log.topics
+            if len(topics) != 3 or log.data or topics[2] > LAST_ADDRESS:
                 raise malformed(log)
-            asset, holder = topic_address(log, 1), topic_address(log, 2)
-            bit = bits.get(asset)
+            bit = bits.get(topics[1])
             if bit is None:
-                raise ledger.unlisted(asset)
-            record = ledger.accounts.get(holder)
-            flags = amount(record, 0)
-            after = with_header(record, record[0], flags | bit if used else flags & ~bit)
-            ledger.put(holder, record, after)
-            return ledger.put, holder, after, record
+                raise ledger.unlisted(topic_address(log, 1))
+            holder: Address = topics[2][12:]  # type: ignore[assignment]  # costs no call
+            record = get(holder)
+            flags = _integer(record[1:STRIDE])
+            flags = flags | bit if used else flags & ~bit
+            after = record[:1] + flags.to_bytes(16) + record[STRIDE:]
+            put(holder, record, after)
+            return put, holder, after, record
 
         return change_flag
 
