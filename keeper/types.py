@@ -267,6 +267,8 @@ class Position:
 class Seizure:
     """What a repay does: debt actually pulled, collateral received, and the protocol's cut.
 
+    `repaid` is negative where the protocol pays for the call in the debt token and pulls nothing.
+
     `is_exact` says that a call for more than the largest repay fails, where others pull what they
     may. `extra_gas` is what the call takes beyond one of Aave's.
     """
@@ -481,7 +483,8 @@ class CallLiquidation:
     as a word, and `closing`; without `takes_borrower` or `takes_amount` that word is left out. With
     `value` the repay, in wrapped native token, goes along as native coin. A call that brings no
     collateral has failed unless `gainless`. The debt is still there when word `nth` of what `viewed`
-    answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before.
+    answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before. With
+    `native` the collateral, a wrapped native token, comes as native coin and is wrapped first.
     """
 
     target: Address
@@ -492,6 +495,7 @@ class CallLiquidation:
     takes_amount: bool = True
     value: bool = False
     gainless: bool = False
+    native: bool = False
     viewed: Address = Address(b"")
     view: bytes = b""
     nth: int = 0
@@ -523,13 +527,14 @@ class Backstop:
 
 
 class FlashKind(StrEnum):
-    """Who lends the debt token for the length of one transaction."""
+    """Who lends the debt token for the length of one transaction; nobody where nothing is repaid."""
 
     INVENTORY = "inventory"
     AAVE = "aave"
     UNISWAP_V3 = "uniswap_v3"
     MORPHO = "morpho"
     BALANCER = "balancer"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

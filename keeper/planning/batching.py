@@ -82,7 +82,11 @@ def build_batch(
     `refill` is what the operator takes of it as native wei: the batch need not keep that.
     """
     quotes = [quote for group in groups for quote in group]
-    funds = [_fund(source, amount, venues) for source, amount in sum_loans(groups).items()]
+    funds = [
+        _fund(source, amount, venues)
+        for source, amount in sum_loans(groups).items()
+        if source.kind is not FlashKind.NONE
+    ]
     tokens = tokens_of(quotes) | {fund.other for fund in funds if fund.kind is FundKind.UNISWAP}
     return Batch(
         deadline=deadline,
@@ -111,12 +115,15 @@ def _group(
     terms = first.steps[0].terms
     liquidation = markets[first.opportunity.position.home].execution(terms)
     costs = [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group]
+    actions = _actions(first.routes, venues)
+    if isinstance(liquidation, CallLiquidation) and liquidation.native:
+        actions = (Wrap(terms.collateral.address), *actions)
     return BatchGroup(
         pool=liquidation.target,
         collateral=terms.collateral.address,
         debt=terms.debt.address,
         items=tuple(_item(quote, tips) for quote in group),
-        actions=_actions(first.routes, venues),
+        actions=actions,
         item_gas=item_gas_limit(costs),
         group_gas=group_gas_limit(costs, len(first.hops), extra_gas(first.hops)),
         **_call(liquidation),

@@ -43,7 +43,7 @@ def _is_borne(selling: Selling, wanted: Sequence[Wanted]) -> bool:
     for lane, amount, floor in wanted:
         totals[lane] = totals.get(lane, 0) + amount
         # Where few units are bought, rounding hides the price.
-        least = floor if amount * floor > _UNITS else math.inf
+        least = floor if floor <= 0 or amount * floor > _UNITS else math.inf
         floors[lane] = max(floors.get(lane, 0.0), least)
     selling.place(totals)
     return all(selling[lane].price() >= floor for lane, floor in floors.items())

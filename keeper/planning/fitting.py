@@ -72,7 +72,9 @@ class Load:
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
         sales = self._sales + sale_size(hops) if is_new else self._sales
-        kinds = (*self._kinds, quote.flash.kind) if held is None else self._kinds
+        kinds = self._kinds
+        if held is None and quote.flash.kind is not FlashKind.NONE:
+            kinds = (*kinds, quote.flash.kind)
         if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), sales):
             return False
         self._gas[key], self._limits[key], self._hops[key] = (
@@ -161,7 +163,7 @@ def _weigh(quotes: Sequence[Quote], rates: Rates) -> list[Item]:
             loans.setdefault(quote.flash, len(loans)),
             item_gas(quote.opportunity.position, quote.steps[0]),
             cover_up(quote.steps[0]),
-            rates.of(quote).usd_down(quote.repaid),
+            rates.of(quote).usd_down(max(quote.repaid, 0)),
         )
         for quote in quotes
     ]

@@ -31,6 +31,7 @@ FUND = {
     FlashKind.UNISWAP_V3: 85_000,
     FlashKind.MORPHO: 50_000,
     FlashKind.BALANCER: 60_000,
+    FlashKind.NONE: 0,
 }
 """Each loan, by who lends."""
 _COLD_GROUP = 150_000

@@ -83,9 +83,15 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
     """Return the amount to send for a repay: a little more for the largest legal one.
 
     The protocol pulls no more than is owed; a block later that has grown, and a close that falls
-    short of it by a wei would leave dust and revert. Where it takes no more than it may, nothing is added.
+    short of it by a wei would leave dust and revert. Where it takes no more than it may, nothing is added,
+    and where it pays for the call nothing is sent.
     """
-    if repay < terms.maximum or terms.seize(repay).is_exact:
+    if repay < terms.maximum:
+        return repay
+    seizure = terms.seize(repay)
+    if seizure.repaid < 0:
+        return 0
+    if seizure.is_exact:
         return repay
     return repay + repay // _LATE_SHARE + 1
 

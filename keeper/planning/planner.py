@@ -19,7 +19,7 @@ from keeper.planning.sequels import Sequel
 from keeper.planning.settle import Settled, settle_plan
 from keeper.planning.size import transaction_size
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import Bid, Fees, Plan, Quote, Reason, Sale, Skip, View
+from keeper.types import Bid, Fees, FlashKind, Plan, Quote, Reason, Sale, Skip, View
 from keeper.units import Address, Usd, Wei
 
 Bidden = tuple[Quote, Bid]
@@ -261,7 +261,7 @@ class Planner:
             gas_cost=Wei(gas * gas_price + data_fee),
             gross_usd=Usd(sum(quote.gross_usd for quote in kept)),
             net_usd=Usd(sum(quote.net_usd for quote in kept) - tip_usd - refill_usd),
-            repaid_usd=Usd(sum(rates.of(quote).usd_down(quote.repaid) for quote in kept)),
+            repaid_usd=Usd(sum(rates.of(quote).usd_down(max(quote.repaid, 0)) for quote in kept)),
             tips=shares if tip else (),
             behind=sold,
             data_fee=data_fee,
@@ -307,7 +307,7 @@ def _gas_limit(groups: Sequence[Group]) -> int:
         )
         for group in groups
     )
-    kinds = [source.kind for source in sum_loans(groups)]
+    kinds = [source.kind for source in sum_loans(groups) if source.kind is not FlashKind.NONE]
     return min(run_gas_limit(limits, kinds), TRANSACTION_GAS)
 
 

@@ -23,8 +23,8 @@ from keeper.planning.sequencing import Move, best_sequence
 from keeper.planning.sizing import Size, best_size, price_size
 from keeper.planning.trust import Trust
 from keeper.ports import LendingProtocol, Venue
-from keeper.types import FlashSource, Portion, Position, Quote, Reason, Skip, Step, View
-from keeper.units import Address, Usd
+from keeper.types import FlashKind, FlashSource, Portion, Position, Quote, Reason, Skip, Step, View
+from keeper.units import ZERO_ADDRESS, Address, Usd
 
 _GAS = 10**6
 """Gas to price one unit by: a wei of a coarse token is worth more."""
@@ -216,7 +216,7 @@ class Sizing:
         if choice.limits.calls > 1 and not choice.limits.whole:
             return None
         offer = max(claims[0], key=self._return)
-        source = self._sources.get(offer.terms.debt.address)
+        source = self._source(offer)
         if len(claims) > 1 or source is None or not self._selling[offer.lane].is_open:
             return None
         if self._liquidity.within(offer) is not offer:
@@ -262,6 +262,13 @@ class Sizing:
         if lending:
             self._selling.shut(lending)
 
+    def _source(self, offer: Offer) -> FlashSource | None:
+        """Return who lends what an offer repays, None when nobody does."""
+        if offer.seizure.repaid < 0:
+            token = offer.terms.debt.address
+            return FlashSource(FlashKind.NONE, ZERO_ADDRESS, token, offer.largest, 0)
+        return self._sources.get(offer.terms.debt.address)
+
     def _bound(self, offer: Offer) -> float:
         """Return at least the dollars a pair can earn before costs, from its best price."""
         outlet = self._selling[offer.lane]
@@ -278,7 +285,8 @@ class Sizing:
         gas = self._per_gas(offer) * item_gas(
             offer.choice.opportunity.position, Step(offer.terms, offer.largest, offer.seizure)
         )
-        return outlet.spot() * offer.seizure.received / (offer.seizure.repaid + gas)
+        cost = offer.seizure.repaid + gas
+        return outlet.spot() * offer.seizure.received / cost if cost > 0 else math.inf
 
     def stand(self, calls: Sequence[Call]) -> None:
         """Sell what these calls sell, instead of those told before."""
@@ -303,7 +311,7 @@ class Sizing:
         offer = self._liquidity.within(found[0])
         if offer is None or offer.lane not in self._selling:
             return None
-        source = self._sources.get(offer.terms.debt.address)
+        source = self._source(offer)
         if source is None or not self._selling[offer.lane].is_open:
             return None
         available = self._available(offer, source)
@@ -316,14 +324,16 @@ class Sizing:
 
     def best(self, offer: Offer) -> int:
         """Return the repay that earns most, 0 for none."""
-        source = self._sources[offer.terms.debt.address]
+        source = self._source(offer)
+        assert source is not None
         size = self._size(offer, source, self._available(offer, source), hopeless=False)
         return 0 if size is None else size.repay
 
     def draft(self, offer: Offer, repay: int) -> Quote:
         """Return a legal repay's quote, marginal costs only."""
         outlet = self._selling[offer.lane]
-        source = self._sources[offer.terms.debt.address]
+        source = self._source(offer)
+        assert source is not None
         proceeds = Behind(outlet, outlet.total)
         size = price_size(offer.terms, repay, proceeds, source.fee_ppm)
         route = (Portion(outlet.first),) if outlet.first else ()
@@ -406,7 +416,7 @@ class Sizing:
                 break
             if not self._selling[offer.lane].is_open:
                 continue
-            source = self._sources.get(offer.terms.debt.address)
+            source = self._source(offer)
             if source is None:
                 reason, detail = Reason.CAPITAL, f"nobody lends {offer.terms.debt.symbol}"
                 continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from keeper.types import Hop, Quote
+from keeper.types import FlashKind, Hop, Quote
 from keeper.units import Address
 
 _HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
@@ -44,7 +44,7 @@ def run_size(groups: Iterable[list[Quote]]) -> int:
     """Return at least the bytes of an unsigned transaction that runs these groups."""
     groups = list(groups)
     quotes = [quote for group in groups for quote in group]
-    loans = {quote.flash for quote in quotes}
+    loans = {quote.flash for quote in quotes if quote.flash.kind is not FlashKind.NONE}
     tokens = len(tokens_of(quotes)) + len(loans)
     sales = sum(sale_size(group[0].hops) for group in groups)
     named = tokens + _EXTRA_ADDRESSES * len(groups)

@@ -83,6 +83,8 @@ def best_size(
     received, cost = seizure.received, seizure.repaid + premium_up(upper, fee_ppm)
     if received == 0:
         return Size(upper, seizure, 0, -cost)
+    if cost < 0:
+        return price_size(terms, upper, proceeds, fee_ppm)
     sold = proceeds.reach(cost / received, received)
     if _ROUGH * (price - cost / received) * sold < least and upper > _SMALL:
         rough = _at_price(terms, max(sold * upper // received, 1), price, fee_ppm)
