@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from grafana import limits
 
 MINUTE = 60
-HOUR = 3600
 CRITICAL, WARNING = "critical", "warning"
 
 
@@ -96,9 +95,9 @@ ALERTS: Sequence[Alert] = (
     Alert(
         "KeeperPaused",
         WARNING,
-        HOUR,
+        30 * MINUTE,
         f'max by (chain, breaker) (keeper_breaker_open{{breaker=~"{_BY_HAND}"}}) >= {limits.SET}',
-        "{{ $labels.chain }} is paused by hand for an hour ({{ $labels.breaker }})",
+        "{{ $labels.chain }} is paused by hand for half an hour ({{ $labels.breaker }})",
     ),
     Alert(
         "KeeperMarketStopped",

@@ -56,19 +56,34 @@ class Prometheus:
                 await asyncio.sleep(0.1)
 
 
-@asynccontextmanager
-async def scraping(tools: Path, folder: Path, target: str) -> AsyncIterator[Prometheus]:
-    """Run a Prometheus that scrapes `target`, host and port, until the block ends."""
-    scrape = {"job_name": JOB, "static_configs": [{"targets": [target]}]}
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [scrape],
-    }
-    file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(config))
+def free_address() -> str:
+    """Return a host and port where nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def scraping(
+    tools: Path, folder: Path, *targets: str, rules: str = "", alertmanager: str = ""
+) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes targets, each host and port, until the block ends.
+
+    `rules` is a file's text, `alertmanager` host and port of where alerts go.
+    """
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": list(targets)}]}],
+    }
+    if rules:
+        (folder / "rules.yml").write_text(rules)
+        config["rule_files"] = ["rules.yml"]
+    if alertmanager:
+        managers = [{"static_configs": [{"targets": [alertmanager]}]}]
+        config["alerting"] = {"alertmanagers": managers}
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    address = free_address()
     command = [
         str(tools / "prometheus"),
         f"--config.file={file}",

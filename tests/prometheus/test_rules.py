@@ -38,17 +38,21 @@ def test_alerts_fire_when_they_are_to(promtool: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
-    [(f"< {limits.GAS_TRANSACTIONS}", "< 5"), ("[30m]", "[3m]"), ("for: 60s", "for: 300s")],
+    ("alert", "right", "wrong"),
+    [
+        ("KeeperWalletRunningDry", f"< {limits.GAS_TRANSACTIONS}", "< 5"),
+        ("KeeperNothingSent", "[30m]", "[3m]"),
+        ("KeeperHeadStale", "for: 60s", "for: 300s"),
+    ],
 )
 def test_a_rule_that_is_off_is_noticed(
-    promtool: Path, tmp_path: Path, right: str, wrong: str
+    promtool: Path, tmp_path: Path, alert: str, right: str, wrong: str
 ) -> None:
     bent = tmp_path / "bent.yaml"
     assert right in rules()
     bent.write_text(rules().replace(right, wrong), encoding="utf-8")
     file = tmp_path / "cases.yaml"
-    file.write_text(document(str(bent)), encoding="utf-8")
+    file.write_text(document(str(bent), [alert]), encoding="utf-8")
     assert run(promtool, "test", "rules", file)[0] != 0
 
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Print the folder that holds Debian's prometheus and promtool, unpacked into the cache and not installed.
+# Print the folder that holds Debian's prometheus, promtool and prometheus-alertmanager, unpacked into the cache
+# and not installed.
 # Exits 1 with the reason where they are not to be had.
 set -eu
 cache=${KEEPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keeper}/prometheus
@@ -7,8 +8,9 @@ tools=$cache/usr/bin
 
 give_up() { echo "prometheus: $1" >&2; exit 1; }
 
-if [ ! -x "$tools/promtool" ]; then
-  if command -v promtool >/dev/null && command -v prometheus >/dev/null; then
+if [ ! -x "$tools/promtool" ] || [ ! -x "$tools/prometheus-alertmanager" ]; then
+  if command -v promtool >/dev/null && command -v prometheus >/dev/null &&
+    command -v prometheus-alertmanager >/dev/null; then
     dirname "$(command -v promtool)"
     exit
   fi
@@ -21,10 +23,17 @@ if [ ! -x "$tools/promtool" ]; then
   fi
   mkdir "$work/archive"
   # apt drops to a user of its own, which may not write into this folder; as root that is only a warning
-  (cd "$work/archive" && apt-get download -qq -o APT::Sandbox::User=root prometheus) >"$work/download" 2>&1 ||
+  (cd "$work/archive" && apt-get download -qq -o APT::Sandbox::User=root prometheus prometheus-alertmanager) >"$work/download" 2>&1 ||
     give_up "apt-get download failed: $(tail -n 1 "$work/download")"
-  dpkg-deb -x "$work"/archive/prometheus_*.deb "$work/tree" || give_up "the package does not unpack"
-  [ -x "$work/tree/usr/bin/promtool" ] || give_up "the package holds no promtool"
+  for package in "$work"/archive/*.deb; do
+    dpkg-deb -x "$package" "$work/tree" || give_up "$(basename "$package") does not unpack"
+  done
+  for program in promtool prometheus prometheus-alertmanager; do
+    [ -x "$work/tree/usr/bin/$program" ] || give_up "the packages hold no $program"
+  done
+  # Debian's Alertmanager reads its templates from a folder that only root can make: here, from the one it runs in
+  here=$(printf './%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17)
+  LC_ALL=C sed -i "s|/usr/share/prometheus/alertmanager|$here|g" "$work/tree/usr/bin/prometheus-alertmanager"
   rm -rf "$cache"
   mv "$work/tree" "$cache"
 fi
