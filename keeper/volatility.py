@@ -88,6 +88,26 @@ def first_passage(
     return min(_normal((-distance - drift) / deviation) + mirrored, 1.0)
 
 
+def health_at(chance: float, deviation: float, looks: int | None = None) -> float:
+    """Return the health from which falling under one before the horizon is as likely as given.
+
+    The inverse of `first_passage` without drift of the prices, to a millionth.
+    """
+    if deviation <= 0.0:
+        return 1.0
+    low, high = 0.0, 1.0
+    drift = -0.5 * deviation**2
+    while first_passage(high, deviation, drift, looks) > chance:
+        high *= 2.0
+    while high - low > 1e-6:
+        middle = 0.5 * (low + high)
+        if first_passage(middle, deviation, drift, looks) > chance:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """What moves a health: shares of the weighted collateral and of the debt by asset, each sum 1."""

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from keeper.book.band import LEAST_ROWS, Band, level_of_share
-from keeper.book.legs import Floats, LegTable, Rows, excess_table
+from keeper.book.legs import BLOCK, Floats, LegTable, Rows, excess_table, factor_table
 from keeper.ports import LegArrays, LegRow
 from keeper.units import Address
 
@@ -86,6 +86,30 @@ class Columns:
         self.table.replace(row, collateral, debt)
         for band in self._bands:
             band.replace(row, collateral, debt)
+
+    def standing(
+        self, borrowers: Sequence[Address], collateral: Floats, debt: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return the approximate health of some borrowers, their debt, and its scaled amounts' sum.
+
+        The last one falls when debt is repaid and never by itself. Who has no debt is of health inf.
+        """
+        health = np.full(len(borrowers), np.inf)
+        owed, scaled = np.zeros(len(borrowers)), np.zeros(len(borrowers))
+        places = np.array([self._row_of.get(each, -1) for each in borrowers], np.intp)
+        known = np.flatnonzero(places >= 0)
+        known = known[np.argsort(places[known], kind="stable")]
+        rows, nothing = places[known], np.zeros(len(collateral))
+        health[known] = self.table.health(rows, collateral, debt)
+        owed[known] = self.table.sums(rows, factor_table(nothing, debt))
+        scaled[known] = self.table.sums(rows, factor_table(nothing, np.ones(len(debt))))
+        return health, owed, scaled
+
+    def owing(self, start: int, least: float, collateral: Floats, debt: Floats) -> list[Address]:
+        """Return who among the `BLOCK` rows from `start` on owes at least so much."""
+        rows = np.arange(start, min(start + BLOCK, len(self)))
+        owed = self.table.sums(rows, factor_table(np.zeros(len(collateral)), debt))
+        return self.borrowers(rows[owed >= least])
 
     def health(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:
         """Return the approximate health of some rows, in any order."""

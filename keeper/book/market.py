@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from keeper.book.columns import Columns
-from keeper.book.legs import Rows
-from keeper.ports import LegArrays, LendingProtocol
+from keeper.book.legs import BLOCK, Floats, Rows
+from keeper.ports import LegArrays, LendingProtocol, Placing
 from keeper.types import (
     AtRisk,
     CallResult,
@@ -98,17 +98,18 @@ class MarketBook:
             found: list[AtRisk] = []
             skips: list[Skip] = []
             causes = self._causes_of(columns, rows, next_block)
+            known: dict[Address, Cause] = {}
             async for borrower in _in_slices(columns.borrowers(rows), is_current):
                 position = self.protocol.position(borrower, self.prices, next_block)
                 if position is None:
                     skips.append(self._unpriced(borrower))
                 elif position.health < WAD:
                     pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
-                    cause = causes[borrower]
+                    cause = known[borrower] = causes[borrower]
                     found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
             if not is_current():
                 return None
-            self._causes = {risk.position.borrower: risk.cause for risk in found}
+            self._causes = known
             self._touched.clear()
             self._judged = self.prices
             self.liquidatable = len(found)
@@ -134,6 +135,38 @@ class MarketBook:
                 if position is not None:
                     found.append(position)
             return found if is_current() else None
+
+    async def standing(
+        self, borrowers: Sequence[Address], next_block: NextBlock, is_current: IsCurrent
+    ) -> tuple[Floats, Floats, Floats] | None:
+        """Return `Columns.standing` of some borrowers at the next block.
+
+        None when the book went on to another head.
+        """
+        async with self._lock:
+            columns = await self._renew(is_current)
+            if columns is None:
+                return None
+            return columns.standing(borrowers, *self.protocol.factors(self.prices, next_block))
+
+    async def owing(self, least: float, next_block: NextBlock) -> list[Address] | None:
+        """Return who owes at least a value in base currency, approximately.
+
+        Looks at a block of rows at a time, beside the event loop, so that no head waits for more
+        than one of them; None when nothing is loaded.
+        """
+        found: list[Address] = []
+        start = 0
+        while True:
+            async with self._lock:
+                columns = self._columns
+                if columns is None or self._closed:
+                    return None
+                if start >= len(columns):
+                    return found
+                factors = self.protocol.factors(self.prices, next_block)
+                found += await asyncio.to_thread(columns.owing, start, least, *factors)
+                start += BLOCK
 
     async def _load(self) -> None:
         self._pending.clear()
@@ -186,10 +219,13 @@ class MarketBook:
         return causes
 
     def _unpriced(self, borrower: Address) -> Skip:
+        market = self.protocol.market
+        if isinstance(self.protocol, Placing):
+            market = self.protocol.place(borrower)
         return Skip(
-            self.protocol.market,
+            market,
             self.protocol.protocol,
-            borrower,
+            Address(borrower[-20:]),
             Reason.NO_PRICE,
             "a price this position needs could not be read",
         )

@@ -1,0 +1,1 @@
+"""Margin calls: who is warned before a liquidation, when, and of what."""

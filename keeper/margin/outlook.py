@@ -1,0 +1,145 @@
+"""How prices moved lately in one market, and how likely a position is liquidated within a time."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keeper.margin.levels import Ladder
+from keeper.types import Position, Prices
+from keeper.units import BPS, WAD, Address, Wad
+from keeper.volatility import (
+    DECAY,
+    Exposure,
+    Floats,
+    bootstrap,
+    ewma_covariances,
+    health_at,
+    log_moves,
+    standardised,
+    step_covariance,
+)
+
+HOUR = 3_600
+KNOWN = 24
+"""Samples from which on moves are known well enough to say anything."""
+LONGEST = 7 * 24 * HOUR
+"""Seconds of history that are drawn from."""
+PATHS = 500
+PATH_STEPS = 96
+"""Steps of drawn paths at most; a longer horizon takes several samples in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """The probabilities at which each level begins, and within how many seconds of liquidation."""
+
+    warning: float
+    call: float
+    critical: float
+    horizon: float
+
+
+@dataclass(slots=True)
+class Outlook:
+    """Samples of one market's prices, every `step` seconds of the chain's own time."""
+
+    step: float = 300.0
+    times: list[float] = field(default_factory=list)
+    rows: list[Mapping[Address, float]] = field(default_factory=list)
+    assets: tuple[Address, ...] = ()
+    covariance: Floats | None = None
+    _shapes: Floats | None = None
+
+    def wants(self, time: float) -> bool:
+        """Say whether a sample is due."""
+        return not self.times or time - self.times[-1] >= self.step
+
+    def add(self, time: float, prices: Prices) -> None:
+        """Take a sample of all prices that were read."""
+        self.restore([(time, {at: float(value) for at, value in prices.values.items()})])
+
+    def restore(self, samples: Sequence[tuple[float, Mapping[Address, float]]]) -> None:
+        """Take samples, oldest first, and learn from them."""
+        for time, row in samples:
+            self.times.append(time)
+            self.rows.append(row)
+        while self.times and self.times[0] < self.times[-1] - LONGEST:
+            del self.times[0], self.rows[0]
+        self._learn()
+
+    def deviation(self, position: Position, horizon: float) -> float | None:
+        """Return the deviation of a health's logarithm over some seconds; None when not known."""
+        exposure = self._exposure(position)
+        if exposure is None or self.covariance is None:
+            return None
+        return exposure.deviation(self.covariance, horizon / self.step)
+
+    def chance(self, position: Position, horizon: float) -> float | None:
+        """Return how likely it is liquidated within some seconds, by the volatility of now.
+
+        First passage at the steps prices were sampled at; None when too few of them are known.
+        """
+        exposure = self._exposure(position)
+        if exposure is None or self.covariance is None:
+            return None
+        return exposure.passage(self.covariance, max(round(horizon / self.step), 1))
+
+    def drawn_chance(self, position: Position, horizon: float, seed: int) -> float | None:
+        """Return the same from paths drawn out of the history, scaled to the volatility of now."""
+        exposure = self._exposure(position)
+        if exposure is None or self.covariance is None or self._shapes is None:
+            return None
+        steps = max(round(horizon / self.step), 1)
+        stretch = -(-steps // PATH_STEPS)
+        scale = np.sqrt(np.diagonal(self.covariance) * stretch)
+        rng = np.random.default_rng(seed)
+        return exposure.passage_of(
+            bootstrap(self._shapes, -(-steps // stretch), PATHS, rng, scale=scale)
+        )
+
+    def ladder(self, position: Position, chances: Chances) -> Ladder | None:
+        """Return the healths at which the chances begin, rounded up; None when not known."""
+        deviation = self.deviation(position, chances.horizon)
+        if deviation is None:
+            return None
+        looks = max(round(chances.horizon / self.step), 1)
+        each = (chances.warning, chances.call, chances.critical)
+        return Ladder(*(Wad(math.ceil(health_at(p, deviation, looks) * WAD)) for p in each))
+
+    def _exposure(self, position: Position) -> Exposure | None:
+        weighted = {leg.token.address: 0.0 for leg in position.collateral}
+        for leg in position.collateral:
+            weighted[leg.token.address] += leg.value * leg.threshold / BPS
+        owed = {leg.token.address: 0.0 for leg in position.debt}
+        for debt in position.debt:
+            owed[debt.token.address] += debt.value
+        total, due = sum(weighted.values()), sum(owed.values())
+        if total <= 0.0 or due <= 0.0:
+            return None
+        moving = {at for at, value in (*weighted.items(), *owed.items()) if value > 0.0}
+        if not moving <= set(self.assets):
+            return None
+        return Exposure(
+            position.health / WAD,
+            np.array([weighted.get(at, 0.0) / total for at in self.assets]),
+            np.array([owed.get(at, 0.0) / due for at in self.assets]),
+        )
+
+    def _learn(self) -> None:
+        """Measure what moved since; assets that were not always there are left out."""
+        self.covariance = self._shapes = None
+        if len(self.rows) <= KNOWN:
+            return
+        whole = set(self.rows[-1]).intersection(*self.rows[:-1])
+        self.assets = tuple(sorted(at for at in whole if all(row[at] > 0 for row in self.rows)))
+        if not self.assets:
+            return
+        moves = log_moves(np.array([[row[at] for at in self.assets] for row in self.rows]))
+        # A gap, as a restart leaves one, is a move of several steps: it counts as one of them each.
+        gaps = np.maximum(np.diff(np.array(self.times)) / self.step, 1.0)
+        moves = moves / np.sqrt(gaps)[:, None]
+        known = ewma_covariances(moves, step_covariance(moves[:KNOWN]), DECAY ** (self.step / HOUR))
+        self.covariance = known[-1]
+        self._shapes = standardised(moves, known)
