@@ -430,7 +430,7 @@ class Metrics:
     ) -> None:
         """Show a head's liquidatable positions; `units` is each market's base currency unit."""
         mine = [risk.position for risk in risks if risk.position.protocol == protocol]
-        debt = sum(position.debt_value / units[position.market] for position in mine)
+        debt = sum(position.debt_value / units[position.home] for position in mine)
         self._liquidatable.labels(chain, protocol).set(len(mine))
         self._toxic.labels(chain, protocol).set(sum(position.toxic for position in mine))
         self._debt.labels(chain, protocol).set(debt)

@@ -265,6 +265,20 @@ class Terms(Protocol):
         ...
 
 
+@runtime_checkable
+class Worded(Protocol):
+    """Terms of which the call names another amount than the repay, in one of several ways.
+
+    Only liquidations of one `way` share a group.
+    """
+
+    way: int
+
+    def word(self, repay: int) -> int:
+        """Return what the call names for a legal repay: shares, say, or collateral."""
+        ...
+
+
 LegRow = tuple[int, int]
 """Class number, scaled amount. A class is what shares one factor: an asset under one set of terms."""
 
@@ -367,7 +381,7 @@ class LendingProtocol(Source, Protocol):
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return this protocol's own flash loans of a token, empty when disabled.
 
-        A loan whose source is the contract to call for a liquidation comes out of `withdrawable`.
+        Each comes out of `withdrawable`.
         """
         ...
 
@@ -412,6 +426,27 @@ class Venue(Source, Protocol):
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return pools that lend the token for one transaction."""
         ...
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A lending protocol with many markets of its own under one name.
+
+    Its accounts are keys that end with the borrower's 20 bytes.
+    """
+
+    def place(self, account: Address) -> str:
+        """Return the `market` of an account's positions."""
+        ...
+
+    def account(self, position: Position) -> Address:
+        """Return the account a position is of."""
+        ...
+
+
+def account_of(protocol: LendingProtocol, position: Position) -> Address:
+    """Return what a protocol calls the account of one of its positions: mostly the borrower."""
+    return protocol.account(position) if isinstance(protocol, Placing) else position.borrower
 
 
 @runtime_checkable

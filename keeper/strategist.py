@@ -186,7 +186,7 @@ def _seen_by(seat: Seat, view: View) -> View:
         return view
     markets = seat.markets
     return replace(
-        view, at_risk=tuple(risk for risk in view.at_risk if risk.position.market in markets)
+        view, at_risk=tuple(risk for risk in view.at_risk if risk.position.home in markets)
     )
 
 

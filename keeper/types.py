@@ -207,6 +207,11 @@ class Stage(StrEnum):
     INCLUDED = "included"
 
 
+def home_of(market: str) -> str:
+    """Return the configured market of a position's `market`: all of it up to a slash."""
+    return market.partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class CollateralLeg:
     """One collateral in use: `threshold` and `bonus` are those that apply to this borrower."""
@@ -229,7 +234,11 @@ class DebtLeg:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One borrower in one market, exact, at the next block; health below 1e18 is liquidatable."""
+    """One borrower in one market, exact, at the next block; health below 1e18 is liquidatable.
+
+    Where a protocol keeps many markets of its own in one place, `market` is the configured name, a
+    slash, and which of them. `state` is what the protocol needs to go on from here, its own business.
+    """
 
     market: str
     protocol: str
@@ -240,11 +249,17 @@ class Position:
     debt_value: int
     health: Wad
     category: int = 0
+    state: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[str, Address]:
         """Identify the position on its chain."""
         return self.market, self.borrower
+
+    @property
+    def home(self) -> str:
+        """Return the configured market it stands in: what prices, parts and protocols go by."""
+        return home_of(self.market)
 
     @property
     def toxic(self) -> bool:
@@ -324,9 +339,21 @@ class View:
     data_fee: DataFee | None = None
 
     def price(self, market: str, asset: Address) -> int | None:
-        """Return an asset's price in the market's base currency, or None when it was not read."""
-        prices = self.prices.get(market)
-        return None if prices is None else prices.get(asset)
+        """Return an asset's price in the market's base currency, or None when it was not read.
+
+        The native coin's comes from any market that has it, where this one has not.
+        """
+        prices = self.prices.get(home_of(market))
+        if prices is None:
+            return None
+        found = prices.get(asset)
+        if found is not None or asset != self.native.address:
+            return found
+        for other in self.prices.values():
+            known = other.get(asset)
+            if known is not None:
+                return known * prices.unit // other.unit
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +522,7 @@ class CallLiquidation:
     takes_amount: bool = True
     value: bool = False
     gainless: bool = False
+    unbounded: bool = False
     native: bool = False
     viewed: Address = Address(b"")
     view: bytes = b""

@@ -200,7 +200,7 @@ class Profitability:
         if not pairs:
             yield _skip(position, Reason.DENIED, "every pair holds a token of deny_tokens")
             return
-        prices = view.prices.get(position.market)
+        prices = view.prices.get(position.home)
         bonuses = [_bonus_value(pair, view, position.market) for pair in pairs]
         known = [bonus for bonus in bonuses if bonus is not None]
         if prices is None or not known:

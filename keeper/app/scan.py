@@ -135,7 +135,7 @@ async def scan(
             nets[key] = Usd(nets.get(key, 0) + quote.net_usd)
         why = _reasons([*looked.skips, *unchosen, *unquoted])
         found = await looked.book.positions(view.next_block, below / WAD, limit)
-        return [_row(position, view.prices[position.market], nets, why) for position in found]
+        return [_row(position, view.prices[position.home], nets, why) for position in found]
 
 
 def _tell_stopped(chain: str, part: str, fault: Fault) -> None:

@@ -16,7 +16,7 @@ from keeper.book.book import Book
 from keeper.engine import Key
 from keeper.execution.pricing import gain_usd_down, native_usd_up, plan_prices
 from keeper.planning.fitting import sum_loans
-from keeper.ports import Admission
+from keeper.ports import Admission, account_of
 from keeper.tape.records import Liquidation
 from keeper.types import (
     Dropped,
@@ -144,8 +144,9 @@ class LocalSettlement:
         return receipts
 
     def _is_healthy(self, quote: Quote, at: NextBlock) -> bool:
-        market = self.book.markets[quote.opportunity.position.market]
-        now = market.protocol.position(quote.opportunity.position.borrower, market.prices, at)
+        position = quote.opportunity.position
+        market = self.book.markets[position.home]
+        now = market.protocol.position(account_of(market.protocol, position), market.prices, at)
         return now is None or now.health >= WAD
 
     def _settled(self, waiting: Waiting, block: Head) -> Receipt:

@@ -184,6 +184,8 @@ WITH_BORROWER: constant(uint256) = 1
 WITH_AMOUNT: constant(uint256) = 2
 WITH_VALUE: constant(uint256) = 4
 GAINLESS: constant(uint256) = 8
+# Amounts of the calls are none of the debt token: they do not bound what is approved while they run.
+UNBOUNDED: constant(uint256) = 16
 TEMPLATED: constant(uint256) = 256
 
 ACTION_SWAP: constant(uint256) = 1
@@ -739,7 +741,10 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             self._fail(BAD_BATCH)
         extcall IWrappedNative(WRAPPED_NATIVE).withdraw(total)
     else:
-        self._approve(debt, spender, total)
+        allowance: uint256 = total
+        if flags & UNBOUNDED != 0:
+            allowance = max_value(uint256)
+        self._approve(debt, spender, allowance)
     minimum: int256 = 0
     survived: bool = False
     offset = GROUP_HEADER_SIZE

@@ -181,7 +181,7 @@ def _moved(plan: Plan) -> tuple[set[Reserve], set[Reserve]]:
     gives: set[Reserve] = set()
     takes: set[Reserve] = set()
     for quote in plan.quotes:
-        market = quote.opportunity.position.market
+        market = quote.opportunity.position.home
         gives.add((market, quote.debt.address))
         takes.update((market, step.terms.collateral.address) for step in quote.steps)
     return gives, takes

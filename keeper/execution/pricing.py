@@ -27,7 +27,9 @@ def plan_prices(plan: Plan, view: View) -> Mapping[Address, Usd]:
     """
     wanted = {address: address for address in plan_tokens(plan)}
     wanted[ZERO_ADDRESS] = view.native.address
-    markets = sorted({quote.opportunity.position.market for quote in plan.quotes})
+    homes = {quote.opportunity.position.home for quote in plan.quotes}
+    # the native coin may have no price in a market that does not list it
+    markets = [*sorted(homes), *sorted(view.prices.keys() - homes)]
     found: dict[Address, Usd] = {}
     for key, asset in wanted.items():
         for market in markets:

@@ -48,7 +48,7 @@ def rate(view: View, market: str, token: Token) -> Rate | None:
     prices = view.prices.get(home_of(market))
     if prices is None:
         return None
-    price, native = prices.get(token.address), prices.get(view.native.address)
+    price, native = prices.get(token.address), view.price(market, view.native.address)
     if not price or not native:
         return None
     return Rate(prices, price, native, 10**token.decimals)

@@ -1,0 +1,150 @@
+"""What a borrower's collateral and debt are worth, what may be liquidated, and what that leaves.
+
+A position carries in `state` what its terms follow from beside its amounts: the market's number, the
+borrow shares owed, and the market's borrowed assets and shares.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from keeper.errors import InvariantError
+from keeper.protocols.morpho_blue import fixed
+from keeper.protocols.morpho_blue.accounts import borrower_of, number_of, unpack
+from keeper.protocols.morpho_blue.ledger import Ledger, Pool
+from keeper.protocols.morpho_blue.terms import MorphoTerms, Way
+from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Token
+from keeper.units import MAX_UINT256, WAD, Address, Wad
+
+
+class State(NamedTuple):
+    """What `Position.state` holds here."""
+
+    number: int
+    shares: int
+    total_assets: int
+    total_shares: int
+
+
+def state_of(position: Position) -> State:
+    """Return a position's state; raise `InvariantError` for one of another protocol."""
+    if len(position.state) != len(State._fields):
+        raise InvariantError(position.market, "this position is another protocol's")
+    return State(*position.state)
+
+
+def health_down(collateral: int, price: int, lltv: int, owed: int) -> Wad:
+    """Return the most that may be owed over what is, under 1e18 exactly when it is liquidatable."""
+    if not owed:
+        return Wad(MAX_UINT256)
+    return Wad(fixed.most_borrowed_down(collateral, price, lltv) * WAD // owed)
+
+
+def worth_down(amount: int, token: Token, price: int) -> int:
+    """Return the value of a token in base currency."""
+    return amount * price // int(10**token.decimals)
+
+
+def oracle_key(pool: Pool) -> Address:
+    """Return where among a market's prices stands what the oracle of one of its pools says."""
+    return Address(pool.id)
+
+
+def position(
+    ledger: Ledger, protocol: str, key: Address, prices: Prices, timestamp: int
+) -> Position | None:
+    """Return a position with interest to a time, None without a price or rate it needs.
+
+    Its health is under 1e18 exactly when Morpho._isHealthy says no in a block of that time.
+    """
+    pool = ledger.numbered[number_of(key)]
+    price, base = prices.get(oracle_key(pool)), prices.get(pool.terms.loan)
+    totals = pool.at(timestamp)
+    if not price or not base or totals is None or pool.loan is None or pool.collateral is None:
+        return None
+    held, shares = unpack(ledger.accounts.get(key))
+    state = State(pool.number, shares, totals.borrow_assets, totals.borrow_shares)
+    return _valued(
+        Position(
+            market=f"{ledger.market}/{pool.place}",
+            protocol=protocol,
+            borrower=borrower_of(key),
+            collateral=(),
+            debt=(),
+            collateral_value=0,
+            debt_value=0,
+            health=Wad(0),
+        ),
+        pool,
+        state,
+        held,
+        price,
+        base,
+    )
+
+
+def _valued(
+    position: Position, pool: Pool, state: State, held: int, price: int, base: int
+) -> Position:
+    """Return a position as its state and collateral say; legs that are used up are gone."""
+    assert pool.loan is not None, "its tokens were read"
+    assert pool.collateral is not None, "its tokens were read"
+    owed = fixed.assets_up(state.shares, state.total_assets, state.total_shares)
+    debt_value = worth_down(owed, pool.loan, base)
+    value = worth_down(fixed.quoted_down(held, price), pool.loan, base)
+    collateral = CollateralLeg(pool.collateral, held, value, pool.threshold, pool.bonus)
+    return replace(
+        position,
+        collateral=(collateral,) if held else (),
+        debt=(DebtLeg(pool.loan, owed, debt_value),) if owed else (),
+        collateral_value=value,
+        debt_value=debt_value,
+        health=health_down(held, price, pool.terms.lltv, owed),
+        state=tuple(state),
+    )
+
+
+def terms(
+    pool: Pool, position: Position, price: int, base: int, *, spare: int
+) -> MorphoTerms | None:
+    """Return what may be taken of a liquidatable position, None when nothing is.
+
+    `price` is the oracle's, `base` the loan token's; `spare` is the collateral left behind where all of it would have bad debt written off.
+    """
+    if pool.loan is None or pool.collateral is None or not position.collateral:
+        return None
+    state = state_of(position)
+    held = position.collateral[0].amount
+    found = MorphoTerms(
+        id=pool.id,
+        collateral=pool.collateral,
+        debt=pool.loan,
+        bonus=pool.bonus,
+        incentive=pool.terms.incentive,
+        price=price,
+        base=base,
+        shares=state.shares,
+        held=held,
+        total_assets=state.total_assets,
+        total_shares=state.total_shares,
+    )
+    if spare and found.way is Way.COLLATERAL:
+        found = replace(found, held=held - spare)
+    return found if found.legal_down(found.maximum) else None
+
+
+def after(position: Position, pool: Pool, terms: MorphoTerms, repay: int) -> Position:
+    """Return what a legal call leaves of a position in the same block (Morpho.liquidate).
+
+    What is left of a debt without collateral is written off.
+    """
+    state = state_of(position)
+    seizure, burned = terms.seize(repay), terms.shares_of(repay)
+    held = position.collateral[0].amount - seizure.received
+    shares = state.shares - burned
+    assets = max(state.total_assets - seizure.repaid, 0)
+    total_shares = state.total_shares - burned
+    if not held:
+        bad = min(assets, fixed.assets_up(shares, assets, total_shares))
+        assets, total_shares, shares = assets - bad, total_shares - shares, 0
+    left = State(state.number, shares, assets, total_shares)
+    return _valued(position, pool, left, held, terms.price, terms.base)
