@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keeper.units import Address
-from keeper.venues.uniswap_v3.swap_math import PIPS, price_down, step_down, step_up
+from keeper.venues.uniswap_v3.swap_math import PIPS, cross, price_down, price_up
 from keeper.venues.uniswap_v3.tick_math import (
     MAX_SQRT_RATIO,
     MAX_TICK,
@@ -15,8 +15,10 @@ from keeper.venues.uniswap_v3.tick_math import (
     tick_at_sqrt_ratio,
 )
 
-_MAX_INPUT = 2**255 - 1
+MAX_INPUT = 2**255 - 1
 _ANY = 2**63 - 1
+_LOWEST = MIN_SQRT_RATIO + 1
+_HIGHEST = MAX_SQRT_RATIO - 1
 
 
 class Point(NamedTuple):
@@ -43,6 +45,15 @@ class Filled(NamedTuple):
         """Return where the pool stands afterwards; most trials never ask for the tick."""
         tick = tick_at_sqrt_ratio(self.price) if self.tick is None else self.tick
         return Point(self.price, tick, self.liquidity)
+
+
+class Rung(NamedTuple):
+    """A swap to where liquidity or rounding may change: input with fee, output, the point after it."""
+
+    spent: int
+    out: int
+    after: Point
+    is_last: bool
 
 
 @dataclass(slots=True)
@@ -85,79 +96,66 @@ class Pool:
 
         It stops after `steps` ticks and bitmap words, as if the pool had no more to give.
         """
-        if at.price == 0 or not 0 < amount <= _MAX_INPUT:
+        if at.price == 0 or not 0 < amount <= MAX_INPUT:
             return Filled(0, amount, *at)
-        sell = self._sell_token0 if token0 else self._sell_token1
-        return sell(at, amount, steps)
-
-    def _sell_token0(self, at: Point, left: int, steps: int) -> Filled:
-        price, tick, liquidity = at
-        spacing, order, fee = self.spacing, self.order, self.fee
-        out = 0
-        limit = MIN_SQRT_RATIO + 1
-        while left and price != limit and steps:
+        left, out = amount, 0
+        while left and steps:
             steps -= 1
-            here = tick // spacing
-            position = bisect_right(order, here) - 1
-            if liquidity == 0 and position < 0:
+            rung = self.rung(at, token0=token0)
+            if rung is None:
                 break
-            number = here >> 8 << 8
-            # Empty words change nothing but the price; with liquidity each rounds on its own.
-            known = position >= 0 and (order[position] >= number or liquidity == 0)
-            if known:
-                number = order[position]
-            following = max(number * spacing, MIN_TICK)
-            aim = sqrt_ratio_at_tick(following)
-            target = max(aim, limit)
-            start = price
-            if liquidity:
-                reached = price_down(price, liquidity, left * (PIPS - fee) // PIPS)
-                # Input that does not reach the target is less than what reaching it takes.
-                if reached > target:
-                    out += liquidity * (price - reached) >> 96
-                    return Filled(out, 0, reached, tick if reached == price else None, liquidity)
-            price, spent, got = step_down(price, target, liquidity, left, fee)
-            left -= spent
-            out += got
-            if price == aim:
-                if known:
-                    liquidity -= self.ticks[number][1]
-                tick = following - 1
-            elif price != start:
-                return Filled(out, left, price, None, liquidity)
-        return Filled(out, left, price, tick, liquidity)
+            price, tick, liquidity = at
+            if left < rung.spent:
+                reached, got = self.within(at, left, token0=token0)
+                # Rounding can lead to the end of a range that the amount falls short of by one.
+                if reached > rung.after.price if token0 else reached < rung.after.price:
+                    at_tick = tick if reached == price else None
+                    return Filled(out + got, 0, reached, at_tick, liquidity)
+            left = max(left - rung.spent, 0)
+            out += rung.out
+            at = rung.after
+            if rung.is_last:
+                return Filled(out, left, at.price, None, liquidity)
+        return Filled(out, left, *at)
 
-    def _sell_token1(self, at: Point, left: int, steps: int) -> Filled:
+    def within(self, at: Point, amount: int, *, token0: bool) -> tuple[int, int]:
+        """Return the price reached within one range, and the output."""
+        price, _, liquidity = at
+        less_fee = amount * (PIPS - self.fee) // PIPS
+        if token0:
+            reached = price_down(price, liquidity, less_fee)
+            return reached, liquidity * (price - reached) >> 96
+        reached = price_up(price, liquidity, less_fee)
+        return reached, (liquidity << 96) * (reached - price) // reached // price
+
+    def rung(self, at: Point, *, token0: bool) -> Rung | None:
+        """Return the swap from a point to the next tick or bitmap word; None where none is left.
+
+        Empty words change nothing but the price; with liquidity each rounds on its own.
+        """
         price, tick, liquidity = at
-        spacing, order, fee = self.spacing, self.order, self.fee
-        out = 0
-        limit = MAX_SQRT_RATIO - 1
-        while left and price != limit and steps:
-            steps -= 1
-            here = tick // spacing + 1
-            position = bisect_left(order, here)
-            if liquidity == 0 and position == len(order):
-                break
-            number = (here >> 8 << 8) + 255
-            known = position < len(order) and (order[position] <= number or liquidity == 0)
-            if known:
-                number = order[position]
-            following = min(number * spacing, MAX_TICK)
-            aim = sqrt_ratio_at_tick(following)
-            target = min(aim, limit)
-            start = price
-            if liquidity:
-                reached = price + ((left * (PIPS - fee) // PIPS) << 96) // liquidity
-                if reached < target:
-                    out += (liquidity << 96) * (reached - price) // reached // price
-                    return Filled(out, 0, reached, tick if reached == price else None, liquidity)
-            price, spent, got = step_up(price, target, liquidity, left, fee)
-            left -= spent
-            out += got
-            if price == aim:
-                if known:
-                    liquidity += self.ticks[number][1]
-                tick = following
-            elif price != start:
-                return Filled(out, left, price, None, liquidity)
-        return Filled(out, left, price, tick, liquidity)
+        spacing, order = self.spacing, self.order
+        here = tick // spacing
+        if token0:
+            place, number, end, limit = bisect_right(order, here) - 1, here >> 8 << 8, -1, _LOWEST
+        else:
+            here += 1
+            place, number = bisect_left(order, here), (here >> 8 << 8) + 255
+            end, limit = len(order), _HIGHEST
+        if price == limit or (liquidity == 0 and place == end):
+            return None
+        known = place != end and (
+            liquidity == 0 or (order[place] >= number if token0 else order[place] <= number)
+        )
+        if known:
+            number = order[place]
+        following = min(max(number * spacing, MIN_TICK), MAX_TICK)
+        aim = sqrt_ratio_at_tick(following)
+        target = max(aim, limit) if token0 else min(aim, limit)
+        spent, out = cross(price, target, liquidity, self.fee)
+        if target != aim:
+            return Rung(spent, out, Point(target, tick, liquidity), is_last=True)
+        if known:
+            net = self.ticks[number][1]
+            liquidity += -net if token0 else net
+        return Rung(spent, out, Point(aim, following - token0, liquidity), is_last=False)

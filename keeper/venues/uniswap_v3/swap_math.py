@@ -39,40 +39,25 @@ def price_down(price: int, liquidity: int, amount: int) -> int:
     return -(shifted // -(shifted // price + amount))
 
 
-def step_down(
-    price: int, target: int, liquidity: int, remaining: int, fee: int
-) -> tuple[int, int, int]:
-    """Sell token0 from `price` towards a lower `target`: price reached, input with fee, output.
+def price_up(price: int, liquidity: int, amount: int) -> int:
+    """Return the price after adding token1, rounded down.
 
-    Source: SwapMath.sol: computeSwapStep, exact input, zero for one.
+    Source: SqrtPriceMath.sol: getNextSqrtPriceFromAmount1RoundingDown, add = true.
     """
-    less_fee = remaining * (PIPS - fee) // PIPS
-    amount_in = amount0_up(target, price, liquidity)
-    if less_fee >= amount_in:
-        spent = amount_in + mul_div_up(amount_in, fee, PIPS - fee)
-        return target, spent, amount1_down(target, price, liquidity)
-    reached = price_down(price, liquidity, less_fee)
-    out = amount1_down(reached, price, liquidity)
-    if reached == target:
-        return reached, amount_in + mul_div_up(amount_in, fee, PIPS - fee), out
-    return reached, remaining, out
+    return price + (amount << 96) // liquidity
 
 
-def step_up(
-    price: int, target: int, liquidity: int, remaining: int, fee: int
-) -> tuple[int, int, int]:
-    """Sell token1 from `price` towards a higher `target`: price reached, input with fee, output.
+def cross(price: int, target: int, liquidity: int, fee: int) -> tuple[int, int]:
+    """Return what reaching a target price takes, fee included, and gives.
 
-    Source: SwapMath.sol: computeSwapStep, exact input, one for zero.
+    An exact input that is at least that reaches it (SwapMath.sol: computeSwapStep).
     """
-    less_fee = remaining * (PIPS - fee) // PIPS
-    amount_in = amount1_up(price, target, liquidity)
-    if less_fee >= amount_in:
-        spent = amount_in + mul_div_up(amount_in, fee, PIPS - fee)
-        return target, spent, amount0_down(price, target, liquidity)
-    # SqrtPriceMath.sol: getNextSqrtPriceFromAmount1RoundingDown, add = true
-    reached = price + (less_fee << 96) // liquidity
-    out = amount0_down(price, reached, liquidity)
-    if reached == target:
-        return reached, amount_in + mul_div_up(amount_in, fee, PIPS - fee), out
-    return reached, remaining, out
+    if liquidity == 0:
+        return 0, 0
+    if target <= price:
+        amount_in = amount0_up(target, price, liquidity)
+        out = amount1_down(target, price, liquidity)
+    else:
+        amount_in = amount1_up(price, target, liquidity)
+        out = amount0_down(price, target, liquidity)
+    return amount_in + mul_div_up(amount_in, fee, PIPS - fee), out

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from keeper.types import Hop
 from keeper.units import Address
+from keeper.venues.uniswap_v3.ladder import Ladder
 from keeper.venues.uniswap_v3.pool import Point, Pool
 
 MOST_STEPS = 200
@@ -16,13 +17,18 @@ class UniswapV3Swaps:
     def __init__(self, pools: Mapping[Address, Pool]) -> None:
         self._pools = pools
         self._moved: dict[Address, Point] = {}
+        self._ladders: dict[tuple[Address, Address], Ladder] = {}
 
     def quote(self, hop: Hop, amount_in: int) -> int:
         """Return the exact output of a swap on the state so far; 0 when the pool cannot fill it."""
-        pool = self._pools[hop.pool]
-        at = self._moved.get(hop.pool, pool.at)
-        filled = pool.sell(at, amount_in, token0=hop.token_in == pool.token0, steps=MOST_STEPS)
-        return 0 if filled.left else filled.out
+        key = hop.pool, hop.token_in
+        ladder = self._ladders.get(key)
+        if ladder is None:
+            pool = self._pools[hop.pool]
+            at = self._moved.get(hop.pool, pool.at)
+            ladder = Ladder(pool, at, token0=hop.token_in == pool.token0, steps=MOST_STEPS)
+            self._ladders[key] = ladder
+        return ladder.out(amount_in)
 
     def apply(self, hop: Hop, amount_in: int) -> int:
         """Swap on the scratch state and return the output; a swap that cannot fill moves nothing."""
@@ -32,4 +38,6 @@ class UniswapV3Swaps:
         if filled.left:
             return 0
         self._moved[hop.pool] = filled.point()
+        for token in (hop.token_in, hop.token_out):
+            self._ladders.pop((hop.pool, token), None)
         return filled.out
