@@ -6,12 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-THRESHOLDS = (1_000, 4, 2_000)
-"""Objects per young collection, young ones per middle one, middle ones per full one.
+THRESHOLDS = (5_000, 1, 1_000)
+"""More objects than the first make a young collection, more of those than the second a middle one.
 
-A pause is as long as what it walks is large: 5,000 objects in a middle one, under a millisecond.
-What lives long was set apart or is undo records, which go without a collector, so that a full one
-finds little and is rare.
+A pause is as long as what it walks is large: 10,000 objects in a middle one, a millisecond or two.
+The logs of a block are gone before a young one comes; sooner, it would walk them for nothing.
+What lives long was set apart or is undo records, which go without a collector, so that a full
+one finds little and is rare.
 """
 
 
