@@ -119,10 +119,27 @@ class SqliteOutbox:
         """Return how the watched positions of a chain stood last."""
         return await self._writer.write(lambda db: read_standings(db, chain))
 
-    async def sample(
+    def looked(self, chain: str, market: str, number: int) -> None:
+        """Record up to which block liquidations were looked for, soon; a kill may lose the last ones."""
+        self._writer.offer(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO margin_heads VALUES (?, ?, ?)", (chain, market, number)
+            )
+        )
+
+    async def looked_up_to(self, chain: str) -> dict[str, int]:
+        """Return by market up to which block liquidations were looked for."""
+
+        def read(db: sqlite3.Connection) -> dict[str, int]:
+            sql = "SELECT market, block_number FROM margin_heads WHERE chain = ?"
+            return dict(db.execute(sql, (chain,)).fetchall())
+
+        return await self._writer.write(read)
+
+    def sample(
         self, chain: str, market: str, time: float, prices: Mapping[str, str], keep_after: float
     ) -> None:
-        """Add one sample of a market's prices and forget those before a time."""
+        """Add one sample of a market's prices, soon, and forget those before a time."""
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(

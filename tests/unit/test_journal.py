@@ -132,6 +132,7 @@ def test_no_amount_is_an_integer_column() -> None:
             "notices",
             "margin_standings",
             "price_samples",
+            "margin_heads",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):

@@ -44,3 +44,12 @@ CREATE TABLE price_samples (
     prices TEXT NOT NULL,
     PRIMARY KEY (chain, market, time)
 );
+
+-- Up to which block liquidations of watched positions were looked for.
+
+CREATE TABLE margin_heads (
+    chain TEXT NOT NULL,
+    market TEXT NOT NULL,
+    block_number INTEGER NOT NULL,
+    PRIMARY KEY (chain, market)
+);

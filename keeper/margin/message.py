@@ -1,0 +1,224 @@
+"""What a borrower is told: the position, what liquidates it, how likely, and what helps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from keeper.margin import wording
+from keeper.margin.figures import (
+    Crossing,
+    Remedy,
+    add_up,
+    crossings,
+    liquidation_cost_up,
+    repay_up,
+)
+from keeper.margin.levels import Kind, Ladder, Level, Standing
+from keeper.margin.watch import Watch
+from keeper.notify.note import Note, Severity
+from keeper.types import Position, Prices, Token
+from keeper.units import BPS, Address, Hash, to_hex
+
+SEVERITIES = {
+    Level.SAFE: Severity.INFO,
+    Level.WARNING: Severity.INFO,
+    Level.CALL: Severity.WARNING,
+    Level.CRITICAL: Severity.CRITICAL,
+    Level.LIQUIDATABLE: Severity.CRITICAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One liquidation as the chain tells it; amounts in the tokens' own units."""
+
+    number: int
+    tx_hash: Hash
+    index: int
+    borrower: Address
+    debt: Token
+    collateral: Token
+    repaid: int
+    seized: int
+    liquidator: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a message says of one position at one head; `drawn` is from paths out of history."""
+
+    chain: str
+    head: int
+    time: float
+    watch: Watch
+    position: Position
+    prices: Prices
+    ladder: Ladder
+    chances: Mapping[float, float]
+    drawn: float | None = None
+
+
+def subject_of(chain: str, watch: str, position: Position) -> str:
+    """Return what messages about one position have in common, so that they stay in order."""
+    return f"margin/{chain}/{watch}/{position.market}/{to_hex(position.borrower)}"
+
+
+def compose(
+    situation: Situation, before: Standing, after: Standing, kind: Kind, taken: Taken | None = None
+) -> Note:
+    """Return the message about one change."""
+    position = situation.position
+    subject = subject_of(situation.chain, situation.watch.name, position)
+    key = f"{subject}/{after.changes}"
+    severity = SEVERITIES[max(before.level, after.level) if kind is Kind.BETTER else after.level]
+    if kind is Kind.BETTER:
+        severity = min(severity, Severity.WARNING, key=list(Severity).index)
+    if taken is not None:
+        key = f"{subject}/{to_hex(taken.tx_hash)}/{taken.index}"
+        severity = Severity.CRITICAL
+    found = crossings(position, situation.prices)
+    repay = repay_up(position, situation.watch.target, situation.prices)
+    add = add_up(position, situation.watch.target, situation.prices)
+    return Note(
+        key,
+        situation.time,
+        "margin",
+        severity,
+        subject,
+        _title(situation, before, after, kind),
+        "\n".join(_lines(situation, found, repay, add, taken)),
+        _data(situation, before, after, kind, found, repay, add, taken),
+    )
+
+
+def _title(situation: Situation, before: Standing, after: Standing, kind: Kind) -> str:
+    position = situation.position
+    where = f"{wording.short(position.borrower)} in {position.market} on {situation.chain}"
+    health = f"health {wording.health_words(position.health)}"
+    match kind:
+        case Kind.WORSE:
+            return f"{after.level.word}: {where}, {health}"
+        case Kind.BETTER:
+            return f"better, {before.level.word} → {after.level.word}: {where}, {health}"
+        case Kind.REMINDER:
+            return f"still {after.level.word}, not acknowledged: {where}, {health}"
+        case Kind.LIQUIDATED:
+            return (
+                f"liquidated: {where}, {health} left" if position.debt else f"liquidated: {where}"
+            )
+
+
+def _lines(
+    situation: Situation,
+    found: Sequence[Crossing],
+    repay: Sequence[Remedy],
+    add: Sequence[Remedy],
+    taken: Taken | None,
+) -> list[str]:
+    position, prices, watch = situation.position, situation.prices, situation.watch
+    lines = [f"Watch {watch.name}, head {situation.head}, {to_checksum_address(position.borrower)}"]
+    if taken is not None:
+        lines.append(
+            f"Block {taken.number}: {wording.amount_words(taken.debt, taken.repaid)} repaid by "
+            f"{wording.short(taken.liquidator)} for "
+            f"{wording.amount_words(taken.collateral, taken.seized)}, {to_hex(taken.tx_hash)}"
+        )
+    if not position.debt:
+        return [*lines, "It owes nothing any more."]
+    owes = ", ".join(wording.amount_words(leg.token, leg.amount, up=True) for leg in position.debt)
+    held = ", ".join(wording.amount_words(leg.token, leg.amount) for leg in position.collateral)
+    lines.append(
+        f"Owes {owes} ({wording.usd_words(prices.usd(position.debt_value))}); holds "
+        f"{held or 'no collateral'} ({wording.usd_words(prices.usd(position.collateral_value))})."
+    )
+    lines += [
+        f"Liquidated when {wording.price_words(each, prices.unit)} "
+        f"({wording.move_words(each, prices)}), nothing else moving."
+        for each in found
+    ]
+    if situation.chances:
+        spans = ", ".join(
+            f"{wording.span_words(span)} {wording.chance_words(chance)}"
+            for span, chance in situation.chances.items()
+        )
+        drawn = situation.drawn
+        from_history = "" if drawn is None else f"; from history {wording.chance_words(drawn)}"
+        lines.append(f"Chance of a liquidation within {spans}{from_history}.")
+    helps = [f"repay {wording.remedy_words(each)}" for each in repay]
+    helps += [f"add {wording.remedy_words(each)}" for each in add]
+    if helps:
+        lines.append(f"Back at health {wording.health_words(watch.target)}: {', or '.join(helps)}.")
+    cost = prices.usd(liquidation_cost_up(position))
+    lines.append(f"A liquidation of all of it would cost up to {wording.usd_words(cost)}.")
+    return lines
+
+
+def _data(
+    situation: Situation,
+    before: Standing,
+    after: Standing,
+    kind: Kind,
+    found: Sequence[Crossing],
+    repay: Sequence[Remedy],
+    add: Sequence[Remedy],
+    taken: Taken | None,
+) -> dict[str, Any]:
+    """Return the same for machines: integers as text, in the units the protocol has them in."""
+    position, prices = situation.position, situation.prices
+    data: dict[str, Any] = {
+        "kind": str(kind),
+        "chain": situation.chain,
+        "market": position.market,
+        "protocol": position.protocol,
+        "watch": situation.watch.name,
+        "borrower": to_checksum_address(position.borrower),
+        "head": situation.head,
+        "level": "liquidated" if kind is Kind.LIQUIDATED else after.level.word,
+        "level_before": before.level.word,
+        "level_now": after.level.word,
+        "health": str(position.health),
+        "levels": {
+            level.word: str(situation.ladder.begin(level)) for level in Level if level > Level.SAFE
+        },
+        "debt_usd": str(prices.usd(position.debt_value)),
+        "collateral_usd": str(prices.usd(position.collateral_value)),
+        "debt": [_amount(leg.token, leg.amount) for leg in position.debt],
+        "collateral": [
+            _amount(leg.token, leg.amount) | {"threshold": leg.threshold / BPS}
+            for leg in position.collateral
+        ],
+        "liquidated_when": [
+            {
+                **_token(each.token),
+                "is": "at_most" if each.is_fall else "at_least",
+                "price": str(each.price),
+                "unit": str(prices.unit),
+            }
+            for each in found
+        ],
+        "chances": {f"{span:g}": round(chance, 6) for span, chance in situation.chances.items()},
+        "target_health": str(situation.watch.target),
+        "repay": [_amount(each.token, each.amount) for each in repay],
+        "add": [_amount(each.token, each.amount) for each in add],
+        "liquidation_cost_usd": str(prices.usd(liquidation_cost_up(position))),
+    }
+    if taken is not None:
+        data["liquidation"] = {
+            "block": taken.number,
+            "transaction": to_hex(taken.tx_hash),
+            "log_index": taken.index,
+            "repaid": _amount(taken.debt, taken.repaid),
+            "seized": _amount(taken.collateral, taken.seized),
+            "liquidator": to_checksum_address(taken.liquidator),
+        }
+    return data
+
+
+def _token(token: Token) -> dict[str, Any]:
+    return {"token": token.symbol, "address": to_checksum_address(token.address)}
+
+
+def _amount(token: Token, amount: int) -> dict[str, Any]:
+    return {**_token(token), "amount": str(amount), "decimals": token.decimals}
