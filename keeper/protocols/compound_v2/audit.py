@@ -1,0 +1,69 @@
+"""Compare the ledger with the chain at the head it stands at."""
+
+import random
+
+from keeper.ports import Reader
+from keeper.protocols.compound_v2.ledger import Ledger
+from keeper.protocols.compound_v2.words import answers, read, uint
+from keeper.types import Call, Drift, Head
+from keeper.units import Address
+
+
+async def audit(
+    reader: Reader, ledger: Ledger, comptroller: Address, head: Head, sample: int, seed: int
+) -> list[Drift]:
+    """Return what differs in every cToken and in `sample` random holders, about half debtors."""
+    calls = [read(comptroller, "closeFactorMantissa()")]
+    held = [("close factor", ledger.close_factor)]
+
+    def ask(subject: str, value: int, call: Call) -> None:
+        calls.append(call)
+        held.append((subject, value))
+
+    moment = "accrualBlockTimestamp()" if ledger.by_seconds else "accrualBlockNumber()"
+    for ctoken in ledger.ctokens:
+        for name, value in (
+            ("borrowIndex()", ctoken.index),
+            ("totalBorrows()", ctoken.borrows),
+            ("reserveFactorMantissa()", ctoken.reserve_factor),
+            (moment, ctoken.accrued_at),
+        ):
+            subject = f"cToken 0x{ctoken.address.hex()} {name.removesuffix('()')}"
+            ask(subject, value, read(ctoken.address, name))
+    for holder in holders(ledger, sample, seed):
+        name, entered = f"holder 0x{holder.hex()}", ledger.entered.get(holder, 0)
+        for ctoken in ledger.ctokens:
+            of, symbol = ctoken.address, ctoken.token.symbol
+            ask(
+                f"{name} {symbol}",
+                ctoken.balances.get(holder, 0),
+                read(of, "balanceOf(address)", holder),
+            )
+            ask(
+                f"{name} debt of {symbol}",
+                ctoken.owed(holder, ctoken.index),
+                read(of, "borrowBalanceStored(address)", holder),
+            )
+            ask(
+                f"{name} membership of {symbol}",
+                entered >> ctoken.id & 1,
+                read(comptroller, "checkMembership(address,address)", holder, of),
+            )
+    results = answers(await reader.multicall(calls, head.hash), f"audit of {ledger.market}")
+    return [
+        Drift(subject, value, uint(answer))
+        for (subject, value), answer in zip(held, results, strict=True)
+        if uint(answer) != value
+    ]
+
+
+def holders(ledger: Ledger, sample: int, seed: int) -> list[Address]:
+    """Return random holders, about half of them debtors."""
+    chosen = random.Random(seed)
+    debtors = list(ledger.owing)
+    picked = dict.fromkeys(chosen.sample(debtors, min(len(debtors), -(-sample // 2))))
+    for ctoken in chosen.sample(ledger.ctokens, len(ledger.ctokens)):
+        others = list(ctoken.balances)
+        share = min(len(others), sample - len(picked), -(-sample // len(ledger.ctokens)))
+        picked.update(dict.fromkeys(chosen.sample(others, max(share, 0))))
+    return list(picked)
