@@ -20,7 +20,7 @@ from keeper.book.market import MarketBook
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.protocols.aave_v3 import AaveV3, snapshot, v36
 from keeper.protocols.aave_v3.accounts import SHARDS, STRIDE, Accounts
-from keeper.protocols.aave_v3.bootstrap import Deployment
+from keeper.protocols.aave_v3.deployment import Deployment
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.valuation import collateral_terms

@@ -12,7 +12,7 @@ from keeper.devnet.accounts import Cast
 from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
-from keeper.protocols.aave_v3 import market as market_module
+from keeper.protocols.aave_v3 import deployment
 from keeper.protocols.aave_v3.words import selector
 from keeper.types import FlashKind, Reason
 from keeper.units import MAX_UINT256, WAD, Address
@@ -297,7 +297,7 @@ def test_bad_debt_is_followed_until_it_is_covered(following: Following) -> None:
 def test_an_unknown_revision_is_watched_and_never_liquidated_on(
     net: Devnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(market_module, "REVISIONS", frozenset({9}))
+    monkeypatch.setattr(deployment, "era_of", lambda _: None)
     following = Following(net, net.market.pool)
     borrower = unhealthy(following)
     pairs, (skip,) = following.pairs(borrower)

@@ -24,7 +24,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import SnapshotReader
-from keeper.protocols.aave_v3 import market as aave_module
+from keeper.protocols.aave_v3 import deployment
 from keeper.units import WAD, Address
 from tests.line import Play, assert_clean
 
@@ -362,7 +362,7 @@ async def test_what_a_snapshot_holds_as_stopped_is_read_again_also_in_use(
     settings = config(net, tmp_path)
     net.mine(20)
     with monkeypatch.context() as unknown, capture_logs() as events:
-        unknown.setattr(aave_module, "REVISIONS", frozenset())
+        unknown.setattr(deployment, "era_of", lambda _: None)
         async with staged(net, settings, live=True) as stage:
             await stage.line.snapshots.take()
             assert stage.line.book.stopped

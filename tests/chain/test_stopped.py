@@ -15,7 +15,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import allow_market, deploy_operator, write_settings
 from keeper.errors import IncompleteError, InvariantError
 from keeper.ports import LendingProtocol, Reader
-from keeper.protocols.aave_v3 import bootstrap, market as aave_module
+from keeper.protocols.aave_v3 import bootstrap, deployment, market as aave_module
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.words import topic
 from keeper.types import Log, Reason
@@ -175,7 +175,7 @@ async def test_a_proxy_upgraded_to_unknown_rules_stays_stopped_until_the_next_up
 ) -> None:
     async with two(net, tmp_path) as scene:
         with monkeypatch.context() as patched, capture_logs() as lines:
-            patched.setattr(aave_module, "REVISIONS", frozenset())
+            patched.setattr(deployment, "era_of", lambda _: None)
             await scene.emit(net.market.pool, UPGRADED, b"\x01")
             await scene.until(lambda: "not known" in scene.stopped.get("market/one", ""))
             await scene.until(lambda: not scene.line.book.parts.faults)

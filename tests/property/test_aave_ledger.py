@@ -19,7 +19,7 @@ from keeper.protocols.aave_v3.accounts import (
     unpack,
 )
 from keeper.protocols.aave_v3.audit import holders
-from keeper.protocols.aave_v3.bootstrap import Deployment
+from keeper.protocols.aave_v3.deployment import Deployment, judge
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.types import NextBlock, Prices, Token
@@ -47,6 +47,10 @@ changes = st.lists(
 )
 
 
+FACTS = dict.fromkeys(("has_grace", "has_bitmaps", "has_deficit", "has_ltv_zero"), True)
+"""What a pool of v3.6 answers."""
+
+
 def name(kind: int, number: int) -> Address:
     return Address(bytes([kind, number]) * 10)
 
@@ -54,7 +58,9 @@ def name(kind: int, number: int) -> Address:
 def market(revision: int = 10) -> AaveV3:
     pool, provider, configurator, oracle = (Address(bytes([n]) * 20) for n in range(200, 204))
     prices = AaveOracle("main", pool, provider, configurator, oracle)
-    made = AaveV3("main", Deployment(pool, provider, configurator, oracle, revision), prices)
+    era, doubt = judge(revision, FACTS)
+    found = Deployment(pool, provider, configurator, oracle, revision, era, doubt)
+    made = AaveV3("main", found, prices)
     for number in RESERVES:
         terms = 18 << 48 | 1 << 56 | (7_000 + number) << 16 | 10_500 << 32
         reserve = Reserve(number, name(1, number), name(2, number), name(3, number), terms)
@@ -294,11 +300,11 @@ def test_no_changed_byte_of_a_snapshot_escapes_as_another_error(at: int, value: 
 
 def test_a_pool_changed_since_the_snapshot_stays_stopped() -> None:
     pages = list(filled().snapshot()())
-    same, newer = market(), market(revision=11)
+    same, newer = market(), market(revision=12)
     same.restore(pages)
     assert same.stopped == ""
     newer.restore(pages)
-    assert "revision 11" in newer.stopped
+    assert "revision 12" in newer.stopped
     older = market(revision=9)
     older._ledger.stop("the rules of pool revision 9 are not known")
     upgraded = market()

@@ -15,7 +15,7 @@ from keeper.oracles.aave_oracle import (
 )
 from keeper.ports import LendingProtocol, Oracle
 from keeper.protocols.aave_v3 import AaveV3, events
-from keeper.protocols.aave_v3.bootstrap import Deployment
+from keeper.protocols.aave_v3.deployment import Deployment
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.pairs import refusal
 from keeper.protocols.aave_v3.reserve import Reserve

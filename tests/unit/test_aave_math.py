@@ -58,7 +58,7 @@ def test_linear_interest_over_a_year_is_the_rate() -> None:
 
 def test_an_index_is_untouched_in_the_block_it_was_stored_in() -> None:
     assert v36.liquidity_index(RAY + 7, 10**26, 0) == RAY + 7
-    assert v36.borrow_index(RAY + 7, 10**26, 0) == RAY + 7
+    assert v36.compounded_interest(10**26, 0) == RAY
 
 
 @given(scaled=amounts, index=indexes)
@@ -71,11 +71,11 @@ def test_scaled_amounts_follow_from_balances(scaled: int, index: int) -> None:
 def test_health_of_ten_ether_against_seventeen_thousand() -> None:
     collateral = v36.collateral_value_down(10 * WAD, 2000 * 10**8, WAD)
     debt = v36.debt_value_up(17_000 * 10**6, 10**8, 10**6)
-    assert v36.health_factor(collateral * 8_300, debt) == 976470588235294117
+    assert v36.health_factor(collateral, collateral * 8_300, debt) == 976470588235294117
 
 
 def test_health_without_debt_is_the_largest_number() -> None:
-    assert v36.health_factor(10**20, 0) == MAX_UINT256
+    assert v36.health_factor(10**16, 10**20, 0) == MAX_UINT256
 
 
 def test_half_of_a_large_position_may_be_repaid() -> None:

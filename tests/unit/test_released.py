@@ -11,7 +11,7 @@ from keeper.chain.keys import Keys
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.protocols.aave_v3 import AaveV3, market as aave_module
 from keeper.protocols.aave_v3.accounts import SHARDS, Accounts, shard_of
-from keeper.protocols.aave_v3.bootstrap import Deployment
+from keeper.protocols.aave_v3.deployment import Deployment
 from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.types import Call, CallResult, Head

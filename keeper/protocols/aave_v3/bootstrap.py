@@ -1,72 +1,42 @@
-"""Load one Aave v3 market at one block: contracts, reserves, categories and every holder."""
+"""Load one Aave v3 market at one block: reserves, categories and every holder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from eth_utils.address import to_checksum_address
 
-from keeper.errors import ConfigError, IncompleteError, RpcError
+from keeper.errors import IncompleteError
 from keeper.ports import Reader
-from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.deployment import Deployment
+from keeper.protocols.aave_v3.eras import Era
+from keeper.protocols.aave_v3.events import own_price
 from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.special import refuse_special_debts
 from keeper.protocols.aave_v3.words import address, addresses, answers, read, text, uint
 from keeper.types import Call, CallResult, Head, Token
-from keeper.units import Address, Bps
+from keeper.units import ZERO_ADDRESS, Address, Bps
 
 CATEGORIES = range(1, 256)
 """eMode ids are uint8 and 0 is no category."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """The contracts of one market."""
-
-    pool: Address
-    provider: Address
-    configurator: Address
-    oracle: Address
-    revision: int
-
-
-async def find(reader: Reader, pool: Address, head: Head) -> Deployment:
-    """Find a market's contracts from its pool; raise `ConfigError` when it is no Aave v3 pool."""
-    shown = to_checksum_address(pool)
-    if not await reader.code(pool, head.hash):
-        raise ConfigError(f"pool {shown} has no code", "check the address and the chain")
-    try:
-        results = await reader.multicall(
-            [read(pool, "ADDRESSES_PROVIDER()"), read(pool, "POOL_REVISION()")], head.hash
-        )
-    except RpcError as error:
-        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address") from error
-    if not all(result.ok and len(result.data) == 32 for result in results):
-        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address")
-    provider, revision = address(results[0].data), uint(results[1].data)
-    results = await reader.multicall(
-        [
-            read(provider, "getPool()"),
-            read(provider, "getPoolConfigurator()"),
-            read(provider, "getPriceOracle()"),
-        ],
-        head.hash,
-    )
-    if not all(result.ok and len(result.data) == 32 for result in results):
-        raise ConfigError(f"pool {shown} is not an Aave v3 pool", "check the address")
-    named, configurator, oracle = (address(result.data) for result in results)
-    if named != pool:
-        raise ConfigError(
-            f"pool {shown} is not the one its provider names", f"use {to_checksum_address(named)}"
-        )
-    return Deployment(pool, provider, configurator, oracle, revision)
+_GETTERS: Mapping[str, str] = {
+    "grace_until": "getLiquidationGracePeriod",
+    "deficit": "getReserveDeficit",
+    "virtual_balance": "getVirtualUnderlyingBalance",
+}
+_RESERVE_WORDS: Mapping[str, Callable[[Era], bool]] = {
+    "grace_until": lambda era: era.has_grace,
+    "deficit": lambda era: era.has_deficit,
+    "virtual_balance": lambda era: era.has_virtual_balance,
+}
+"""What of a reserve has a getter of its own in some eras."""
 
 
 async def load(
     reader: Reader, market: str, deployment: Deployment, head: Head, first_block: int
 ) -> Ledger:
     """Return the ledger as of exactly this head; `first_block` is not after the pool's first."""
-    ledger = Ledger(market)
+    ledger = Ledger(market, era=deployment.era)
     pool, block = deployment.pool, head.hash
     header = answers(
         await reader.multicall(
@@ -84,6 +54,7 @@ async def load(
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
     await _check_rules(reader, head, ledger)
     await _categories(reader, pool, head, ledger)
+    await refuse_special_debts(reader, head, ledger, addresses(header[0]), pool)
     await load_holders(reader, pool, head, ledger, first_block)
     await _check_totals(reader, head, ledger, first_block)
     return ledger
@@ -92,23 +63,23 @@ async def load(
 async def _reserves(
     reader: Reader, pool: Address, head: Head, ledger: Ledger, assets: Sequence[Address]
 ) -> None:
+    era = ledger.era
+    names = [name for name, known in _RESERVE_WORDS.items() if known(era)]
     results = await reader.multicall(
         [
             call
             for asset in assets
             for call in (
                 read(pool, "getReserveData(address)", asset),
-                read(pool, "getLiquidationGracePeriod(address)", asset),
-                read(pool, "getReserveDeficit(address)", asset),
-                read(pool, "getVirtualUnderlyingBalance(address)", asset),
                 read(asset, "symbol()"),
+                *(read(pool, f"{_GETTERS[name]}(address)", asset) for name in names),
             )
         ],
         head.hash,
     )
-    data = answers(results, f"reserves of {ledger.market}")
-    for position, asset in enumerate(assets):
-        main, grace, deficit, balance, symbol = data[5 * position : 5 * position + 5]
+    data = iter(answers(results, f"reserves of {ledger.market}"))
+    for asset in assets:
+        main, symbol = next(data), next(data)
         reserve = Reserve(
             id=uint(main, 7),
             asset=asset,
@@ -120,10 +91,10 @@ async def _reserves(
             borrow_index=uint(main, 3),
             borrow_rate=uint(main, 4),
             updated_at=uint(main, 6),
-            grace_until=uint(grace),
-            deficit=uint(deficit),
-            virtual_balance=uint(balance),
+            era=era,
         )
+        for name in names:
+            setattr(reserve, name, uint(next(data)))
         reserve.token = Token(asset, text(symbol), reserve.decimals)
         ledger.list_reserve(reserve)
     cash = await _words(
@@ -151,8 +122,8 @@ async def _check_rules(reader: Reader, head: Head, ledger: Ledger) -> None:
 def token_rules(reserve: Reserve) -> tuple[tuple[Address, str, frozenset[int]], ...]:
     """Return a reserve's tokens, what tells each one's revision, and those whose rules are known."""
     return (
-        (reserve.supply_token, "ATOKEN_REVISION()", v36.SUPPLY_TOKEN_REVISIONS),
-        (reserve.debt_token, "DEBT_TOKEN_REVISION()", v36.DEBT_TOKEN_REVISIONS),
+        (reserve.supply_token, "ATOKEN_REVISION()", reserve.era.supply_tokens),
+        (reserve.debt_token, "DEBT_TOKEN_REVISION()", reserve.era.debt_tokens),
     )
 
 
@@ -166,6 +137,9 @@ def unknown_rules(token: Address, known: frozenset[int], revision: CallResult) -
 
 
 async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
+    if not ledger.era.has_bitmaps:
+        await _early_categories(reader, pool, head, ledger)
+        return
     results = await reader.multicall(
         [read(pool, "getEModeCategoryCollateralConfig(uint8)", number) for number in CATEGORIES],
         head.hash,
@@ -175,29 +149,47 @@ async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger)
         for number, data in zip(CATEGORIES, answers(results, "eMode terms", 3), strict=True)
         if any(data)
     }
+    names = ["Collateral", "Borrowable"]
+    if ledger.era.has_ltv_zero:
+        names.append("Ltvzero")
     maps = answers(
         await reader.multicall(
             [
                 read(pool, f"getEModeCategory{name}Bitmap(uint8)", number)
                 for number in terms
-                for name in ("Collateral", "Borrowable", "Ltvzero")
+                for name in names
             ],
             head.hash,
         ),
         "eMode bitmaps",
     )
     for position, (number, data) in enumerate(terms.items()):
-        collateral, borrowable, ltv_zero = (
-            uint(word) for word in maps[3 * position : 3 * position + 3]
-        )
+        start = len(names) * position
+        bitmaps = [uint(word) for word in maps[start : start + len(names)]]
         ledger.categories[number] = Category(
-            Bps(uint(data)),
-            Bps(uint(data, 1)),
-            Bps(uint(data, 2)),
-            collateral,
-            borrowable,
-            ltv_zero,
+            Bps(uint(data)), Bps(uint(data, 1)), Bps(uint(data, 2)), *bitmaps
         )
+
+
+async def _early_categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
+    """Load categories as up to v3.1: their members are in the reserves' own configurations.
+
+    Pool.getEModeCategoryData answers with a struct that ends in a string, so it begins one word on.
+    """
+    results = await reader.multicall(
+        [read(pool, "getEModeCategoryData(uint8)", number) for number in CATEGORIES], head.hash
+    )
+    members: dict[int, int] = {}
+    for reserve in ledger.reserves.values():
+        members[reserve.category] = members.get(reserve.category, 0) | 1 << reserve.id
+    for number, data in zip(CATEGORIES, answers(results, "eMode terms", 5), strict=True):
+        ltv, threshold, bonus = (Bps(uint(data, word)) for word in (1, 2, 3))
+        if not threshold:
+            continue
+        bitmap = members.get(number, 0)
+        ledger.categories[number] = Category(ltv, threshold, bonus, bitmap, bitmap)
+        if address(data, 4) != ZERO_ADDRESS:
+            ledger.stop(own_price(number))
 
 
 async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block: int) -> None:

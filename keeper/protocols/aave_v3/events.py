@@ -1,4 +1,4 @@
-"""How each event of an Aave v3.6 market changes the ledger."""
+"""How each event of an Aave v3 market changes the ledger."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -6,11 +6,11 @@ from functools import partial
 from typing import TypeVar
 
 from keeper.errors import UndecodableError
-from keeper.protocols.aave_v3 import balances
+from keeper.protocols.aave_v3 import balances, early_balances
 from keeper.protocols.aave_v3.balances import Change, Step, take_back
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.rates import Rates
-from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.reserve import CATEGORY_BIT, Reserve
 from keeper.protocols.aave_v3.words import (
     address,
     malformed,
@@ -20,7 +20,7 @@ from keeper.protocols.aave_v3.words import (
     uint,
 )
 from keeper.types import Log, Undo
-from keeper.units import Address, Bps
+from keeper.units import ZERO_ADDRESS, Address, Bps
 
 NAMES: dict[bytes, str] = {}
 """Every event's name by its first topic."""
@@ -48,10 +48,10 @@ def _liquidation(ledger: Ledger, log: Log) -> Undo | None:
     """Accrue the collateral's indexes when the liquidator kept the aTokens.
 
     LiquidationLogic.executeLiquidationCall then updates the collateral's indexes without new
-    rates, hence without an event (ReserveLogic._updateIndexes).
+    rates, hence without an event (ReserveLogic._updateIndexes); up to v3.4 it leaves them.
     """
     reserve = _asset(ledger, log)
-    if not uint(log.data, 3) or reserve.updated_at == log.timestamp:
+    if not ledger.era.accrues_kept or not uint(log.data, 3) or reserve.updated_at == log.timestamp:
         return None
     return reserve.renew(
         reserve.supply_index_at(log.timestamp)
@@ -114,13 +114,16 @@ def _grace_off(ledger: Ledger, log: Log) -> Undo:
 
 def _listed(ledger: Ledger, log: Log) -> Undo:
     """List a reserve as ConfiguratorLogic.executeInitReserve does; decimals are read later."""
-    active_with_virtual_accounting = 1 << 56 | 1 << 252
+    active = 1 << 56
+    if ledger.era.has_virtual_balance:
+        active |= 1 << 252
     reserve = Reserve(
         id=ledger.free_id(),
         asset=topic_address(log, 1),
         supply_token=topic_address(log, 2),
         debt_token=address(log.data, 1),
-        configuration=active_with_virtual_accounting,
+        configuration=active,
+        era=ledger.era,
     )
     return ledger.list_reserve(reserve)
 
@@ -132,9 +135,16 @@ def _dropped(ledger: Ledger, log: Log) -> Undo:
 def _category(ledger: Ledger, log: Log) -> Undo:
     number = small(log.topics[1], 0, 8)
     ltv, threshold, bonus = (Bps(small(log.data, position, 16)) for position in range(3))
+    if not ledger.era.has_bitmaps and address(log.data, 3) != ZERO_ADDRESS:
+        return ledger.stop(own_price(number))
     category = ledger.categories.get(number, Category())
     changed = replace(category, ltv=ltv, threshold=threshold, bonus=bonus)
     return ledger.set_terms(number, changed)
+
+
+def own_price(number: int) -> str:
+    """Say why a category whose members are valued by another price cannot be followed."""
+    return f"eMode category {number} has a price source of its own"
 
 
 def _marked(bitmap: int, log: Log, reserve: Reserve) -> int:
@@ -161,6 +171,36 @@ def _category_ltv_zero(ledger: Ledger, log: Log) -> Undo:
     category = ledger.categories.get(number, Category())
     bitmap = _marked(category.ltv_zero, log, _asset(ledger, log))
     return ledger.set_terms(number, replace(category, ltv_zero=bitmap))
+
+
+def _category_of(ledger: Ledger, log: Log) -> Undo:
+    """Move a reserve to another category, as it had only one up to v3.1."""
+    reserve, number = _asset(ledger, log), small(log.data, 1, 8)
+    steps: list[Undo] = []
+    for old in (reserve.category, number):
+        if not old:
+            continue
+        category = ledger.categories.get(old, Category())
+        bit = 1 << reserve.id
+        marked = category.collateral | bit if old == number else category.collateral & ~bit
+        changed = replace(category, collateral=marked, borrowable=marked)
+        steps.append(ledger.set_terms(old, changed))
+    mask = 0xFF << CATEGORY_BIT
+    configuration = reserve.configuration & ~mask | number << CATEGORY_BIT
+    steps.append(ledger.set_configuration(reserve, configuration))
+    return partial(_all_back, steps)
+
+
+def _all_back(undos: list[Undo]) -> None:
+    for undo in reversed(undos):
+        undo()
+
+
+def _stable_rate(ledger: Ledger, log: Log) -> Undo | None:
+    """Stop at a debt at a stable rate, which no ledger here holds."""
+    if log.topics[0] == BORROW and small(log.data, 2, 8) != STABLE:
+        return None
+    return ledger.stop(f"a debt at a stable rate was made in block {log.block_number}")
 
 
 def _premium(ledger: Ledger, log: Log) -> Undo:
@@ -221,6 +261,14 @@ SUPPLY_TOKEN = _rules(
     }
 )
 DEBT_TOKEN = _rules({_MINT: balances.debt_mint, _BURN: balances.debt_burn})
+EARLY_SUPPLY_TOKEN = _rules(
+    {
+        _MINT: early_balances.supply_mint,
+        _BURN: early_balances.supply_burn,
+        _TRANSFER: balances.supply_transfer,
+    }
+)
+EARLY_DEBT_TOKEN = _rules({_MINT: early_balances.debt_mint, _BURN: early_balances.debt_burn})
 TOKEN = _events(_UPGRADED)
 FLAGS = _rules(
     {
@@ -228,6 +276,9 @@ FLAGS = _rules(
         "ReserveUsedAsCollateralDisabled(address,address)": balances.collateral_off,
     }
 )
+BORROW = topic("Borrow(address,address,address,uint256,uint8,uint256,uint16)")
+STABLE = 1
+"""DataTypes.InterestRateMode.STABLE."""
 RATES = topic(_RATES)
 NAMES[RATES] = "ReserveDataUpdated"
 POOL = _events(
@@ -241,11 +292,18 @@ POOL = _events(
     ("DeficitCovered(address,address,uint256)", 1, _deficit_covered),
     _UPGRADED,
 )
+STABLE_RATES = _events(
+    ("Borrow(address,address,address,uint256,uint8,uint256,uint16)", 3, _stable_rate),
+    ("SwapBorrowRateMode(address,address,uint8)", 2, _stable_rate),
+)
+"""What tells of debts at stable rates, which there were up to v3.1."""
 CONFIGURATOR = _events(
     ("ReserveInitialized(address,address,address,address,address)", 2, _listed),
     ("ReserveDropped(address)", 1, _dropped),
     ("CollateralConfigurationChanged(address,uint256,uint256,uint256)", 1, _collateral_terms),
     ("ReserveActive(address,bool)", 1, _bits(56, 1)),
+    ("ReserveStableRateBorrowing(address,bool)", 1, _bits(59, 1)),
+    ("UnbackedMintCapChanged(address,uint256,uint256)", 1, _bits(176, 36, word=1)),
     ("ReserveFrozen(address,bool)", 1, _bits(57, 1)),
     ("ReserveBorrowing(address,bool)", 1, _bits(58, 1)),
     ("ReservePaused(address,bool)", 1, _bits(60, 1)),
@@ -260,6 +318,7 @@ CONFIGURATOR = _events(
     ("LiquidationGracePeriodChanged(address,uint40)", 1, _grace),
     ("LiquidationGracePeriodDisabled(address)", 1, _grace_off),
     ("EModeCategoryAdded(uint8,uint256,uint256,uint256,address,string)", 1, _category),
+    ("EModeAssetCategoryChanged(address,uint8,uint8)", 1, _category_of),
     ("AssetCollateralInEModeChanged(address,uint8,bool)", 1, _category_collateral),
     ("AssetBorrowableInEModeChanged(address,uint8,bool)", 1, _category_borrowable),
     ("AssetLtvzeroInEModeChanged(address,uint8,bool)", 1, _category_ltv_zero),
@@ -270,7 +329,7 @@ PROVIDER = _events(
     ("PriceOracleSentinelUpdated(address,address)", 2, _sentinel),
     ("AddressSet(bytes32,address,address)", 3, _address_set),
 )
-TOPICS = frozenset(NAMES)
+TOPICS = frozenset(NAMES) - frozenset(STABLE_RATES)
 
 Changes = Mapping[Address, Mapping[bytes, Change]]
 
@@ -289,12 +348,23 @@ def changes(
         configurator: _bound(ledger, rates, CONFIGURATOR),
         pool: _bound(ledger, rates, POOL) | flags | {RATES: rates.take},
     }
+    if ledger.era.has_stable_rates:
+        found[pool] |= _bound(ledger, rates, STABLE_RATES)
     code = _bound(ledger, rates, TOKEN)
+    early = ledger.era.rounds_balances
+    debts, supplies = EARLY_DEBT_TOKEN if early else DEBT_TOKEN, SUPPLY_TOKEN
+    if early:
+        supplies = EARLY_SUPPLY_TOKEN
     for token, reserve in ledger.by_debt_token.items():
-        found[token] = code | {key: rule(ledger, reserve) for key, rule in DEBT_TOKEN.items()}
+        found[token] = code | {key: rule(ledger, reserve) for key, rule in debts.items()}
     for token, reserve in ledger.by_supply_token.items():
-        found[token] = code | {key: rule(ledger, reserve) for key, rule in SUPPLY_TOKEN.items()}
+        found[token] = code | {key: rule(ledger, reserve) for key, rule in supplies.items()}
     return found
+
+
+def topics(ledger: Ledger) -> frozenset[bytes]:
+    """Return the first topics to watch in a market of the ledger's era."""
+    return TOPICS | frozenset(STABLE_RATES) if ledger.era.has_stable_rates else TOPICS
 
 
 def _bound(ledger: Ledger, rates: Rates, events: Mapping[bytes, Event]) -> dict[bytes, Change]:

@@ -1,6 +1,6 @@
 """Aave's fixed-point arithmetic on integers; every rounding is in the function's name.
 
-Sources: WadRayMath.sol, PercentageMath.sol and MathUtils.sol (aave-v3-origin v3.6.0). Operands are
+Sources: WadRayMath.sol, PercentageMath.sol and MathUtils.sol (aave-v3-origin v3.7). Operands are
 non-negative; Solidity's overflow checks have no counterpart because Python integers do not wrap.
 """
 
@@ -58,3 +58,18 @@ def percent_div_half_up(value: int, bps: int) -> int:
 def percent_div_up(value: int, bps: int) -> int:
     """Return what a value is a share of (PercentageMath.percentDivCeil)."""
     return -(-value * BPS // bps)
+
+
+def ray_div_half_up(a: int, b: int) -> int:
+    """Return a/b in ray (WadRayMath.rayDiv)."""
+    return (a * RAY + b // 2) // b
+
+
+def percent_mul_down(value: int, bps: int) -> int:
+    """Return a share of a value (PercentageMath.percentMulFloor)."""
+    return value * bps // BPS
+
+
+def percent_div_down(value: int, bps: int) -> int:
+    """Return what a value is a share of (PercentageMath.percentDivFloor)."""
+    return value * BPS // bps

@@ -18,6 +18,7 @@ from keeper.protocols.aave_v3.accounts import (
     with_header,
 )
 from keeper.protocols.aave_v3.classes import Classes
+from keeper.protocols.aave_v3.eras import V36, Era
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.types import Undo
 from keeper.units import Address, Bps
@@ -55,6 +56,7 @@ class Ledger:
     flash_premium: Bps = Bps(0)
     sentinel: Address = Address(bytes(20))
     stopped: str = ""
+    era: Era = field(default=V36, repr=False)
     touched: set[Address] = field(default_factory=set, compare=False)
     classes: Classes = field(default_factory=Classes, compare=False)
     terms: int = field(default=0, compare=False)
@@ -67,6 +69,11 @@ class Ledger:
         """Return a holder's scaled aToken balance."""
         record = self.accounts.get(holder)
         return amount(record, find(record, reserve.id << 1))
+
+    def owed(self, holder: Address, reserve: Reserve) -> int:
+        """Return a holder's scaled debt."""
+        record = self.accounts.get(holder)
+        return amount(record, find(record, reserve.id << 1 | 1))
 
     def set_supplied(self, holder: Address, reserve: Reserve, scaled: int) -> Undo:
         """Replace an aToken balance; raise `InvariantError` for one over 128 bits."""

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from keeper.address import EvmAddress
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
-from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, v36, valuation
+from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, valuation
 from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.balances import Step, take_back
-from keeper.protocols.aave_v3.bootstrap import Deployment, find, load, token_rules, unknown_rules
+from keeper.protocols.aave_v3.bootstrap import load, token_rules, unknown_rules
+from keeper.protocols.aave_v3.deployment import Deployment, find
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.liquidation import Told, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
@@ -49,8 +51,6 @@ from keeper.types import (
 )
 from keeper.units import ZERO_ADDRESS, Address
 
-REVISIONS = frozenset({v36.POOL_REVISION})
-"""Pool revisions whose rules are known; any other is watched and never liquidated on."""
 PPM_PER_BPS = 100
 LIQUIDATION_CALL = bytes.fromhex("00a718a9")
 FLASH_LOAN = bytes.fromhex("42b0b77c")
@@ -64,13 +64,19 @@ class AaveV3:
     protocol: str = "aave-v3"
 
     def __init__(
-        self, market: str, deployment: Deployment, oracle: Oracle, first_block: int = 0
+        self,
+        market: str,
+        deployment: Deployment,
+        oracle: Oracle,
+        first_block: int = 0,
+        era: str = "",
     ) -> None:
         self.market = market
         self.oracle = oracle
         self._deployment = deployment
         self._first_block = first_block
-        self._ledger = Ledger(market)
+        self._era = era
+        self._ledger = Ledger(market, era=deployment.era)
         self._sentinel: Sentinel | None = None
         self._asked: tuple[tuple[int, Take], ...] = ()
         self._factors = screening.Factors()
@@ -81,11 +87,12 @@ class AaveV3:
         self._tokens: dict[Address, Token] = {}
 
     class Config(BaseModel):
-        """Which market: its pool."""
+        """Which market: its pool, and for a fork the version of Aave v3 whose rules it has."""
 
         model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
         pool: EvmAddress
+        era: Literal["", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"] = ""
 
     @classmethod
     async def discover(
@@ -95,18 +102,22 @@ class AaveV3:
 
         `first_block` is any block up to the pool's first use; logs are read from it.
         """
-        deployment = await find(reader, config.pool, head)
+        deployment = await find(reader, config.pool, head, config.era)
         oracle = AaveOracle(
             market, config.pool, deployment.provider, deployment.configurator, deployment.oracle
         )
-        return cls(market, deployment, oracle, first_block)
+        return cls(market, deployment, oracle, first_block, config.era)
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Load every reserve and holder as of exactly this head."""
-        deployment = await find(reader, self._deployment.pool, head)
+        deployment = await find(reader, self._deployment.pool, head, self._era)
+        if self._era and deployment.revision != self._deployment.revision:
+            was = self._deployment.revision
+            doubt = f"pool revision {was} became {deployment.revision}: restart with its `era`"
+            deployment = replace(deployment, revision=was, doubt=doubt)
         ledger = await load(reader, self.market, deployment, head, self._first_block)
-        if deployment.revision not in REVISIONS:
-            ledger.stop(f"the rules of pool revision {deployment.revision} are not known")
+        if deployment.doubt:
+            ledger.stop(deployment.doubt)
         before = self._ledger.accounts
         self._follow(deployment, ledger)
         await asyncio.to_thread(before.release)
@@ -175,10 +186,12 @@ class AaveV3:
 
         A pool whose code was replaced since stays stopped until its state is read again.
         """
-        ledger, revision = restoring.read(pages, self.market, self._contracts())
+        ledger, revision = restoring.read(
+            pages, self.market, self._contracts(), self._deployment.era
+        )
         now = self._deployment.revision
-        if now not in REVISIONS:
-            ledger.stop(f"the rules of pool revision {now} are not known")
+        if self._deployment.doubt:
+            ledger.stop(self._deployment.doubt)
         elif revision != now and not ledger.stopped:
             ledger.stop(f"the pool's revision was {revision} in the snapshot and is {now}")
         before = self._ledger.accounts
@@ -191,10 +204,9 @@ class AaveV3:
         asked: list[tuple[int, Take]] = []
         pool = self._deployment.pool
         for reserve in self._ledger.reserves.values():
-            wanted = [
-                read(pool, "getVirtualUnderlyingBalance(address)", reserve.asset),
-                read(reserve.asset, "balanceOf(address)", reserve.supply_token),
-            ]
+            wanted = [read(reserve.asset, "balanceOf(address)", reserve.supply_token)]
+            if reserve.era.has_virtual_balance:
+                wanted.append(read(pool, "getVirtualUnderlyingBalance(address)", reserve.asset))
             if reserve.token is None:
                 wanted.append(read(reserve.asset, "symbol()"))
                 wanted.append(read(pool, "getConfiguration(address)", reserve.asset))
@@ -282,7 +294,7 @@ class AaveV3:
             return ()
         if reserve.is_paused or not reserve.is_flash_enabled or not reserve.available:
             return ()
-        supplied = v36.supply_balance_down(reserve.scaled_supply, reserve.liquidity_index)
+        supplied = self._ledger.era.supply_balance(reserve.scaled_supply, reserve.liquidity_index)
         fee = self._ledger.flash_premium * PPM_PER_BPS
         available = min(reserve.available, supplied)
         return (FlashSource(FlashKind.AAVE, self._deployment.pool, token, available, fee),)
@@ -304,7 +316,9 @@ class AaveV3:
         return self._deployment.pool, self._ledger.by_asset[debt].debt_token
 
     def backstops(self) -> Sequence[Backstop]:
-        """Return every reserve's deficit (Pool.getReserveDeficit)."""
+        """Return every reserve's deficit (Pool.getReserveDeficit), none before v3.3."""
+        if not self._ledger.era.has_deficit:
+            return ()
         return tuple(
             Backstop("deficit", reserve.token, reserve.deficit)
             for reserve in self._ledger.reserves.values()
@@ -342,13 +356,13 @@ class AaveV3:
         self._changes = events.changes(
             ledger, self._rates, deployment.pool, deployment.configurator, deployment.provider
         )
-        watched = frozenset(self._changes)
-        if watched != self._watch.addresses:
-            self._watch = Watch(watched, events.TOPICS)
+        watched, topics = frozenset(self._changes), events.topics(ledger)
+        if (watched, topics) != (self._watch.addresses, self._watch.topics):
+            self._watch = Watch(watched, topics)
 
     def _current_sentinel(self) -> Sentinel | None:
         contract = self._ledger.sentinel
-        if contract == ZERO_ADDRESS:
+        if contract == ZERO_ADDRESS or not self._ledger.era.has_sentinel:
             return None
         if self._sentinel is None or self._sentinel.contract != contract:
             self._sentinel = Sentinel(contract)
@@ -362,11 +376,13 @@ class AaveV3:
 
     def _take_reserve(self, reserve: Reserve) -> Take:
         def take(results: Sequence[CallResult]) -> None:
-            balances = [uint(r.data) if r.ok and len(r.data) == 32 else None for r in results[:2]]
-            reserve.virtual_balance, reserve.cash = balances
-            if len(results) == 2 or reserve.token is not None:
+            answers = [uint(r.data) if r.ok and len(r.data) == 32 else None for r in results[:2]]
+            reserve.cash, *rest = answers[: 1 + reserve.era.has_virtual_balance]
+            reserve.virtual_balance = rest[0] if rest else None
+            told = results[1 + len(rest) :]
+            if not told or reserve.token is not None:
                 return
-            symbol, configuration, *revisions = results[2:]
+            symbol, configuration, *revisions = told
             for (token, _, known), revision in zip(token_rules(reserve), revisions, strict=True):
                 if why := unknown_rules(token, known, revision):
                     raise InvariantError(self.market, why)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.eras import Era
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
@@ -37,7 +38,8 @@ def pairs(
     def skip(why: tuple[Reason, str]) -> Skip:
         return Skip(position.market, position.protocol, position.borrower, *why)
 
-    if sentinel is not None and position.health >= v36.CLOSE_FACTOR_HEALTH:
+    era = ledger.era
+    if sentinel is not None and era.has_sentinel and position.health >= v36.CLOSE_FACTOR_HEALTH:
         why = sentinel.refusal(timestamp)
         if why is not None:
             return [], [skip(why)]
@@ -67,12 +69,12 @@ def pairs(
             prices.get(collateral.asset),
             collateral.unit,
             supply_index,
-            v36.scaled_supply(seized.amount, supply_index),
+            era.scaled_supply(seized.amount, supply_index),
             collateral.protocol_fee,
             available,
         )
         for owed in owing:
-            terms = _terms(position, held, owed)
+            terms = _terms(position, held, owed, era)
             if terms is None:
                 skips.append(skip((Reason.NO_PRICE, "a price of the pair was not read")))
             elif terms.legal_down(terms.maximum):
@@ -124,11 +126,11 @@ def _dry(reserve: Reserve, leg: CollateralLeg) -> tuple[Reason, str]:
     return Reason.NO_LIQUIDITY, f"{reserve.available} of {leg.token.symbol} can be withdrawn"
 
 
-def _terms(position: Position, held: _Held, owed: _Owed) -> AaveTerms | None:
+def _terms(position: Position, held: _Held, owed: _Owed, era: Era) -> AaveTerms | None:
     if held.price is None or owed.price is None:
         return None
     seized, debt = held.leg, owed.leg
-    cap = v36.repay_cap(
+    cap = era.repay_cap(
         debt.amount,
         debt.value,
         seized.value,
@@ -153,4 +155,5 @@ def _terms(position: Position, held: _Held, owed: _Owed) -> AaveTerms | None:
         debt_index=owed.debt_index,
         available=held.available,
         cap=cap,
+        era=era,
     )

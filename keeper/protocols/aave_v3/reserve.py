@@ -3,10 +3,14 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from keeper.protocols.aave_v3 import v36
+from keeper.protocols.aave_v3.eras import V36, Era
+from keeper.protocols.aave_v3.fixed import ray_mul_half_up
+from keeper.protocols.aave_v3.v36 import liquidity_index
 from keeper.types import Token, Undo
 from keeper.units import RAY, Address, Bps
 
+CATEGORY_BIT = 168
+"""ReserveConfiguration.EMODE_CATEGORY_START_BIT_POSITION, up to v3.1."""
 _UNITS: list[int] = [10**decimals for decimals in range(256)]
 
 
@@ -15,7 +19,8 @@ class Reserve:
     """State of one reserve.
 
     `configuration` is the pool's own bitmap (ReserveConfiguration.sol), `token` is None until
-    symbol and decimals were read, `cash` and `virtual_balance` are None when they were not.
+    symbol and decimals were read, `cash` and `virtual_balance` are None when they were not. `era` has
+    the rules its interest follows.
     """
 
     id: int
@@ -31,6 +36,7 @@ class Reserve:
     grace_until: int = 0
     deficit: int = 0
     token: Token | None = None
+    era: Era = field(default=V36, repr=False)
     scaled_supply: int = 0
     scaled_debt: int = 0
     virtual_balance: int | None = None
@@ -74,6 +80,11 @@ class Reserve:
         return bool(self.configuration >> 60 & 1)
 
     @property
+    def category(self) -> int:
+        """Return the one eMode category a reserve had up to v3.1, 0 for none."""
+        return self.configuration >> CATEGORY_BIT & 0xFF
+
+    @property
     def is_flash_enabled(self) -> bool:
         """Tell whether the reserve gives flash loans."""
         return bool(self.configuration >> 63 & 1)
@@ -86,6 +97,8 @@ class Reserve:
     @property
     def available(self) -> int | None:
         """Return what can be taken out in one transaction, None when it was not read."""
+        if not self.era.has_virtual_balance:
+            return self.cash
         if self.virtual_balance is None or self.cash is None:
             return None
         return min(self.virtual_balance, self.cash)
@@ -95,7 +108,7 @@ class Reserve:
         moment, index = self._supply_at
         if moment != timestamp:
             elapsed = timestamp - self.updated_at
-            index = v36.liquidity_index(self.liquidity_index, self.liquidity_rate, elapsed)
+            index = liquidity_index(self.liquidity_index, self.liquidity_rate, elapsed)
             self._supply_at = timestamp, index
         return index
 
@@ -104,7 +117,9 @@ class Reserve:
         moment, index = self._debt_at
         if moment != timestamp:
             elapsed = timestamp - self.updated_at
-            index = v36.borrow_index(self.borrow_index, self.borrow_rate, elapsed)
+            index = self.borrow_index
+            if elapsed:
+                index = ray_mul_half_up(self.era.compounded(self.borrow_rate, elapsed), index)
             self._debt_at = timestamp, index
         return index
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.accounts import RESERVES, SHARDS, STRIDE
+from keeper.protocols.aave_v3.eras import Era
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.screening import ENTRY
@@ -24,9 +25,9 @@ HALF_BITS = np.uint64(32)
 
 
 def read(
-    source: Iterable[bytes], market: str, contracts: Mapping[str, Address]
+    source: Iterable[bytes], market: str, contracts: Mapping[str, Address], era: Era
 ) -> tuple[Ledger, int]:
-    """Return the ledger of a snapshot and the pool's revision then.
+    """Return the ledger of a snapshot, to be followed by an era's rules, and the pool's revision then.
 
     Raise `InvariantError` for pages that cannot be read, are not of this market or do not add up.
     """
@@ -34,7 +35,7 @@ def read(
     try:
         about = orjson.loads(next(rest, b""))
         _check(about, market, contracts)
-        ledger = _ledger(market, about)
+        ledger = _ledger(market, about, era)
         _holders(ledger, rest, int(about["holders"]), int(about["borrowers"]))
         return ledger, int(about["revision"])
     except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
@@ -49,22 +50,23 @@ def _check(about: Mapping[str, Any], market: str, contracts: Mapping[str, Addres
         raise ValueError("it is of other contracts")
 
 
-def _ledger(market: str, about: Mapping[str, Any]) -> Ledger:
+def _ledger(market: str, about: Mapping[str, Any], era: Era) -> Ledger:
     ledger = Ledger(
         market,
         flash_premium=Bps(int(about["flash_premium"])),
         sentinel=_address(about["sentinel"]),
         stopped=str(about["stopped"]),
+        era=era,
     )
     for entry in about["reserves"]:
-        ledger.list_reserve(_reserve_in(entry))
+        ledger.list_reserve(_reserve_in(entry, era))
     for number, entry in about["categories"].items():
         values = {key: int(value) for key, value in entry.items()}
         ledger.categories[int(number)] = Category(**values)  # type: ignore[arg-type]
     return ledger
 
 
-def _reserve_in(entry: Mapping[str, Any]) -> Reserve:
+def _reserve_in(entry: Mapping[str, Any], era: Era) -> Reserve:
     asset, token = _address(entry["asset"]), entry["token"]
     numbers = {name: None if entry[name] is None else int(entry[name]) for name in NUMBERS}
     return Reserve(
@@ -72,6 +74,7 @@ def _reserve_in(entry: Mapping[str, Any]) -> Reserve:
         asset=asset,
         supply_token=_address(entry["supply_token"]),
         debt_token=_address(entry["debt_token"]),
+        era=era,
         token=None if token is None else Token(asset, str(token[0]), int(token[1])),
         **numbers,  # type: ignore[arg-type]
     )

@@ -1,20 +1,12 @@
-"""What Aave v3.6 allows on one debt/collateral pair, exact to the wei.
+"""What Aave v3 allows on one debt/collateral pair, exact to the wei.
 
 Source: LiquidationLogic.executeLiquidationCall and _calculateAvailableCollateralToLiquidate.
 """
 
 from dataclasses import dataclass, field
 
-from keeper.protocols.aave_v3.fixed import (
-    HALF_BPS,
-    percent_div_half_up,
-    percent_div_up,
-    percent_mul_half_up,
-    ray_div_down,
-    ray_div_up,
-    ray_mul_down,
-)
-from keeper.protocols.aave_v3.v36 import LEFTOVER_BASE, collateral_value_down, debt_value_up
+from keeper.protocols.aave_v3.eras import V36, Era
+from keeper.protocols.aave_v3.v36 import collateral_value_down
 from keeper.types import Seizure, Token
 from keeper.units import BPS, Bps
 
@@ -44,11 +36,12 @@ class AaveTerms:
     debt_index: int
     available: int
     cap: int
+    era: Era = field(default=V36, repr=False, hash=False)
     maximum: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Set `maximum` from the cap and the balance."""
-        base = -(-(self.balance * BPS - HALF_BPS) // self.bonus)
+        base = self._least_base(self.balance)
         enough = -(
             -base
             * self.collateral_price
@@ -64,8 +57,8 @@ class AaveTerms:
 
     @property
     def scaled_debt(self) -> int:
-        """Return the debt in scaled units: the one amount that the index rounds up to `owed`."""
-        return ray_div_down(self.owed, self.debt_index)
+        """Return the debt in scaled units: the one amount that the index turns into `owed`."""
+        return self.era.scaled_debt(self.owed, self.debt_index)
 
     def seize(self, repay: int) -> Seizure:
         """Return what a call with this `debtToCover` pulls, pays out and keeps for the treasury.
@@ -74,9 +67,10 @@ class AaveTerms:
         """
         total, repaid, fee = self._outcome(min(repay, self.cap))
         received = total - fee
-        left = self.scaled - ray_div_up(received, self.supply_index)
-        if fee and ray_div_up(fee, self.supply_index) > left:
-            fee = ray_mul_down(left, self.supply_index)
+        burn = self.era.supply_burn
+        left = self.scaled - burn(received, self.supply_index)
+        if fee and burn(fee, self.supply_index) > left:
+            fee = self.era.supply_balance(left, self.supply_index)
         return Seizure(repaid, received, fee)
 
     def taken(self, repay: int) -> int:
@@ -86,8 +80,8 @@ class AaveTerms:
     def legal_down(self, repay: int) -> int:
         """Return the largest `debtToCover` up to `repay` that does not revert; 0 when there is none.
 
-        Legal is what clears the debt, what takes all the collateral, and what leaves at least
-        `LEFTOVER_BASE` of both, within the liquidity that can be withdrawn.
+        Legal is what clears the debt, what takes all the collateral, and what leaves at least the
+        era's `leftover` of both, within the liquidity that can be withdrawn.
         """
         repay = min(repay, self.maximum)
         if repay > 0 and self._is_legal(repay):
@@ -98,19 +92,20 @@ class AaveTerms:
     def _outcome(self, cover: int) -> tuple[int, int, int]:
         base = self.debt_price * cover * self.collateral_unit
         base //= self.collateral_price * self.debt_unit
-        total = percent_mul_half_up(base, self.bonus)
+        total = (base * self.bonus + self.era.seizure_rounding) // BPS
         repaid = cover
         if total > self.balance:
             total = self.balance
             worth = self.collateral_price * total * self.debt_unit
             worth //= self.debt_price * self.collateral_unit
-            repaid = percent_div_up(worth, self.bonus)
+            repaid = self.era.repaid_of(worth, self.bonus)
         return total, repaid, self._fee(total)
 
     def _fee(self, total: int) -> int:
         if self.fee == 0:
             return 0
-        return percent_mul_half_up(total - percent_div_half_up(total, self.bonus), self.fee)
+        era = self.era
+        return era.fee_of(total - era.without_bonus(total, self.bonus), self.fee)
 
     def _is_legal(self, repay: int) -> bool:
         total, repaid, fee = self._outcome(repay)
@@ -118,20 +113,25 @@ class AaveTerms:
         # The debt left is repaid − owed in uint256, and neither token burns nothing.
         if repaid > self.owed or not 0 < received <= self.available:
             return False
-        if ray_div_down(repaid, self.debt_index) == 0:
+        era = self.era
+        if not era.debt_burn(repaid, self.debt_index):
             return False
-        if repaid == self.owed or total == self.balance:
+        if not era.supply_burn(received, self.supply_index):
+            return False
+        if not era.leftover or repaid == self.owed or total == self.balance:
             return True
-        debt_left = debt_value_up(self.owed - repaid, self.debt_price, self.debt_unit)
+        debt_left = era.debt_value(self.owed - repaid, self.debt_price, self.debt_unit)
         collateral_left = collateral_value_down(
             self.balance - total, self.collateral_price, self.collateral_unit
         )
-        return debt_left >= LEFTOVER_BASE and collateral_left >= LEFTOVER_BASE
+        return debt_left >= era.leftover and collateral_left >= era.leftover
 
     def _partial_down(self) -> int:
-        # debt_value_up(left) >= LEFTOVER_BASE from this `left` on
-        debt_left = (LEFTOVER_BASE - 1) * self.debt_unit // self.debt_price + 1
-        collateral_left = -(-LEFTOVER_BASE * self.collateral_unit // self.collateral_price)
+        leftover = self.era.leftover
+        debt_left = collateral_left = 0
+        if leftover:
+            debt_left = self.era.least_debt(leftover, self.debt_price, self.debt_unit)
+            collateral_left = -(-leftover * self.collateral_unit // self.collateral_price)
         total = min(self.balance - collateral_left, self._withdrawable_down())
         if total <= 0:
             return 0
@@ -139,9 +139,13 @@ class AaveTerms:
 
     def _repay_down(self, total: int) -> int:
         """Return the largest repay that takes no more than `total`, by inverting `_outcome`."""
-        base = ((total + 1) * BPS - 1 - HALF_BPS) // self.bonus
+        base = self._least_base(total + 1) - 1
         worth = (base + 1) * self.collateral_price * self.debt_unit - 1
         return worth // (self.debt_price * self.collateral_unit)
+
+    def _least_base(self, total: int) -> int:
+        """Return the least collateral, before its bonus, that makes a seizure of at least `total`."""
+        return -(-(total * BPS - self.era.seizure_rounding) // self.bonus)
 
     def _withdrawable_down(self) -> int:
         """Return the largest seizure, fee included, of which the paid part can be withdrawn."""

@@ -1,7 +1,7 @@
 """The rules of Aave v3.6 (POOL_REVISION 10): interest, balances, health and close factor.
 
-One module holds one era of the protocol, as plain functions of integers. Rates and indexes are in
-ray, amounts in token units, values in the oracle's base currency.
+Plain functions of integers: rates and indexes are in ray, amounts in token units, values in the
+oracle's base currency. `eras` says since when each of them holds, `early` what held before.
 """
 
 from keeper.protocols.aave_v3.fixed import (
@@ -49,11 +49,6 @@ def liquidity_index(index: int, rate: int, seconds: int) -> int:
     return ray_mul_half_up(linear_interest(rate, seconds), index) if seconds else index
 
 
-def borrow_index(index: int, rate: int, seconds: int) -> int:
-    """Return the debt index after a time (ReserveLogic.getNormalizedDebt)."""
-    return ray_mul_half_up(compounded_interest(rate, seconds), index) if seconds else index
-
-
 def supply_balance_down(scaled: int, index: int) -> int:
     """Return an aToken balance (TokenMath.getATokenBalance)."""
     return ray_mul_down(scaled, index)
@@ -90,11 +85,17 @@ def debt_value_up(amount: int, price: int, unit: int) -> int:
     return -(-amount * price // unit)
 
 
-def health_factor(weighted: int, debt_value: int) -> Wad:
+def least_debt_above(value: int, price: int, unit: int) -> int:
+    """Return the least debt that `debt_value_up` values at this or more."""
+    return (value - 1) * unit // price + 1
+
+
+def health_factor(value: int, weighted: int, debt_value: int) -> Wad:
     """Return health from Σ value·threshold (bps) and Σ debt (GenericLogic.calculateUserAccountData).
 
-    Without debt it is the largest uint256.
+    Σ value is of no account since v3.5. Without debt it is the largest uint256.
     """
+    del value
     if debt_value == 0:
         return Wad(MAX_UINT256)
     return Wad(wad_div_half_up(weighted, debt_value) // BPS)

@@ -1,8 +1,8 @@
 """What a borrower's collateral and debt are worth, exact."""
 
-from keeper.protocols.aave_v3 import v36
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.v36 import collateral_value_down
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices
 from keeper.units import Address, Bps
 
@@ -12,8 +12,11 @@ NO_CATEGORY = Category()
 def collateral_terms(category: Category, reserve: Reserve) -> tuple[Bps, Bps]:
     """Return threshold and bonus: the category's where it lists the reserve as collateral.
 
-    GenericLogic.calculateUserAccountData and LiquidationLogic.executeLiquidationCall.
+    GenericLogic.calculateUserAccountData and LiquidationLogic.executeLiquidationCall. Up to v3.5 a
+    reserve whose own threshold is zero counts for nothing, in a category neither.
     """
+    if not (reserve.threshold or reserve.era.counts_unweighted):
+        return Bps(0), reserve.bonus
     if category.collateral >> reserve.id & 1:
         return category.threshold, category.bonus
     return reserve.threshold, reserve.bonus
@@ -29,6 +32,7 @@ def position(
     """
     account = ledger.account(borrower)
     category = ledger.categories.get(account.category, NO_CATEGORY)
+    era = ledger.era
     values = prices.values
     collateral = []
     total = weighted = 0
@@ -43,11 +47,11 @@ def position(
         if price is None or reserve.token is None:
             return None
         scaled = account.supplied.get(reserve.id)
-        if scaled is None:
+        if scaled is None or not (reserve.threshold or era.counts_unweighted):
             continue
         threshold, bonus = collateral_terms(category, reserve)
-        amount = v36.supply_balance_down(scaled, reserve.supply_index_at(timestamp))
-        value = v36.collateral_value_down(amount, price, reserve.unit)
+        amount = era.supply_balance(scaled, reserve.supply_index_at(timestamp))
+        value = collateral_value_down(amount, price, reserve.unit)
         total += value
         weighted += value * threshold
         collateral.append(CollateralLeg(reserve.token, amount, value, threshold, bonus))
@@ -58,8 +62,8 @@ def position(
         price = values.get(reserve.asset)
         if price is None or reserve.token is None:
             return None
-        amount = v36.debt_balance_up(account.borrowed[number], reserve.borrow_index_at(timestamp))
-        value = v36.debt_value_up(amount, price, reserve.unit)
+        amount = era.debt_balance(account.borrowed[number], reserve.borrow_index_at(timestamp))
+        value = era.debt_value(amount, price, reserve.unit)
         owed += value
         debt.append(DebtLeg(reserve.token, amount, value))
     return Position(
@@ -70,6 +74,6 @@ def position(
         debt=tuple(debt),
         collateral_value=total,
         debt_value=owed,
-        health=v36.health_factor(weighted, owed),
+        health=era.health(total, weighted, owed),
         category=account.category,
     )

@@ -1,0 +1,56 @@
+"""How events of aTokens and debt tokens change balances up to v3.4, where mints round half up.
+
+ScaledBalanceTokenBase tells what a holder has gained since the last event with every amount, and
+scales the amount alone: `value − balanceIncrease` of a Mint is what was minted, and a burn smaller
+than the gain is told as a Mint of less than the gain.
+"""
+
+from collections.abc import Callable
+
+from keeper.errors import InvariantError
+from keeper.protocols.aave_v3.balances import Change, Rule, Step
+from keeper.protocols.aave_v3.early import scaled_half_up
+from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.words import malformed, topic_address, uint
+from keeper.types import Log, Undo
+from keeper.units import Address
+
+Held = Callable[[Address, Reserve], int]
+Store = Callable[[Address, Reserve, int], Undo]
+
+
+def _rule(holder_at: int, sign: int, *, owes: bool) -> Rule:
+    """Return what takes a Mint or a Burn whose holder is the topic at a position."""
+
+    def rule(ledger: Ledger, reserve: Reserve) -> Change:
+        held: Held = ledger.owed if owes else ledger.supplied
+        store: Store = ledger.set_borrowed if owes else ledger.set_supplied
+
+        def change(log: Log) -> Step | None:
+            if len(log.topics) != 3 or len(log.data) != 96:
+                raise malformed(log)
+            holder = topic_address(log, holder_at)
+            value, gained, index = (uint(log.data, word) for word in range(3))
+            amount = sign * value - gained
+            moved = scaled_half_up(abs(amount), index)
+            if not moved:
+                return None
+            after = held(holder, reserve) + (moved if amount > 0 else -moved)
+            if after < 0:
+                raise InvariantError(
+                    ledger.market,
+                    f"token 0x{log.address.hex()} in block {log.block_number}: more of"
+                    f" 0x{holder.hex()} is burned than there is",
+                )
+            return (store(holder, reserve, after),)
+
+        return change
+
+    return rule
+
+
+supply_mint = _rule(2, 1, owes=False)
+supply_burn = _rule(1, -1, owes=False)
+debt_mint = _rule(2, 1, owes=True)
+debt_burn = _rule(1, -1, owes=True)
