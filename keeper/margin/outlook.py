@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -106,7 +107,9 @@ class Outlook:
             return None
         looks = max(round(chances.horizon / self.step), 1)
         each = (chances.warning, chances.call, chances.critical)
-        return Ladder(*(Wad(math.ceil(health_at(p, deviation, looks) * WAD)) for p in each))
+        # by whole percents of the deviation, rounded up: few of them differ, and each takes a while
+        percents = math.ceil(100.0 * math.log(max(deviation, 1e-6)))
+        return Ladder(*(_health_at_up(p, percents, looks) for p in each))
 
     def _exposure(self, position: Position) -> Exposure | None:
         weighted = {leg.token.address: 0.0 for leg in position.collateral}
@@ -143,3 +146,8 @@ class Outlook:
         known = ewma_covariances(moves, step_covariance(moves[:KNOWN]), DECAY ** (self.step / HOUR))
         self.covariance = known[-1]
         self._shapes = standardised(moves, known)
+
+
+@cache
+def _health_at_up(chance: float, percents: int, looks: int) -> Wad:
+    return Wad(math.ceil(health_at(chance, math.exp(percents / 100.0), looks) * WAD))

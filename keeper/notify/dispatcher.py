@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -11,7 +12,8 @@ import structlog
 from keeper.errors import KeeperError, TransientError
 from keeper.journal.outbox import Change, Posted, Posting, SqliteOutbox
 from keeper.notify.channel import Channel
-from keeper.notify.note import Note
+from keeper.notify.note import Note, Severity
+from keeper.notify.quiet import Quiet
 from keeper.ports import Clock
 
 log = structlog.get_logger(__name__)
@@ -68,10 +70,12 @@ class Dispatcher:
         clock: Clock,
         count: Count,
         *,
+        quiet: Mapping[str, Quiet] = MappingProxyType({}),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
+        self._quiet = quiet
         self._queues = {
             channel.name: _Queue(channel, outbox, clock, count, jitter) for channel in channels
         }
@@ -92,13 +96,15 @@ class Dispatcher:
 
     async def post(
         self,
-        notes: Iterable[tuple[Note, Iterable[str], float]],
+        notes: Iterable[tuple[Note, Iterable[str]]],
         change: Change | None = None,
     ) -> None:
-        """Write messages, each with its channels and when it is due, and what they tell of, to disk."""
+        """Write messages, each with its channels, and what they tell of, to disk, all or nothing."""
+        now = self._clock.time()
         postings = [
-            Posting(channel, note.key, note.time, due, note.record())
-            for note, channels, due in notes
+            Posting(channel, note.key, note.time, self._due(channel, note, now), record)
+            for note, channels in notes
+            for record in (note.record(),)
             for channel in channels
         ]
         if postings or change is not None:
@@ -115,6 +121,13 @@ class Dispatcher:
         for queue in self._queues.values():
             await asyncio.gather(*queue.marking)
             await queue.channel.close()
+
+    def _due(self, channel: str, note: Note, now: float) -> float:
+        """Return when a message is to be sent: what is critical at once, the rest after quiet hours."""
+        quiet = self._quiet.get(channel)
+        if quiet is None or note.severity is Severity.CRITICAL:
+            return now
+        return quiet.end_after(now)
 
     def _take(self, posted: Iterable[Posted]) -> None:
         for each in posted:

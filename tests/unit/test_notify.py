@@ -109,8 +109,8 @@ async def test_a_message_is_told_once_however_often_it_is_posted(tmp_path: Path)
     desk, chat = post.channels
     async with post.running() as dispatcher:
         for _ in range(3):
-            await dispatcher.post([(note("a"), ["desk", "chat"], 0.0)])
-        await dispatcher.post([(note("b"), ["desk"], 0.0)])
+            await dispatcher.post([(note("a"), ["desk", "chat"])])
+        await dispatcher.post([(note("b"), ["desk"])])
         await desk.until(2)
         await chat.until(1)
     assert desk.keys == ["a", "b"]
@@ -122,7 +122,7 @@ async def test_what_a_killed_process_posted_the_next_one_delivers(tmp_path: Path
     before = Post(tmp_path, Recorder("desk"))
     before.journal.open()
     await before.dispatcher.open()
-    await before.dispatcher.post([(note(str(n)), ["desk"], 0.0) for n in range(5)])
+    await before.dispatcher.post([(note(str(n)), ["desk"]) for n in range(5)])
     before.journal.close()  # nothing ran: as if it had been killed right after the write
     after = Post(tmp_path, Recorder("desk"))
     async with after.running():
@@ -141,7 +141,7 @@ async def test_a_channel_that_is_down_is_tried_again_and_holds_up_no_other(
     post = Post(tmp_path, Recorder("down", refusals=4), Recorder("up"))
     down, up = post.channels
     async with post.running() as dispatcher:
-        await dispatcher.post([(note(str(n)), ["down", "up"], 0.0) for n in range(3)])
+        await dispatcher.post([(note(str(n)), ["down", "up"]) for n in range(3)])
         await up.until(3)
         await down.until(3)
     assert down.keys == up.keys == ["0", "1", "2"]
@@ -154,7 +154,7 @@ async def test_what_never_arrives_is_given_up_visibly(tmp_path: Path) -> None:
     post = Post(tmp_path, Recorder("down", refusals=10**9))
     async with post.running() as dispatcher:
         post.clock.now += GIVE_UP
-        await dispatcher.post([(note("old"), ["down"], 0.0)])
+        await dispatcher.post([(note("old"), ["down"])])
         async with asyncio.timeout(10):
             reader = OutboxReader(post.path)
             while not any(state.given_up for state in reader.channels()):  # noqa: ASYNC110

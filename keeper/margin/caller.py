@@ -1,0 +1,491 @@
+"""Make the margin calls of one chain: beside the line, after each head that was decided on."""
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+import structlog
+from eth_utils.address import to_checksum_address
+
+from keeper.book.book import Book
+from keeper.book.market import MarketBook
+from keeper.errors import TransientError
+from keeper.journal.outbox import (
+    SqliteOutbox,
+    StandingRow,
+    forget_standings,
+    write_standings,
+)
+from keeper.margin.levels import Kind, Level, Standing, step
+from keeper.margin.message import Situation, Taken, compose
+from keeper.margin.outlook import LONGEST, Outlook
+from keeper.margin.roster import Entry, Roster
+from keeper.margin.watch import Watch
+from keeper.notify.dispatcher import Dispatcher
+from keeper.notify.note import Note
+from keeper.ports import Clock, LendingProtocol, Reader
+from keeper.types import Log, Position, Token, View, Watch as LogWatch
+from keeper.units import USD, Address, to_hex
+
+log = structlog.get_logger(__name__)
+
+SLICE = 4
+"""Positions computed exactly without letting the event loop go on."""
+CHUNK = 64
+"""Changes written in one transaction, so that no record of a send waits long."""
+FEW = 8
+"""Changes of one head for which paths are drawn out of history as well."""
+REFRESH = 300.0
+"""Seconds after which it is looked anew who owes enough to be watched."""
+LOOK_BACK = 7_200
+"""Blocks after a restart in which liquidations are looked for."""
+HORIZONS = (3_600.0, 86_400.0, 604_800.0)
+"""Seconds for which a message names chances."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A market that can say who was liquidated in it."""
+
+    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
+        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
+        ...
+
+
+class Gauge(Protocol):
+    """Is told how the watched positions stand."""
+
+    def __call__(self, watch: str, level: str, positions: int, debt_usd: float) -> None:
+        """Show one level of one watch."""
+        ...
+
+
+class MarginCaller:
+    """Watch the positions of one chain and tell of every change once.
+
+    `see` takes a head that was decided on; `run` looks at the latest of them while the book stands
+    there. Prices and positions are the book's own; the chain is asked for logs when a watched debt
+    fell, to tell a liquidation from a repay.
+    """
+
+    def __init__(
+        self,
+        chain: str,
+        watches: Iterable[Watch],
+        book: Book,
+        reader: Reader,
+        outbox: SqliteOutbox,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        show: Gauge,
+        *,
+        sample_seconds: float = 300.0,
+    ) -> None:
+        self._chain = chain
+        self._watches = tuple(watches)
+        self._book = book
+        self._reader = reader
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._show = show
+        self._sample_seconds = sample_seconds
+        self._rosters: dict[str, Roster] = {}
+        self._outlooks: dict[str, Outlook] = {}
+        self._refreshed: dict[str, float] = {}
+        self._looked: dict[str, int] = {}
+        self._known: dict[tuple[str, str, str], Standing] = {}
+        self._caught_up: set[str] = set()
+        self._latest: View | None = None
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self.done_at: int = -1
+
+    def see(self, view: View) -> None:
+        """Take a head that was decided on; it is looked at as soon as nothing else is to be done."""
+        self._latest = view
+        self._wake.set()
+
+    async def open(self) -> None:
+        """Take up how everybody stood when the last process ended."""
+        for row in await self._outbox.standings(self._chain):
+            self._known[row.watch, row.market, row.borrower] = _standing(row)
+        self._looked = await self._outbox.looked_up_to(self._chain)
+
+    async def run(self) -> None:
+        """Look at each latest head until cancelled; what fails costs that head alone."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            view = self._latest
+            if view is None:
+                continue
+            try:
+                async with self._turn:
+                    await self._look(view)
+            except TransientError as error:
+                log.warning("margin.postponed", chain=self._chain, error=str(error))
+            except Exception as error:
+                log.exception("margin.failed", chain=self._chain, error=str(error))
+            self.done_at = view.head.number
+
+    async def acknowledge(self, borrower: Address) -> int:
+        """Let nobody be reminded of a borrower's calls until they get worse; return how many there are."""
+        async with self._turn:
+            count = 0
+            for market, roster in self._rosters.items():
+                for entry in roster.entries:
+                    if entry.borrower != borrower or entry.standing.level is Level.SAFE:
+                        continue
+                    standing = replace(entry.standing, acknowledged=True)
+                    rows = [self._row(market, entry, standing, {})]
+                    await self._dispatcher.post([], partial(write_standings, rows=rows))
+                    roster.set(entry, standing)
+                    count += 1
+            return count
+
+    def listing(self, *, whole: bool) -> list[dict[str, Any]]:
+        """Return how the watched positions stand, worst first; those that are safe only if `whole`."""
+        found = []
+        for market, roster in self._rosters.items():
+            unit = self._book.markets[market].prices.unit
+            columns = zip(roster.entries, roster.health.tolist(), roster.owed.tolist(), strict=True)
+            for entry, health, owed in columns:
+                if owed > 0 and (whole or entry.standing.level is not Level.SAFE):
+                    found.append(_listed(self._chain, market, entry, health, owed / unit))
+        return sorted(found, key=lambda each: (each["health"] is None, each["health"] or 0.0))
+
+    async def _look(self, view: View) -> None:
+        for name in view.prices:
+            market = self._book.markets.get(name)
+            if market is None or self._book.head != view.head:
+                continue
+            await self._sample(name, market, view)
+            roster = await self._roster(name, market, view)
+            if len(roster):
+                await self._judge(name, market, roster, view)
+        self._gauge(view)
+
+    async def _judge(self, name: str, market: MarketBook, roster: Roster, view: View) -> None:
+        def is_current() -> bool:
+            return self._book.head == view.head
+
+        seen = await market.standing(roster.borrowers, view.next_block, is_current)
+        if seen is None:
+            return
+        fell = roster.see(*seen)
+        now = self._clock.time()
+        liquidated = await self._liquidations(name, market.protocol, roster, fell, view)
+        looked_at = [
+            *(roster.get(key) for key in liquidated),
+            *(entry for entry in roster.to_look_at(now) if entry.key not in liquidated),
+        ]
+        changes: list[tuple[Entry, Standing, list[Note], Position]] = []
+        for place, entry in enumerate(each for each in looked_at if each is not None):
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+            if not is_current():
+                # the next head shows what is left
+                await self._tell(name, roster, changes)
+                return
+            position = market.protocol.position(entry.borrower, market.prices, view.next_block)
+            if position is None:
+                continue
+            taken = liquidated.get(entry.key, ())
+            standing, kinds = _judged(entry, position, taken, now)
+            if standing != entry.standing:
+                few = len(looked_at) <= FEW
+                situation = self._situation(entry, position, market, view, now, kinds and few)
+                notes = [
+                    compose(situation, entry.standing, standing, kind, told) for kind, told in kinds
+                ]
+                changes.append((entry, standing, notes, position))
+            if len(changes) == CHUNK:
+                await self._tell(name, roster, changes)
+                changes = []
+        await self._tell(name, roster, changes)
+        self._done(name, roster, view.head.number)
+
+    def _situation(
+        self,
+        entry: Entry,
+        position: Position,
+        market: MarketBook,
+        view: View,
+        now: float,
+        drawing: object,
+    ) -> Situation:
+        outlook = self._outlooks[position.market]
+        horizons = {*HORIZONS}
+        chances = entry.watch.chances
+        if chances is not None:
+            horizons.add(chances.horizon)
+        each = {span: outlook.chance(position, span) for span in sorted(horizons)}
+        known = {span: chance for span, chance in each.items() if chance is not None}
+        horizon = HORIZONS[1] if chances is None else chances.horizon
+        drawn = outlook.drawn_chance(position, horizon, view.head.number) if drawing else None
+        return Situation(
+            self._chain,
+            view.head.number,
+            now,
+            entry.watch,
+            position,
+            market.prices,
+            entry.ladder,
+            known,
+            drawn,
+        )
+
+    async def _tell(
+        self,
+        market: str,
+        roster: Roster,
+        changes: Sequence[tuple[Entry, Standing, list[Note], Position]],
+    ) -> None:
+        """Write standings and messages in one piece, then stand by them."""
+        if not changes:
+            return
+        rows = [
+            self._row(market, entry, standing, {"health": str(position.health)})
+            for entry, standing, _, position in changes
+        ]
+        notes = [
+            (note, _channels(entry.watch, note))
+            for entry, _, written, _ in changes
+            for note in written
+        ]
+        await self._dispatcher.post(notes, partial(write_standings, rows=rows))
+        for entry, standing, _, _ in changes:
+            roster.set(entry, standing)
+
+    async def _liquidations(
+        self,
+        name: str,
+        protocol: LendingProtocol,
+        roster: Roster,
+        fell: Sequence[Entry],
+        view: View,
+    ) -> dict[tuple[str, Address], list[Taken]]:
+        """Return what the chain tells of liquidations of those whose debt fell, by entry.
+
+        At the first look after a start of everybody watched, since the last block looked at.
+        """
+        since, number = self._looked.get(name), view.head.number
+        restarted = name not in self._caught_up
+        if since is None or not isinstance(protocol, Telling) or not (fell or restarted):
+            return {}
+        after = max(since, number - LOOK_BACK)
+        if after >= number:
+            return {}
+        logs = await self._reader.logs(_pools(protocol), after + 1, number)
+        entries = roster.entries if restarted else fell
+        return _taken(protocol, logs, entries, protocol.tokens())
+
+    def _done(self, name: str, roster: Roster, number: int) -> None:
+        """Take a head as looked at to the end."""
+        roster.answered()
+        self._caught_up.add(name)
+        if self._looked.get(name) != number:
+            self._looked[name] = number
+            self._outbox.looked(self._chain, name, number)
+
+    async def _sample(self, name: str, market: MarketBook, view: View) -> None:
+        """Keep prices from time to time, and let levels begin earlier where they are wild."""
+        protocol = market.protocol.protocol
+        if not any(watch.covers(self._chain, name, protocol) for watch in self._watches):
+            return
+        now = float(view.head.timestamp)
+        outlook = self._outlooks.get(name)
+        if outlook is None:
+            outlook = self._outlooks[name] = Outlook(self._sample_seconds)
+            rows = await self._outbox.samples(self._chain, name, now - LONGEST)
+            kept = [(time, _prices(row)) for time, row in rows if time <= now]
+            await asyncio.to_thread(outlook.restore, kept)
+        if not outlook.wants(now):
+            return
+        await asyncio.to_thread(outlook.add, now, market.prices)
+        shown = {to_hex(asset): str(price) for asset, price in market.prices.values.items()}
+        self._outbox.sample(self._chain, name, now, shown, now - LONGEST)
+        await self._raise(name, market, view)
+
+    async def _raise(self, name: str, market: MarketBook, view: View) -> None:
+        roster, outlook = self._rosters.get(name), self._outlooks[name]
+        if roster is None or outlook.covariance is None:
+            return
+        wanted = [entry for entry in roster.entries if entry.watch.chances is not None]
+        for place, entry in enumerate(wanted):
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+            chances = entry.watch.chances
+            position = market.protocol.position(entry.borrower, market.prices, view.next_block)
+            if chances is None or position is None:
+                continue
+            raised = outlook.ladder(position, chances)
+            if raised is not None:
+                roster.raise_ladder(entry, entry.watch.ladder.raised(raised))
+
+    async def _roster(self, name: str, market: MarketBook, view: View) -> Roster:
+        """Return who is watched in a market, looked up anew from time to time."""
+        now = self._clock.time()
+        roster = self._rosters.setdefault(name, Roster())
+        if now - self._refreshed.get(name, float("-inf")) < REFRESH:
+            return roster
+        members: list[tuple[Watch, Address]] = []
+        for watch in self._watches:
+            if not watch.covers(self._chain, name, market.protocol.protocol):
+                continue
+            who = await self._members(watch, market, view)
+            if who is None:
+                return roster
+            members += [(watch, borrower) for borrower in who]
+            # whoever was told of a level is told, too, how it ends
+            kept = {e.borrower for e in roster.entries if e.watch is watch and e.standing.level}
+            kept |= {
+                Address(bytes.fromhex(borrower[2:]))
+                for (of, at, borrower), standing in self._known.items()
+                if (of, at) == (watch.name, name) and standing.level
+            }
+            members += [(watch, borrower) for borrower in kept]
+        dropped = roster.fill(members, partial(self._restored, name))
+        self._known = {key: each for key, each in self._known.items() if key[1] != name}
+        self._refreshed[name] = now
+        gone = [self._row(name, entry, entry.standing, {}) for entry in dropped]
+        if gone:
+            await self._dispatcher.post([], partial(forget_standings, rows=gone))
+        if name in self._outlooks:
+            await self._raise(name, market, view)
+        return roster
+
+    async def _members(
+        self, watch: Watch, market: MarketBook, view: View
+    ) -> Iterable[Address] | None:
+        if watch.addresses is not None and watch.above is None:
+            return watch.addresses
+        least = 1.0 if watch.above is None else watch.above / USD * market.prices.unit
+        who = await market.owing(least, view.next_block)
+        if who is None or watch.addresses is None:
+            return who
+        return watch.addresses.intersection(who)
+
+    def _restored(self, market: str, watch: Watch, borrower: Address) -> Standing:
+        return self._known.get((watch.name, market, to_hex(borrower)), Standing())
+
+    def _row(
+        self, market: str, entry: Entry, standing: Standing, record: Mapping[str, str]
+    ) -> StandingRow:
+        return StandingRow(
+            self._chain,
+            entry.watch.name,
+            market,
+            to_hex(entry.borrower),
+            standing.level.word,
+            standing.changes,
+            standing.since,
+            standing.better_since,
+            standing.acknowledged,
+            standing.reminded,
+            orjson.dumps(dict(record)).decode(),
+        )
+
+    def _gauge(self, view: View) -> None:
+        totals: dict[tuple[str, Level], tuple[int, float]] = {}
+        for name, roster in self._rosters.items():
+            prices = view.prices.get(name)
+            if prices is None:
+                continue
+            for key, (count, owed) in roster.tally().items():
+                before = totals.get(key, (0, 0.0))
+                totals[key] = before[0] + count, before[1] + owed / prices.unit
+        for watch in self._watches:
+            for level in Level:
+                count, debt = totals.get((watch.name, level), (0, 0.0))
+                self._show(watch.name, level.word, count, debt)
+
+
+def _judged(
+    entry: Entry, position: Position, taken: Sequence[Taken], now: float
+) -> tuple[Standing, list[tuple[Kind, Taken | None]]]:
+    """Return how an entry stands now, and what has to be told of it."""
+    if taken:
+        standing = entry.standing.changed(entry.ladder.level(position.health), now)
+        return standing, [(Kind.LIQUIDATED, each) for each in taken]
+    standing, kind = step(entry.standing, position.health, now, entry.ladder, entry.watch.habits)
+    return standing, [] if kind is None else [(kind, None)]
+
+
+def _pools(protocol: LendingProtocol) -> LogWatch:
+    """Return what to ask for to see liquidations: the contracts that are called for them."""
+    pools = {protocol.liquidation_target(token)[0] for token in protocol.tokens()}
+    return LogWatch(frozenset(pools), protocol.watch().topics)
+
+
+def _taken(
+    protocol: Telling,
+    logs: Iterable[Log],
+    entries: Iterable[Entry],
+    tokens: Mapping[Address, Token],
+) -> dict[tuple[str, Address], list[Taken]]:
+    by_borrower: dict[Address, list[Entry]] = {}
+    for entry in entries:
+        by_borrower.setdefault(entry.borrower, []).append(entry)
+    found: dict[tuple[str, Address], list[Taken]] = {}
+    for each in logs:
+        told = protocol.liquidation(each)
+        if told is None or told[0] not in by_borrower:
+            continue
+        borrower, debt, collateral, repaid, seized, liquidator = told
+        taken = Taken(
+            each.block_number,
+            each.tx_hash,
+            each.index,
+            borrower,
+            tokens[debt],
+            tokens[collateral],
+            repaid,
+            seized,
+            liquidator,
+        )
+        for entry in by_borrower[borrower]:
+            found.setdefault(entry.key, []).append(taken)
+    return found
+
+
+def _channels(watch: Watch, note: Note) -> tuple[str, ...]:
+    """Return who is told: the pagers, too, of what nobody acknowledged."""
+    pagers = watch.pagers if note.data["kind"] == Kind.REMINDER else ()
+    return tuple(dict.fromkeys((*watch.channels, *pagers)))
+
+
+def _standing(row: StandingRow) -> Standing:
+    return Standing(
+        Level[row.level.upper()],
+        row.changes,
+        row.since,
+        row.better_since,
+        row.acknowledged,
+        row.reminded,
+    )
+
+
+def _prices(row: Mapping[str, str]) -> dict[Address, float]:
+    return {Address(bytes.fromhex(at[2:])): float(price) for at, price in row.items()}
+
+
+def _listed(
+    chain: str, market: str, entry: Entry, health: float, debt_usd: float
+) -> dict[str, Any]:
+    return {
+        "chain": chain,
+        "market": market,
+        "watch": entry.watch.name,
+        "borrower": to_checksum_address(entry.borrower),
+        "level": entry.standing.level.word,
+        "since": entry.standing.since,
+        "health": round(health, 6) if math.isfinite(health) else None,
+        "debt_usd": round(debt_usd, 2),
+        "acknowledged": entry.standing.acknowledged,
+    }
