@@ -105,16 +105,25 @@ class Snapshots:
             # No await up to here from the look at the head: all of it is frozen at that block.
             frozen = self._watched.snapshot()
             began = self._clock.monotonic()
-            made = await self._store.save(self._chain, head, self._watched.fingerprint, frozen)
+            made = await self._store.save(
+                self._chain,
+                head,
+                self._watched.fingerprint,
+                frozen,
+                lambda: not self._distrusted,
+            )
+            if made is None:
+                # A doubt came meanwhile: what is on disk goes at once, before anything is awaited.
+                await self._discard()
+                return
             self._last = head
             self._taken(made, self._clock.monotonic() - began)
 
     async def _discard(self) -> None:
-        """Delete every snapshot there is; one that was being written meanwhile is among them."""
+        """Delete every snapshot there is; none counts from the first step on."""
         doubts = self._doubts
-        for snapshot in await self._store.found(self._chain):
-            log.warning("snapshot.distrusted", chain=self._chain, block=snapshot.number)
-            await self._store.discard(snapshot)
+        for block in await self._store.disown(self._chain):
+            log.warning("snapshot.distrusted", chain=self._chain, block=block)
         self._last = None
         # Whatever ends this early, and a doubt that came meanwhile, leaves them to be thrown away.
         self._distrusted = self._doubts != doubts

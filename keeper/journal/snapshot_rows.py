@@ -30,17 +30,27 @@ def write_page(connection: sqlite3.Connection, snapshot: int, page: Page) -> Non
 
 def finish(
     connection: sqlite3.Connection, snapshot: int, extent: tuple[int, int], checksum: bytes
-) -> None:
-    """Let a snapshot count."""
+) -> bool:
+    """Let a snapshot count; return that it does."""
     connection.execute(
         "UPDATE snapshots SET pages = ?, bytes = ?, checksum = ? WHERE id = ?",
         (*extent, checksum, snapshot),
     )
+    return True
 
 
 def tear(connection: sqlite3.Connection, snapshot: int) -> None:
     """Let a snapshot count no more."""
     connection.execute("UPDATE snapshots SET checksum = NULL WHERE id = ?", (snapshot,))
+
+
+def tear_all(connection: sqlite3.Connection, chain: str) -> list[tuple[int, int]]:
+    """Let no snapshot of a chain count any more; return numbers and blocks of those that did."""
+    counted = connection.execute(
+        "SELECT id, head FROM snapshots WHERE chain = ? AND checksum IS NOT NULL", (chain,)
+    ).fetchall()
+    connection.execute("UPDATE snapshots SET checksum = NULL WHERE chain = ?", (chain,))
+    return counted
 
 
 def torn(connection: sqlite3.Connection, chain: str) -> list[int]:

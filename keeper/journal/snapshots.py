@@ -105,11 +105,18 @@ class SnapshotStore(SnapshotReader):
         self._clock = clock
 
     async def save(
-        self, chain: str, head: Head, fingerprint: str, sources: Mapping[str, Pages]
-    ) -> Snapshot:
+        self,
+        chain: str,
+        head: Head,
+        fingerprint: str,
+        sources: Mapping[str, Pages],
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Snapshot | None:
         """Write what was frozen at a head; it counts once all of it is on disk.
 
-        Raises `InvariantError` when it cannot be written; what was kept before stays.
+        None, and it never counts, when it was not wanted any more at a page or at the end;
+        `is_wanted` is asked in the writer's thread too. Raises `InvariantError` when it cannot be
+        written; what was kept before stays.
         """
         await self._drop(await self._writer.spare(partial(rows.torn, chain=chain)))
         record = orjson.dumps(dump(head)).decode()
@@ -121,6 +128,8 @@ class SnapshotStore(SnapshotReader):
         for source, encode in sources.items():
             packing = _packed(source, encode)
             while (page := await asyncio.to_thread(next, packing, None)) is not None:
+                if not is_wanted():
+                    return None
                 await self._writer.spare(partial(rows.write_page, snapshot=number, page=page))
                 written.append((source, page.number, page.checksum))
                 size += len(page.data)
@@ -128,9 +137,11 @@ class SnapshotStore(SnapshotReader):
         made = Snapshot(
             number, chain, head.number, record, time, fingerprint, len(written), size, checksum
         )
-        await self._writer.spare(
-            partial(rows.finish, snapshot=number, extent=(len(written), size), checksum=checksum)
+        finish = partial(
+            rows.finish, snapshot=number, extent=(len(written), size), checksum=checksum
         )
+        if not await self._writer.spare(lambda db: is_wanted() and finish(db)):
+            return None
         held = await self.found(chain)
         kept = kept_of([(each.id, each.number) for each in held])
         await self._drop([each.id for each in held if each.id not in kept])
@@ -140,6 +151,16 @@ class SnapshotStore(SnapshotReader):
         """Forget a snapshot that is not to be used again."""
         await self._writer.spare(partial(rows.tear, snapshot=snapshot.id))
         await self._drop([snapshot.id])
+
+    async def disown(self, chain: str) -> list[int]:
+        """Forget every snapshot of a chain, all at once; return the blocks they were of.
+
+        One that is being written is not among them. From the first transaction on none counts,
+        whatever becomes of this process.
+        """
+        found = await self._writer.spare(partial(rows.tear_all, chain=chain))
+        await self._drop([number for number, _ in found])
+        return [block for _, block in found]
 
     async def _drop(self, numbers: Sequence[int]) -> None:
         """Delete snapshots in steps; what is left of one by then counts as torn."""

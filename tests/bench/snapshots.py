@@ -30,6 +30,7 @@ async def _load(folder: Path, borrowers: int) -> dict[str, float]:
     frozen = held.snapshot()
     froze = time.perf_counter()
     made = await journal.snapshots.save("x", make_head(7), "bench", {"market/bench": frozen})
+    assert made is not None
     saved = time.perf_counter()
     journal.close()
     del held, frozen

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keeper.errors import InvariantError
+from keeper.journal import snapshot_rows
 from keeper.journal.pages import ZLIB, pack, unpack
 from keeper.journal.snapshots import OLDER_BY, Snapshot, SnapshotStore, kept_of
 from keeper.journal.sqlite import SqliteJournal
@@ -49,7 +50,9 @@ class Shelf:
 
     async def save(self, number: int, count: int = 3, chain: str = "x") -> Snapshot:
         sources = {"market/m": pages(number, count), "venue/v": pages(number + 1, 2)}
-        return await self.store.save(chain, make_head(number), "print", sources)
+        made = await self.store.save(chain, make_head(number), "print", sources)
+        assert made is not None
+        return made
 
     def sql(self, query: str, *values: object) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.path)) as db, db:
@@ -132,6 +135,43 @@ async def test_one_that_fails_midway_never_counts_and_is_swept(shelf: Shelf) -> 
     await shelf.save(9)
     assert [each.number for each in await shelf.store.found("x")] == [9, 7]
     assert shelf.sql("SELECT count(*) FROM snapshots") == [(2,)]
+    assert shelf.sql("SELECT count(*) FROM snapshot_pages") == [(10,)]
+
+
+@pytest.mark.parametrize("pages_written", [0, 2, 4])
+async def test_what_is_not_wanted_any_more_never_counts(shelf: Shelf, pages_written: int) -> None:
+    """With all four pages written it is the last transaction that refuses."""
+    kept = await shelf.save(7)
+    asked: list[None] = []
+
+    def is_wanted() -> bool:
+        asked.append(None)
+        return len(asked) <= pages_written
+
+    sources = {"market/m": pages(8, 4)}
+    assert await shelf.store.save("x", make_head(8), "print", sources, is_wanted) is None
+    assert shelf.sql("SELECT count(*) FROM snapshot_pages") == [(5 + pages_written,)]
+    assert await shelf.store.found("x") == [kept]
+
+
+async def test_a_keeper_killed_while_it_deletes_has_disowned_all_before(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, chain in ((7, "x"), (2_000, "x"), (9, "y")):
+        await shelf.save(number, chain=chain)
+
+    def killed(*_: object, **__: object) -> bool:
+        raise sqlite3.OperationalError("this is where it ends")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot_rows, "drop_some", killed)
+        with pytest.raises(InvariantError):
+            await shelf.store.disown("x")
+    assert shelf.sql("SELECT count(*) FROM snapshot_pages") == [(15,)]
+    assert await shelf.store.found("x") == []
+    assert [each.number for each in await shelf.store.found("y")] == [9]
+    assert await shelf.store.disown("x") == []
+    await shelf.save(3_000)
     assert shelf.sql("SELECT count(*) FROM snapshot_pages") == [(10,)]
 
 
