@@ -23,6 +23,8 @@ from keeper.config.fields import (
 )
 from keeper.config.inclusion import default_inclusion
 from keeper.config.limits import Breakers, Limits, Permitted
+from keeper.config.margin import Margin
+from keeper.config.notify import Notify
 from keeper.config.relays import RelayTable
 from keeper.config.routing import Routing
 from keeper.config.table import Table
@@ -271,6 +273,8 @@ class Settings(Table):
     breakers: Breakers = Breakers()
     treasury: Treasury = Treasury()
     audit: Audit = Audit()
+    notify: Notify = Notify()
+    margin: Margin = Margin()
     chains: dict[Name, Chain] = Field(default_factory=dict)
     strategies: dict[Name, StrategyTable] = Field(
         default_factory=lambda: {"profitability": StrategyTable(use="profitability")}
@@ -283,6 +287,22 @@ class Settings(Table):
                 raise ValueError(
                     f"strategies.{name}.chains names {chain!r}, which is no chain here"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _known_watches(self) -> Self:
+        protocols = {m.protocol for chain in self.chains.values() for m in chain.markets.values()}
+        markets = {name for chain in self.chains.values() for name in chain.markets}
+        known = {"chains": self.chains.keys(), "protocols": protocols, "markets": markets}
+        for name, watch in self.margin.watch.items():
+            for key in ("channels", "escalate"):
+                self.notify.check(f"margin.watch.{name}.{key}", getattr(watch, key))
+            for key, there in known.items():
+                for each in sorted((getattr(watch, key) or frozenset()) - there):
+                    kind = key.removesuffix("s")
+                    raise ValueError(
+                        f"margin.watch.{name}.{key} names {each!r}, which is no {kind} here"
+                    )
         return self
 
     @property
