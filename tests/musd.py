@@ -1,18 +1,27 @@
 """Follow mUSD on the local chain by its logs alone, and ask its contracts the same."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from math import isqrt
+from pathlib import Path
 from typing import Any, TypeVar
 
 from keeper.chain import parse
 from keeper.chain.reader import ChainReader
+from keeper.cli.demo.stage import staged
+from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.musd import Musd
+from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.protocols.liquity_v1 import LiquityV1
 from keeper.protocols.liquity_v1.ledger import Ledger, Whole
+from keeper.protocols.liquity_v1.market import LIQUIDATE
 from keeper.types import Head, NextBlock, Position, Prices, Undo
-from keeper.units import Address, to_hex
+from keeper.units import WAD, Address, to_hex
 from tests.aave import BLOCK_SECONDS, DirectRpc
+from tests.line import Play
+from tests.uniswap import CREATE, FAR_FUTURE, MINT
 
 T = TypeVar("T")
 
@@ -99,3 +108,43 @@ class MusdFollowing:
             self.musd.manager, "getEntireDebtAndColl(address)", [borrower], ["uint256"] * 6
         )
         return Whole(*words[:3])
+
+
+def open_pool(net: Devnet, musd: Musd, whale: bytes, price: int, depth: int) -> bytes:
+    """Open a pool of mUSD and WETH (0.05 %) at a price of 18 decimals, `depth` whole mUSD a side."""
+    weth, manager = net.tokens["WETH"].address, net.uniswap.position_manager
+    amounts = {musd.token: depth * WAD, weth: depth * WAD * WAD // price}
+    net.send(whale, weth, "deposit()", value=amounts[weth])
+    for token in amounts:
+        net.send(whale, token, "approve(address,uint256)", [manager, 2**256 - 1])
+    first, second = sorted(amounts)
+    worth = {musd.token: WAD, weth: price}
+    root = isqrt((worth[first] << 192) // worth[second])
+    net.send(whale, manager, CREATE, [first, second, 500, root], gas=8_000_000)
+    entry = (first, second, 500, -887_270, 887_270, amounts[first], amounts[second], 0, 0)
+    net.send(whale, manager, MINT, [(*entry, whale, FAR_FUTURE)], gas=8_000_000)
+    pool = net.call(
+        net.uniswap.factory, "getPool(address,address,uint24)", [first, second, 500], ["address"]
+    )
+    return bytes.fromhex(pool[2:])
+
+
+@asynccontextmanager
+async def playing_musd(net: Devnet, musd: Musd, home: Path, **settings: Any) -> AsyncIterator[Play]:
+    """Run a keeper that watches mUSD beside Aave, with all it needs allowed."""
+    operator = deploy_operator(net)
+    net.send(
+        operator.owner,
+        operator.contract,
+        "allow(address,bytes4,address)",
+        [musd.manager, LIQUIDATE, musd.manager],
+    )
+    table = f"""
+[chains.devnet.markets.musd]
+protocol = "liquity-v1"
+trove_manager = "{to_hex(musd.manager)}"
+wrapped = "{to_hex(net.tokens["WETH"].address)}"
+"""
+    path = write_settings(net, operator, home, extra=table, **settings)
+    async with staged(net, load([path]).settings, live=True) as stage:
+        yield Play(stage)

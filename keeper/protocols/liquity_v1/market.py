@@ -184,8 +184,7 @@ class LiquityV1:
         self, position: Position, prices: Prices, at: NextBlock
     ) -> tuple[Sequence[LiquityTerms], Sequence[Skip]]:
         """Return the one pair of a trove that may be liquidated, or why it may not."""
-        del prices
-        return valuation.pairs(self._ledger, self._deployment, position, at.timestamp)
+        return valuation.pairs(self._ledger, self._deployment, position, prices, at.timestamp)
 
     def after(self, position: Position, terms: Terms, repay: int) -> Position:
         """Return the position without its legs: a trove is taken whole."""

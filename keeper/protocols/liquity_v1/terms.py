@@ -6,7 +6,7 @@ from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.events import Contracts
 from keeper.protocols.liquity_v1.ledger import Whole
 from keeper.types import Seizure, Token
-from keeper.units import BPS, Bps
+from keeper.units import BPS, WAD, Bps
 
 ONE_CALL = 1
 """The least amount stands for the call: a trove is taken whole, at nobody's cost but the pool's."""
@@ -32,6 +32,8 @@ class Deployment:
 class LiquityTerms:
     """One trove at the next block: `whole` is what it holds, `deposits` what the pool can pay.
 
+    `price` is the coin's, in dollars with 18 decimals.
+
     The repay is `ONE_CALL`, of which nothing is pulled: the caller gets the fixed reserve and the
     200th part of the collateral, and the pool or the other troves take the rest.
     """
@@ -42,6 +44,7 @@ class LiquityTerms:
     owed: int
     reserve: int
     deposits: int
+    price: int
 
     @property
     def maximum(self) -> int:
@@ -50,8 +53,9 @@ class LiquityTerms:
 
     @property
     def bonus(self) -> Bps:
-        """Return that nothing is paid on a repay."""
-        return Bps(BPS)
+        """Return all that is paid for the call, as a share of the amount that stands for it."""
+        compensation = rules.compensation_down(self.whole.collateral)
+        return Bps(BPS * (ONE_CALL + self.reserve + compensation * self.price // WAD))
 
     @property
     def scaled_debt(self) -> int:

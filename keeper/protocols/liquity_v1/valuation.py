@@ -45,7 +45,7 @@ def position(
 
 
 def pairs(
-    ledger: Ledger, deployment: Deployment, position: Position, timestamp: int
+    ledger: Ledger, deployment: Deployment, position: Position, prices: Prices, timestamp: int
 ) -> tuple[list[LiquityTerms], list[Skip]]:
     """Return the terms of a trove under 110 %, or why it is left alone."""
 
@@ -59,6 +59,9 @@ def pairs(
         return [], []
     if len(ledger.troves) == 1:
         return [], [skip(Reason.DENIED, "the last trove is never liquidated")]
+    price = prices.get(deployment.coin.address)
+    if price is None:
+        return [], [skip(Reason.NO_PRICE, "the price feed gives no price")]
     whole = ledger.whole(trove, timestamp)
     owed = trove.principal + trove.interest
     terms = LiquityTerms(
@@ -68,5 +71,6 @@ def pairs(
         owed,
         deployment.reserve,
         ledger.system.deposits,
+        price,
     )
     return [terms], []
