@@ -41,7 +41,10 @@ SHIPPED = {
         "profitability": "strategies.profitability:Profitability",
         "sequence": "strategies.sequence:Sequence",
     },
-    PROTOCOLS: {"aave-v3": "keeper.protocols.aave_v3:AaveV3"},
+    PROTOCOLS: {
+        "aave-v3": "keeper.protocols.aave_v3:AaveV3",
+        "liquity-v1": "keeper.protocols.liquity_v1:LiquityV1",
+    },
     VENUES: {
         "balancer-v2": "keeper.venues.balancer_v2:BalancerV2",
         "curve": "keeper.venues.curve:Curve",
