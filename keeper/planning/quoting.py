@@ -242,22 +242,26 @@ class Sizing:
         return known
 
     def _choose_sources(self, offers: Sequence[Offer]) -> None:
-        used, best, lent = self._selling.pools(), self._selling.best_pools(), frozenset[Address]()
+        used: frozenset[Address] | None = None
+        lent = frozenset[Address]()
         markets = {offer.choice.opportunity.position.home for offer in offers}
         for token, wanted in demands(offers).items():
             sources = [
                 *(s for name in sorted(markets) for s in self._markets[name].flash_sources(token)),
                 *(s for venue in self._venues.values() for s in venue.flash_sources(token)),
             ]
-            source = choose_source(sources, wanted, used)
-            if source is None or source.available < wanted:
-                # What a lesser route brings is worth less than the loan.
-                source = choose_source(sources, wanted, best | lent)
+            source = choose_source(sources, wanted, lent)
+            if source is not None and funding_pools([source]):
+                if used is None:
+                    used = self._selling.pools()
+                source = choose_source(sources, wanted, used | lent)
+                if source is None or source.available < wanted:
+                    # What a lesser route brings is worth less than the loan.
+                    source = choose_source(sources, wanted, self._selling.best_pools() | lent)
             if source is not None:
                 self._sources[token] = source
                 # A pool lends once at a time, whichever token is asked for.
                 lent |= funding_pools([source])
-                used |= lent
         lending = funding_pools(self._sources.values())
         if lending:
             self._selling.shut(lending)

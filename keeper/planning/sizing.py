@@ -86,9 +86,13 @@ def best_size(
     if cost < 0:
         return price_size(terms, upper, proceeds, fee_ppm)
     sold = proceeds.reach(cost / received, received)
+    if sold == 0 and price < math.inf and upper > _SMALL:
+        # Not even the first unit brings what it costs.
+        brought = min(int(price * received), cost - 1)
+        return Size(upper, seizure, brought, brought - cost)
     if _ROUGH * (price - cost / received) * sold < least and upper > _SMALL:
-        rough = _at_price(terms, max(sold * upper // received, 1), price, fee_ppm)
-        if rough.repay > 0:
+        rough = _roughly(terms, max(sold * upper // received, 1), int(price * sold), fee_ppm)
+        if rough is not None:
             return rough
     search = _Search(terms, upper, received, cost, proceeds, fee_ppm)
     if upper > _SMALL and sold >= received:
@@ -97,12 +101,12 @@ def best_size(
     return search.best or search.take_whole()
 
 
-def _at_price(terms: Terms, repay: int, price: float, fee_ppm: int) -> Size:
-    """Return about what a repay earns at one price for all; no repay where it is not legal."""
-    legal = terms.legal_down(repay)
-    seizure = terms.seize(legal)
-    brought = int(price * seizure.received)
-    return Size(legal, seizure, brought, brought - seizure.repaid - premium_up(legal, fee_ppm))
+def _roughly(terms: Terms, repay: int, brought: int, fee_ppm: int) -> Size | None:
+    """Return the size of a repay whose collateral brings about so much; None where it is not legal."""
+    if terms.legal_down(repay) < repay:
+        return None
+    seizure = terms.seize(repay)
+    return Size(repay, seizure, brought, brought - seizure.repaid - premium_up(repay, fee_ppm))
 
 
 class _Search:
@@ -142,13 +146,14 @@ class _Search:
             self.take_whole()
             self._every()
             return
-        top: int | None = None
-        if sold > 1 and self._worth(sold) * _ROUGH >= least:
-            top = find_top(self._worth, sold, sold // _SPREAD, (1, self._received), _CLOSE)
-        if not self._take(top or sold) or top == self._received:
+        if sold == 1 or self._worth(sold) * _ROUGH < least:
+            repay = max(sold * self._upper // self._received, 1)
+            self.best = _roughly(self._terms, repay, self._proceeds.out(sold), self._fee_ppm)
+            return
+        top = find_top(self._worth, sold, sold // _SPREAD, (1, self._received), _CLOSE) or sold
+        if not self._take(top) or top == self._received:
             self.take_whole()
-        if top is not None:
-            self._round_off()
+        self._round_off()
 
     def _every(self) -> None:
         """Try every repay, or what is spread over all and then around the best of it."""

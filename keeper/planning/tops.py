@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 _STEPS = 40
+_BENT = 1e-6
+"""The share of a value within which it is taken for a parabola: below it rounding soon shows."""
 
 Value = Callable[[int], int | None]
 """A concave value; None where it is not to be had."""
@@ -15,8 +18,8 @@ def find_top(
     """Return where a value is highest, within `share` of itself or one unit; None without a value.
 
     The search begins with three points `spread` apart, goes where a parabola through the highest
-    and its neighbours has its top, and ends when no line through them leaves more above it. What is
-    not to be had next to the highest ends it, too.
+    and its neighbours has its top, and ends when neither that leaves more above the highest, nor
+    lines through them much more. What is not to be had next to the highest ends it, too.
     """
     tried: dict[int, int] = {}
 
@@ -43,42 +46,72 @@ def find_top(
             following = high if low in tried else low
             spread *= 4
         else:
-            points = (low, middle, high)
+            arch = _Arch(middle - low, high - middle, *(tried[at] for at in (low, middle, high)))
             slack = max(abs(tried[middle]) * share, 1.0)
-            if high - low <= 2 or _spare(tried, *points) <= slack:
+            bent = slack + abs(tried[middle]) * _BENT
+            spare = arch.spare
+            if high - low <= 2 or spare <= slack or (spare <= bent and arch.gain <= slack):
                 break
-            following = _next(tried, *points, slack, creeps=step % 4 == 3)
+            following = middle + (arch.edge() if step % 4 == 3 else arch.following(slack, bent))
         if following in tried or not attempt(following):
             break
     return max(tried, key=tried.__getitem__)
 
 
-def _spare(tried: dict[int, int], low: int, middle: int, high: int) -> float:
-    """Return at most what lies above the middle: lines bound what is concave."""
-    rise = (tried[middle] - tried[low]) / max(middle - low, 1) * (high - middle)
-    fall = (tried[middle] - tried[high]) / max(high - middle, 1) * (middle - low)
-    return max(rise, fall)
+class _Arch(NamedTuple):
+    """Three neighbours, the middle the highest: the way to those beside it, and all values."""
 
+    before: int
+    behind: int
+    low: int
+    middle: int
+    high: int
 
-def _next(
-    tried: dict[int, int], low: int, middle: int, high: int, slack: float, *, creeps: bool
-) -> int:
-    """Return a parabola's top; where that is the middle, a point beside it on the wider side.
+    @property
+    def spare(self) -> float:
+        """Return at most what lies above the middle: lines bound what is concave."""
+        rise = (self.middle - self.low) / self.before * self.behind
+        fall = (self.middle - self.high) / self.behind * self.before
+        return max(rise, fall)
 
-    The point is as far off as lets lines through both sides leave `slack` above the top.
-    """
-    before, behind = middle - low, high - middle
-    rise, fall = tried[middle] - tried[low], tried[middle] - tried[high]
-    bend = rise * behind + fall * before
-    if bend > 0:
-        shift = (rise * behind * behind - fall * before * before) // (2 * bend)
-        width = int(math.sqrt(slack * before * behind * (before + behind) / (2 * bend)))
-        if not creeps and abs(shift) > width and -before < shift < behind:
-            return middle + shift
-        beside = (middle + min(shift - width, -1), middle + max(shift + width, 1))
-        for at in reversed(beside) if behind >= before else beside:
-            if low < at < high and not creeps:
-                return at
-    if behind >= before:
-        return middle + max(behind // 8, 1)
-    return middle - max(before // 8, 1)
+    @property
+    def bend(self) -> int:
+        """Return half the curvature, times both ways and their sum."""
+        rise, fall = self.middle - self.low, self.middle - self.high
+        return rise * self.behind + fall * self.before
+
+    @property
+    def shift(self) -> int:
+        """Return the way to a parabola's top."""
+        rise, fall = self.middle - self.low, self.middle - self.high
+        across = rise * self.behind * self.behind - fall * self.before * self.before
+        return across // (2 * self.bend) if self.bend else 0
+
+    @property
+    def gain(self) -> float:
+        """Return what a parabola's top lies above the middle."""
+        return self.bend * self.shift**2 / self._ways
+
+    def following(self, slack: float, bent: float) -> int:
+        """Return the way to the parabola's top where that is worth it, or to a point beside it.
+
+        A point beside it, on the wider side, is as far off as the value falls by half of `bent`.
+        """
+        shift = self.shift
+        if self.gain > slack and -self.before < shift < self.behind:
+            return shift
+        width = int(math.sqrt(bent * self._ways / (2 * self.bend))) if self.bend else 0
+        left, right = min(shift - width, -1), max(shift + width, 1)
+        if -self.before < left and (self.before > self.behind or right >= self.behind):
+            return left
+        return right if right < self.behind else self.edge()
+
+    def edge(self) -> int:
+        """Return a short way into the wider side."""
+        if self.behind >= self.before:
+            return max(self.behind // 8, 1)
+        return -max(self.before // 8, 1)
+
+    @property
+    def _ways(self) -> int:
+        return self.before * self.behind * (self.before + self.behind)

@@ -10,6 +10,7 @@ from keeper.planning.rules import PlanRules
 from keeper.types import Quote, Reason, Skip
 from keeper.units import USD, Usd, Wei
 from keeper.venues.uniswap_v3.pool import Pool
+from keeper.venues.uniswap_v3.tick_math import tick_at_sqrt_ratio
 from tests.fake_market import (
     CONTRACT,
     GWEI,
@@ -35,7 +36,7 @@ def moved(number: int, percent: int) -> Pool:
     made = pool(number, WETH, USDC, 500, 50_000_000)
     factor = 100 + percent if made.token0 == WETH.address else 10_000 / (100 + percent)
     root = int(made.at.price * (factor / 100) ** 0.5)
-    made.at = made.at._replace(price=root)
+    made.at = made.at._replace(price=root, tick=tick_at_sqrt_ratio(root))
     return made
 
 
