@@ -185,19 +185,35 @@ class AaveDeployer:
             if spec.borrowable:
                 configure("setReserveBorrowing(address,bool)", asset, True)
         for mode in emodes:
-            configure(
-                "setEModeCategory(uint8,uint16,uint16,uint16,string)",
-                mode.id, mode.ltv, mode.threshold, mode.bonus, mode.label,
-            )  # fmt: skip
-            for name, symbols in (
-                ("setAssetCollateralInEMode", mode.collateral),
-                ("setAssetBorrowableInEMode", mode.borrowable),
-            ):
-                for symbol in symbols:
-                    configure(
-                        f"{name}(address,uint8,bool)", listings[symbol].address, mode.id, True
-                    )
+            todo += self._emode_calls(owner, configurator, listings, mode)
         self._chain.send_all(todo)
+
+    def _emode_calls(
+        self,
+        owner: bytes,
+        configurator: bytes,
+        listings: Mapping[str, Listing],
+        mode: EModeSpec,
+    ) -> list[Transaction]:
+        terms = [mode.id, mode.ltv, mode.threshold, mode.bonus, mode.label]
+        signature = "setEModeCategory(uint8,uint16,uint16,uint16,string)"
+        listed = (
+            ("setAssetCollateralInEMode", mode.collateral),
+            ("setAssetBorrowableInEMode", mode.borrowable),
+        )
+        return [
+            call(owner, configurator, signature, terms),
+            *(
+                call(
+                    owner,
+                    configurator,
+                    f"{name}(address,uint8,bool)",
+                    [listings[symbol].address, mode.id, True],
+                )
+                for name, symbols in listed
+                for symbol in symbols
+            ),
+        ]
 
     def _token(self, pool: bytes, item: Listing) -> Token:
         a = self._chain.call(pool, "getReserveAToken(address)", [item.address], ["address"])
