@@ -44,6 +44,7 @@ SHIPPED = {
     PROTOCOLS: {
         "aave-v3": "keeper.protocols.aave_v3:AaveV3",
         "liquity-v1": "keeper.protocols.liquity_v1:LiquityV1",
+        "morpho-blue": "keeper.protocols.morpho_blue:MorphoBlue",
     },
     VENUES: {
         "balancer-v2": "keeper.venues.balancer_v2:BalancerV2",

@@ -58,7 +58,7 @@ class MorphoMarket:
 
     def quotient(self, collateral: int, loan: int) -> int:
         """Return what an oracle says at two prices of one currency: loan units for 1e36 units."""
-        scale = 10 ** (36 + self.loan.decimals)
+        scale = int(10 ** (36 + self.loan.decimals))
         return collateral * scale // (loan * int(10**self.collateral.decimals))
 
 
