@@ -5,11 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+from grafana.boards.fleet import FLEET
+from grafana.boards.margin import MARGIN
 from grafana.boards.overview import OVERVIEW
+from grafana.boards.protocol import PROTOCOL_BOARD
 from grafana.rules import rules
 
 HERE = Path(__file__).parent
-BOARDS = (OVERVIEW,)
+BOARDS = (OVERVIEW, FLEET, MARGIN, PROTOCOL_BOARD)
 
 
 def outputs() -> dict[Path, str]:

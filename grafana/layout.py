@@ -43,7 +43,7 @@ class Board:
             "time": {"from": "now-6h", "to": "now"},
             "links": [LINKS],
             "templating": {"list": [DATASOURCE, *self.variables]},
-            "annotations": {"list": MARKS},
+            "annotations": {"list": MARKS if CHAINS in self.variables else MARKS[:1]},
             "panels": list(layout(self.rows)),
         }
 
@@ -159,6 +159,7 @@ DATASOURCE: dict[str, Any] = {
 }
 JOBS = variable("job", "label_values(keeper_build_info, job)", many=False)
 CHAINS = variable("chain", f"label_values(keeper_head_number{{{JOB}}}, chain)", many=True)
+INSTANCES = variable("instance", f"label_values(keeper_build_info{{{JOB}}}, instance)", many=True)
 MARKS = [
     annotation("Started", f"changes(process_start_time_seconds{{{JOB}}}[1m]) > 0", "blue"),
     annotation("Breaker", f"keeper_breaker_open{{{CHAIN}}} == 1", "red"),

@@ -18,3 +18,5 @@ LOOP_LAG_SECONDS = 0.25
 SNAPSHOT_AGE_SECONDS = 3600
 USED = 1
 """An endpoint's gauge is 1 while it is asked."""
+UP = 1
+"""Prometheus' own gauge of a target that answers."""

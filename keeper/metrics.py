@@ -91,6 +91,12 @@ BREAKERS = (
     ),
 )
 
+HEALTH_FALLS = ("0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.3", "0.5", "1")
+"""Labels of how far collateral falls against debt; the last one counts every position."""
+
+NOTIFIED = ("delivered", "failed", "given_up")
+"""How messages to people fared; what failed is tried again."""
+
 _STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
 _SEND_BUCKETS = (
     *(0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.35, 0.5),
@@ -164,6 +170,16 @@ class Metrics:
         )
         self._debt = gauge(
             "keeper_debt_at_risk_usd", "Debt of liquidatable positions", "chain", "protocol"
+        )
+        self._health_positions = gauge(
+            "keeper_health_positions",
+            "Positions liquidatable after collateral fell against debt by this share",
+            *("chain", "protocol", "fall"),
+        )
+        self._health_debt = gauge(
+            "keeper_health_debt_usd",
+            "What they owe; NaN where a market's positions owe in units of their own",
+            *("chain", "protocol", "fall"),
         )
         self._backstop = gauge(
             "keeper_backstop_usd",
@@ -341,6 +357,23 @@ class Metrics:
         self._report_drops = counter(
             "keeper_reports_dropped_total", "Reports the observers' full queue refused", "chain"
         )
+        self._notices = counter(
+            "keeper_notifications_total",
+            "Messages by channel and how they fared",
+            "channel",
+            "result",
+        )
+        self._unsent = gauge(
+            "keeper_notifications_waiting", "Messages a channel has not delivered yet", "channel"
+        )
+        self._margin_positions = gauge(
+            "keeper_margin_positions",
+            "Watched positions with debt by the level told last",
+            *("chain", "watch", "level"),
+        )
+        self._margin_debt = gauge(
+            "keeper_margin_debt_usd", "What they owe", *("chain", "watch", "level")
+        )
         self._wallets = {name: list(labels.wallets) for name, labels in chains.items()}
         self._chains = dict(chains)
         self._create_children(chains, strategies)
@@ -390,6 +423,9 @@ class Metrics:
                     *(self._checked, self._drift),
                 ):
                     metric.labels(chain, protocol)
+                for fall in HEALTH_FALLS:
+                    self._health_positions.labels(chain, protocol, fall)
+                    self._health_debt.labels(chain, protocol, fall)
                 for reason in Reason:
                     self._skips.labels(chain, protocol, NOBODY, reason)
                 for strategy in strategies:
@@ -434,6 +470,19 @@ class Metrics:
         self._liquidatable.labels(chain, protocol).set(len(mine))
         self._toxic.labels(chain, protocol).set(sum(position.toxic for position in mine))
         self._debt.labels(chain, protocol).set(debt)
+
+    def health(
+        self,
+        chain: str,
+        protocol: str,
+        positions: Sequence[int],
+        debts: Sequence[float] | None,
+    ) -> None:
+        """Show positions and debts in USD for each of `HEALTH_FALLS`; debts may not be known."""
+        shown = [math.nan] * len(positions) if debts is None else debts
+        for fall, count, debt in zip(HEALTH_FALLS, positions, shown, strict=True):
+            self._health_positions.labels(chain, protocol, fall).set(count)
+            self._health_debt.labels(chain, protocol, fall).set(debt)
 
     def backstops(
         self, chain: str, protocol: str, market: str, held: Iterable[Backstop], prices: Prices
@@ -647,6 +696,22 @@ class Metrics:
     def book_rebuilt(self, chain: str) -> None:
         """Count a book that had to be loaded anew."""
         self._book_rebuilds.labels(chain).inc()
+
+    def channels(self, names: Iterable[str], waiting: Callable[[str], int]) -> None:
+        """Follow channels of messages; `waiting` is asked at every scrape what one still has to do."""
+        for name in names:
+            self._unsent.labels(name).set_function(partial(waiting, name))
+            for result in NOTIFIED:
+                self._notices.labels(name, result)
+
+    def notified(self, channel: str, result: str, count: int) -> None:
+        """Count messages that were delivered, not delivered, or given up."""
+        self._notices.labels(channel, result).inc(count)
+
+    def margin(self, chain: str, watch: str, level: str, positions: int, debt_usd: float) -> None:
+        """Show how many positions of a watch stand at a level, and what they owe."""
+        self._margin_positions.labels(chain, watch, level).set(positions)
+        self._margin_debt.labels(chain, watch, level).set(debt_usd)
 
     def reports_dropped(self, chain: str, count: int) -> None:
         """Count reports no observer saw."""

@@ -8,6 +8,7 @@ import structlog
 
 from keeper.app.endpoints import Connection
 from keeper.app.snapshots import Snapshots
+from keeper.app.survey import Survey
 from keeper.book.auditor import Auditor
 from keeper.book.book import Book
 from keeper.book.faults import Fault, FaultKind
@@ -63,6 +64,7 @@ class Upkeep:
         known = {part: self._protocol(part) for part in book.parts.names}
         metrics.parts(chain, known, stopped=lambda: book.stopped)
         blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
+        self.survey = Survey(chain, book.markets, metrics)
         self.widener = Widener(book, reader, blocks, self._widened, self._not_widened)
         self.rebuilder = Rebuilder(
             book,
@@ -121,6 +123,7 @@ class Upkeep:
         if isinstance(subject, Report):
             self.auditor.head_done()
             self.widener.look()
+        self.survey.observe(subject)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -128,6 +131,7 @@ class Upkeep:
             tasks.create_task(self.rebuilder.run(), name=f"{self._chain}-rebuilder")
             tasks.create_task(self.auditor.run(), name=f"{self._chain}-auditor")
             tasks.create_task(self.widener.run(), name=f"{self._chain}-widener")
+            tasks.create_task(self.survey.run(), name=f"{self._chain}-survey")
 
     def _rebuilt(self, part: str, head: Head, seconds: float) -> None:
         kind, _, name = part.partition("/")

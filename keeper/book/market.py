@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from keeper.book.columns import Columns
 from keeper.book.legs import BLOCK, Floats, Rows
+from keeper.book.spread import PIECE, Spread, Weighed, joined, measured, spread, unit, weigh
 from keeper.ports import LegArrays, LendingProtocol, Placing
 from keeper.types import (
     AtRisk,
@@ -167,6 +168,37 @@ class MarketBook:
                 factors = self.protocol.factors(self.prices, next_block)
                 found += await asyncio.to_thread(columns.owing, start, least, *factors)
                 start += BLOCK
+
+    async def spread(self, next_block: NextBlock) -> Spread | None:
+        """Return how far positions are from their threshold; None where the columns are being made.
+
+        The columns are held a piece at a time, so that no head waits for all of it. What changes
+        meanwhile may be counted as it was or as it is.
+        """
+        factors = self.protocol.factors(self.prices, next_block)
+        pieces: list[Weighed] = []
+        columns = self._columns
+        while columns is not None and PIECE * len(pieces) < len(columns):
+            async with self._lock:
+                if columns is self._columns:
+                    first = PIECE * len(pieces)
+                    pieces.append(await asyncio.to_thread(weigh, columns, first, *factors))
+            if columns is not self._columns:
+                return None
+        if columns is None:
+            return None
+        weighed = await asyncio.to_thread(joined, pieces)
+        owed: list[float] = []
+        exact: list[int] = []
+        for place in measured(weighed):
+            (borrower,) = columns.borrowers(weighed.rows[place : place + 1])
+            position = self.protocol.position(borrower, self.prices, next_block)
+            if position is not None and position.debt_value >= self.prices.unit:
+                owed.append(float(weighed.owed[place]))
+                exact.append(position.debt_value)
+            await asyncio.sleep(0)
+        worth = unit(owed, exact)
+        return await asyncio.to_thread(spread, weighed, worth)
 
     async def _load(self) -> None:
         self._pending.clear()

@@ -7,6 +7,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from keeper.metrics import ChainLabels, Metrics
+from keeper.types import Backstop, Prices, Token
+from keeper.units import Address
 
 UNPACK = Path(__file__).resolve().parents[1] / "tools" / "prometheus.sh"
 
@@ -40,6 +42,8 @@ def metrics() -> Metrics:
     for name in chains:
         made.parts(name, {"market/aave": "aave-v3"}, stopped=tuple)
         made.endpoints(name, ["first", "second"], lambda _: (True, 0))
+        deficit = Backstop("deficit", Token(Address(b"\x01" * 20), "USDC", 6), 0)
+        made.backstops(name, "aave-v3", "aave", [deficit], Prices("aave", 1, {}))
     return made
 
 

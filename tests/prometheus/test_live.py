@@ -1,7 +1,8 @@
-"""Every query of the dashboard answers with data from a keeper that lived through a crash."""
+"""Every query of every dashboard answers with data from a keeper that lived through a crash."""
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,16 +11,23 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from keeper.app.survey import HEADS
 from keeper.chain.endpoint import connect
 from keeper.devnet import Devnet
 from tests.line import playing
 from tests.prometheus.server import JOB, scraping
 from tests.relay_stand_in import RelayStandIn
 
-BOARD = json.loads(
-    (Path(__file__).resolve().parents[2] / "grafana" / "dashboards" / "keeper.json").read_text()
-)
-FILLED = {"job": JOB, "chain": ".*", "strategy": ".*", "__range": "10m"}
+FOLDER = Path(__file__).resolve().parents[2] / "grafana" / "dashboards"
+BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+FILLED = {
+    "job": JOB,
+    "chain": ".*",
+    "strategy": ".*",
+    "protocol": ".*",
+    "instance": ".*",
+    "__range": "10m",
+}
 POSITIVE = {
     "Borrowers",
     "Debt at risk",
@@ -27,6 +35,15 @@ POSITIVE = {
     "Gas left",
     "Head",
     "Net profit in range",
+    "Net profit by instance",
+    "Liquidatable",
+    "Liquidatable now",
+    "Their debt",
+    "Positions by distance",
+    "Stress curve: debt after a fall",
+    "Debt within a fall",
+    "Reached by strategy",
+    "Scraped",
     "Revenue",
     "Revenue by protocol",
     "Costs",
@@ -49,12 +66,25 @@ identity = 'file:{}'
 """
 
 
-def panels(nodes: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the title of each panel with each of its queries, rows opened."""
+def panels(nodes: list[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the title and unit of each panel with each of its queries, rows opened."""
     for node in nodes:
         for target in node.get("targets", ()):
-            yield node["title"], target["expr"]
+            yield node["title"], node["fieldConfig"]["defaults"]["unit"], target["expr"]
         yield from panels(node.get("panels", []))
+
+
+def plausible(unit: str, value: float) -> bool:
+    """Say whether a panel of this unit can show a value."""
+    if math.isnan(value):
+        return False
+    match unit:
+        case "bool_yes_no":
+            return value in {0.0, 1.0}
+        case "short" | "bytes" | "ops" | "s" | "percentunit":
+            return value >= 0 and math.isfinite(value)
+        case _:
+            return math.isfinite(value)
 
 
 def filled(query: str) -> str:
@@ -82,23 +112,35 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
             await play.stage.step(lambda: net.set_price("WETH", 2_300_00000000))
             await prometheus.scraped(1)
             assert await relay.build(await asyncio.to_thread(net.chain.block_number) + 1) > 0
-            await play.stage.mine(2)
+            await play.stage.mine(HEADS)
             await prometheus.scraped(2)
             assert len(play.count().liquidated) == 4
 
-            silent, flat = [], set(POSITIVE)
-            for title, query in panels(BOARD["panels"]):
-                values = await prometheus.query(filled(query))
-                if not values:
-                    silent.append((title, query))
-                if any(value > 0 for value in values):
-                    flat.discard(title)
+            silent, odd, flat = [], [], set(POSITIVE)
+            for board in BOARDS.values():
+                for title, unit, query in panels(board["panels"]):
+                    values = await prometheus.query(filled(query))
+                    if not values:
+                        silent.append((title, query))
+                    odd += [(title, value) for value in values if not plausible(unit, value)]
+                    if any(value > 0 for value in values):
+                        flat.discard(title)
+                for mark in board["annotations"]["list"]:
+                    await prometheus.query(filled(mark["expr"]))
+                for variable in board["templating"]["list"]:
+                    if inside := re.fullmatch(
+                        r"label_values\((.+), \w+\)", variable.get("definition", "")
+                    ):
+                        assert await prometheus.query(filled(inside[1])), variable["name"]
             assert silent == []
+            assert odd == []
             assert flat == set()
-            for mark in BOARD["annotations"]["list"]:
-                await prometheus.query(filled(mark["expr"]))
-            for variable in BOARD["templating"]["list"]:
-                if inside := re.fullmatch(
-                    r"label_values\((.+), \w+\)", variable.get("definition", "")
-                ):
-                    assert await prometheus.query(filled(inside[1])), variable["name"]
+
+            async def total(metric: str) -> float:
+                return math.fsum(await prometheus.query(f"sum({metric})"))
+
+            assert await total('keeper_health_positions{fall="1"}') == await total(
+                "keeper_positions"
+            )
+            whole = await total('keeper_health_debt_usd{fall="1"}')
+            assert 0 < await total('keeper_health_debt_usd{fall="0"}') < whole

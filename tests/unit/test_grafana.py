@@ -15,27 +15,37 @@ from keeper.metrics import BREAKERS, ChainLabels, Metrics
 from keeper.types import Reason
 
 GRAFANA = Path(__file__).resolve().parents[2] / "grafana"
-BOARD = json.loads((GRAFANA / "dashboards" / "keeper.json").read_text(encoding="utf-8"))
+BOARDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((GRAFANA / "dashboards").glob("*.json"))
+}
+ANY_BOARD = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 README = (GRAFANA / "README.md").read_text(encoding="utf-8")
 UNUSED: Mapping[str, str] = {}
 """Exported metrics that no panel shows, and why."""
 
 
-def panels() -> Iterator[Mapping[str, Any]]:
-    for panel in BOARD["panels"]:
+def panels_of(board: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for panel in board["panels"]:
         yield panel
         yield from panel.get("panels", ())
+
+
+def panels() -> Iterator[Mapping[str, Any]]:
+    for board in BOARDS.values():
+        yield from panels_of(board)
 
 
 def queries() -> Iterator[str]:
     for panel in panels():
         for target in panel.get("targets", ()):
             yield target["expr"]
-    for mark in BOARD["annotations"]["list"]:
-        yield mark["expr"]
-    for variable in BOARD["templating"]["list"]:
-        if inside := re.fullmatch(r"label_values\((.+), \w+\)", variable.get("definition", "")):
-            yield inside[1]
+    for board in BOARDS.values():
+        for mark in board["annotations"]["list"]:
+            yield mark["expr"]
+        for variable in board["templating"]["list"]:
+            if inside := re.fullmatch(r"label_values\((.+), \w+\)", variable.get("definition", "")):
+                yield inside[1]
 
 
 def selected(query: str) -> Iterator[str]:
@@ -85,12 +95,13 @@ def test_every_exported_metric_is_shown_or_justified() -> None:
     assert exported() - shown == set(UNUSED)
 
 
-def test_panels_follow_the_conventions() -> None:
-    numbers = [panel["id"] for panel in panels()]
+@ANY_BOARD
+def test_panels_follow_the_conventions(board: Mapping[str, Any]) -> None:
+    numbers = [panel["id"] for panel in panels_of(board)]
     assert len(numbers) == len(set(numbers))
-    assert BOARD["uid"] == "keeper-overview"
-    assert BOARD["id"] is None
-    for panel in panels():
+    assert re.fullmatch(r"keeper-[a-z]+", board["uid"])
+    assert board["id"] is None
+    for panel in panels_of(board):
         if panel["type"] != "row":
             assert panel["description"].endswith(".")
             assert panel["fieldConfig"]["defaults"]["unit"]
@@ -98,9 +109,22 @@ def test_panels_follow_the_conventions() -> None:
             assert panel["datasource"]["uid"] == "${datasource}"
 
 
-def test_panels_do_not_overlap_and_fill_at_most_the_width() -> None:
+def test_boards_are_told_apart() -> None:
+    for key in ("uid", "title"):
+        assert len({board[key] for board in BOARDS.values()}) == len(BOARDS) == 4
+
+
+@ANY_BOARD
+def test_a_board_defines_every_variable_it_uses(board: Mapping[str, Any]) -> None:
+    known = {variable["name"] for variable in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(?!_)(\w+)", json.dumps(board)))
+    assert used <= known
+
+
+@ANY_BOARD
+def test_panels_do_not_overlap_and_fill_at_most_the_width(board: Mapping[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in BOARD["panels"]:
+    for panel in board["panels"]:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
         cells = {

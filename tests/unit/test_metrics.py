@@ -163,6 +163,7 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.receipt("x", included(refill=Wei(10**17)), [first])
     subject.swept("x", included(gains={USDC.address: -5}, gas_cost_usd=Usd(USD)), Usd(7 * USD))
     subject.rpc("local", "eth_call", "ok", 0.004)
+    subject.health("x", "aave-v3", range(9), [5.0] * 9)
     subject.relay_handed("x", "builder", "taken", 0.02)
     subject.relay_ended("x", "builder", "included")
     subject.breaker("x", "reverts", is_open=True)
@@ -304,3 +305,11 @@ def test_names_follow_the_rules() -> None:
         if family.name.startswith("keeper_"):
             assert re.fullmatch(r"keeper_[a-z]+(_[a-z]+)*", family.name)
             assert not family.documentation.endswith(".")
+
+
+def test_debts_that_are_not_known_are_no_number() -> None:
+    subject = metrics()
+    subject.health("x", "aave-v3", range(9), None)
+    labels = {"chain": "x", "protocol": "aave-v3", "fall": "0.5"}
+    assert value(subject.registry, "keeper_health_positions", **labels) == 7
+    assert isnan(value(subject.registry, "keeper_health_debt_usd", **labels) or 0.0)

@@ -1,0 +1,173 @@
+"""How near borrowers are to liquidation, and what a fall of prices would bring."""
+
+from grafana.layout import CHAINS, JOBS, Board, Row, variable
+from grafana.panel import CHAIN, Panel, Query
+
+PROTOCOL = CHAIN + ',protocol=~"$protocol"'
+PROTOCOLS = variable("protocol", f"label_values(keeper_positions{{{CHAIN}}}, protocol)", many=True)
+NOW_UNDER, SOON = '"0"', '"0.05"'
+
+
+def fallen(metric: str, fall: str, by: str = "chain, protocol") -> str:
+    """Return what is under after a fall; unknown debts are left out."""
+    return f"sum by ({by}) ({metric}{{{PROTOCOL},fall={fall}}} >= 0)"
+
+
+NEAR = (
+    Panel(
+        "Liquidatable now",
+        "stat",
+        "short",
+        "Positions under their threshold, dust among them. Many and no plans: read the skips on the "
+        "overview.",
+        [Query(fallen("keeper_health_positions", NOW_UNDER), "{{chain}} {{protocol}}")],
+        width=6,
+        height=5,
+    ),
+    Panel(
+        "Their debt",
+        "stat",
+        "currencyUSD",
+        "What the positions under their threshold owe. A jump is work: see that plans follow.",
+        [Query(fallen("keeper_health_debt_usd", NOW_UNDER), "{{chain}} {{protocol}}")],
+        width=6,
+        height=5,
+    ),
+    Panel(
+        "Next liquidations: within 5 %",
+        "stat",
+        "short",
+        "Positions that a fall of 5 % of what they hold against what they owe makes liquidatable, those "
+        "that are already left out. Warn their owners, or see that gas and capital suffice.",
+        [
+            Query(
+                f"{fallen('keeper_health_positions', SOON)} - "
+                f"{fallen('keeper_health_positions', NOW_UNDER)}",
+                "{{chain}} {{protocol}}",
+            )
+        ],
+        width=6,
+        height=5,
+    ),
+    Panel(
+        "Next liquidations: their debt",
+        "stat",
+        "currencyUSD",
+        "What the positions within 5 % owe. Compare it with what the pools you sell through hold.",
+        [
+            Query(
+                f"{fallen('keeper_health_debt_usd', SOON)} - "
+                f"{fallen('keeper_health_debt_usd', NOW_UNDER)}",
+                "{{chain}} {{protocol}}",
+            )
+        ],
+        width=6,
+        height=5,
+    ),
+)
+DISTRIBUTION = (
+    Panel(
+        "Positions by distance",
+        "bargauge",
+        "short",
+        "Positions that are liquidatable after such a fall of everything held against everything owed; "
+        "1 counts all. A position of health h is under after a fall of more than 1 - 1/h.",
+        [
+            Query(
+                f"sum by (fall) (keeper_health_positions{{{PROTOCOL}}})",
+                "{{fall}}",
+                instant=True,
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+    Panel(
+        "Stress curve: debt after a fall",
+        "bargauge",
+        "currencyUSD",
+        "What those positions owe together. A steep step is where a crash turns into a cascade; markets "
+        "whose positions owe in units of their own are not in it.",
+        [
+            Query(
+                f"sum by (fall) (keeper_health_debt_usd{{{PROTOCOL}}} >= 0)",
+                "{{fall}}",
+                instant=True,
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+)
+OVER_TIME = (
+    Panel(
+        "Debt at risk",
+        "timeseries",
+        "currencyUSD",
+        "Debt of liquidatable positions at each head. It rises in a crash and falls as they are taken; "
+        "what stays is dust, or nobody takes it: read the skips.",
+        [
+            Query(
+                f"sum by (chain, protocol) (keeper_debt_at_risk_usd{{{PROTOCOL}}})",
+                "{{chain}} {{protocol}}",
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+    Panel(
+        "Debt within a fall",
+        "timeseries",
+        "currencyUSD",
+        "The stress curve over time. When the near lines rise towards the far ones, borrowers let their "
+        "distance shrink: a small fall will bring much.",
+        [
+            Query(
+                f'sum by (fall) (keeper_health_debt_usd{{{PROTOCOL},fall!="1"}} >= 0)',
+                "{{fall}}",
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+    Panel(
+        "Borrowers",
+        "timeseries",
+        "short",
+        "Borrowers with debt. A sudden fall is a fault of the book: look at drift on the overview.",
+        [
+            Query(
+                f"sum by (chain, protocol) (keeper_positions{{{PROTOCOL}}})",
+                "{{chain}} {{protocol}}",
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+    Panel(
+        "Toxic positions",
+        "timeseries",
+        "short",
+        "Positions that a liquidation in part leaves less healthy. They end as bad debt unless they are "
+        "taken whole: see `limits.toxic_parts` and the strategy `sequence`.",
+        [
+            Query(
+                f"sum by (chain, protocol) (keeper_positions_toxic{{{PROTOCOL}}})",
+                "{{chain}} {{protocol}}",
+            )
+        ],
+        width=12,
+        height=8,
+    ),
+)
+MARGIN = Board(
+    "margin",
+    "keeper-margin",
+    "Keeper: margin",
+    (
+        Row("Near the threshold", NEAR),
+        Row("Distance", DISTRIBUTION),
+        Row("Over time", OVER_TIME),
+    ),
+    (JOBS, CHAINS, PROTOCOLS),
+)
