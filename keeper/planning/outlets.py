@@ -99,11 +99,16 @@ class Outlet:
             return self.spot() / MARGIN
         known = self._prices.get(total)
         if known is None:
-            prices = {route: self._after(route, part) for route, part in self.deal(total).parts}
-            rest = [self._price(way) for way in self._ways if way.route not in prices]
-            opened = [price for price in rest if price * total > self.deal(total).out]
-            known = self._prices[total] = max([0.0, *prices.values(), *opened])
+            known = self._prices[total] = self._next_price(self.deal(total), total)
         return known
+
+    def _next_price(self, deal: Deal, total: int) -> float:
+        if not deal.out:
+            # The pools cannot even fill what is sold.
+            return 0.0
+        prices = {route: self._after(route, part) for route, part in deal.parts}
+        rest = [self._price(way) for way in self._ways if way.route not in prices]
+        return max([*prices.values(), *(price for price in rest if price * total > deal.out)])
 
     def sell(self, total: int) -> frozenset[Address]:
         """Sell so much in all; return the pools in which that changes something."""
@@ -135,6 +140,11 @@ class Outlet:
             way.curve = None
         if touched:
             self._forget()
+
+    @property
+    def fills(self) -> bool:
+        """Whether the pools can fill all that is sold."""
+        return not self.total or self.deal(self.total).out > 0
 
     def sale(self) -> tuple[Portion, ...]:
         """Return the routes of the whole sale with their shares."""

@@ -112,7 +112,8 @@ class Sizing:
         found = []
         sales: dict[Lane, tuple[Portion, ...]] = {}
         for taken in self._settled.values():
-            for call in _calls(taken):
+            calls = _calls(taken)
+            for call in calls if self._fills(calls) else ():
                 lane = call.offer.lane
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
@@ -128,10 +129,18 @@ class Sizing:
             for each in taken:
                 if isinstance(each.result, Skip):
                     found.append(each.result)
+                elif not self._fills(each.calls):
+                    why = (
+                        f"the pools cannot take all {each.offer.terms.collateral.symbol} of a head"
+                    )
+                    found.append(refuse(each.offer.choice, Reason.NO_LIQUIDITY, why))
                 elif best is not None and each is not best:
                     name = best.offer.choice.opportunity.strategy
                     found.append(refuse(each.offer.choice, Reason.OUTBID, f"{name} nets more"))
         return found
+
+    def _fills(self, calls: Sequence[Call]) -> bool:
+        return all(self._selling[call.offer.lane].fills for call in calls)
 
     def settle(self, key: PositionKey) -> None:
         """Quote a position for every strategy that wants it; what nets most is sold."""

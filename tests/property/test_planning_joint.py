@@ -11,6 +11,8 @@ from keeper.planning.routing import Sales
 from keeper.planning.rules import PlanRules
 from keeper.types import Quote
 from keeper.units import Bps, Wei
+from keeper.venues.uniswap_v3 import UniswapV3
+from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import (
     CONTRACT,
     DAI,
@@ -38,8 +40,8 @@ NEAR = 1.02
 Numbered = tuple[int, FakeTerms]
 
 
-def quoted(pairs: Sequence[Numbered]) -> list[Quote]:
-    planner = Planner(RULES, {"uniswap": POOLS}, {MARKET: FakeLender()}, lambda: "plan")  # type: ignore[dict-item]
+def quoted(pairs: Sequence[Numbered], pools: UniswapV3 = POOLS) -> list[Quote]:
+    planner = Planner(RULES, {"uniswap": pools}, {MARKET: FakeLender()}, lambda: "plan")  # type: ignore[dict-item]
     return planner.quote(view(), [choice(number, pair) for number, pair in pairs])[0]
 
 
@@ -88,3 +90,32 @@ def test_every_sale_is_priced_behind_those_it_meets() -> None:
         brought += sales.apply_split(held[0].routes, total) * unit
         estimated += sum(quote.proceeds for quote in held) * unit
     assert estimated == pytest.approx(brought, rel=1e-6)
+
+
+def ranged(number: int, width: int, liquidity: int) -> Pool:
+    """Return a pool of WETH and USDC with nothing beyond so many ticks from its price."""
+    made = pool(number, WETH, USDC, 3_000, 1_000_000)
+    middle = made.at.tick // 60 * 60
+    made.ticks.clear()
+    made.order.clear()
+    made.add_liquidity(middle - width, liquidity, liquidity)
+    made.add_liquidity(middle + width, liquidity, -liquidity)
+    made.at = made.at._replace(liquidity=liquidity)
+    return made
+
+
+def test_no_more_is_sold_than_pools_can_take() -> None:
+    pools = venue(ranged(1, 240, 10**17), ranged(2, 360, 10**17))
+    pairs = [
+        (number, FakeTerms(WETH, USDC, usd * 10**6, Bps(11_000), usd * 10**6 - 1))
+        for number, usd in ((1, 900_000), (2, 400_000), (3, 2_000))
+    ]
+    whole = quoted(pairs, pools)
+    total = sum(quote.steps[0].seizure.received for quote in whole)
+    assert total
+    assert all(quote.routes for quote in whole)
+    brought = Sales({"uniswap": pools}).apply_split(whole[0].routes, total)
+    assert sum(quote.proceeds for quote in whole) == pytest.approx(brought, rel=1e-6)
+    for number, pair in pairs:
+        alone = quoted([(number, pair)], pools)
+        assert sum(quote.net_usd for quote in alone) <= NEAR * sum(quote.net_usd for quote in whole)
