@@ -297,7 +297,7 @@ async def open_line(
         book,
         strategist,
         planner,
-        make_prover(rpc, planner, signer, chain.contract),
+        make_prover(rpc, planner, signer, chain.contract, live=live),
         executor,
         clock,
         chain.block_time,
@@ -496,12 +496,12 @@ def make_converter(
 
 
 def make_prover(
-    rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None
+    rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None, *, live: bool
 ) -> Prove:
     """Return what simulates plans; without contract and wallet estimates have to do."""
     if signer is None or contract is None:
         return Unproven()
-    simulator = Simulator(rpc, signer.address)
+    simulator = Simulator(rpc, signer.address, is_free=not live)
     return Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
 
 

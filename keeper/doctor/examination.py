@@ -158,7 +158,7 @@ async def _examine_money(
         yield await look(
             name,
             f"funds{which}",
-            partial(wallet.check_funds, endpoint, address, loaded.settings.limits),
+            partial(wallet.check_funds, endpoint, address, loaded.settings.limits, live=live),
         )
         if chain.contract is not None:
             yield await look(

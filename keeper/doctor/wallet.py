@@ -19,14 +19,16 @@ async def check_secrets(wallet: Wallet, address: Address) -> Finding:
     return State.OK, f"{how} {to_checksum_address(address)}", ""
 
 
-async def check_funds(rpc: Rpc, address: Address, limits: Limits) -> Finding:
-    """Look whether the wallet can pay for gas."""
+async def check_funds(rpc: Rpc, address: Address, limits: Limits, *, live: bool) -> Finding:
+    """Look whether the wallet can pay for gas; a keeper that sends nothing needs none."""
     balance = int(await rpc.request("eth_getBalance", ["0x" + address.hex(), "latest"]), 16)
     shown = f"{decimal(balance, 18)} native coin"
     if balance == 0:
-        raise ConfigError(
-            f"wallet {to_checksum_address(address)} is empty", "send it native coin for gas"
-        )
+        empty = f"wallet {to_checksum_address(address)} is empty"
+        hint = "send it native coin for gas"
+        if live:
+            raise ConfigError(empty, hint)
+        return State.WARN, empty, hint
     if balance < limits.gas_wei_per_transaction:
         return (
             State.WARN,

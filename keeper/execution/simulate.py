@@ -15,6 +15,8 @@ from keeper.units import Address, to_hex
 _UNKNOWN_METHOD = {-32601, -32004}
 _INVALID_PARAMS = -32602
 _REVERTED = 3
+_ENOUGH = 10**24
+"""Wei for any gas there is: a million ether."""
 _MISSING = ("method not found", "not supported", "unsupported", "does not exist", "not available")
 
 
@@ -54,12 +56,14 @@ class Simulation:
 class Simulator:
     """Simulate plans one after another at the next block; remembers what the node cannot do.
 
-    Each is sent by its lane, those without one by `operator`.
+    Each is sent by its lane, those without one by `operator`. With `is_free` the sender's balance
+    does not matter: what is never sent needs no money.
     """
 
-    def __init__(self, rpc: Rpc, operator: Address) -> None:
+    def __init__(self, rpc: Rpc, operator: Address, *, is_free: bool = False) -> None:
         self._rpc = rpc
         self._operator = operator
+        self._is_free = is_free
         self._way = Way.SIMULATE
 
     @property
@@ -86,13 +90,14 @@ class Simulator:
     async def _in_one_request(
         self, plans: Sequence[Plan], head: Head, at: NextBlock
     ) -> list[Simulation]:
+        state = {
+            "blockOverrides": {**_block(at), "baseFeePerGas": hex(at.base_fee)},
+            "calls": [self._transaction(plan) for plan in plans],
+        }
+        if self._is_free:
+            state["stateOverrides"] = self._gifts(plans)
         request = {
-            "blockStateCalls": [
-                {
-                    "blockOverrides": {**_block(at), "baseFeePerGas": hex(at.base_fee)},
-                    "calls": [self._transaction(plan) for plan in plans],
-                }
-            ],
+            "blockStateCalls": [state],
             "validation": False,
             "traceTransfers": False,
             "returnFullTransactions": False,
@@ -107,13 +112,16 @@ class Simulator:
         transaction = self._transaction(plan)
         if self._way is not Way.PLAIN:
             overrides = {**_block(at), "baseFee": hex(at.base_fee)}
-            params = [transaction, hex(head.number), {}, overrides]
+            params = [transaction, hex(head.number), self._gifts([plan]), overrides]
             try:
                 return await self._call(plan, params)
             except RpcError as error:
                 if error.code != _INVALID_PARAMS and not _is_missing(error):
                     raise
                 self._way = Way.PLAIN
+        if self._is_free:
+            # Without a price nothing is paid for, and it needs no override.
+            transaction = {key: transaction[key] for key in transaction if "Fee" not in key}
         return await self._call(plan, [transaction, "pending"])
 
     async def _call(self, plan: Plan, params: Sequence[object]) -> Simulation:
@@ -127,9 +135,16 @@ class Simulator:
             )
         return Simulation(True, plan.gas, blob(answer), measured=False)
 
+    def _gifts(self, plans: Sequence[Plan]) -> dict[str, dict[str, str]]:
+        senders = {self._sender(plan) for plan in plans} if self._is_free else ()
+        return {sender: {"balance": hex(_ENOUGH)} for sender in senders}
+
+    def _sender(self, plan: Plan) -> str:
+        return to_hex(plan.sender or self._operator)
+
     def _transaction(self, plan: Plan) -> dict[str, str]:
         return {
-            "from": to_hex(plan.sender or self._operator),
+            "from": self._sender(plan),
             "to": to_hex(plan.contract),
             "input": to_hex(plan.calldata),
             "gas": hex(plan.gas_limit),

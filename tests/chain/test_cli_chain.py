@@ -3,16 +3,27 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from eth_utils.address import to_checksum_address
 
 import keeper
+from keeper.chain.endpoint import connect
+from keeper.config import Limits
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
+from keeper.doctor.check import State
+from keeper.doctor.wallet import check_funds
+from keeper.errors import RpcError
+from keeper.execution.simulate import Simulator
+from keeper.types import NextBlock
+from keeper.units import Wei
 from tests.forked import run_command
+from tests.plans import Plans, address, make_head
 
 pytestmark = pytest.mark.chain
 ROOT = Path(keeper.__file__).parent.parent
@@ -111,9 +122,24 @@ def test_wrong_keystore_password(cli: Keeper, home: Path) -> None:
 def test_unfunded_wallet(cli: Keeper, mined: Devnet, operator: Operator) -> None:
     wallet = "0x" + operator.wallet.address.hex()
     mined.rpc("anvil_setBalance", wallet, "0x0")
-    assert f"wallet {text(operator.wallet.address)} is empty" in refusal(cli("run"))
+    line = refusal(cli("run", "--live"))
+    assert f"wallet {text(operator.wallet.address)} is empty" in line
     mined.rpc("anvil_setBalance", wallet, "0x1")
     assert states(cli("doctor", "--json"))["funds"] == "warn"
+
+
+async def test_a_dry_run_needs_no_money(mined: Devnet) -> None:
+    poor = address("poor")
+    plan = replace(Plans().make(), contract=address("a plain account"), calldata=b"")
+    head = replace(make_head(), number=int(mined.rpc("eth_blockNumber"), 16))
+    at = NextBlock(head.number + 1, int(time.time()) + 10**9, Wei(10**9))
+    async with connect(mined.rpc_url, "main") as rpc:
+        state, why, _ = await check_funds(rpc, poor, Limits(), live=False)
+        assert (state, why) == (State.WARN, f"wallet {text(poor)} is empty")
+        (free,) = await Simulator(rpc, poor, is_free=True).simulate([plan], head, at)
+        assert free.ok
+        with pytest.raises(RpcError, match=r"(?i)insufficient funds"):
+            await Simulator(rpc, poor).simulate([plan], head, at)
 
 
 def test_contract_operated_by_another(cli: Keeper, mined: Devnet, operator: Operator) -> None:

@@ -113,6 +113,26 @@ async def test_the_next_block_is_simulated_with_the_transactions_own_fields() ->
     ]
 
 
+@pytest.mark.parametrize("missing", [frozenset[str](), frozenset({"eth_simulateV1"})])
+async def test_only_a_dry_run_gives_its_wallet_money(missing: frozenset[str]) -> None:
+    plan = replace(Plans().make(), sender=Address(b"\x51" * 20))
+    told: list[Any] = []
+    for is_free in (False, True):
+        node = Node(missing=missing)
+        await Simulator(node, OPERATOR, is_free=is_free).simulate([plan], HEAD, VIEW.next_block)
+        params = node.requests[-1][1]
+        state = params[2] if missing else params[0]["blockStateCalls"][0].get("stateOverrides", {})
+        told.append({who: int(given["balance"], 16) > 10**20 for who, given in state.items()})
+    assert told == [{}, {to_hex(plan.sender): True}]
+
+
+async def test_a_dry_run_on_a_node_without_overrides_names_no_price() -> None:
+    node = Node(missing=frozenset({"eth_simulateV1"}), refuse_overrides=True)
+    simulator = Simulator(node, OPERATOR, is_free=True)
+    await simulator.simulate([Plans().make()], HEAD, VIEW.next_block)
+    assert set(node.requests[-1][1][0]) == {"from", "to", "input", "gas", "value"}
+
+
 async def test_all_plans_of_a_head_go_in_one_request() -> None:
     node, plans = Node(), Plans()
     many = [plans.make() for _ in range(4)]
