@@ -217,6 +217,15 @@ ALERTS: Sequence[Alert] = (
         "The whole book of {{ $labels.chain }} had to be loaded anew",
     ),
     Alert(
+        "KeeperMessagesFail",
+        WARNING,
+        10 * MINUTE,
+        "max by (instance, channel) (keeper_notifications_waiting) > 0"
+        " unless on (instance, channel) sum by (instance, channel) ("
+        'increase(keeper_notifications_total{result="delivered"}[15m])) > 0',
+        "{{ $labels.channel }} delivers nothing, and {{ $value }} messages wait",
+    ),
+    Alert(
         "KeeperObservationsDropped",
         WARNING,
         0,

@@ -1,7 +1,7 @@
 """How near borrowers are to liquidation, and what a fall of prices would bring."""
 
 from grafana.layout import CHAINS, JOBS, Board, Row, variable
-from grafana.panel import CHAIN, Panel, Query
+from grafana.panel import CHAIN, JOB, Panel, Query, total
 
 PROTOCOL = CHAIN + ',protocol=~"$protocol"'
 PROTOCOLS = variable("protocol", f"label_values(keeper_positions{{{CHAIN}}}, protocol)", many=True)
@@ -160,6 +160,56 @@ OVER_TIME = (
         height=8,
     ),
 )
+CALLS = (
+    Panel(
+        "Watched positions by level",
+        "timeseries",
+        "short",
+        "Positions of each watch by the level told last. Many at once in `critical`: the market moves, "
+        "see the stress curve.",
+        [
+            Query(
+                f"sum by (watch, level) (keeper_margin_positions{{{CHAIN}}})",
+                "{{watch}} {{level}}",
+            )
+        ],
+    ),
+    Panel(
+        "Watched debt by level",
+        "timeseries",
+        "currencyUSD",
+        "What they owe. Compare `critical` with what their owners can add in time.",
+        [
+            Query(
+                f"sum by (watch, level) (keeper_margin_debt_usd{{{CHAIN}}})",
+                "{{watch}} {{level}}",
+            )
+        ],
+    ),
+    Panel(
+        "Messages waiting",
+        "stat",
+        "short",
+        "What a channel has not delivered yet. It grows: the channel is down; the log says why, and "
+        "nothing is lost meanwhile.",
+        [Query(f"max by (channel) (keeper_notifications_waiting{{{JOB}}})", "{{channel}}")],
+        width=4,
+    ),
+    Panel(
+        "Messages",
+        "stat",
+        "short",
+        "Delivered, failed and given up in range. Failed ones are tried again; given up ones never "
+        "reached anybody: look at the channel's address.",
+        [
+            Query(
+                total("keeper_notifications_total", "channel, result", JOB),
+                "{{channel}} {{result}}",
+            )
+        ],
+        width=4,
+    ),
+)
 MARGIN = Board(
     "margin",
     "keeper-margin",
@@ -168,6 +218,7 @@ MARGIN = Board(
         Row("Near the threshold", NEAR),
         Row("Distance", DISTRIBUTION),
         Row("Over time", OVER_TIME),
+        Row("Margin calls", CALLS),
     ),
     (JOBS, CHAINS, PROTOCOLS),
 )

@@ -32,6 +32,8 @@ class Ailing:
             chains=dict.fromkeys(self.CHAINS, labels),
             strategies=["s"],
         )
+        self.waiting = 0
+        self.metrics.channels(["chat"], lambda _: self.waiting)
         self.up = True
         self.stopped: tuple[str, ...] = ()
         for chain in self.CHAINS:
@@ -47,7 +49,7 @@ class Ailing:
     async def worsen(self) -> None:
         """Get into trouble, and stay there until cancelled."""
         metrics, chain = self.metrics, self.TROUBLE
-        self.up, self.stopped = False, ("market/m",)
+        self.up, self.stopped, self.waiting = False, ("market/m",), 2
         metrics.breaker(chain, "loss", is_open=True)
         metrics.audited(chain, "aave-v3", 10, 1)
         metrics.plugin_error("s")

@@ -42,8 +42,10 @@ def metrics() -> Metrics:
     for name in chains:
         made.parts(name, {"market/aave": "aave-v3"}, stopped=tuple)
         made.endpoints(name, ["first", "second"], lambda _: (True, 0))
+        made.margin(name, "whales", "call", 1, 5.0)
         deficit = Backstop("deficit", Token(Address(b"\x01" * 20), "USDC", 6), 0)
         made.backstops(name, "aave-v3", "aave", [deficit], Prices("aave", 1, {}))
+    made.channels(["chat"], lambda _: 0)
     return made
 
 

@@ -247,6 +247,19 @@ CASES: Sequence[Case] = (
         "The whole book of x had to be loaded anew",
     ),
     Case(
+        "KeeperMessagesFail",
+        {
+            'keeper_notifications_waiting{instance="a",channel="c"}': "0+0x5 2+0x40",
+            'keeper_notifications_total{instance="a",channel="c",result="delivered"}': "5+0x50",
+            'keeper_notifications_waiting{instance="a",channel="busy"}': "2+0x50",
+            'keeper_notifications_total{instance="a",channel="busy",result="delivered"}': "0+1x50",
+        },
+        [5, 15],
+        17,
+        {"instance": "a", "channel": "c"},
+        "c delivers nothing, and 2 messages wait",
+    ),
+    Case(
         "KeeperObservationsDropped",
         {
             'keeper_journal_dropped_total{instance="a"}': "0+0x10 7+0x60",

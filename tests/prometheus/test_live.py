@@ -58,6 +58,8 @@ POSITIVE = {
     "Wallet",
 }
 """Panels in which at least one series must be above zero after a liquidation."""
+CALLS = {"Watched positions by level", "Watched debt by level", "Messages", "Messages waiting"}
+"""Panels of a watch list, which this keeper has none of."""
 RELAY = """
 [chains.devnet.relays.builder]
 kind = 'bundle'
@@ -120,7 +122,7 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
             for board in BOARDS.values():
                 for title, unit, query in panels(board["panels"]):
                     values = await prometheus.query(filled(query))
-                    if not values:
+                    if not values and title not in CALLS:
                         silent.append((title, query))
                     odd += [(title, value) for value in values if not plausible(unit, value)]
                     if any(value > 0 for value in values):
