@@ -7,7 +7,7 @@ import pytest
 from keeper.devnet import Devnet
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.types import Reason
-from keeper.units import WAD
+from keeper.units import USD, WAD
 from tests.line import assert_clean
 from tests.musd import open_pool, owner, playing_musd
 
@@ -48,14 +48,24 @@ def open_of(net: Devnet, musd: Musd, owners: list[bytes]) -> list[bytes]:
 async def test_troves_under_their_ratio_are_liquidated_and_pay(
     net: Devnet, musd: Musd, tmp_path: Path, count: int
 ) -> None:
-    taken = crowd(musd, count, 4_000, 113, 100)
+    taken = crowd(musd, count, 12_000, 113, 100)
+    tiny = crowd(musd, 2, 2_000, 113, 800)
     safe = crowd(musd, 3, 4_000, 140, 900)
-    async with playing_musd(net, musd, tmp_path) as play:
+    async with playing_musd(net, musd, tmp_path, minimum_profit_usd=230) as play:
         await play.stage.step(lambda: musd.set_price(PRICE * 96 // 100))
         await play.stage.mine(3)
-        print(play.count())
         play.assert_taken(taken)
         assert_clean(play.tally)
-        assert open_of(net, musd, [*taken, *safe]) == safe
+        assert play.reasons(tiny) == {Reason.UNPROFITABLE}
+        assert open_of(net, musd, [*taken, *tiny, *safe]) == [*tiny, *safe]
         assert await play.audit() == []
-        assert play.tally.net_usd > 0
+        # The reserve of 200 and half a percent of 13,000 dollars each, less gas.
+        assert 240 * USD * count < play.tally.net_usd < 280 * USD * count
+
+
+async def test_nobody_is_judged_at_a_stale_price(net: Devnet, musd: Musd, tmp_path: Path) -> None:
+    (who,) = crowd(musd, 1, 4_000, 113, 100)
+    async with playing_musd(net, musd, tmp_path) as play:
+        await play.stage.step(lambda: net.mine(seconds=61))
+        assert play.reasons([who]) == {Reason.NO_PRICE}
+        assert play.tally.transactions == 0
