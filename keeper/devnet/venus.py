@@ -94,16 +94,18 @@ class Venus:
         data = calldata("borrow(uint256)", [amount])
         return Transaction(borrower, self.vtokens[symbol], data)
 
-    def liquidity(self, account: bytes, block: str = "latest") -> tuple[int, int]:
+    def liquidity(self, account: bytes) -> tuple[int, int]:
         """Return what the comptroller calls liquidity and shortfall, in wad dollars."""
-        signature = "getAccountLiquidity(address)"
-        returns = ["uint256", "uint256", "uint256"]
-        error, free, short = self.chain.call(
-            self.comptroller, signature, [account], returns, block=block
-        )
-        if error:
-            raise LookupError(f"getAccountLiquidity answers error {error}")
-        return free, short
+        return self.liquidities([account])[0]
+
+    def liquidities(self, accounts: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Return the liquidity and shortfall of several accounts, with one round trip."""
+        signature, words = "getAccountLiquidity(address)", ["uint256"] * 3
+        calls = [(self.comptroller, signature, [account]) for account in accounts]
+        found = self.chain.call_many(calls, words, "latest")
+        if any(error for error, *_ in found):
+            raise LookupError("getAccountLiquidity answers an error")
+        return [(free, short) for _, free, short in found]
 
     def accrue(self) -> None:
         """Have every vToken store its interest, in one block."""
