@@ -5,13 +5,13 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version as installed_version
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 from eth_utils.address import to_checksum_address
 
+from keeper.app.build import commit, version
 from keeper.app.clock import SystemClock
 from keeper.app.collection import Collection
 from keeper.app.control import ControlSocket
@@ -263,7 +263,11 @@ class Keeper:
                 relays=list(chain.relays),
             )
         return Metrics(
-            version=version(), commit="", mode=self.mode, chains=chains, strategies=strategies
+            version=version(),
+            commit=commit(),
+            mode=self.mode,
+            chains=chains,
+            strategies=strategies,
         )
 
 
@@ -285,14 +289,6 @@ def _cause(error: Exception) -> Exception:
 def _is_shared(error: Exception) -> bool:
     """Whether an error is of what all chains stand on: without a record nothing is sent."""
     return isinstance(error, InvariantError) and error.scope == "journal"
-
-
-def version() -> str:
-    """Return the installed version."""
-    try:
-        return installed_version("keeper")
-    except PackageNotFoundError:
-        return "0"
 
 
 async def run(
