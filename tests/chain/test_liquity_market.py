@@ -144,3 +144,18 @@ def test_what_is_no_trove_manager_is_one_line(following: MusdFollowing) -> None:
     config = LiquityV1.Config(trove_manager=to_hex(musd.manager), wrapped=to_hex(owner(5)))
     with pytest.raises(ConfigError, match="is no token"):
         following.run(LiquityV1.discover(following.reader, "m", config, following.head))
+
+
+def test_a_coin_with_a_token_s_face_is_not_wrapped(following: MusdFollowing) -> None:
+    musd = following.musd
+    musd.set_price(1_200 * WAD)
+    following.follow()
+    position = following.position(owner(1))
+    assert position is not None
+    (terms,), _ = following.market.pairs(position, following.prices, following.next())
+    weth = to_hex(following.net.tokens["WETH"].address)
+    for is_coin in (False, True):
+        config = LiquityV1.Config(trove_manager=to_hex(musd.manager), wrapped=weth, is_coin=is_coin)
+        found = following.run(LiquityV1.discover(following.reader, "m", config, following.head))
+        done = found.execution(terms)
+        assert (done.native, done.gainless) == (not is_coin, not is_coin)

@@ -54,7 +54,9 @@ _SYSTEM = (
 """Contract, read, and the field of `System` that holds it."""
 
 
-async def find(reader: Reader, manager: Address, wrapped: Address, head: Head) -> Deployment:
+async def find(
+    reader: Reader, manager: Address, wrapped: Address, head: Head, *, is_coin: bool = False
+) -> Deployment:
     """Return a system from its trove manager; raise `ConfigError` when there is none that is known."""
     shown = to_checksum_address(manager)
     named = [read(manager, name) for name in (*_NAMED, *_RULES, "MUSD_GAS_COMPENSATION()")]
@@ -90,7 +92,7 @@ async def find(reader: Reader, manager: Address, wrapped: Address, head: Head) -
         gas_pool,
     )
     coin, debt = await _tokens(reader, head, (wrapped, token))
-    return Deployment(contracts, coin, debt, uint(words[-1]))
+    return Deployment(contracts, coin, debt, uint(words[-1]), is_coin)
 
 
 async def _tokens(reader: Reader, head: Head, tokens: Iterable[Address]) -> list[Token]:

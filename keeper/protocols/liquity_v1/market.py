@@ -66,6 +66,8 @@ class LiquityV1:
 
         trove_manager: EvmAddress
         wrapped: EvmAddress
+        is_coin: bool = False
+        """The wrapped token is the coin itself under a token's face, as on Mezo."""
 
     @classmethod
     async def discover(
@@ -76,7 +78,9 @@ class LiquityV1:
         `first_block` is not needed: the contracts list their troves.
         """
         del first_block
-        deployment = await find(reader, config.trove_manager, config.wrapped, head)
+        deployment = await find(
+            reader, config.trove_manager, config.wrapped, head, is_coin=config.is_coin
+        )
         contracts = deployment.contracts
         coin, debt = deployment.coin.address, deployment.debt.address
         return cls(market, deployment, LiquityFeed(market, contracts.feed, coin, debt))
@@ -220,8 +224,8 @@ class LiquityV1:
             manager,
             LIQUIDATE,
             takes_amount=False,
-            gainless=True,
-            native=True,
+            gainless=not self._deployment.is_coin,
+            native=not self._deployment.is_coin,
             viewed=manager,
             view=selector("getTroveDebt(address)"),
         )

@@ -18,14 +18,15 @@ EXTRA_GAS = 320_000
 class Deployment:
     """One system: its contracts, the wrapped coin, its own token, and the reserve of each trove.
 
-    Collateral is the native coin; `coin` is what it is wrapped into for a sale. `reserve` is what
-    the gas pool pays for each trove, in wei of the token.
+    Collateral is the native coin; `coin` is what it is wrapped into for a sale, if that is not the
+    coin itself (`is_coin`). `reserve` is what the gas pool pays for each trove, in wei of the token.
     """
 
     contracts: Contracts
     coin: Token
     debt: Token
     reserve: int
+    is_coin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
