@@ -31,9 +31,9 @@ def deployed(net: Devnet, lltv: int = LLTV, *, price: bool = True) -> tuple[Morp
     return morpho, market
 
 
-def configured(net: Devnet, morpho: Morpho, **more: Any) -> MorphoBlue.Config:
+def configured(net: Devnet, deployment: Morpho, **more: Any) -> MorphoBlue.Config:
     """Return the settings of a deployment that takes dollars from the chain's Aave oracle."""
-    options = {"morpho": to_hex(morpho.address), "prices": to_hex(net.market.oracle), **more}
+    options = {"morpho": to_hex(deployment.address), "prices": to_hex(net.market.oracle), **more}
     return MorphoBlue.Config.model_validate(options)
 
 
@@ -58,6 +58,10 @@ class MorphoFollowing:
         self.run(self.market.bootstrap(self.reader, self.head))
         self.run(self.market.oracle.bootstrap(self.reader, self.head))
         self.observe()
+
+    @staticmethod
+    def connect(net: Devnet) -> ChainReader:
+        return ChainReader(DirectRpc(net))
 
     def head_now(self) -> Head:
         return self.run(self.reader.head())

@@ -9,7 +9,14 @@ from keeper.planning.costs import Rates
 from keeper.planning.crowd import Wanted, bear
 from keeper.planning.explain import explain_loss
 from keeper.planning.funding import choose_source, funding_pools
-from keeper.planning.gas import count_reserves, item_gas, liquidation_gas
+from keeper.planning.gas import (
+    FUND,
+    count_reserves,
+    extra_gas,
+    group_gas,
+    item_gas,
+    liquidation_gas,
+)
 from keeper.planning.grouping import PositionKey, cover_up, cover_up_repay, price_quote
 from keeper.planning.improving import improve
 from keeper.planning.liquidity import Liquidity
@@ -171,17 +178,28 @@ class Sizing:
         )
 
     def worth(self) -> Usd:
-        """Return what all that is taken nets together, before the costs it shares."""
+        """Return what all that is taken nets together, sold lane by lane, groups and loans paid."""
         total = 0
-        lanes = {}
+        lanes: dict[Lane, Offer] = {}
+        loans: dict[Address, Offer] = {}
         for taken in self._settled.values():
             for call in _calls(taken):
-                quote, rate = call.quote, call.offer.rate
-                lanes[call.offer.lane] = rate
-                total += rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
-        for lane, rate in lanes.items():
-            outlet = self._selling[lane]
-            total += rate.usd_down(outlet.deal(outlet.total).net)
+                quote, offer = call.quote, call.offer
+                lanes[offer.lane] = loans[quote.debt.address] = offer
+                total += offer.rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
+        sales = Sales(self._venues) if len(lanes) > 1 else self._sales
+        for lane, offer in lanes.items():
+            parts = self._selling[lane].placed
+            if len(lanes) > 1:
+                brought = sum(sales.apply(route, part) for route, part in parts)
+            else:
+                brought = self._selling[lane].deal(self._selling[lane].total).out
+            hops = [hop for route, _ in parts for hop in route]
+            gas = group_gas(len(hops), extra_gas(hops))
+            total += offer.rate.usd_down(brought - int(gas * self._per_gas(offer)))
+        for debt, offer in loans.items():
+            gas = FUND[self._sources[debt].kind]
+            total -= offer.rate.usd_down(int(gas * self._per_gas(offer)))
         return Usd(total)
 
     def _take_crowd(self, order: Sequence[PositionKey]) -> None:
@@ -253,7 +271,8 @@ class Sizing:
     def _choose_sources(self, offers: Sequence[Offer]) -> None:
         used: frozenset[Address] | None = None
         lent = frozenset[Address]()
-        markets = {offer.choice.opportunity.position.home for offer in offers}
+        # whatever market stands behind the view lends, be it only another one's liquidations
+        markets = self._markets.keys() & self._view.prices.keys()
         for token, wanted in demands(offers).items():
             sources = [
                 *(s for name in sorted(markets) for s in self._markets[name].flash_sources(token)),

@@ -9,12 +9,11 @@ import pytest
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
-from keeper.devnet.accounts import Cast
-from keeper.devnet.morpho import PARAMS, Morpho, MorphoMarket, borrower
+from keeper.devnet.morpho import Morpho, MorphoMarket, borrower
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.prices import put_prices
 from keeper.protocols.morpho_blue.calls import FLASH_LOAN, LIQUIDATE
-from keeper.types import FlashKind, Included, Reason
+from keeper.types import FlashKind, Reason
 from keeper.units import to_hex
 from tests.line import Play, assert_clean
 from tests.morpho import deployed
@@ -90,3 +89,46 @@ async def test_a_storm_is_taken_at_the_estimate(net: Devnet, tmp_path: Path, cou
         for who in crowd:
             left = net.call(morpho.address, POSITION, [market.id, who], ["uint256"] * 3)
             assert left[1] == 0
+
+
+async def test_two_protocols_share_a_crash_a_loan_and_a_batch(net: Devnet, tmp_path: Path) -> None:
+    """Aave and two markets of Morpho, one of them short of collateral, in one transaction."""
+    morpho, market = deployed(net)
+    second = morpho.market(net.tokens["USDC"], net.tokens["WETH"], 915 * 10**15)
+    morpho.set_price(second, second.quotient(net.price("WETH"), net.price("USDC")))
+    morpho.supply(second, 10**12)
+    both = opened(net, morpho, market, 3)
+    # the same borrower in two of Morpho's own markets
+    opened(net, morpho, second, 1)
+    short = opened(net, morpho, second, 2, first=50)
+    aave = net.borrowers(3, health=(1.01, 1.02), seed=5)
+    async with playing(net, tmp_path, morpho) as play:
+        await play.stage.step(lambda: fall(net, morpho, [market, second], 11))
+        await play.stage.mine(2)
+        plans = [plan for report in play.stage.reports for plan in report.plans]
+        play.assert_taken([*both, *short, *aave])
+        assert_clean(play.tally)
+        assert await play.audit() == []
+        quotes = [quote for plan in plans for quote in plan.quotes]
+        assert {quote.opportunity.position.home for quote in plans[0].quotes} == {"aave", "blue"}
+        assert len({quote.opportunity.position.market for quote in quotes}) == 3
+        assert {quote.flash.kind for quote in quotes} == {FlashKind.MORPHO}
+        for who, where in ((both[0], market), (both[0], second), (short[0], second)):
+            left = net.call(morpho.address, POSITION, [where.id, who], ["uint256"] * 3)
+            assert left[1] == 0
+        assert play.stage.line.book.markets["blue"].protocol.backstops()[0].amount > 0
+
+
+async def test_its_loans_pay_for_another_protocols_liquidations(net: Devnet, tmp_path: Path) -> None:
+    morpho, market = deployed(net)
+    opened(net, morpho, market, 1)
+    aave = net.borrowers(2, health=(1.01, 1.02), seed=5)
+    async with playing(net, tmp_path, morpho) as play:
+        # Morpho's own oracle stays where it is
+        await play.stage.step(lambda: fall(net, morpho, [], 5))
+        await play.stage.mine()
+        plans = [plan for report in play.stage.reports for plan in report.plans]
+        play.assert_taken(aave)
+        assert_clean(play.tally)
+        quotes = [quote for plan in plans for quote in plan.quotes]
+        assert {(each.flash.kind, each.premium) for each in quotes} == {(FlashKind.MORPHO, 0)}
