@@ -450,6 +450,15 @@ def account_of(protocol: LendingProtocol, position: Position) -> Address:
 
 
 @runtime_checkable
+class Redeeming(Protocol):
+    """A lending protocol that pays in claims on collateral: it brings what redeems them as a venue."""
+
+    def redemption(self) -> Venue:
+        """Return a venue of the market's own, by another name than any configured one."""
+        ...
+
+
+@runtime_checkable
 class Observing(Protocol):
     """A venue of which logs do not tell all: what it reads at each head, beside the prices."""
 

@@ -16,7 +16,7 @@ from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
 from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
 from keeper.plugins import build_venue, configure_market
-from keeper.ports import LendingProtocol, Pages, Source, Venue
+from keeper.ports import LendingProtocol, Pages, Redeeming, Source, Venue
 from keeper.types import Head, Token
 from keeper.units import ZERO_ADDRESS, Address, to_hex
 
@@ -191,10 +191,18 @@ class Watched:
 
     def _build(self, places: Mapping[str, VenueTable]) -> dict[str, Venue]:
         tokens = self._tokens()
-        return {
+        venues = {
             name: build_venue(self._name, name, place, tokens, self._chain.contract or ZERO_ADDRESS)
             for name, place in places.items()
         }
+        for market in self.markets.values():
+            if isinstance(market, Redeeming):
+                redemption = market.redemption()
+                if redemption.name in venues:
+                    key = f"chains.{self._name}.venues.{redemption.name}"
+                    raise ConfigError(f"{key} has the name of what redeems", "choose another name")
+                venues[redemption.name] = redemption
+        return venues
 
     async def _find_places(self, head: Head) -> Mapping[str, VenueTable]:
         """Return the configured venues; without any, the exchanges the contract's owner allows."""
