@@ -70,6 +70,11 @@ class Era:
         return named, (self.name,)
 
     @property
+    def averages_threshold(self) -> bool:
+        """Tell whether health goes through the average threshold, cut to whole bps."""
+        return self.health is early.health_factor
+
+    @property
     def rounds_balances(self) -> bool:
         """Tell whether balances are rounded to the nearest unit, not in the protocol's favour."""
         return self.supply_balance is early.balance_half_up

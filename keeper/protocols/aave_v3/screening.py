@@ -68,10 +68,15 @@ class Factors:
 
 
 def _threshold(ledger: Ledger, category: int, number: int) -> int:
+    """Return a class's threshold, never more than the contract counts of it.
+
+    Where it cuts the average threshold of a borrower to whole bps, one less of each is less than that.
+    """
     reserve = ledger.reserves.get(number)
     if reserve is None:
         return 0
-    return collateral_terms(ledger.categories.get(category, NO_CATEGORY), reserve)[0]
+    threshold = collateral_terms(ledger.categories.get(category, NO_CATEGORY), reserve)[0]
+    return max(threshold - ledger.era.averages_threshold, 0)
 
 
 def gather(shards: Iterable[Mapping[Address, bytes]], table: Integers) -> LegArrays:

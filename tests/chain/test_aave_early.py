@@ -1,0 +1,173 @@
+"""A market of Aave v3.0 on its real contracts: refused for the right reasons, liquidated in batches."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keeper.devnet import Devnet
+from keeper.errors import ConfigError
+from keeper.protocols.aave_v3 import AaveV3
+from keeper.types import Reason
+from keeper.units import WAD, Address, to_hex
+from tests.aave import BLOCK_SECONDS, Following
+from tests.chain.test_aave_market import configure, unhealthy, upgraded
+from tests.early_aave import early_in_place
+from tests.line import assert_clean, playing
+
+pytestmark = pytest.mark.chain
+
+BORROW = "borrow(address,uint256,uint256,uint16,address)"
+SUPPLY = "supply(address,uint256,address,uint16)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def early(devnet: Devnet) -> Iterator[None]:
+    """Let every test here work on one market of v3.0."""
+    with early_in_place(devnet):
+        yield
+
+
+@pytest.fixture
+def following(net: Devnet) -> Following:
+    return Following(net, net.market.pool)
+
+
+@pytest.mark.parametrize("count", [1, 20, 50])
+async def test_a_storm_is_over_within_two_blocks(net: Devnet, tmp_path: Path, count: int) -> None:
+    crowd = net.borrowers(count, health=(1.01, 1.05), seed=count)
+    dust = net.borrowers(2, health=(1.01, 1.05), size_usd=(20, 60), seed=count + 1)
+    async with playing(net, tmp_path) as play:
+        await play.stage.step(lambda: net.set_price("WETH", 2_300_00000000))
+        assert len(play.under([*crowd, *dust])) == count + 2
+        for _ in range(4):
+            await play.stage.mine()
+        play.assert_taken(crowd)
+        assert play.under(crowd) == set()
+        assert play.reasons(dust) == {Reason.UNPROFITABLE}
+        assert_clean(play.tally)
+        assert await play.audit() == []
+
+
+def test_history_gives_what_is_loaded_and_an_audit_finds_one_unit(net: Devnet) -> None:
+    net.borrowers(4, kind="five", health=(1.02, 1.4))
+    net.borrowers(2, kind="emode")
+    loaded = Following(net, net.market.pool)
+    assert (loaded.market.stopped, loaded.market.revision) == ("", 1)
+    assert loaded.ledger.era.name == "3.0"
+    assert loaded.market.backstops() == ()
+    assert loaded.drifts() == []
+    holder = next(iter(loaded.ledger.accounts))
+    reserve = loaded.ledger.by_asset[Address(net.tokens["WETH"].address)]
+    undo = loaded.ledger.set_supplied(holder, reserve, loaded.ledger.supplied(holder, reserve) + 1)
+    assert len(loaded.drifts()) == 2
+    undo()
+    assert loaded.drifts() == []
+
+
+def test_an_isolated_position_with_a_siloed_debt_is_judged_as_any(following: Following) -> None:
+    net, (user, *_) = following.net, [account.address for account in following.net.users]
+    pool, silo, alone = net.market.pool, net.tokens["sUSDe"], net.tokens["PT"]
+    configure(following, "setReserveBorrowing(address,bool)", silo.address, True)
+    configure(following, "setSiloedBorrowing(address,bool)", silo.address, True)
+    configure(following, "setBorrowableInIsolation(address,bool)", silo.address, True)
+    amount = 20_000 * 10**18
+    net.give("PT", user, amount)
+    net.send(user, alone.address, "approve(address,uint256)", [pool, amount])
+    net.send(user, pool, SUPPLY, [alone.address, amount, user, 0])
+    net.send(
+        user,
+        pool,
+        "setUserUseReserveAsCollateral(address,bool)",
+        [alone.address, True],
+        check=False,
+    )
+    net.send(user, pool, BORROW, [silo.address, 10_000 * 10**18, 2, 0, user])
+    for symbol in ("USDC", "DAI"):
+        refused = net.send(
+            user, pool, BORROW, [net.tokens[symbol].address, 1, 2, 0, user], check=False
+        )
+        assert not refused.ok
+    net.set_price("PT", net.price("PT") * 80 // 100, move_pools=False)
+    following.follow()
+    assert following.drifts() == []
+    position = following.position(user)
+    assert position.health == net.account_data(user)[5] < WAD
+    (pair,), skips = following.pairs(user)
+    assert (pair.collateral.symbol, pair.debt.symbol, skips) == ("PT", "sUSDe", [])
+
+
+def test_a_debt_at_a_stable_rate_stops_the_market(following: Following) -> None:
+    net, (user, *_) = following.net, [account.address for account in following.net.users]
+    pool, usdc = net.market.pool, net.tokens["USDC"]
+    configure(following, "setReserveStableRateBorrowing(address,bool)", usdc.address, True)
+    amount = 10 * 10**18
+    net.give("WETH", user, amount)
+    net.send(user, net.tokens["WETH"].address, "approve(address,uint256)", [pool, amount])
+    net.send(user, pool, SUPPLY, [net.tokens["WETH"].address, amount, user, 0])
+    net.send(user, pool, BORROW, [usdc.address, 10**8, 2, 0, user])
+    following.follow()
+    assert following.market.stopped == ""
+    assert following.drifts() == []
+    net.send(user, pool, BORROW, [usdc.address, 10**8, 1, 0, user])
+    following.follow()
+    assert "stable rate" in following.market.stopped
+    loaded = Following(net, pool)
+    assert loaded.market.stopped == "there are debts in USDC at stable rates"
+    assert loaded.market.flash_sources(Address(usdc.address)) == ()
+
+
+@pytest.mark.parametrize(
+    ("signature", "more", "reason"),
+    [
+        ("setReservePause(address,bool)", [True], Reason.PAUSED),
+        ("setReserveActive(address,bool)", [False], None),
+        ("setReserveFreeze(address,bool)", [True], None),
+    ],
+)
+def test_a_reserve_that_takes_no_liquidation_is_named(
+    following: Following, signature: str, more: list[bool], reason: Reason | None
+) -> None:
+    borrower = unhealthy(following)
+    weth = following.net.tokens["WETH"].address
+    if "Active" in signature:
+        market = following.net.market
+        sent = following.net.send(
+            market.owner, market.configurator, signature, [weth, *more], check=False
+        )
+        assert not sent.ok
+    else:
+        configure(following, signature, weth, *more)
+    found, skips = following.pairs(borrower)
+    assert bool(found) == (reason is None)
+    assert [skip.reason for skip in skips] == ([reason] if reason else [])
+    assert following.drifts() == []
+
+
+def test_a_fork_with_revisions_of_its_own_is_followed_and_sent_to_when_its_era_is_named(
+    net: Devnet,
+) -> None:
+    (borrower,) = net.borrowers(1, collateral="WETH", debt="USDC", health=1.05)
+    net.set_price("WETH", net.price("WETH") * 93 // 100, move_pools=False)
+    upgraded(net, net.market.pool, "POOL_REVISION()", b"\x2a")
+    unnamed = Following(net, net.market.pool)
+    assert unnamed.drifts() == []
+    pairs, (skip,) = unnamed.pairs(borrower)
+    assert (pairs, skip.reason) == ([], Reason.DENIED)
+    assert skip.detail == "the rules of pool revision 42 are not known"
+    config = AaveV3.Config(pool=to_hex(net.market.pool), era="3.0")
+    discovered = unnamed.run(AaveV3.discover(unnamed.reader, "main", config, unnamed.head))
+    unnamed.run(discovered.bootstrap(unnamed.reader, unnamed.head))
+    at = unnamed.at(BLOCK_SECONDS)
+    position = discovered.position(Address(borrower), unnamed.prices, at)
+    assert position is not None
+    (pair,), skips = discovered.pairs(position, unnamed.prices, at)
+    assert (pair.debt.symbol, discovered.stopped, skips) == ("USDC", "", [])
+
+
+def test_an_era_that_is_not_the_pools_is_one_line(following: Following) -> None:
+    pool = to_hex(following.net.market.pool)
+    config = AaveV3.Config(pool=pool, era="3.6")
+    with pytest.raises(ConfigError, match=r"does not answer as Aave v3\.6 does") as caught:
+        following.run(AaveV3.discover(following.reader, "main", config, following.head))
+    assert "\n" not in str(caught.value)
