@@ -36,6 +36,7 @@ async def open_endpoints(
             chain.chain_id,
             observe,
             poll_interval=chain.poll_seconds,
+            socket_retry=chain.socket_retry_seconds,
             allowed_lag=chain.allowed_lag,
         )
     )

@@ -23,6 +23,7 @@ async def connect_pool(
     observe: Observe = lambda *_: None,
     *,
     poll_interval: float = 1.0,
+    socket_retry: float = 60.0,
     probe_interval: float = 15.0,
     shortest_probe_interval: float = 1.0,
     patience: float = 3.0,
@@ -57,7 +58,9 @@ async def connect_pool(
         pool = EndpointPool(roster, attempts=attempts, stagger=stagger, monotonic=monotonic)
         probing = asyncio.create_task(prober.run(probe_interval, shortest_probe_interval))
         try:
-            yield pool, _heads(endpoints, roster, pool, poll_interval, longest_request)
+            fallback = _polled(endpoints, pool, poll_interval)
+            sockets = _sockets(endpoints, longest_request)
+            yield pool, PooledHeads(roster, sockets, fallback, polling=socket_retry)
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
@@ -75,19 +78,20 @@ async def _first_look(roster: Roster, prober: Prober) -> None:
     raise roster.nobody()
 
 
-def _heads(
-    endpoints: Sequence[tuple[str, str]],
-    roster: Roster,
-    pool: EndpointPool,
-    poll_interval: float,
-    open_timeout: float,
-) -> HeadFeed:
-    sockets: dict[str, HeadFeed] = {}
-    polled: list[str] = []
-    for url, alias in endpoints:
-        if SecretUrl(url).scheme in {"ws", "wss"}:
-            sockets[alias] = SocketHeads(url, alias, open_timeout=open_timeout)
-        else:
-            polled.append(alias)
-    fallback = PolledHeads(pool, ", ".join(polled), interval=poll_interval) if polled else None
-    return PooledHeads(roster, sockets, fallback)
+def _is_socket(url: str) -> bool:
+    return SecretUrl(url).scheme in {"ws", "wss"}
+
+
+def _sockets(endpoints: Sequence[tuple[str, str]], open_timeout: float) -> dict[str, HeadFeed]:
+    return {
+        alias: SocketHeads(url, alias, open_timeout=open_timeout)
+        for url, alias in endpoints
+        if _is_socket(url)
+    }
+
+
+def _polled(
+    endpoints: Sequence[tuple[str, str]], pool: EndpointPool, interval: float
+) -> HeadFeed | None:
+    aliases = [alias for url, alias in endpoints if not _is_socket(url)]
+    return PolledHeads(pool, ", ".join(aliases), interval=interval) if aliases else None

@@ -83,6 +83,7 @@ async def paired(
         patience=0.3,
         longest_request=0.6,
         stagger=0.1,
+        socket_retry=0.2,
     ) as (pool, heads):
         follower = RecordingFollower(start, WATCH)
         counts = dict.fromkeys(Count, 0)
@@ -186,6 +187,9 @@ async def test_the_only_socket_is_half_open_while_the_other_endpoint_answers_by_
             assert proxy.requests["eth_subscribe"] == subscribed
             assert other.received["eth_getBlockByNumber"] > polled
             assert other.connections == 0
+            proxy.heal()
+            await until(lambda: proxy.requests["eth_subscribe"] > subscribed)
+            await pair.exact()
         else:
             await until(lambda: proxy.requests["eth_subscribe"] > subscribed)
             await pair.exact()
