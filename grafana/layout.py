@@ -123,7 +123,7 @@ def layout(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 def variable(name: str, definition: str, *, many: bool) -> dict[str, Any]:
     """Return a variable that offers the values of a label."""
-    return {
+    offered: dict[str, Any] = {
         "name": name,
         "type": "query",
         "datasource": SOURCE,
@@ -133,8 +133,10 @@ def variable(name: str, definition: str, *, many: bool) -> dict[str, Any]:
         "sort": 1,
         "multi": many,
         "includeAll": many,
-        "current": {"text": "All", "value": "$__all"} if many else {},
     }
+    if many:
+        offered["current"] = {"text": "All", "value": "$__all"}
+    return offered
 
 
 def annotation(name: str, expr: str, colour: str) -> dict[str, Any]:
@@ -155,7 +157,6 @@ DATASOURCE: dict[str, Any] = {
     "name": "datasource",
     "type": "datasource",
     "query": "prometheus",
-    "current": {},
 }
 JOBS = variable("job", "label_values(keeper_build_info, job)", many=False)
 CHAINS = variable("chain", f"label_values(keeper_head_number{{{JOB}}}, chain)", many=True)
