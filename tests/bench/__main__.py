@@ -20,6 +20,7 @@ from tests.bench import (
     latency,
     loop_lag,
     million,
+    morpho,
     ratios,
     screen,
     snapshots,
@@ -92,6 +93,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "million": million.figures,
     "loop_lag": loop_lag.figures,
     "economics": lambda: on_chain(economics.figures),
+    "morpho": lambda: on_chain(morpho.figures),
 }
 
 

@@ -7,7 +7,15 @@ from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from keeper.address import EvmAddress
 from keeper.errors import InvariantError
@@ -60,6 +68,7 @@ MarketId = Annotated[
     Hash,
     BeforeValidator(_parse_id),
     PlainSerializer(lambda raw: f"0x{raw.hex()}", return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$"}),
 ]
 """A market's id as files hold it; 32 raw bytes inside."""
 
