@@ -36,16 +36,18 @@ class Columns:
     def filled(cls, legs: LegArrays) -> Self:
         """Build the columns of all borrowers at once; may run beside the event loop.
 
+        A list of borrowers becomes the columns' own: freed at once, a million stop every thread.
         The table is NumPy's work, which needs the interpreter only now and then: it has a thread of
         its own while the borrowers are indexed.
         """
         columns = cls()
         with ThreadPoolExecutor(1) as beside:
             table = beside.submit(LegTable.filled, legs)
-            for first in range(0, len(legs.borrowers), STEP):
-                step = legs.borrowers[first : first + STEP]
+            held = legs.borrowers
+            columns._borrowers = held if isinstance(held, list) else list(held)
+            for first in range(0, len(held), STEP):
+                step = held[first : first + STEP]
                 columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
-                columns._borrowers.extend(step)
         columns.table = table.result()
         return columns
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keeper.book import band, columns as columns_module, legs as legs_module
-from keeper.book.columns import Columns
+from keeper.book.columns import STEP, Columns
 from keeper.ports import LegArrays, LegRow
 from keeper.units import Address
 
@@ -212,3 +212,12 @@ def test_more_classes_than_columns_number_are_refused() -> None:
         Columns.filled(gathered({address(1): ([(40_000, 1)], [(0, 1)])}))
     with pytest.raises(OverflowError):
         Columns().replace(address(1), [(40_000, 1)], [(0, 1)])
+
+
+def test_the_list_of_borrowers_is_never_freed_at_once() -> None:
+    legs = gathered({address(n): ([(1, 1)], [(0, 1)]) for n in range(3 * STEP)})
+    columns = Columns.filled(legs)
+    held = legs.borrowers
+    assert len(columns) == len(held) == 3 * STEP
+    columns.release()
+    assert held == []
