@@ -4,20 +4,25 @@ Behind all others a position is offered exactly what it adds to the whole, whate
 first taken in. So sizing it there, or leaving it out, never makes the whole worth less.
 """
 
-from collections.abc import Sequence
-from itertools import permutations
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from itertools import islice, permutations
+from typing import Protocol, TypeVar
 
 from keeper.planning.grouping import PositionKey
 
 _SWEEPS = 2
 _MOST = 16
 """Positions tried again in one sweep: those at the margin are last in order."""
-_FEW = 3
+_ALL = 3
 """Positions of which every order is tried: which of two is left out can matter more than sizes."""
+_FEW = 6
+"""Positions of which each is tried before all others, so that it may leave others out."""
 
 
-class Arrangement(Protocol):
+State = TypeVar("State")
+
+
+class Arrangement(Protocol[State]):
     """Positions taken one after another on shared pools."""
 
     def settle(self, key: PositionKey) -> None:
@@ -36,42 +41,49 @@ class Arrangement(Protocol):
         """Return what all that is taken is worth together."""
         ...
 
+    def keep(self) -> State:
+        """Return what is taken, to be restored."""
+        ...
 
-def improve(arrangement: Arrangement, order: Sequence[PositionKey]) -> None:
+    def restore(self, state: State) -> None:
+        """Take again what was taken when it was kept, and nothing else."""
+        ...
+
+
+def improve(arrangement: Arrangement[State], order: Sequence[PositionKey]) -> None:
     """Change what is taken, and how much of it, as long as that makes the whole worth more."""
-    if len(order) < 2 or not any(arrangement.is_tight(key) for key in order):
+    tight = [key for key in order if arrangement.is_tight(key)]
+    if len(order) < 2 or not tight:
         return
-    if len(order) <= _FEW:
-        _try_orders(arrangement, order)
-    worth = arrangement.worth()
+    best, most = arrangement.keep(), arrangement.worth()
+    for other in _orders(order if len(order) <= _FEW else tight):
+        for key in other:
+            arrangement.release(key)
+        for key in other:
+            arrangement.settle(key)
+        if (worth := arrangement.worth()) > most:
+            best, most = arrangement.keep(), worth
+    arrangement.restore(best)
+    worth = most
     for _ in range(_SWEEPS):
         tight = [key for key in order if arrangement.is_tight(key)]
         loose = [key for key in reversed(order) if key not in set(tight)]
         for key in [*tight[-_MOST // 2 :], *loose[: _MOST - len(tight[-_MOST // 2 :])]]:
             arrangement.release(key)
             arrangement.settle(key)
-        before, worth = worth, arrangement.worth()
+        before, worth = most, arrangement.worth()
+        if worth > most:
+            best, most = arrangement.keep(), worth
         if worth <= before + before // 1_000_000:
             break
+    if worth < most:
+        arrangement.restore(best)
 
 
-def _try_orders(arrangement: Arrangement, order: Sequence[PositionKey]) -> None:
-    """Take positions in every order and leave them in the one that is worth most."""
-    best, most = tuple(order), arrangement.worth()
-    now = best
-    for other in permutations(order):
-        if other == best:
-            continue
-        _retake(arrangement, other)
-        now, worth = other, arrangement.worth()
-        if worth > most:
-            best, most = other, worth
-    if now != best:
-        _retake(arrangement, best)
-
-
-def _retake(arrangement: Arrangement, order: Sequence[PositionKey]) -> None:
-    for key in order:
-        arrangement.release(key)
-    for key in order:
-        arrangement.settle(key)
+def _orders(keys: Sequence[PositionKey]) -> Iterator[tuple[PositionKey, ...]]:
+    """Yield other orders of a few positions than the one they are in."""
+    if len(keys) <= _ALL:
+        yield from islice(permutations(keys), 1, None)
+    elif len(keys) <= _FEW:
+        for key in keys[1:]:
+            yield (key, *(other for other in keys if other != key))

@@ -81,6 +81,7 @@ class Sizing:
         self._sales = Sales(venues)
         self._view = view
         self._sources: dict[Address, FlashSource] = {}
+        self._lenders: dict[Address, list[FlashSource]] = {}
         self._claims: dict[PositionKey, list[list[Offer]]] = {}
         self._settled: dict[PositionKey, list[_Taken]] = {}
         self._refused: list[Skip] = []
@@ -112,6 +113,7 @@ class Sizing:
                 self.settle(key)
         improve(self, order)
         self._selling.balance()
+        self._borrow_cheaper()
 
     @property
     def quotes(self) -> list[Quote]:
@@ -124,7 +126,7 @@ class Sizing:
                 lane = call.offer.lane
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
-                found.append(replace(call.quote, routes=sales[lane]))
+                found.append(self._funded(replace(call.quote, routes=sales[lane])))
         return found
 
     @property
@@ -146,12 +148,22 @@ class Sizing:
                     found.append(refuse(each.offer.choice, Reason.OUTBID, f"{name} nets more"))
         return found
 
+    def _funded(self, quote: Quote) -> Quote:
+        """Return a quote that borrows where its token is borrowed in the end."""
+        source = self._sources.get(quote.debt.address, quote.flash)
+        if source is quote.flash or quote.flash.kind is FlashKind.NONE:
+            return quote
+        moved = replace(quote, flash=source, premium=source.premium_up(cover_up(quote.steps[0])))
+        return price_quote(moved, quote.proceeds, quote.gas, self._rates, self._gas_price)
+
     def _fills(self, calls: Sequence[Call]) -> bool:
         return all(self._selling[call.offer.lane].fills for call in calls)
 
     def settle(self, key: PositionKey) -> None:
         """Quote a position for every strategy that wants it; what nets most is sold."""
-        taken = [self._quote(offers) for offers in self._claims[key]]
+        self._take(key, [self._quote(offers) for offers in self._claims[key]])
+
+    def _take(self, key: PositionKey, taken: list[_Taken]) -> None:
         self._settled[key] = taken
         for call in _calls(taken):
             self._selling.sell(call.offer.lane, call.quote.steps[0].seizure.received)
@@ -162,6 +174,18 @@ class Sizing:
         for call in _calls(self._settled.pop(key, [])):
             self._selling.sell(call.offer.lane, -call.quote.steps[0].seizure.received)
             self._liquidity.give(call.quote)
+
+    def keep(self) -> Mapping[PositionKey, list[_Taken]]:
+        """Return what is taken, to be restored."""
+        return dict(self._settled)
+
+    def restore(self, state: Mapping[PositionKey, list[_Taken]]) -> None:
+        """Take again what was taken when it was kept, and nothing else."""
+        for key in [key for key, taken in self._settled.items() if state.get(key) is not taken]:
+            self.release(key)
+        for key, taken in state.items():
+            if key not in self._settled:
+                self._take(key, taken)
 
     def is_tight(self, key: PositionKey) -> bool:
         """Say whether a position would be taken otherwise if others were not: smaller, or not at all."""
@@ -181,11 +205,12 @@ class Sizing:
         """Return what all that is taken nets together, sold lane by lane, groups and loans paid."""
         total = 0
         lanes: dict[Lane, Offer] = {}
-        loans: dict[Address, Offer] = {}
+        loans: dict[Address, tuple[Offer, FlashKind]] = {}
         for taken in self._settled.values():
             for call in _calls(taken):
                 quote, offer = call.quote, call.offer
-                lanes[offer.lane] = loans[quote.debt.address] = offer
+                lanes[offer.lane] = offer
+                loans[quote.debt.address] = offer, quote.flash.kind
                 total += offer.rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
         sales = Sales(self._venues) if len(lanes) > 1 else self._sales
         for lane, offer in lanes.items():
@@ -197,9 +222,8 @@ class Sizing:
             hops = [hop for route, _ in parts for hop in route]
             gas = group_gas(len(hops), extra_gas(hops))
             total += offer.rate.usd_down(brought - int(gas * self._per_gas(offer)))
-        for debt, offer in loans.items():
-            gas = FUND[self._sources[debt].kind]
-            total -= offer.rate.usd_down(int(gas * self._per_gas(offer)))
+        for offer, kind in loans.values():
+            total -= offer.rate.usd_down(int(FUND[kind] * self._per_gas(offer)))
         return Usd(total)
 
     def _take_crowd(self, order: Sequence[PositionKey]) -> None:
@@ -274,7 +298,7 @@ class Sizing:
         # whatever market stands behind the view lends, be it only another one's liquidations
         markets = self._markets.keys() & self._view.prices.keys()
         for token, wanted in demands(offers).items():
-            sources = [
+            sources = self._lenders[token] = [
                 *(s for name in sorted(markets) for s in self._markets[name].flash_sources(token)),
                 *(s for venue in self._venues.values() for s in venue.flash_sources(token)),
             ]
@@ -300,6 +324,24 @@ class Sizing:
             token = offer.terms.debt.address
             return FlashSource(FlashKind.NONE, ZERO_ADDRESS, token, offer.largest, 0)
         return self._sources.get(offer.terms.debt.address)
+
+    def _borrow_cheaper(self) -> None:
+        """Borrow from pools that no sale goes through after all, where that costs less."""
+        wanted: dict[Address, int] = {}
+        for taken in self._settled.values():
+            for call in _calls(taken):
+                token = call.quote.debt.address
+                if call.quote.flash.kind is FlashKind.NONE:
+                    continue
+                wanted[token] = wanted.get(token, 0) + cover_up(call.quote.steps[0])
+        used = self._selling.placed_pools() | funding_pools(self._sources.values())
+        for token, amount in wanted.items():
+            source = choose_source(self._lenders[token], amount, used)
+            if source is None or source.available < amount:
+                continue
+            if source.fee_ppm < self._sources[token].fee_ppm:
+                self._sources[token] = source
+                used |= funding_pools([source])
 
     def _bound(self, offer: Offer) -> float:
         """Return at least the dollars a pair can earn before costs, from its best price."""

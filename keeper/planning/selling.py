@@ -61,6 +61,11 @@ class Selling:
         found = {hop.pool for each in parts for route, _ in each for hop in route}
         return self.best_pools() | found
 
+    def placed_pools(self) -> frozenset[Address]:
+        """Return the pools that are sold through."""
+        placed = (route for each in self._outlets.values() for route, _ in each.placed)
+        return frozenset(hop.pool for route in placed for hop in route)
+
     def shut(self, pools: frozenset[Address]) -> None:
         """Leave out what goes through pools that lend."""
         for outlet in self._outlets.values():

@@ -56,7 +56,9 @@ def tokens_of(quotes: Iterable[Quote]) -> set[Address]:
     """Return every token the liquidations and sales of quotes touch."""
     tokens = set()
     for quote in quotes:
-        terms = quote.steps[0].terms
+        terms, called = quote.steps[0].terms, quote.steps[0].seizure.called
         tokens |= {terms.collateral.address, terms.debt.address}
+        if called:
+            tokens.add(called)
         tokens |= {hop.token_out for hop in quote.hops}
     return tokens

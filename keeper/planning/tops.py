@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _STEPS = 40
-_BENT = 1e-6
+_BENT = 2e-8
 """The share of a value within which it is taken for a parabola: below it rounding soon shows."""
 
 Value = Callable[[int], int | None]
@@ -45,6 +45,12 @@ def find_top(
         if low not in tried or high not in tried:
             following = high if low in tried else low
             spread *= 4
+        elif middle in bounds:
+            # Only one side is there: the top is here unless it rises from here, too.
+            other = low if middle == last else high
+            if abs(other - middle) <= max(spread >> 9, 1):
+                break
+            following = middle + (other - middle) // abs(other - middle) * max(spread >> 9, 1)
         else:
             arch = _Arch(middle - low, high - middle, *(tried[at] for at in (low, middle, high)))
             slack = max(abs(tried[middle]) * share, 1.0)
