@@ -28,10 +28,17 @@ EVERY = 1.0
 
 
 class BreakerWatch:
-    """Write every change of a chain's breakers to log, metrics and journal."""
+    """Write every change of a chain's breakers to log, metrics and journal; `also` hears of it, too."""
 
-    def __init__(self, chain: str, journal: SqliteJournal, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        chain: str,
+        journal: SqliteJournal,
+        metrics: Metrics,
+        also: Callable[[BreakerChange], None] = lambda _: None,
+    ) -> None:
         self._chain = chain
+        self._also = also
         self._journal = journal
         self._metrics = metrics
         self._records: set[asyncio.Task[None]] = set()
@@ -44,6 +51,7 @@ class BreakerWatch:
             log.error("breaker.opened", **fields, cause=change.cause)
         else:
             log.warning("breaker.closed", **fields, cause=change.cause)
+        self._also(change)
         record = asyncio.ensure_future(self._journal.breaker(change))
         self._records.add(record)
         record.add_done_callback(self._records.discard)

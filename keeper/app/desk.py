@@ -9,7 +9,10 @@ import structlog
 from keeper.app.breakers import BreakerWatch
 from keeper.app.ending import Ending
 from keeper.app.treasury import Treasury
+from keeper.config import parse_address
+from keeper.margin.caller import MarginCaller
 from keeper.risk import Risk
+from keeper.units import Address
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +33,11 @@ class Sending(Protocol):
     @property
     def treasury(self) -> Treasury | None:
         """Return what sweeps profit; None where nothing is sent."""
+        ...
+
+    @property
+    def margin(self) -> MarginCaller | None:
+        """Return what makes margin calls; None where nothing is watched."""
         ...
 
 
@@ -75,6 +83,10 @@ class Desk:
                 text = _resumed(self.resume("keeper resume", chosen))
             case "sweep":
                 return self._sweep(chosen)
+            case "margin":
+                return self._margin(chosen, whole=bool(asked.get("whole")))
+            case "ack":
+                return await self._acknowledge(chosen, asked.get("borrower"))
             case _:
                 return {"error": f"there is no command {str(name)[:40]!r}"}
         lines = {each: self._lines[each] for each in chosen if each in self._lines}
@@ -119,6 +131,24 @@ class Desk:
         for treasury in asked:
             treasury.ask()
         return {"text": "asked the running keeper: it sweeps when nothing else is to be done"}
+
+    def _margin(self, chosen: Sequence[str], *, whole: bool) -> dict[str, Any]:
+        """Answer how the watched positions stand."""
+        callers = [self._lines[name].margin for name in chosen if name in self._lines]
+        listed = [each for caller in callers if caller for each in caller.listing(whole=whole)]
+        return {"text": f"{len(listed)} positions", "positions": listed}
+
+    async def _acknowledge(self, chosen: Sequence[str], borrower: object) -> dict[str, Any]:
+        """Let nobody be reminded of a borrower's calls until they get worse."""
+        try:
+            who = Address(parse_address(borrower))
+        except ValueError as error:
+            return {"error": f"{str(borrower)[:60]} {error}"}
+        callers = [self._lines[name].margin for name in chosen if name in self._lines]
+        count = sum([await caller.acknowledge(who) for caller in callers if caller])
+        if not count:
+            return {"error": f"no call to {borrower} is open"}
+        return {"text": f"acknowledged: {count} open calls to {borrower}", "acknowledged": count}
 
     def pause(self, cause: str, chains: Sequence[str] | None = None) -> None:
         """Let chains send nothing more."""

@@ -18,6 +18,7 @@ from keeper.app.control import ControlSocket
 from keeper.app.desk import Desk
 from keeper.app.ending import Ending
 from keeper.app.line import Line, Process, open_line
+from keeper.app.margin import make_dispatcher
 from keeper.app.opening import Opening
 from keeper.app.progress import LoggedProgress
 from keeper.app.strategies import Strategies
@@ -27,6 +28,7 @@ from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
+from keeper.notify.dispatcher import Dispatcher
 from keeper.observers.status import Absence, whole
 from keeper.ports import Progress
 from keeper.relays import refuse_wallets
@@ -69,6 +71,7 @@ class Keeper:
         self.metrics: Metrics
         self.server: StatusServer
         self._lag: Lag
+        self.dispatcher: Dispatcher
         self._collection: Collection
 
     @property
@@ -119,6 +122,9 @@ class Keeper:
         )
         journal.open()
         self._stack.callback(journal.close)
+        self.dispatcher = make_dispatcher(settings, journal, self._clock, self.metrics)
+        self._stack.push_async_callback(self.dispatcher.close)
+        await self.dispatcher.open()
         self._lag = Lag(self.metrics.loop_lag)
         self._collection = self._stack.enter_context(Collection(self.metrics.gc_pause))
         self.server = StatusServer(
@@ -137,6 +143,7 @@ class Keeper:
             settings.journal_file,
             self.metrics,
             self._clock,
+            self.dispatcher,
             self._ask,
             self._progress,
         )
@@ -164,6 +171,7 @@ class Keeper:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="lag")
+                tasks.create_task(self.dispatcher.run(), name="notify")
                 for name in self._settings.chains:
                     tasks.create_task(self._keep_going(name), name=name)
         finally:
@@ -197,6 +205,8 @@ class Keeper:
                 tasks.create_task(work, name=f"{line.name}-{part}")
             if line.treasury is not None:
                 tasks.create_task(line.treasury.run(), name=f"{line.name}-treasury")
+            if line.margin is not None:
+                tasks.create_task(line.margin.run(), name=f"{line.name}-margin")
 
     async def _finish(self, line: Line) -> None:
         """Follow what a stopped chain has sent, whatever comes of it."""

@@ -17,6 +17,8 @@ from keeper.app.breakers import BreakerWatch, make_feeds, make_limits, make_list
 from keeper.app.clock import SystemClock
 from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
+from keeper.app.events import OperatorEvents
+from keeper.app.margin import make_caller, watching_heads
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
@@ -44,7 +46,9 @@ from keeper.execution.sweeping import looking
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import Snapshot
 from keeper.journal.sqlite import DAY, SqliteJournal
+from keeper.margin.caller import MarginCaller
 from keeper.metrics import Metrics
+from keeper.notify.dispatcher import Dispatcher
 from keeper.observers.lines import tell_log
 from keeper.observers.meter import meter
 from keeper.observers.observation import Event, Observation
@@ -99,6 +103,7 @@ class Process:
     journal_path: Path
     metrics: Metrics
     clock: SystemClock
+    dispatcher: Dispatcher
     ask: Ask | None = None
     progress: Callable[[str], Progress] = LoggedProgress
 
@@ -121,6 +126,7 @@ class Line:
     upkeep: Upkeep
     snapshots: Snapshots
     treasury: Treasury | None
+    margin: MarginCaller | None
 
 
 async def open_line(
@@ -147,8 +153,18 @@ async def open_line(
     recovery = Recovery(name, reader, watched, store, seed, below=below)
     loaded = await recovery.load()
 
+    told = JournalReader(process.journal_path)
+    events: OperatorEvents | None = None
+    if process.settings.notify.events:
+        repeat = 60.0 * process.settings.notify.repeat_minutes
+        operators = process.settings.notify.events
+        events = OperatorEvents(name, process.dispatcher, operators, told, clock, repeat)
+        stack.push_async_callback(events.close)
+
     def on_fault_found(part: str, fault: Fault) -> None:
         upkeep.stopped(part, fault)
+        if events is not None:
+            events.fault(part, fault)
 
     book = Book(
         name,
@@ -190,7 +206,9 @@ async def open_line(
             f"chains.{name} has no {'wallet' if signer is None else 'contract'} to send with",
             "set it, or run dry",
         )
-    breakers = BreakerWatch(name, process.journal, metrics)
+    breakers = BreakerWatch(
+        name, process.journal, metrics, (lambda _: None) if events is None else events.breaker
+    )
     try:
         lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
     except ConfigError as error:
@@ -208,7 +226,6 @@ async def open_line(
         feeds=feeds,
     )
     pending = [signed.plan for signed in await process.journal.pending()]
-    told = JournalReader(process.journal_path)
     spent = await asyncio.to_thread(told.spent, clock.time() - DAY)
     risk.restore(spent, pending, await asyncio.to_thread(told.breakers))
     breakers.start(risk, stack)
@@ -354,6 +371,14 @@ async def open_line(
     observation.add(record(process.journal))
     observation.add(tell_log(name))
     observation.add(upkeep.observe)
+    if events is not None:
+        observation.add(events.observe)
+    margin = make_caller(
+        process.settings, name, book, reader, process.journal, process.dispatcher, clock, metrics
+    )
+    if margin is not None:
+        await margin.open()
+        observation.add(watching_heads(margin))
     metrics.endpoints(name, [endpoint.alias for endpoint in chain.endpoints], standing)
     return Line(
         name,
@@ -370,6 +395,7 @@ async def open_line(
         upkeep,
         snapshots,
         treasury,
+        margin,
     )
 
 
@@ -407,6 +433,13 @@ def make_conditions(
     return Conditions(chain.inclusion_model, histories, contest)
 
 
+def hubs_of(chain: Chain) -> frozenset[Address] | None:
+    """Return the tokens routes may pass through, None for every one."""
+    hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
+    # Unwrapping is a step to a pool that trades the coin itself, not a choice of its own.
+    return hubs | {ZERO_ADDRESS} if hubs else None
+
+
 def make_planner(
     name: str,
     chain: Chain,
@@ -417,17 +450,13 @@ def make_planner(
     refill: Callable[[], Wei] = lambda: Wei(0),
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
-    hubs = frozenset(hub for place in chain.venues.values() for hub in place.hubs)
-    if hubs:
-        # Unwrapping is a step to a pool that trades the coin itself, not a choice of its own.
-        hubs |= {ZERO_ADDRESS}
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,
         priority_fee=chain.usual_priority_fee,
         gas_cap=chain.fees.gas_cap,
         max_hops=chain.routing.max_hops,
-        hubs=hubs or None,
+        hubs=hubs_of(chain),
         deviation=chain.routing.pool_deviation,
         least_depth=chain.routing.least_depth,
         largest_repay=settings.limits.largest_repay,

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date, time
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,10 +22,11 @@ from keeper.journal.outbox import (
     write_standings,
 )
 from keeper.margin.levels import Kind, Level, Standing, step
-from keeper.margin.message import Situation, Taken, compose
+from keeper.margin.message import Situation, Taken, compose, digest
 from keeper.margin.outlook import LONGEST, Outlook
 from keeper.margin.roster import Entry, Roster
 from keeper.margin.watch import Watch
+from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
 from keeper.ports import Clock, LendingProtocol, Reader
@@ -37,6 +39,8 @@ SLICE = 4
 """Positions computed exactly without letting the event loop go on."""
 CHUNK = 64
 """Changes written in one transaction, so that no record of a send waits long."""
+ROWS = 500
+"""New positions written in one transaction."""
 FEW = 8
 """Changes of one head for which paths are drawn out of history as well."""
 REFRESH = 300.0
@@ -84,6 +88,7 @@ class MarginCaller:
         show: Gauge,
         *,
         sample_seconds: float = 300.0,
+        digest: time | None = None,
     ) -> None:
         self._chain = chain
         self._watches = tuple(watches)
@@ -94,6 +99,7 @@ class MarginCaller:
         self._clock = clock
         self._show = show
         self._sample_seconds = sample_seconds
+        self._digest = Daily(digest)
         self._rosters: dict[str, Roster] = {}
         self._outlooks: dict[str, Outlook] = {}
         self._refreshed: dict[str, float] = {}
@@ -169,6 +175,8 @@ class MarginCaller:
             if len(roster):
                 await self._judge(name, market, roster, view)
         self._gauge(view)
+        if (day := self._digest.due(self._clock.time())) is not None:
+            await self._summarise(day)
 
     async def _judge(self, name: str, market: MarketBook, roster: Roster, view: View) -> None:
         def is_current() -> bool:
@@ -344,13 +352,24 @@ class MarginCaller:
             members += [(watch, borrower) for borrower in who]
             # whoever was told of a level is told, too, how it ends
             kept = {e.borrower for e in roster.entries if e.watch is watch and e.standing.level}
+            # and whoever was watched when the last process ended, what became of him since
             kept |= {
                 Address(bytes.fromhex(borrower[2:]))
-                for (of, at, borrower), standing in self._known.items()
-                if (of, at) == (watch.name, name) and standing.level
+                for of, at, borrower in self._known
+                if (of, at) == (watch.name, name)
             }
             members += [(watch, borrower) for borrower in kept]
+        before = {entry.key for entry in roster.entries}
         dropped = roster.fill(members, partial(self._restored, name))
+        added = [
+            self._row(name, entry, entry.standing, {})
+            for entry in roster.entries
+            if entry.key not in before
+            and (entry.watch.name, name, to_hex(entry.borrower)) not in self._known
+        ]
+        for start in range(0, len(added), ROWS):
+            rows = added[start : start + ROWS]
+            await self._dispatcher.post([], partial(write_standings, rows=rows))
         self._known = {key: each for key, each in self._known.items() if key[1] != name}
         self._refreshed[name] = now
         gone = [self._row(name, entry, entry.standing, {}) for entry in dropped]
@@ -373,6 +392,16 @@ class MarginCaller:
 
     def _restored(self, market: str, watch: Watch, borrower: Address) -> Standing:
         return self._known.get((watch.name, market, to_hex(borrower)), Standing())
+
+    async def _summarise(self, day: date) -> None:
+        """Tell the channels of each watch how its positions stand, once a day."""
+        now, listed = self._clock.time(), self.listing(whole=True)
+        notes = [
+            (digest(self._chain, watch.name, day.isoformat(), now, listed), watch.channels)
+            for watch in self._watches
+        ]
+        await self._dispatcher.post(notes)
+        self._digest.done(day)
 
     def _row(
         self, market: str, entry: Entry, standing: Standing, record: Mapping[str, str]

@@ -21,6 +21,8 @@ from keeper.notify.note import Note, Severity
 from keeper.types import Position, Prices, Token
 from keeper.units import BPS, Address, Hash, to_hex
 
+DIGEST_LINES = 20
+"""Positions named in the text of a digest, the worst; its data has all of them."""
 SEVERITIES = {
     Level.SAFE: Severity.INFO,
     Level.WARNING: Severity.INFO,
@@ -90,6 +92,33 @@ def compose(
         _title(situation, before, after, kind),
         "\n".join(_lines(situation, found, repay, add, taken)),
         _data(situation, before, after, kind, found, repay, add, taken),
+    )
+
+
+def digest(
+    chain: str, watch: str, day: str, time: float, listed: Sequence[Mapping[str, Any]]
+) -> Note:
+    """Return the message of one day about all positions of a watch, as `MarginCaller.listing` has them."""
+    mine = [each for each in listed if each["watch"] == watch]
+    worse = [each for each in mine if each["level"] != Level.SAFE.word]
+    debt = sum(each["debt_usd"] for each in mine)
+    lines = [
+        f"{each['level']}: {each['borrower']} in {each['market']}, health {each['health']}, "
+        f"owes {each['debt_usd']:,.0f} USD"
+        for each in worse[:DIGEST_LINES]
+    ]
+    if len(worse) > DIGEST_LINES:
+        lines.append(f"and {len(worse) - DIGEST_LINES} more")
+    subject = f"digest/{chain}/{watch}"
+    return Note(
+        f"{subject}/{day}",
+        time,
+        "digest",
+        Severity.INFO,
+        subject,
+        f"{day}, watch {watch} on {chain}: {len(worse)} of {len(mine)} positions not safe",
+        "\n".join([f"{len(mine)} positions owe {debt:,.0f} USD.", *lines]),
+        {"chain": chain, "watch": watch, "day": day, "positions": worse},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from keeper.errors import KeeperError, TransientError
+from keeper.errors import InvariantError, KeeperError, TransientError
 from keeper.journal.outbox import Change, Posted, Posting, SqliteOutbox
 from keeper.notify.channel import Channel
 from keeper.notify.note import Note, Severity
@@ -172,7 +172,13 @@ class _Queue:
             now = self._clock.time()
             batch = ready(self.waiting, self._subjects, now)[: self.channel.most]
             if batch:
-                pause = await self._deliver(batch)
+                try:
+                    pause = await self._deliver(batch)
+                except InvariantError as error:
+                    # the journal: the messages are in it all the same, and liquidations go on
+                    name, why = self.channel.name, str(error)
+                    log.error("notification.not_recorded", channel=name, error=why)  # noqa: TRY400
+                    pause = LONGEST
                 if pause:
                     await asyncio.sleep(pause)
                 continue

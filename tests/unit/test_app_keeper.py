@@ -43,6 +43,7 @@ def line(name: str, engine: Callable[[], Awaitable[None]] = forever, seconds: fl
         upkeep=SimpleNamespace(run=forever),
         snapshots=SimpleNamespace(run=forever, take=take),
         treasury=None,
+        margin=None,
         strategist=SimpleNamespace(enabled=()),
         status=SimpleNamespace(phase="", is_ready=True),
         drained=drained,
@@ -56,6 +57,7 @@ def keeper(*lines: Any) -> Keeper:
     settings: Any = SimpleNamespace(chains={each.name: None for each in lines})
     made = Keeper(settings, live=True)
     made._lag = SimpleNamespace(run=forever)  # type: ignore[assignment]
+    made.dispatcher = SimpleNamespace(run=forever)  # type: ignore[assignment]
     made.lines.update({each.name: each for each in lines})
     return made
 

@@ -43,6 +43,7 @@ WALLET = "0x" + "11" * 20
 HASH = Hash(b"\x07" * 32)
 HEAD = Head(7, HASH, HASH, 1_700_000_000, Wei(1), 1, 2)
 STOPPED: set[str] = set()
+WAITING = {"desk": 0}
 STANDING: dict[str, tuple[bool, int | None]] = {"local": (False, 0)}
 USDC = Token(Address(b"\x01" * 20), "USDC", 6)
 
@@ -53,6 +54,8 @@ def metrics() -> Metrics:
     made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
     made.endpoints("x", ["local"], lambda alias: STANDING[alias])
     made.backstops("x", "aave-v3", "m", [Backstop("deficit", USDC, 0)], Prices("m", USD, {}))
+    made.channels(["desk"], WAITING.__getitem__)
+    made.margin("x", "everyone", "call", 0, 0.0)
     return made
 
 
@@ -181,8 +184,11 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.reports_dropped("x", 1)
     subject.snapshot("x", 1_700_000_000.0, 10**6, 0.5)
     subject.snapshot_failed("x")
+    subject.notified("desk", "given_up", 2)
+    subject.margin("x", "everyone", "call", 3, 1.5)
     subject.book_rebuilt("x")
     still = {f.name for f in subject.registry.collect() if f.name.startswith("keeper_")}
+    monkeypatch.setitem(WAITING, "desk", 4)
     assert still - set(moved(subject)) == set()
     assert value(subject.registry, "keeper_debt_at_risk_usd", chain="x", protocol="aave-v3") == 5
     backstop = {"chain": "x", "protocol": "aave-v3", "market": "m", "kind": "deficit"}

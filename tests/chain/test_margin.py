@@ -1,0 +1,100 @@
+"""Margin calls on the real contracts: a slow slide, a crash, and kills."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from keeper.devnet import Devnet
+from keeper.devnet.operator import deploy_operator
+from tests.line import playing
+from tests.live import living
+from tests.margin_slide import CRASH, ORDER, SLIDE, WATCH, by_borrower, check, slide, told
+from tests.webhook import Hook
+
+pytestmark = pytest.mark.chain
+
+
+async def test_each_level_is_told_once_in_order_and_before_a_liquidation(
+    net: Devnet, tmp_path: Path
+) -> None:
+    found = await slide(net, tmp_path, 100, (*SLIDE[:5], *CRASH))
+    assert check(found) > 10
+    print(f"{len(found.notes)} messages")
+
+
+async def test_a_message_says_what_the_chain_says(net: Devnet, tmp_path: Path) -> None:
+    (who,) = net.borrowers(1, health=1.3, seed=31)
+    table = WATCH + f'addresses = ["0x{who.hex()}"]\ntarget_health = 1.4\n'
+    with Hook() as hook:
+        async with playing(net, tmp_path, live=False, extra=hook.table + table) as play:
+            await play.stage.step(partial(net.set_price, "WETH", int(net.price("WETH") * 0.84)))
+            await told(play)
+            await asyncio.to_thread(hook.until, 1)
+            (note,) = hook.notes
+            data = note["data"]
+            assert data["level"] == "call"
+            assert data["borrower"].lower() == "0x" + who.hex()
+            (crossing,) = [e for e in data["liquidated_when"] if e["token"] == "WETH"]
+            assert f"WETH ≤ {int(crossing['price']) / 1e8:,.2f}"[:-1] in note["text"]
+            # a cent over that price nobody may liquidate, a cent under it anybody may
+            at = int(crossing["price"])
+            await play.stage.step(partial(net.set_price, "WETH", at + 10**6))
+            assert play.under([who]) == set()
+            await play.stage.step(partial(net.set_price, "WETH", at - 10**6))
+            assert play.under([who]) == {who}
+            await told(play)
+            await asyncio.to_thread(hook.until, 3)
+    assert [each["data"]["level"] for each in hook.notes] == ["call", "critical", "liquidatable"]
+
+
+def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None:
+    """The process dies with messages made, posted or under way; every one arrives, by its key once."""
+    operator = deploy_operator(net)
+    crowd = net.borrowers(60, health=(1.05, 1.3), seed=41)
+    begin = net.chain.block_number()
+    with Hook() as hook, living(net, operator, tmp_path, extra=hook.table + WATCH) as live:
+        for number, share in enumerate((0.95, 0.9)):
+            hook.refusals = number % 2
+            live._pin()
+            live.net.set_price("WETH", int(live.net.price("WETH") * share))
+            if number % 2 == 0:
+                hook.until(len(hook.notes) + 1)
+            live.kill()
+            live.start()
+            live.settle()
+        live.blocks(3)
+
+        head = net.chain.block_number()
+        live.until(lambda: live.rows("SELECT block_number FROM margin_heads") == [(head,)])
+        open_ones = "SELECT count(*) FROM notices WHERE delivered IS NULL"
+        live.until(lambda: live.rows(open_ones) == [(0,)])
+        posted = {key for (key,) in live.rows("SELECT key FROM notices")}
+        last = dict(live.rows("SELECT borrower, level FROM margin_standings"))
+    assert {note["key"] for note in hook.notes} == posted
+    once = list({note["key"]: note for note in hook.notes}.values())
+    found = by_borrower(once)
+    print(f"{len(once)} messages in {len(hook.notes)} deliveries, {hook.requests} requests")
+    for who in crowd:
+        text = "0x" + who.hex()
+        levels = [each["level"] for each in found.get(text, [])]
+        before = levels[: levels.index("liquidated")] if "liquidated" in levels else levels
+        assert before == sorted(set(before), key=ORDER.index), levels
+        told_last = found[text][-1]["level_now"] if text in found else "safe"
+        assert told_last == last.get(text, "safe")
+    # no liquidation went untold, those while the process was down included
+    wanted = {
+        "address": "0x" + net.market.pool.hex(),
+        "fromBlock": hex(begin),
+        "toBlock": "latest",
+        "topics": ["0xe413a321e8681d831f4dbccbca790d2952b56f977908e45be37335533e005286"],
+    }
+    logs = {
+        (log["transactionHash"], int(log["logIndex"], 16)) for log in net.rpc("eth_getLogs", wanted)
+    }
+    messages = [
+        each["liquidation"] for all_of in found.values() for each in all_of if "liquidation" in each
+    ]
+    assert len(logs) > 5
+    assert {(each["transaction"], each["log_index"]) for each in messages} == logs
