@@ -1,9 +1,12 @@
 """A market of Aave v3.0 on its real contracts: refused for the right reasons, liquidated in batches."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from keeper.devnet import Devnet
 from keeper.errors import ConfigError
@@ -12,7 +15,7 @@ from keeper.types import Reason
 from keeper.units import WAD, Address, to_hex
 from tests.aave import BLOCK_SECONDS, Following
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
-from tests.early_aave import early_in_place
+from tests.early_aave import early_in_place, upgrade
 from tests.line import assert_clean, playing
 
 pytestmark = pytest.mark.chain
@@ -163,6 +166,10 @@ def test_a_fork_with_revisions_of_its_own_is_followed_and_sent_to_when_its_era_i
     assert position is not None
     (pair,), skips = discovered.pairs(position, unnamed.prices, at)
     assert (pair.debt.symbol, discovered.stopped, skips) == ("USDC", "", [])
+    upgrade(net)
+    unnamed.follow()
+    unnamed.run(discovered.bootstrap(unnamed.reader, unnamed.head))
+    assert discovered.stopped == "pool revision 42 became 10: set its `era`, restart"
 
 
 def test_an_era_that_is_not_the_pools_is_one_line(following: Following) -> None:
@@ -171,3 +178,46 @@ def test_an_era_that_is_not_the_pools_is_one_line(following: Following) -> None:
     with pytest.raises(ConfigError, match=r"does not answer as Aave v3\.6 does") as caught:
         following.run(AaveV3.discover(following.reader, "main", config, following.head))
     assert "\n" not in str(caught.value)
+
+
+async def test_an_upgrade_in_place_changes_the_rules_and_loses_nobody(
+    net: Devnet, tmp_path: Path
+) -> None:
+    crowd = [*net.borrowers(3, health=1.04, seed=21), *net.borrowers(2, health=1.5, seed=22)]
+    async with playing(net, tmp_path) as play:
+        book = play.stage.line.book
+        protocol: Any = book.markets["aave"].protocol
+        play.stage.line.upkeep.rebuilder._first_pause = 0.01
+        assert protocol.revision == 1
+        with capture_logs() as lines:
+            await play.stage.step(lambda: upgrade(net))
+            async with asyncio.timeout(20):
+                while book.stopped:
+                    await play.stage.mine()
+        stops = [line for line in lines if line["event"] == "market.stopped"]
+        assert "was replaced in block" in stops[0]["why"]
+        assert (protocol.revision, protocol._ledger.era.name) == (10, "3.6")
+        assert await play.audit() == []
+        await play.stage.step(lambda: net.set_price("WETH", 2_300_00000000))
+        await play.stage.mine(2)
+        play.assert_taken(crowd[:3])
+        assert_clean(play.tally)
+        assert await play.audit() == []
+
+
+def test_what_is_known_before_and_after_an_upgrade_is_the_chains(net: Devnet) -> None:
+    who = [*net.borrowers(2, health=1.05), *net.borrowers(2, health=1.05, kind="emode")]
+    before = Following(net, net.market.pool)
+    upgrade(net)
+    before.follow()
+    assert "was replaced in block" in before.market.stopped
+    before.run(before.market.bootstrap(before.reader, before.head))
+    before.observe()
+    assert (before.market.stopped, before.ledger.era.name) == ("", "3.6")
+    net.mine(3, 86_400)
+    net.set_price("WETH", 2_300_00000000, move_pools=False)
+    before.follow()
+    assert before.drifts() == []
+    for borrower in who:
+        assert before.position(borrower).health == net.account_data(borrower)[5]
+    assert {each.kind for each in before.market.backstops()} == {"deficit"}

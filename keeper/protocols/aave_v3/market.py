@@ -20,6 +20,7 @@ from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.balances import Step, take_back
 from keeper.protocols.aave_v3.bootstrap import load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.deployment import Deployment, find
+from keeper.protocols.aave_v3.eras import ERAS
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.liquidation import Told, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
@@ -110,11 +111,13 @@ class AaveV3:
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Load every reserve and holder as of exactly this head."""
-        deployment = await find(reader, self._deployment.pool, head, self._era)
-        if self._era and deployment.revision != self._deployment.revision:
-            was = self._deployment.revision
-            doubt = f"pool revision {was} became {deployment.revision}: restart with its `era`"
-            deployment = replace(deployment, revision=was, doubt=doubt)
+        deployment = await find(reader, self._deployment.pool, head)
+        if self._era:
+            was, doubt = self._deployment.revision, ""
+            if deployment.revision != was:
+                doubt = f"pool revision {was} became {deployment.revision}: set its `era`, restart"
+            rules = deployment.era if doubt else ERAS[self._era]
+            deployment = replace(deployment, revision=was, era=rules, doubt=doubt)
         ledger = await load(reader, self.market, deployment, head, self._first_block)
         if deployment.doubt:
             ledger.stop(deployment.doubt)
