@@ -58,21 +58,39 @@ class LegTable:
     @classmethod
     def filled(cls, legs: LegArrays) -> Self:
         """Build a table of all rows at once; rows without both collateral and debt stay empty."""
-        rows = len(legs.borrowers)
-        collateral = np.bincount(legs.collateral_rows, minlength=rows)
-        debt = np.bincount(legs.debt_rows, minlength=rows)
-        counts = np.where((collateral > 0) & (debt > 0), collateral + debt, 0)
-        own, owing = legs.collateral_rows, legs.debt_rows
-        placed = _Placed(
-            np.concatenate([own, owing]),
-            np.concatenate([_places(own, collateral), _places(owing, debt) + collateral[owing]]),
-            np.concatenate([1 + 2 * legs.collateral_classes, 2 + 2 * legs.debt_classes]),
-            np.concatenate([legs.collateral_amounts, legs.debt_amounts]),
+        return cls._of(
+            len(legs.borrowers),
+            _Side(legs.collateral_rows, legs.collateral_classes, legs.collateral_amounts),
+            _Side(legs.debt_rows, legs.debt_classes, legs.debt_amounts),
+            WIDTH,
         )
-        if placed.kinds.size and int(placed.kinds.max()) > np.iinfo(np.uint16).max:
-            raise OverflowError("more classes than the screen's columns number")
-        table = cls()
-        table._fill(placed, counts, np.arange(rows))
+
+    @classmethod
+    def _of(cls, rows: int, collateral: "_Side", debt: "_Side", width: int) -> Self:
+        """Build block by block: NumPy holds the interpreter while it picks from millions."""
+        table = cls(width)
+        table._grow(rows)
+        over: list[Rows] = []
+        wide: tuple[list[_Side], list[_Side]] = [], []
+        for start, kinds, amounts in table._blocks():
+            have, owe = collateral.within(start), debt.within(start)
+            held = np.bincount(have.rows, minlength=BLOCK)
+            owed = np.bincount(owe.rows, minlength=BLOCK)
+            counts = np.where((held > 0) & (owed > 0), held + owed, 0)
+            fits = (counts > 0) & (counts <= width)
+            have.store(kinds, amounts, fits, 1, _places(have.rows, held))
+            owe.store(kinds, amounts, fits, 2, _places(owe.rows, owed) + held[owe.rows])
+            more = np.flatnonzero(counts > width)
+            if more.size:
+                place = np.full(BLOCK, -1)
+                place[more] = np.arange(len(more)) + sum(map(len, over))
+                over.append(more + start)
+                for side, parts in zip((have, owe), wide, strict=True):
+                    parts.append(side.moved(place))
+        if over:
+            found = np.concatenate(over)
+            wider = cls._of(len(found), _joined(wide[0]), _joined(wide[1]), 2 * width)
+            table._widen(found, wider)
         return table
 
     def __len__(self) -> int:
@@ -189,28 +207,6 @@ class LegTable:
             kinds[slot, column] = kind
             amounts[slot, column] = amount
 
-    def _fill(self, placed: "_Placed", counts: Rows, rows: Rows) -> None:
-        """Take the placed legs of `rows`, ascending; `counts` is by row as the legs number them."""
-        self._rows = len(rows)
-        blocks = -(-len(rows) // BLOCK)
-        place = np.full(len(counts), -1, np.intp)
-        place[rows] = np.arange(len(rows))
-        place[(counts > self._width) | (counts == 0)] = -1
-        at = place[placed.rows]
-        kept = np.flatnonzero(at >= 0)
-        at = at[kept]
-        flat = (at // BLOCK * self._width + placed.slots[kept]) * BLOCK + at % BLOCK
-        kinds = np.zeros((blocks, self._width, BLOCK), np.uint16)
-        kinds.reshape(-1)[flat] = placed.kinds[kept]
-        amounts = np.zeros((blocks, self._width, BLOCK), np.float64)
-        amounts.reshape(-1)[flat] = placed.amounts[kept]
-        self._kinds, self._amounts = list(kinds), list(amounts)
-        over = np.flatnonzero(counts[rows] > self._width)
-        if over.size:
-            wide = LegTable(2 * self._width)
-            wide._fill(placed, counts, rows[over])
-            self._widen(over, wide)
-
     def _widen(self, rows: Rows, wide: "LegTable") -> None:
         """Let the rows of a wider table stand for some rows of this one, ascending."""
         self._wide = wide
@@ -249,13 +245,43 @@ class LegTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """Legs with the slot each takes in its row."""
+class _Side:
+    """Collateral or debt of some rows, which ascend."""
 
     rows: Rows
-    slots: Rows
-    kinds: Rows
+    classes: Rows
     amounts: Floats
+
+    def within(self, start: int) -> "_Side":
+        """Return the legs of the block that starts at a row, numbered from there."""
+        first, last = np.searchsorted(self.rows, (start, start + BLOCK)).tolist()
+        rows = self.rows[first:last] - start
+        return _Side(rows, self.classes[first:last], self.amounts[first:last])
+
+    def store(
+        self, kinds: Kinds, amounts: Floats, fits: NDArray[np.bool_], first: int, slots: Rows
+    ) -> None:
+        """Write the legs of the rows that fit; `first` is the kind of class 0."""
+        kept = fits[self.rows]
+        slots, rows, found = slots[kept], self.rows[kept], first + 2 * self.classes
+        if found.size and int(found.max()) > np.iinfo(np.uint16).max:
+            raise OverflowError("more classes than the screen's columns number")
+        kinds[slots, rows] = found[kept]
+        amounts[slots, rows] = self.amounts[kept]
+
+    def moved(self, place: Rows) -> "_Side":
+        """Return the legs of the rows that have a place elsewhere, numbered as there."""
+        rows = place[self.rows]
+        kept = rows >= 0
+        return _Side(rows[kept], self.classes[kept], self.amounts[kept])
+
+
+def _joined(parts: Sequence[_Side]) -> _Side:
+    return _Side(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+        np.concatenate([part.amounts for part in parts]),
+    )
 
 
 def _places(rows: Rows, counts: Rows) -> Rows:
