@@ -6,15 +6,18 @@ from keeper.app.outcome import Outcome
 from keeper.app.recording import Recorded, record
 from keeper.app.replay import Audited, Variant, audit, replay
 from keeper.app.scan import ScanRow, scan
+from keeper.app.stress import Asked, Stressed, stress
 from keeper.app.taped import chain_of
 
 __all__ = [
+    "Asked",
     "Audited",
     "Comparison",
     "Keeper",
     "Outcome",
     "Recorded",
     "ScanRow",
+    "Stressed",
     "Variant",
     "audit",
     "chain_of",
@@ -23,4 +26,5 @@ __all__ = [
     "replay",
     "run",
     "scan",
+    "stress",
 ]

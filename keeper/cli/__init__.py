@@ -19,6 +19,7 @@ from keeper.cli import (
     demo,
     doctor,
     explain,
+    grafana,
     health,
     history,
     init,
@@ -29,6 +30,7 @@ from keeper.cli import (
     run,
     scan,
     status,
+    stress,
     wallet,
     watch,
 )
@@ -100,8 +102,10 @@ app.command("resume", rich_help_panel=_RUN)(control.resume)
 app.command("stop", rich_help_panel=_RUN)(control.stop)
 app.command("record", rich_help_panel=_PROVE)(record.record)
 app.command("replay", rich_help_panel=_PROVE)(replay.replay)
+app.command("stress", rich_help_panel=_PROVE)(stress.stress)
 app.add_typer(new.app, name="new", rich_help_panel=_EXTEND)
 app.command("plugins", rich_help_panel=_EXTEND)(plugins.plugins)
+app.add_typer(grafana.app, name="grafana", rich_help_panel=_EXTEND)
 app.command("health", rich_help_panel=_EXTEND)(health.health)
 
 

@@ -25,6 +25,7 @@ from tests.bench import (
     screen,
     snapshots,
     storms,
+    stress,
     ticks,
 )
 
@@ -57,6 +58,7 @@ TARGETS: dict[str, float] = {
     "loop_lag_ms_p999": 20,
     "economics_losing_plans": 0,
     "sizing_us_p50": 1_000,
+    "stress_grid_seconds_100k": 10,
 }
 FLOORS: dict[str, float] = {
     "fold_logs_per_second": 100_000,
@@ -92,6 +94,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "folding": folding.figures,
     "million": million.figures,
     "loop_lag": loop_lag.figures,
+    "stress": stress.figures,
     "economics": lambda: on_chain(economics.figures),
     "morpho": lambda: on_chain(morpho.figures),
 }

@@ -44,9 +44,11 @@ COMMANDS = (
         "health",
         "record",
         "replay",
+        "stress",
     ),
     *("wallet sweep", "wallet convert", "wallet refill"),
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
+    *("grafana export", "grafana check"),
     *("contract allow", "contract withdraw", "config check", "config show", "config schema"),
 )
 

@@ -1,0 +1,138 @@
+"""What one market's borrowers have and owe, asset by asset, so that any prices are one sum away."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeper.ports import LendingProtocol
+from keeper.types import NextBlock, Prices, Token
+from keeper.units import Address
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """How many borrowers are liquidatable at some prices, and what they owe there in dollars."""
+
+    borrowers: int
+    debt_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Dollars by asset and borrower; collateral counts as far as the protocol lets it back debt.
+
+    Row k of both tables is asset k, and the last row is what no price moves.
+    Estimates in floating point, as the screen's are: what is liquidated is judged exactly elsewhere.
+    """
+
+    market: str
+    accounts: Sequence[Address]
+    assets: tuple[Address, ...]
+    collateral: Floats
+    debt: Floats
+
+    @classmethod
+    def of(cls, protocol: LendingProtocol, prices: Prices, at: NextBlock) -> Self:
+        """Weigh every borrower of a market at its prices; off the event loop, a second a million.
+
+        Factors are linear in each price, so what a price doubled adds is what the asset is worth.
+        """
+        legs = protocol.all_legs()()
+        rows = len(legs.borrowers)
+        whole = _finite(protocol.factors(prices, at))
+        assets: list[Address] = []
+        parts: list[tuple[Floats, Floats]] = []
+        rest = whole
+        for asset, price in prices.values.items():
+            doubled = replace(prices, values={**prices.values, asset: 2 * price})
+            twice = _finite(protocol.factors(doubled, at))
+            part = twice[0] - whole[0], twice[1] - whole[1]
+            if part[0].any() or part[1].any():
+                assets.append(asset)
+                parts.append(part)
+                rest = rest[0] - part[0], rest[1] - part[1]
+        parts.append(rest)
+        collateral, debt = np.zeros((len(parts), rows)), np.zeros((len(parts), rows))
+        for k, (backing, owing) in enumerate(parts):
+            weights = legs.collateral_amounts * backing[legs.collateral_classes] / prices.unit
+            collateral[k] = np.bincount(legs.collateral_rows, weights, rows)
+            weights = legs.debt_amounts * owing[legs.debt_classes] / prices.unit
+            debt[k] = np.bincount(legs.debt_rows, weights, rows)
+        return cls(protocol.market, legs.borrowers, tuple(assets), collateral, debt)
+
+    def at(self, multiples: Mapping[Address, float]) -> tuple[Floats, Floats]:
+        """Return what backs and what is owed by borrower when prices are these multiples of now."""
+        factors = np.array([multiples.get(asset, 1.0) for asset in self.assets] + [1.0])
+        return factors @ self.collateral, factors @ self.debt
+
+    def fallen(self, multiples: Mapping[Address, float]) -> Fallen:
+        """Return who would be liquidatable."""
+        collateral, debt = self.at(multiples)
+        return _count(collateral, debt)
+
+    def grid(
+        self, first: Sequence[Address], second: Sequence[Address], steps: Sequence[float]
+    ) -> list[list[Fallen]]:
+        """Return who would be for each multiple of the first assets and each of the second.
+
+        A row stays with one multiple of the first. Each point is one sum of three terms.
+        """
+        both = set(first) | set(second)
+        if len(both) < len(first) + len(second):
+            raise ValueError("an asset stands on both sides of the grid")
+        one, other = self._sum(set(first)), self._sum(set(second))
+        everything = self.at({})
+        rest = everything[0] - one[0] - other[0], everything[1] - one[1] - other[1]
+        found: list[list[Fallen]] = []
+        for x in steps:
+            base = rest[0] + x * one[0], rest[1] + x * one[1]
+            found.append([_count(base[0] + y * other[0], base[1] + y * other[1]) for y in steps])
+        return found
+
+    def _sum(self, assets: set[Address]) -> tuple[Floats, Floats]:
+        chosen = [k for k, asset in enumerate(self.assets) if asset in assets]
+        return self.collateral[chosen].sum(axis=0), self.debt[chosen].sum(axis=0)
+
+
+def total(found: Sequence[Fallen]) -> Fallen:
+    """Add up what several markets show."""
+    return Fallen(sum(each.borrowers for each in found), sum(each.debt_usd for each in found))
+
+
+def grids(
+    exposures: Sequence[Exposure],
+    first: Sequence[Address],
+    second: Sequence[Address],
+    steps: Sequence[float],
+) -> list[list[Fallen]]:
+    """Return the grid of several markets together."""
+    each = [exposure.grid(first, second, steps) for exposure in exposures]
+    size = range(len(steps))
+    flat = [total([grid[i][k] for grid in each]) for i, k in product(size, size)]
+    return [flat[i * len(steps) : (i + 1) * len(steps)] for i in size]
+
+
+def volatile(prices: Sequence[Prices], tokens: Mapping[Address, Token]) -> list[Address]:
+    """Return the assets that are not within a twentieth of one dollar, of all markets."""
+    found: dict[Address, None] = {}
+    for each in prices:
+        for asset, price in each.values.items():
+            if asset in tokens and abs(price - each.unit) * 20 > each.unit:
+                found[asset] = None
+    return list(found)
+
+
+def _count(collateral: Floats, debt: Floats) -> Fallen:
+    under = collateral < debt
+    return Fallen(int(np.count_nonzero(under)), float(debt[under].sum()))
+
+
+def _finite(factors: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Let classes without a price count for nothing: nobody can liquidate on them."""
+    return np.nan_to_num(factors[0]), np.nan_to_num(factors[1])

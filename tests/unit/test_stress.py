@@ -1,0 +1,182 @@
+"""Exposure, shapes and futures on a market small enough to work out by hand."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from keeper.errors import ConfigError
+from keeper.ports import LegArrays
+from keeper.stress import draws, shapes
+from keeper.stress.cascade import repriced
+from keeper.stress.exposure import Exposure, Fallen, grids, volatile
+from keeper.types import CollateralLeg, DebtLeg, NextBlock, Position, Prices, Token
+from keeper.units import WAD, Address, Bps, Wad, Wei
+
+ETH, BTC, USD_COIN = (Address(bytes([k]) * 20) for k in (1, 2, 3))
+TOKENS = {
+    ETH: Token(ETH, "ETH", 18),
+    BTC: Token(BTC, "BTC", 8),
+    USD_COIN: Token(USD_COIN, "USDX", 6),
+}
+PRICES = Prices("market", 100, {ETH: 200_000, BTC: 5_000_000, USD_COIN: 100})
+AT = NextBlock(1, 0, Wei(0))
+
+
+class Market:
+    """Three borrowers: ETH against dollars, BTC against dollars, ETH against BTC; threshold 80 %."""
+
+    market = "market"
+
+    def all_legs(self):
+        return lambda: LegArrays(
+            [Address(who * 20) for who in (b"a", b"b", b"c")],
+            np.array([0, 1, 2]),
+            np.array([0, 1, 0]),
+            np.array([1.0, 1.0, 30.0]),
+            np.array([0, 1, 2]),
+            np.array([2, 2, 1]),
+            np.array([1_500.0, 30_000.0, 0.9]),
+        )
+
+    def factors(self, prices: Prices, at: NextBlock):
+        values = np.array([prices.values[each] for each in (ETH, BTC, USD_COIN)], float)
+        return values * 0.8, values
+
+
+def exposure() -> Exposure:
+    return Exposure.of(cast("Any", Market()), PRICES, AT)
+
+
+def test_exposure_adds_up_to_collateral_and_debt() -> None:
+    collateral, debt = exposure().at({})
+    assert collateral == pytest.approx([1_600, 40_000, 48_000])
+    assert debt == pytest.approx([1_500, 30_000, 45_000])
+
+
+@pytest.mark.parametrize(
+    ("multiples", "fallen"),
+    [
+        ({}, Fallen(0, 0.0)),
+        ({ETH: 0.93}, Fallen(2, 46_500.0)),
+        ({ETH: 0.93, BTC: 0.93}, Fallen(1, 1_500.0)),
+        ({BTC: 1.1}, Fallen(1, 49_500.0)),
+        ({USD_COIN: 1.5}, Fallen(2, 47_250.0)),
+    ],
+)
+def test_who_falls_at_other_prices(multiples: Mapping[Address, float], fallen: Fallen) -> None:
+    found = exposure().fallen(multiples)
+    assert found.borrowers == fallen.borrowers
+    assert found.debt_usd == pytest.approx(fallen.debt_usd)
+
+
+def test_a_grid_is_every_pair_of_shocks() -> None:
+    steps = (0.5, 0.9, 1.0)
+    one = exposure()
+    grid = grids([one, one], [ETH], [BTC], steps)
+    for i, x in enumerate(steps):
+        for k, y in enumerate(steps):
+            alone = one.fallen({ETH: x, BTC: y})
+            assert grid[i][k].borrowers == 2 * alone.borrowers
+            assert grid[i][k].debt_usd == pytest.approx(2 * alone.debt_usd)
+    with pytest.raises(ValueError, match="both sides"):
+        one.grid([ETH], [ETH], steps)
+
+
+def test_what_moves_is_what_is_not_a_dollar() -> None:
+    assert volatile([PRICES], TOKENS) == [ETH, BTC]
+
+
+def test_a_position_is_priced_anew() -> None:
+    position = Position(
+        "market",
+        "aave-v3",
+        Address(b"a" * 20),
+        (CollateralLeg(TOKENS[ETH], 10**18, 200_000, Bps(8_000), Bps(10_500)),),
+        (DebtLeg(TOKENS[USD_COIN], 1_500 * 10**6, 150_000),),
+        200_000,
+        150_000,
+        Wad(WAD * 16 // 15),
+    )
+    fallen = repriced(position, PRICES, replace(PRICES, values={**PRICES.values, ETH: 150_000}))
+    assert (fallen.collateral_value, fallen.debt_value) == (150_000, 150_000)
+    assert fallen.health == WAD * 8 // 10
+
+
+@pytest.mark.parametrize("name", shapes.SHAPES)
+def test_every_shape_falls(name: str) -> None:
+    shape = shapes.named(name, [ETH, BTC], [USD_COIN], TOKENS)
+    assert min(min(step.values()) for step in shape.steps) < 0.95
+    assert all(multiple > 0 for step in shape.steps for multiple in step.values())
+
+
+def test_shocks_are_read() -> None:
+    (step,) = shapes.shocked(["eth=-30%", "BTC=10%"], TOKENS).steps
+    assert dict(step) == pytest.approx({ETH: 0.7, BTC: 1.1})
+
+
+@pytest.mark.parametrize(
+    ("shocks", "said"),
+    [
+        (["ETH"], "is no SYMBOL=PERCENT"),
+        (["ETH=-3"], "is no SYMBOL=PERCENT"),
+        (["ETH=nan%"], "is no SYMBOL=PERCENT"),
+        (["ETH=-100%"], "leaves no price"),
+        (["DOGE=-5%"], "no market lists an asset DOGE"),
+        (["ETH=-5%", "eth=-6%"], "twice"),
+    ],
+)
+def test_a_shock_that_cannot_be_is_one_line(shocks: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        shapes.shocked(shocks, TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no prices"),
+        ("date,btc\n1,2\n3,4\n", "has no column eth; its columns|has no column eth"),
+        ("date,eth\n1,2\n3,x\n", "line 3: x is no price"),
+        ("date,eth\n1,2\n3\n", "line 3: nothing is no price"),
+        ("date,eth\n1,2\n3,-4\n", "line 3: -4 is no price"),
+        ("date,eth\n1,inf\n3,4\n", "line 2: inf is no price"),
+    ],
+)
+def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        shapes.history(path, {"eth": [ETH]})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        shapes.history(tmp_path / "none.csv", {"eth": [ETH]})
+
+
+def test_a_history_is_relative_to_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("date,eth\n1,200\n2,150\n\n3,100\n")
+    assert shapes.history(path, {"eth": [ETH, BTC]}).steps == (
+        {ETH: 0.75, BTC: 0.75},
+        {ETH: 0.5, BTC: 0.5},
+    )
+
+
+def test_futures_are_seeded_and_correlated() -> None:
+    drawn = draws.correlated(20_000, 2, 0.8, 0.7, 86_400.0, 5)
+    assert np.array_equal(drawn, draws.correlated(20_000, 2, 0.8, 0.7, 86_400.0, 5))
+    moves = np.log(drawn)
+    assert np.corrcoef(moves.T)[0, 1] == pytest.approx(0.7, abs=0.02)
+    assert moves.std(axis=0) == pytest.approx(0.8 / np.sqrt(365.25), rel=0.03)
+    assert drawn.mean(axis=0) == pytest.approx(1, abs=0.002)
+
+
+def test_the_tail_of_futures_is_the_mean_of_the_worst() -> None:
+    multiples = np.ones((100, 1))
+    multiples[:5, 0] = 0.5
+    found = draws.spread([exposure()], [[ETH]], multiples)
+    assert found.draws == 100
+    assert found.median_usd == 0
+    assert found.tail_usd == pytest.approx(46_500)
+    assert found.mean_usd == pytest.approx(46_500 / 20)
