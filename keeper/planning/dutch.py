@@ -130,6 +130,13 @@ class Auction:
         """Return the price at a time."""
         return price_down(self.calculator, self.top, timestamp - self.tic)
 
+    def next_change(self, timestamp: int) -> int:
+        """Return when the price next falls after a time: what has been decided holds until then."""
+        if isinstance(self.calculator, Stairstep):
+            step = self.calculator.step
+            return self.tic + ((timestamp - self.tic) // step + 1) * step
+        return timestamp + 1
+
     def needs_redo(self, timestamp: int) -> bool:
         """Tell whether it has to be started anew before anyone can take (clip.sol: status)."""
         if timestamp - self.tic > self.tail:

@@ -185,3 +185,8 @@ def test_what_was_seen_says_how_likely_it_lasts() -> None:
     assert survival_ppm(0, 0) == PPM // 2
     assert survival_ppm(98, 0) > 980_000
     assert survival_ppm(0, 98) == 10_000
+
+
+def test_a_look_is_due_when_the_price_falls() -> None:
+    assert [AUCTION.next_change(t) for t in (1_000, 1_089, 1_090)] == [1_090, 1_090, 1_180]
+    assert replace(AUCTION, calculator=Linear(9_000)).next_change(1_050) == 1_051
