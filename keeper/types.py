@@ -285,7 +285,8 @@ class Seizure:
     `repaid` is negative where the protocol pays for the call in the debt token and pulls nothing.
 
     `is_exact` says that a call for more than the largest repay fails, where others pull what they
-    may. `extra_gas` is what the call takes beyond one of Aave's.
+    may. `extra_gas` is what the call takes beyond one of Aave's; `called` is the contract it is made to
+    where that is a token itself, which a batch has to list.
     """
 
     repaid: int
@@ -293,6 +294,7 @@ class Seizure:
     protocol_fee: int
     is_exact: bool = False
     extra_gas: int = 0
+    called: Address = Address(b"")
 
 
 @dataclass(frozen=True, slots=True)

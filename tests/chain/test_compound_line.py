@@ -12,8 +12,9 @@ from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.devnet.venus import WAD, Venus, deploy_venus
+from keeper.planning.grouping import share_gas
 from keeper.protocols.compound_v2 import CompoundV2
-from keeper.types import Reason
+from keeper.types import AllowedCall, Included, Plan, Reason
 from keeper.units import Address, to_hex
 from tests.line import Play, assert_clean
 from tests.uniswap import DirectRpc
@@ -69,6 +70,7 @@ async def playing(net: Devnet, home: Path, venus: Venus) -> AsyncIterator[Play]:
 [chains.devnet.markets.venus]
 protocol = "compound-v2"
 comptroller = "{to_hex(venus.comptroller)}"
+wrapped_native = "{to_hex(net.tokens["WETH"].address)}"
 
 [chains.devnet.venues.wrapped]
 venue = "wrapped-native"
@@ -82,9 +84,11 @@ wrapped = "{to_hex(net.tokens["WETH"].address)}"
 async def allow(net: Devnet, operator: Operator, venus: Venus) -> None:
     """Let the contract liquidate and redeem, as the adapter says it has to."""
     reader = ChainReader(DirectRpc(net))
-    config = CompoundV2.Config(comptroller=Address(venus.comptroller))
+    wrapped = Address(net.tokens[venus.native].address)
+    config = CompoundV2.Config(comptroller=Address(venus.comptroller), wrapped_native=wrapped)
     market = await CompoundV2.discover(reader, "venus", config, await reader.head())
     for each in market.permissions():
+        assert isinstance(each, AllowedCall)
         arguments = [each.target, each.selector, each.spender]
         net.send(operator.owner, operator.contract, "allow(address,bytes4,address)", arguments)
 
@@ -98,7 +102,41 @@ async def test_a_storm_is_taken_at_the_estimate(
     async with playing(net, tmp_path, venus) as play:
         await play.stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
         await play.stage.mine(2)
+        used, modelled = gas(play)
         play.assert_taken(crowd)
         assert play.reasons(dust) == {Reason.UNPROFITABLE}
+        assert_clean(play.tally)
+        assert await play.audit() == []
+    print(f"{count} through the liquidator contract: {used} gas, {modelled} by the model")
+    assert abs(modelled - used) * 10 < used
+
+
+def gas(play: Play) -> tuple[int, int]:
+    """Return what the plans included so far used, and what they were to use."""
+    used = modelled = 0
+    for event in play.stage.events:
+        if event.name == "plan.included":
+            plan, receipt = event.fields["plan"], event.fields["receipt"]
+            assert isinstance(plan, Plan)
+            assert isinstance(receipt, Included)
+            used += receipt.gas_used
+            modelled += sum(share_gas([list(plan.quotes)]))
+    return used, modelled
+
+
+async def test_vtokens_are_called_where_venus_has_no_liquidator(
+    net: Devnet, tmp_path: Path
+) -> None:
+    """Native coin is repaid as value, and errors that do not revert cost one item alone."""
+    venus = deploy_venus(net.chain, net.market, lambda _: None, through_liquidator=False)
+    owing = opened(net, venus, 2, held="USDC", owed="WETH")
+    crowd = opened(net, venus, 2, first=50)
+    async with playing(net, tmp_path, venus) as play:
+        await play.stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
+        await play.stage.mine(2)
+        play.assert_taken(crowd)
+        await play.stage.step(lambda: net.set_price("WETH", net.price("WETH") * 130 // 100))
+        await play.stage.mine(2)
+        play.assert_taken([*crowd, *owing])
         assert_clean(play.tally)
         assert await play.audit() == []

@@ -89,7 +89,7 @@ def test_a_maximum_is_within_close_factor_and_balance() -> None:
     def terms(balance: int, limit: int, seize_share: int = 0, treasury: int = 0) -> CompoundTerms:
         return CompoundTerms(
             CETH, USDC, Bps(11_000), CUSDC.address, CETH.address, False, 11 * WAD // 10,
-            10 * WAD, balance, limit, seize_share, treasury, 1_000, (),
+            10 * WAD, balance, limit, seize_share, treasury, 1_000, Address(b""), (),
         )  # fmt: skip
 
     assert terms(10**6, 500).maximum == 500

@@ -117,6 +117,7 @@ def _terms(ledger: Ledger, held: Sequence[Part], owed: Part, seized: Part) -> Co
         seize_share=ledger.ctokens[seized.id].seize_share,
         treasury_share=0 if ledger.liquidator == ZERO_ADDRESS else ledger.treasury_share,
         scaled_debt=owed.debts[0],
+        called=owed.token.address if ledger.liquidator == ZERO_ADDRESS else Address(b""),
         held=tuple(held),
     )
     if not terms.legal_down(terms.maximum):

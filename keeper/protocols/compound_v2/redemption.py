@@ -26,7 +26,7 @@ from keeper.types import (
 from keeper.units import ZERO_ADDRESS, Address
 
 REDEEM = selector("redeem(uint256)")
-EXTRA_GAS = 190_000
+EXTRA_GAS = 145_000
 """What a redemption takes beyond a swap in a Uniswap V3 pool."""
 EXTRA_BYTES = 4
 

@@ -16,8 +16,10 @@ from keeper.protocols.compound_v2.valuation import Part, with_parts
 from keeper.types import Position, Seizure, Token
 from keeper.units import Address, Bps
 
-LIQUIDATION_GAS = 330_000
+LIQUIDATION_GAS = 55_000
 """What a call takes beyond one of Aave's: the comptroller asks each cToken and price apart."""
+THROUGH_GAS = 130_000
+"""What Venus' liquidator contract adds: it redeems the treasury's share at once."""
 LEG_GAS = 25_000
 """Each further cToken the borrower entered."""
 
@@ -28,7 +30,8 @@ class CompoundTerms:
 
     `borrowed` and `seized` are the cTokens, `collateral` the one seized as a token. `ratio` is what is
     seized for a unit repaid (wad), `balance` all there is of it, `limit` the close factor's.
-    `seize_share` goes to the cToken, `treasury_share` of the bonus to Venus' treasury. `scaled_debt`
+    `seize_share` goes to the cToken, `treasury_share` of the bonus to Venus' treasury. `called` is
+    the cToken that is called, empty where it is Venus' liquidator contract. `scaled_debt`
     is the debt as stored, without the interest of the call itself; `held` is all the borrower has.
     """
 
@@ -45,6 +48,7 @@ class CompoundTerms:
     seize_share: int
     treasury_share: int
     scaled_debt: int
+    called: Address
     held: tuple[Part, ...] = field(repr=False)
 
     @property
@@ -63,8 +67,8 @@ class CompoundTerms:
         kept = protocol_seize_down(seized, self.seize_share)
         if self.treasury_share:
             kept += treasury_seize_down(seized - kept, self.incentive, self.treasury_share)
-        gas = LIQUIDATION_GAS + LEG_GAS * max(len(self.held) - 2, 0)
-        return Seizure(repay, seized - kept, kept, is_exact=True, extra_gas=gas)
+        gas = LIQUIDATION_GAS + THROUGH_GAS * (not self.called) + LEG_GAS * max(len(self.held) - 2, 0)
+        return Seizure(repay, seized - kept, kept, is_exact=True, extra_gas=gas, called=self.called)
 
     def after(self, position: Position, repay: int) -> Position:
         """Return what a legal call leaves of the position, whose cTokens of the pair it accrued."""
