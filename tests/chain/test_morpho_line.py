@@ -9,9 +9,11 @@ import pytest
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
-from keeper.devnet.morpho import Morpho, MorphoMarket, borrower
+from keeper.devnet.accounts import Cast
+from keeper.devnet.morpho import PARAMS, Morpho, MorphoMarket, borrower
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.prices import put_prices
+from keeper.journal.read import JournalReader
 from keeper.protocols.morpho_blue.calls import FLASH_LOAN, LIQUIDATE
 from keeper.types import FlashKind, Reason
 from keeper.units import to_hex
@@ -56,18 +58,28 @@ def opened(
     held = (usd * 10**8 * 10**market.collateral.decimals) // price
     most = usd * 10**market.loan.decimals * market.lltv // 10**18
     positions = [
-        (each, held + number * 10**9, most * (9_900 - number * 300 // max(count, 1)) // 10_000)
+        (
+            each,
+            held + number * 10**market.collateral.decimals // 10**6,
+            most * (9_900 - number * 300 // max(count, 1)) // 10_000,
+        )
         for number, each in enumerate(who)
     ]
     morpho.open(market, positions)
     return who
 
 
-def fall(net: Devnet, morpho: Morpho, markets: Sequence[MorphoMarket], percent: int) -> None:
-    """Let WETH fall in the chain's oracle, its pools and the markets' oracles, in one block."""
-    prices = net.prices() | {"WETH": net.price("WETH") * (100 - percent) // 100}
+def fall(
+    net: Devnet,
+    morpho: Morpho,
+    markets: Sequence[MorphoMarket],
+    percent: int,
+    symbol: str = "WETH",
+) -> None:
+    """Let a token fall in the chain's oracle, its pools and the markets' oracles, in one block."""
+    prices = net.prices() | {symbol: net.price(symbol) * (100 - percent) // 100}
     with net.one_block():
-        put_prices(net.chain, net.market, {"WETH": prices["WETH"]})
+        put_prices(net.chain, net.market, {symbol: prices[symbol]})
         for market in markets:
             pair = prices[market.collateral.symbol], prices[market.loan.symbol]
             net.chain.put(morpho.quote(market, market.quotient(*pair)))
@@ -119,7 +131,9 @@ async def test_two_protocols_share_a_crash_a_loan_and_a_batch(net: Devnet, tmp_p
         assert play.stage.line.book.markets["blue"].protocol.backstops()[0].amount > 0
 
 
-async def test_its_loans_pay_for_another_protocols_liquidations(net: Devnet, tmp_path: Path) -> None:
+async def test_its_loans_pay_for_another_protocols_liquidations(
+    net: Devnet, tmp_path: Path
+) -> None:
     morpho, market = deployed(net)
     opened(net, morpho, market, 1)
     aave = net.borrowers(2, health=(1.01, 1.02), seed=5)
@@ -132,3 +146,32 @@ async def test_its_loans_pay_for_another_protocols_liquidations(net: Devnet, tmp
         assert_clean(play.tally)
         quotes = [quote for plan in plans for quote in plan.quotes]
         assert {(each.flash.kind, each.premium) for each in quotes} == {(FlashKind.MORPHO, 0)}
+
+
+async def test_a_coarse_collateral_pays_for_a_fine_debt(net: Devnet, tmp_path: Path) -> None:
+    """What a call names is satoshis, what it pulls is 1e18ths; the whole of it is told in words."""
+    morpho = deployed(net)[0]
+    market = morpho.market(net.tokens["DAI"], net.tokens["WBTC"], 945 * 10**15)
+    morpho.set_price(market, market.quotient(net.price("WBTC"), net.price("DAI")))
+    morpho.supply(market, 10**24)
+    short, deep = opened(net, morpho, market, 2)
+    # none of Morpho's own is left to lend: another lender's loan pays
+    idle = net.balance(market.loan.address, morpho.address)
+    name = f"withdraw({PARAMS},uint256,uint256,address,address)"
+    morpho.send(Cast.TRADER, market, name, idle, 0, Cast.TRADER, Cast.TRADER)
+    async with playing(net, tmp_path, morpho) as play:
+        await play.stage.step(lambda: fall(net, morpho, [market], 9, "WBTC"))
+        await play.stage.mine()
+        plans = [plan for report in play.stage.reports for plan in report.plans]
+        play.assert_taken([short, deep])
+        assert_clean(play.tally)
+        assert await play.audit() == []
+        quotes = [quote for plan in plans for quote in plan.quotes]
+        assert FlashKind.MORPHO not in {quote.flash.kind for quote in quotes}
+        place = quotes[0].opportunity.position.market
+        assert place.startswith("blue/WBTC-DAI-94.5-")
+    settings = load([tmp_path / "keeper.toml"]).settings
+    told = JournalReader(settings.journal_file).explain(to_hex(short))
+    assert told is not None
+    assert "liquidated" in told.verdict
+    assert {each.market for each in told.opportunities} == {place}

@@ -19,7 +19,7 @@ from keeper.protocols.morpho_blue.events import LIQUIDATE as LIQUIDATED, SUPPLY_
 from keeper.protocols.morpho_blue.terms import Way
 from keeper.protocols.morpho_blue.words import uint
 from keeper.types import AllowedCall, FlashKind, FlashSource, Reason
-from keeper.units import WAD, Address, to_hex
+from keeper.units import WAD, Address, Wad, to_hex
 from tests.morpho import MorphoFollowing, configured, deployed, state
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "adaptive_rate_model.vy"
@@ -172,7 +172,9 @@ def test_an_oracle_that_cannot_be_read_is_a_reason(put_back: Place) -> None:
     # who was far from the threshold when it last spoke is not looked at again
     held, owed = following.market.factors(following.prices, at)
     assert held[0] == pytest.approx(price / 1e36 * 0.86)
-    weak = replace(following.market.position(following.key(market, CAROL), low, at), health=0)
+    position = following.market.position(following.key(market, CAROL), low, at)
+    assert position is not None
+    weak = replace(position, health=Wad(0))
     pairs, (skip,) = following.market.pairs(weak, following.prices, at)
     assert (pairs, skip.reason, skip.market) == ([], Reason.NO_PRICE, weak.market)
     assert owed[0] > 0
