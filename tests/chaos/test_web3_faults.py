@@ -265,6 +265,45 @@ async def test_web3_swaps_the_answers_of_two_batches() -> None:
     assert got == [[3, 4], [1, 2]]
 
 
+async def test_web3_hands_out_raw_answers_when_many_are_in_flight() -> None:
+    """Kept to notice when it does no more: past 500 it forgets what it asked."""
+    web3 = pytest.importorskip("web3")
+    count = 510
+    async with reversing(count) as url:
+        w3 = web3.AsyncWeb3(web3.WebSocketProvider(url), middleware=[])
+        await w3.provider.connect()
+        asked = (w3.eth.get_balance(to_checksum_address(A), hex(n)) for n in range(count))
+        got = await asyncio.gather(*asked, return_exceptions=True)
+        await w3.provider.disconnect()
+    assert [each for each in got if each not in range(count)]
+
+
+async def test_web3_asks_three_times_for_one_call() -> None:
+    """Kept to notice when it does no more: it is why no middleware is on the hot path here."""
+    web3 = pytest.importorskip("web3")
+    chain = ServedChain()
+    chain.answering = lambda method, params: "0x1"
+    async with chain.served():
+        w3 = web3.AsyncWeb3(web3.AsyncHTTPProvider(chain.url))
+        await w3.eth.call({"to": to_checksum_address(A), "data": "0x01"})
+        await w3.provider.disconnect()
+    assert chain.received == {"eth_call": 1, "eth_chainId": 2}
+
+
+async def test_web3_ends_without_a_word_when_the_node_closes_and_keeps_the_subscription() -> None:
+    """Kept to notice when it does no more: it is why heads have a socket of their own here."""
+    web3 = pytest.importorskip("web3")
+    chain = ServedChain()
+    async with chain.served(), web3.AsyncWeb3(web3.WebSocketProvider(chain.ws_url)) as w3:
+        await w3.eth.subscribe("newHeads")
+        following = asyncio.create_task(w3.subscription_manager.handle_subscriptions())
+        await chain.close_cleanly()
+        async with asyncio.timeout(5):
+            await asyncio.wait([following])
+        kept = len(w3.subscription_manager.subscriptions)
+    assert (following.done(), following.exception(), kept) == (True, None, 1)
+
+
 async def test_one_read_costs_one_request_at_a_hash() -> None:
     """Web3's middleware asks for the chain id twice beside each call; other bots read `latest`."""
     chain = ServedChain()
@@ -286,6 +325,21 @@ async def test_no_signal_handler_is_installed() -> None:
     async with following() as run:
         await run.exact(await run.chain.grow(A))
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+async def test_web3_takes_the_signals_when_it_is_awaited() -> None:
+    """Kept to notice when it does no more: only `async with` leaves a process its own."""
+    web3 = pytest.importorskip("web3")
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(each) for each in numbers]
+    chain = ServedChain()
+    async with chain.served():
+        w3 = await web3.AsyncWeb3(web3.WebSocketProvider(chain.ws_url))
+        taken = [signal.getsignal(each) for each in numbers]
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        await w3.provider.disconnect()
+    assert all(now is not then for now, then in zip(taken, before, strict=True))
 
 
 async def test_a_body_the_node_finds_too_large_is_cut() -> None:
