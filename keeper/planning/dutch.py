@@ -197,15 +197,14 @@ def moments(auction: Auction, sale: Sale, cost: int, times: Iterable[int]) -> It
 
     `times` ascend: those of the blocks to come. Within a step of the price only its first counts.
     """
-    last = -1
+    due = 0
     for timestamp in times:
+        if timestamp < due:
+            continue
         taken = take(auction, MAX_UINT256, timestamp)
         if taken is None:
             return
-        price = auction.price_at(timestamp)
-        if price == last:
-            continue
-        last = price
+        due = auction.next_change(timestamp)
         yield Moment(timestamp, taken, sale(taken.slice) - taken.cost_up - cost)
 
 

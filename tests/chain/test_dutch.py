@@ -163,7 +163,7 @@ class Keeping:
             if chosen.timestamp > now + BLOCK_SECONDS:
                 # Nothing changes before the price does: the next look is at the head before that.
                 due = auction.next_change(now + BLOCK_SECONDS)
-                net.mine(max((due - now - 1) // BLOCK_SECONDS, 1))
+                net.mine(seconds=BLOCK_SECONDS * max((due - now - 1) // BLOCK_SECONDS, 1))
                 continue
             price = auction.price_at(chosen.timestamp)
             before = held(maker)
