@@ -23,6 +23,7 @@ from keeper.cli import (
     health,
     history,
     init,
+    margin,
     new,
     plugins,
     record,
@@ -100,6 +101,7 @@ app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("pause", rich_help_panel=_RUN)(control.pause)
 app.command("resume", rich_help_panel=_RUN)(control.resume)
 app.command("stop", rich_help_panel=_RUN)(control.stop)
+app.add_typer(margin.app, name="margin", rich_help_panel=_RUN)
 app.command("record", rich_help_panel=_PROVE)(record.record)
 app.command("replay", rich_help_panel=_PROVE)(replay.replay)
 app.command("stress", rich_help_panel=_PROVE)(stress.stress)

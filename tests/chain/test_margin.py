@@ -1,6 +1,8 @@
 """Margin calls on the real contracts: a slow slide, a crash, and kills."""
 
 import asyncio
+import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator
+from tests.forked import run_command
 from tests.line import playing
 from tests.live import living
 from tests.margin_slide import CRASH, ORDER, SLIDE, WATCH, by_borrower, check, slide, told
@@ -70,6 +73,12 @@ def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None
         live.until(lambda: live.rows("SELECT block_number FROM margin_heads") == [(head,)])
         open_ones = "SELECT count(*) FROM notices WHERE delivered IS NULL"
         live.until(lambda: live.rows(open_ones) == [(0,)])
+        env = {**os.environ, "KEEPER_HOME": str(tmp_path)}
+        listed = run_command(["margin", "list", "--json", *live.options], tmp_path, env)
+        (worst, *_) = json.loads(listed.stdout)["positions"]
+        seen = run_command(["margin", "ack", worst["borrower"], *live.options], tmp_path, env)
+        assert seen.stdout == f"acknowledged: 1 open calls to {worst['borrower']}\n", seen.stderr
+        assert live.rows("SELECT count(*) FROM margin_standings WHERE acknowledged") == [(1,)]
         posted = {key for (key,) in live.rows("SELECT key FROM notices")}
         last = dict(live.rows("SELECT borrower, level FROM margin_standings"))
     assert {note["key"] for note in hook.notes} == posted

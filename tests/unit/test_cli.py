@@ -47,6 +47,7 @@ COMMANDS = (
         "stress",
     ),
     *("wallet sweep", "wallet convert", "wallet refill"),
+    *("margin list", "margin test", "margin ack"),
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
     *("grafana export", "grafana check"),
     *("contract allow", "contract withdraw", "config check", "config show", "config schema"),

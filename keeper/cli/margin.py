@@ -1,0 +1,205 @@
+"""`keeper margin`: how watched positions stand, whether messages arrive, and who has seen them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
+
+if TYPE_CHECKING:
+    from keeper.config import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="See who is warned before a liquidation, test and acknowledge."
+)
+NOT_DELIVERED, NOTHING = 3, 4
+
+
+@app.command("list")
+def list_positions(
+    configs: Configs,
+    overrides: Overrides,
+    chain: ChainName = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Show the positions that are safe as well.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List watched positions that are not safe, worst first, and channels that do not deliver.
+
+    A running keeper says how they stand now; without one the journal says how they stood.
+    """
+    from keeper.cli.screen import console, show_json, table
+    from keeper.config import chain_named
+    from keeper.errors import TransientError
+
+    settings = settings_from(configs, overrides).settings
+    if chain is not None:
+        chain_named(settings, chain)
+    try:
+        listed, source = _asked(settings, chain, whole=whole), "keeper"
+    except TransientError:
+        listed, source = _recorded(settings, chain, whole=whole), "journal"
+    stuck = _stuck(settings)
+    if as_json:
+        show_json({"source": source, "positions": listed, "channels": stuck})
+    elif listed:
+        rows = [
+            (
+                each["level"] + (" (seen)" if each["acknowledged"] else ""),
+                "–" if each["health"] is None else f"{each['health']:.4f}",
+                each["borrower"],
+                f"{each['market']} on {each['chain']}",
+                "–" if each["debt_usd"] is None else f"{each['debt_usd']:,.0f}",
+                each["watch"],
+                datetime.fromtimestamp(each["since"], UTC).strftime("%Y-%m-%d %H:%M"),
+            )
+            for each in listed
+        ]
+        columns = ("level", "health", "borrower", "market", "debt USD", "watch", "since (UTC)")
+        console().print(table(columns, rows, right=("health", "debt USD")))
+    else:
+        console().print("no watched position is near its liquidation")
+    if source == "journal" and not as_json:
+        console().print("no keeper runs: this is how it stood when the last one ended")
+    for each in stuck if not as_json else ():
+        console().print(
+            f"channel {each['channel']}: {each['waiting']} waiting, {each['given_up']} given up: "
+            f"{each['error']}"
+        )
+    raise typer.Exit(0 if listed else NOTHING)
+
+
+@app.command("test")
+def try_channels(
+    configs: Configs,
+    overrides: Overrides,
+    channel: Annotated[
+        str | None, typer.Argument(metavar="CHANNEL", help="One channel; all unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a test message through each channel and say whether it arrived."""
+    from keeper.cli.screen import console, show_json
+    from keeper.errors import ConfigError
+
+    settings = settings_from(configs, overrides).settings
+    known = settings.notify.channels
+    if not known:
+        raise ConfigError("no channel is configured", "add [notify.channels.NAME]")
+    if channel is not None and channel not in known:
+        raise ConfigError(f"no channel is named {channel!r}", f"one of: {', '.join(sorted(known))}")
+    results = run_async(_test(settings, [channel] if channel else sorted(known)))
+    if as_json:
+        show_json(results)
+    else:
+        for name, fault in results.items():
+            console().print(f"{name}: {fault or 'delivered'}")
+    if any(results.values()):
+        raise typer.Exit(NOT_DELIVERED)
+
+
+@app.command()
+def ack(
+    configs: Configs,
+    overrides: Overrides,
+    borrower: Annotated[str, typer.Argument(metavar="BORROWER", help="The borrower's address.")],
+    chain: ChainName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Acknowledge a borrower's calls: nobody is reminded of them until they get worse."""
+    from keeper.cli.control import ask
+    from keeper.cli.screen import console, show_json
+    from keeper.config import chain_named, parse_address
+    from keeper.errors import ConfigError
+
+    settings = settings_from(configs, overrides).settings
+    if chain is not None:
+        chain_named(settings, chain)
+    try:
+        parse_address(borrower)
+    except ValueError as error:
+        raise ConfigError(f"{borrower[:60]!r} {error}", "keeper margin list shows them") from None
+    asked = {"command": "ack", "borrower": borrower, "chain": chain}
+    answer = ask(settings.journal.home / "control.sock", asked)
+    if "error" in answer:
+        raise ConfigError(str(answer["error"]), "keeper margin list shows the open ones")
+    if as_json:
+        show_json(answer)
+    else:
+        console().print(answer["text"])
+
+
+def _asked(settings: Settings, chain: str | None, *, whole: bool) -> list[dict[str, Any]]:
+    from keeper.cli.control import ask
+
+    asked = {"command": "margin", "chain": chain, "whole": whole}
+    answer = ask(settings.journal.home / "control.sock", asked)
+    found: list[dict[str, Any]] = answer.get("positions", [])
+    return found
+
+
+def _recorded(settings: Settings, chain: str | None, *, whole: bool) -> list[dict[str, Any]]:
+    import orjson
+    from eth_utils.address import to_checksum_address
+
+    from keeper.journal.outbox import OutboxReader
+    from keeper.margin.levels import Level
+
+    if not settings.journal_file.exists():
+        return []
+    found = []
+    for row in OutboxReader(settings.journal_file).standings():
+        if chain not in {None, row.chain} or (row.level == Level.SAFE.word and not whole):
+            continue
+        health = orjson.loads(row.record).get("health")
+        found.append(
+            {
+                "chain": row.chain,
+                "market": row.market,
+                "watch": row.watch,
+                "borrower": to_checksum_address(row.borrower),
+                "level": row.level,
+                "since": row.since,
+                "health": None if health is None else int(health) / 10**18,
+                "debt_usd": None,
+                "acknowledged": row.acknowledged,
+            }
+        )
+    return sorted(found, key=lambda each: -Level[each["level"].upper()])
+
+
+def _stuck(settings: Settings) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from keeper.journal.outbox import OutboxReader
+
+    if not settings.journal_file.exists():
+        return []
+    return [asdict(each) for each in OutboxReader(settings.journal_file).channels()]
+
+
+async def _test(settings: Settings, names: list[str]) -> dict[str, str]:
+    import time
+
+    from keeper.app.margin import open_channel
+    from keeper.errors import TransientError
+    from keeper.notify.note import Note, Severity
+
+    results = {}
+    for name in names:
+        channel = open_channel(name, settings.notify.channels[name], time.time)
+        now = time.time()
+        text = f"Channel {name} of the keeper works: margin calls and events arrive here."
+        note = Note(f"test/{now}", now, "test", Severity.INFO, "", "keeper: a test", text)
+        try:
+            await channel.send([note])
+            results[name] = ""
+        except TransientError as error:
+            results[name] = str(error)
+        finally:
+            await channel.close()
+    return results
