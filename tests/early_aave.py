@@ -18,6 +18,16 @@ RESERVES_SLOT = 52
 VIRTUAL_ACCOUNTING = 1 << 252
 
 
+def compact_call(collateral: int, debt: int, user: bytes, cover: int, *, keep: bool) -> bytes:
+    """Return `L2Pool.liquidationCall(bytes32,bytes32)` as CalldataLogic unpacks it; reserves by id.
+
+    The largest uint128 stands for all there is.
+    """
+    first = collateral | debt << 16 | int.from_bytes(user) << 32
+    second = min(cover, 2**128 - 1) | keep << 128
+    return bytes.fromhex("fd21ecff") + first.to_bytes(32) + second.to_bytes(32)
+
+
 @contextmanager
 def early_in_place(net: Devnet) -> Iterator[Market]:
     """Let the local chain's market be one of v3.0, with the same tokens and prices."""

@@ -9,17 +9,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from keeper.devnet import Devnet
+from keeper.devnet.accounts import Cast
+from keeper.devnet.calls import calldata
+from keeper.devnet.chain import Transaction
 from keeper.errors import ConfigError
+from keeper.planning.size import batch_size
 from keeper.protocols.aave_v3 import AaveV3
 from keeper.types import Reason
-from keeper.units import WAD, Address, to_hex
+from keeper.units import MAX_UINT256, WAD, Address, to_hex
 from tests.aave import BLOCK_SECONDS, Following
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
-from tests.early_aave import early_in_place, upgrade
+from tests.early_aave import compact_call, early_in_place, upgrade
 from tests.line import assert_clean, playing
 
 pytestmark = pytest.mark.chain
 
+LIQUIDATION_CALL = "liquidationCall(address,address,address,uint256,bool)"
 BORROW = "borrow(address,uint256,uint256,uint16,address)"
 SUPPLY = "supply(address,uint256,address,uint16)"
 
@@ -98,6 +103,51 @@ def test_an_isolated_position_with_a_siloed_debt_is_judged_as_any(following: Fol
     assert position.health == net.account_data(user)[5] < WAD
     (pair,), skips = following.pairs(user)
     assert (pair.collateral.symbol, pair.debt.symbol, skips) == ("PT", "sUSDe", [])
+
+
+def test_gho_at_a_discount_is_watched_and_not_sent_to(net: Devnet) -> None:
+    (borrower,) = net.borrowers(1, collateral="WETH", debt="USDC", health=1.05)
+    net.set_price("WETH", net.price("WETH") * 93 // 100, move_pools=False)
+    upgraded(net, net.tokens["DAI"].v_token, "getDiscountPercent(address)", b"\x0a")
+    following = Following(net, net.market.pool)
+    pairs, (skip,) = following.pairs(borrower)
+    assert (pairs, skip.reason) == ([], Reason.DENIED)
+    assert skip.detail.endswith("grow at a discount, which is not followed")
+    assert following.drifts() == []
+
+
+def test_the_compact_call_of_a_rollup_does_the_same_and_saves_nothing_in_a_batch(
+    following: Following,
+) -> None:
+    borrower = unhealthy(following)
+    net, pool = following.net, following.net.market.pool
+    weth, usdc = (
+        following.ledger.by_asset[Address(net.tokens[symbol].address)].id
+        for symbol in ("WETH", "USDC")
+    )
+    pair = [net.tokens[symbol].address for symbol in ("WETH", "USDC")]
+    plain = calldata(LIQUIDATION_CALL, [*pair, borrower, MAX_UINT256, False])
+    compact = compact_call(weth, usdc, borrower, MAX_UINT256, keep=False)
+    outcomes = []
+    for data in (plain, compact):
+        before = net.snapshot()
+        mined = net.chain.send_all([Transaction(Cast.RIVAL, pool, data)])[0]
+        following.follow()
+        outcomes.append((following.position(borrower).debt, mined.gas_used - intrinsic(data)))
+        for block in reversed(following.blocks[-1:]):
+            following.take_back(block.undos)
+        net.revert(before)
+        following.head = following.run(following.reader.head())
+    (owed, gas), (owed_too, compact_gas) = outcomes
+    assert owed == owed_too
+    assert compact_gas > gas, "looking up two reserves by their ids costs more than it saves"
+    items = [batch_size(3, 1, 1, 40, count, 9) for count in (1, 2)]
+    assert items[1] - items[0] < len(compact), "a batch posts less for each borrower"
+
+
+def intrinsic(data: bytes) -> int:
+    """Return the gas a transaction pays for its data (EIP-2028)."""
+    return sum(16 if byte else 4 for byte in data)
 
 
 def test_a_debt_at_a_stable_rate_stops_the_market(following: Following) -> None:

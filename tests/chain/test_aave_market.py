@@ -276,6 +276,12 @@ def test_bad_debt_is_followed_until_it_is_covered(following: Following) -> None:
         reserve.deficit == net.call(market.pool, "getReserveDeficit(address)", [usdc.address]) > 0
     )
     assert following.position(borrower).debt == ()
+    backstops = {each.token.symbol: each for each in following.market.backstops()}
+    assert set(backstops) == set(net.tokens)
+    for symbol, each in backstops.items():
+        args = [net.tokens[symbol].address]
+        assert each.amount == net.call(market.pool, "getReserveDeficit(address)", args)
+    assert {symbol for symbol, each in backstops.items() if each.amount} == {"USDC"}
     umbrella = net.users[0].address
     net.send(
         market.owner,
