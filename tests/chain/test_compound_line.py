@@ -10,6 +10,7 @@ from keeper.chain.reader import ChainReader
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
+from keeper.devnet.accounts import Cast
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.devnet.venus import WAD, Venus, deploy_venus
 from keeper.planning.grouping import share_gas
@@ -55,7 +56,7 @@ def opened(
         else:
             net.rpc("anvil_setBalance", "0x" + each.hex(), hex(amount + 10 * WAD))
         transactions += venus.supply(each, held, amount)
-        loan = lent * (1_000 - 2 * number * 5 // max(count, 1)) // 1_000
+        loan = lent * (999 - 2 * number * 5 // max(count, 1)) // 1_000
         transactions.append(venus.borrow(each, owed, loan if held == "WETH" else loan * 9 // 10))
     net.chain.send_all(transactions)
     return who
@@ -124,11 +125,10 @@ def gas(play: Play) -> tuple[int, int]:
     return used, modelled
 
 
-async def test_vtokens_are_called_where_venus_has_no_liquidator(
-    net: Devnet, tmp_path: Path
-) -> None:
-    """Native coin is repaid as value, and errors that do not revert cost one item alone."""
-    venus = deploy_venus(net.chain, net.market, lambda _: None, through_liquidator=False)
+@pytest.mark.parametrize("through", [True, False])
+async def test_native_debts_are_repaid_as_value(net: Devnet, tmp_path: Path, through: bool) -> None:
+    """By Venus' liquidator contract, and where there is none by the vTokens themselves."""
+    venus = deploy_venus(net.chain, net.market, lambda _: None, through_liquidator=through)
     owing = opened(net, venus, 2, held="USDC", owed="WETH")
     crowd = opened(net, venus, 2, first=50)
     async with playing(net, tmp_path, venus) as play:
@@ -139,4 +139,31 @@ async def test_vtokens_are_called_where_venus_has_no_liquidator(
         await play.stage.mine(2)
         play.assert_taken([*crowd, *owing])
         assert_clean(play.tally)
+        assert await play.audit() == []
+
+
+async def test_an_error_that_does_not_revert_costs_its_item_alone(
+    net: Devnet, tmp_path: Path
+) -> None:
+    """A borrower who is supplied for in the same block is refused by an error code."""
+    venus = deploy_venus(net.chain, net.market, lambda _: None, through_liquidator=False)
+    crowd = opened(net, venus, 3)
+    vtoken, rival = venus.vtokens["USDC"], Cast.RIVAL
+    net.give("USDC", rival, 10**12)
+    net.send(rival, net.tokens["USDC"].address, "approve(address,uint256)", [vtoken, 10**12])
+    async with playing(net, tmp_path, venus) as play:
+        await play.stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
+        net.put(rival, vtoken, "mintBehalf(address,uint256)", [crowd[0], 10**10])
+        await play.stage.mine(2)
+        items = [
+            item
+            for event in play.stage.events
+            if isinstance(receipt := event.fields.get("receipt"), Included)
+            for item in receipt.items
+        ]
+        assert {item.borrower: item.reason for item in items if not item.ok} == {
+            crowd[0]: "it or its group failed on the chain"
+        }
+        play.assert_taken(crowd[1:])
+        assert play.tally.reverted == 0
         assert await play.audit() == []
