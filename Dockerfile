@@ -1,5 +1,7 @@
 # The wheel and its locked dependencies, without a compiler, an installer or a secret.
-FROM python:3.13-slim AS builder
+# A digest pins the base further: docker build --build-arg PYTHON=python@sha256:...
+ARG PYTHON=python:3.13.9-slim-trixie
+FROM ${PYTHON} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY .ci/locked .ci/locked
@@ -11,17 +13,18 @@ RUN python -m venv --without-pip /opt/keeper \
 COPY pyproject.toml README.md LICENSE ./
 COPY keeper keeper
 COPY strategies strategies
+COPY grafana grafana
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/keeper/bin/python install --no-deps dist/*.whl \
  && /opt/keeper/bin/python -Im compileall -q /opt/keeper/lib
 
-FROM python:3.13-slim
+FROM ${PYTHON}
 LABEL org.opencontainers.image.title="keeper" \
       org.opencontainers.image.description="A liquidation keeper for DeFi lending" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=builder /opt/keeper /opt/keeper
 ENV PATH=/opt/keeper/bin:$PATH KEEPER_HOME=/data PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-RUN keeper --help >/dev/null && install -d -o 65532 -g 65532 /data
+RUN keeper --help >/dev/null && keeper grafana check && install -d -o 65532 -g 65532 /data
 USER 65532:65532
 WORKDIR /data
 VOLUME /data

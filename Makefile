@@ -12,7 +12,7 @@ LOCKED := requirements.lock requirements-dev.lock pyproject.toml .ci/environment
 export PYTHON
 
 .NOTPARALLEL:
-.PHONY: help demo test check bench chaos venv lock clean
+.PHONY: help demo test check bench chaos image venv lock clean
 
 help:
 	@echo "make demo   liquidate on a local chain with the real Aave and Uniswap (ARGS='--json --borrowers 100')"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench  measure, print, write build/bench.json (ARGS='folding screen' for some of it)"
 	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios,"
 	@echo "            after STEPS=10000 steps of the nonce machine)"
+	@echo "make image  the Dockerfile's steps without Docker, and what they made"
 	@echo "make venv   only the development environment"
 	@echo "make lock   the lock files again, from pyproject.toml"
 	@echo "make clean  remove .venv, build and tool caches"
@@ -44,6 +45,9 @@ ifdef N
 else
 	@$(BIN)/python -m tests.suites chaos
 endif
+
+image: .venv/dev.stamp
+	@$(BIN)/python -m tests.tools.image_check
 
 venv: .venv/dev.stamp
 

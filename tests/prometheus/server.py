@@ -22,12 +22,12 @@ class Prometheus:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
-        self._url = url
+        self.url = url
 
     async def query(self, query: str) -> list[float]:
         """Return the value of every series a query answers with; raise on any error."""
         form = {"query": query}
-        async with self._session.post(f"{self._url}/api/v1/query", data=form) as answer:
+        async with self._session.post(f"{self.url}/api/v1/query", data=form) as answer:
             said = await answer.json()
         assert said["status"] == "success", f"{query}: {said.get('error')}"
         series: list[dict[str, Any]] = said["data"]["result"]
@@ -48,7 +48,7 @@ class Prometheus:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
-                    async with self._session.get(f"{self._url}/-/ready") as answer:
+                    async with self._session.get(f"{self.url}/-/ready") as answer:
                         if answer.status == 200:
                             return
                 except aiohttp.ClientConnectionError:

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from grafana.rules import rules
 from keeper.app.survey import HEADS
 from keeper.chain.endpoint import connect
+from keeper.cli.grafana_checks import asked
 from keeper.devnet import Devnet
 from tests.line import playing
 from tests.prometheus.server import JOB, scraping
@@ -109,7 +111,7 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
         playing(net, tmp_path, extra=RELAY.format(relay.url, key)) as play,
     ):
         target = urlsplit(play.stage.keeper.server.address).netloc
-        async with scraping(tools, tmp_path, target) as prometheus:
+        async with scraping(tools, tmp_path, target, rules=rules()) as prometheus:
             await prometheus.scraped(2)
             await play.stage.step(lambda: net.set_price("WETH", 2_300_00000000))
             await prometheus.scraped(1)
@@ -137,6 +139,9 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
             assert silent == []
             assert odd == []
             assert flat == set()
+
+            checked = await asyncio.to_thread(asked, prometheus.url, JOB)
+            assert [each for each in checked if each.state == "fault"] == []
 
             async def total(metric: str) -> float:
                 return math.fsum(await prometheus.query(f"sum({metric})"))

@@ -26,6 +26,18 @@ def test_promtool_takes_every_rule(promtool: Path) -> None:
     assert (code, f"{len(ALERTS) + len(RECORDS)} rules found" in said) == (0, True), said
 
 
+def test_promtool_takes_the_stack_s_configuration(promtool: Path) -> None:
+    config = RULES.parents[1] / "stack" / "prometheus.yaml"
+    code, said = run(promtool, "check", "config", config)
+    assert code == 0, said
+
+
+def test_amtool_takes_the_stack_s_configuration(tools: Path) -> None:
+    config = RULES.parents[1] / "stack" / "alertmanager.yaml"
+    code, said = run(tools / "amtool", "check-config", config)
+    assert (code, "1 receivers" in said) == (0, True), said
+
+
 def test_each_alert_has_its_case() -> None:
     assert [case.alert for case in CASES] == [alert.name for alert in ALERTS]
 

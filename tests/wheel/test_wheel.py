@@ -78,8 +78,13 @@ def test_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    boards = {
+        f"keeper/grafana/{path.relative_to(ROOT / 'grafana').as_posix()}"
+        for path in (ROOT / "grafana").rglob("*")
+        if path.suffix in {".json", ".yaml", ".md"} and path.name != "compose.yaml"
+    }
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert packed == sources
+    assert packed == sources | boards
     assert "keeper/py.typed" in packed
 
 
@@ -102,3 +107,12 @@ def test_plugins_load_from_the_installed_package(installed: Path, elsewhere: Pat
     environment = installed.parent.resolve()
     for name, file in files.items():
         assert Path(file).resolve().is_relative_to(environment), f"{name} came from {file}"
+
+
+def test_installed_boards_ask_for_what_is_exported(installed: Path, elsewhere: Path) -> None:
+    assert " 0 at fault," in output(installed / "keeper", "grafana", "check", cwd=elsewhere)
+    printed = output(installed / "keeper", "grafana", "export", "boards", cwd=elsewhere)
+    assert "boards/dashboards/keeper.json" in printed
+    for line in printed.splitlines():
+        name = Path(line).relative_to("boards")
+        assert (elsewhere / line).read_text() == (ROOT / "grafana" / name).read_text()
