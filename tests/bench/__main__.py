@@ -18,6 +18,7 @@ from tests.bench import (
     folding,
     gas,
     latency,
+    liquity,
     loop_lag,
     million,
     morpho,
@@ -97,6 +98,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "stress": stress.figures,
     "economics": lambda: on_chain(economics.figures),
     "morpho": lambda: on_chain(morpho.figures),
+    "liquity": lambda: on_chain(liquity.figures),
 }
 
 
