@@ -14,6 +14,7 @@ from pathlib import Path
 from keeper import log
 from keeper.devnet import Devnet
 from tests.bench import (
+    aave_early,
     economics,
     folding,
     gas,
@@ -97,6 +98,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "loop_lag": loop_lag.figures,
     "stress": stress.figures,
     "economics": lambda: on_chain(economics.figures),
+    "aave_early": lambda: on_chain(aave_early.figures),
     "morpho": lambda: on_chain(morpho.figures),
     "liquity": lambda: on_chain(liquity.figures),
 }

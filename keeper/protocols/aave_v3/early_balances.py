@@ -8,11 +8,11 @@ than the gain is told as a Mint of less than the gain.
 from collections.abc import Callable
 
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.balances import Change, Rule, Step
+from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step
 from keeper.protocols.aave_v3.early import scaled_half_up
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import malformed, topic_address, uint
+from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed
 from keeper.types import Log, Undo
 from keeper.units import Address
 
@@ -28,11 +28,13 @@ def _rule(holder_at: int, sign: int, *, owes: bool) -> Rule:
         store: Store = ledger.set_borrowed if owes else ledger.set_supplied
 
         def change(log: Log) -> Step | None:
-            if len(log.topics) != 3 or len(log.data) != 96:
+            topics, data = log.topics, log.data
+            if len(topics) != 3 or len(data) != 96 or topics[holder_at] > LAST_ADDRESS:
                 raise malformed(log)
-            holder = topic_address(log, holder_at)
-            value, gained, index = (uint(log.data, word) for word in range(3))
-            amount = sign * value - gained
+            holder = Address(topics[holder_at][12:])
+            words = int.from_bytes(data)
+            index = words & WORD
+            amount = sign * (words >> 512) - (words >> 256 & WORD)
             moved = scaled_half_up(abs(amount), index)
             if not moved:
                 return None
