@@ -1,0 +1,243 @@
+"""What single events do to a ledger, and how the first comptrollers differ from Venus', without a chain."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from keeper.errors import ConfigError, InvariantError, UndecodableError
+from keeper.ports import LendingProtocol, Redeeming
+from keeper.protocols.compound_v2 import CompoundV2, events
+from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
+from keeper.protocols.compound_v2.ctoken import CToken, Terms
+from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.words import selector, topic, word
+from keeper.types import Call, CallResult, Head, Log, NextBlock, Prices, Reason, Token
+from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei
+
+COMPTROLLER, ORACLE, VAI, LIQUIDATOR = (Address(bytes([n]) * 20) for n in range(1, 5))
+CETH, CUSDC, WETH, USDC, ALICE, BOB = (Address(bytes([n]) * 20) for n in range(10, 16))
+HEAD = Head(7, Hash(b"\7" * 32), Hash(b"\6" * 32), 1_000, Wei(0), 0, 0)
+FOUND = Deployment(
+    COMPTROLLER,
+    ORACLE,
+    ZERO_ADDRESS,
+    ZERO_ADDRESS,
+    (Asset(CETH, WETH, is_native=True), Asset(CUSDC, USDC, is_native=False)),
+)
+
+
+def made() -> Ledger:
+    ledger = Ledger("old", close_factor=WAD // 2)
+    for number, (ctoken, token) in enumerate(
+        ((CETH, Token(WETH, "WETH", 18)), (CUSDC, Token(USDC, "USDC", 6)))
+    ):
+        name = Token(ctoken, f"c{token.symbol}", 8)
+        ledger.list_ctoken(CToken(number, name, token, number == 0, WAD, 0, 5))
+        ledger.set_terms(ledger.ctokens[number], CORE, Terms(Wad(WAD // 2), Wad(WAD)))
+    return ledger
+
+
+def event(address: Address, signature: str, *values: bytes | int, indexed: int = 0) -> Log:
+    """Build a log of which the first so many values are indexed."""
+    words = [word(value) for value in values]
+    topics = (topic(signature), *words[:indexed])
+    return Log(address, topics, b"".join(words[indexed:]), 9, HEAD.hash, 0, timestamp=2_000)
+
+
+def fold(ledger: Ledger, log: Log) -> None:
+    """Apply a log, and see that it is taken back and applied alike again."""
+    before = copy.deepcopy(ledger)
+    undo = events.fold(ledger, COMPTROLLER, VAI, log)
+    assert undo is not None
+    after = copy.deepcopy(ledger)
+    undo()
+    assert ledger == before
+    events.fold(ledger, COMPTROLLER, VAI, log)
+    assert ledger == after
+
+
+@pytest.mark.parametrize("indexed", [0, 2])
+def test_forks_that_index_and_forks_that_do_not_are_read_alike(indexed: int) -> None:
+    ledger = made()
+    entered = "MarketEntered(address,address)"
+    fold(ledger, event(COMPTROLLER, entered, CETH, ALICE, indexed=indexed))
+    assert ledger.entered == {ALICE: 1}
+    left = "MarketExited(address,address)"
+    fold(ledger, event(COMPTROLLER, left, CETH, ALICE, indexed=indexed))
+    assert ledger.entered == {}
+
+
+def test_the_first_comptrollers_have_one_incentive_and_factors_that_decide() -> None:
+    ledger = made()
+    signature = "NewCollateralFactor(address,uint256,uint256)"
+    fold(ledger, event(COMPTROLLER, signature, CETH, WAD // 2, 8 * WAD // 10))
+    fold(
+        ledger,
+        event(COMPTROLLER, "NewLiquidationIncentive(uint256,uint256)", WAD, 108 * WAD // 100),
+    )
+    terms = [ledger.terms_of(CORE, each) for each in ledger.ctokens]
+    assert [each.threshold for each in terms] == [8 * WAD // 10, WAD // 2]
+    assert {each.incentive for each in terms} == {108 * WAD // 100}
+    fold(ledger, event(COMPTROLLER, "NewCloseFactor(uint256,uint256)", 0, WAD))
+    assert ledger.close_factor == WAD
+    ledger.has_thresholds = True
+    log = event(COMPTROLLER, signature, CETH, WAD // 2, 9 * WAD // 10)
+    assert events.fold(ledger, COMPTROLLER, VAI, log) is None
+
+
+def test_interest_is_counted_in_blocks_or_in_seconds() -> None:
+    for by_seconds, moment in ((False, 9), (True, 2_000)):
+        ledger = made()
+        ledger.by_seconds = by_seconds
+        first = "AccrueInterest(uint256,uint256,uint256)"
+        fold(ledger, event(CETH, first, 7, WAD + 1, 70))
+        later = "AccrueInterest(uint256,uint256,uint256,uint256)"
+        fold(ledger, event(CETH, later, 1, 7, WAD + 2, 77))
+        ctoken = ledger.ctokens[0]
+        assert (ctoken.index, ctoken.borrows, ctoken.accrued_at) == (WAD + 2, 77, moment)
+        with pytest.raises(UndecodableError, match="the borrow index falls"):
+            events.fold(ledger, COMPTROLLER, VAI, event(CETH, first, 7, WAD + 1, 70))
+
+
+def test_a_guardian_that_pauses_seizing_pauses_the_market() -> None:
+    ledger = made()
+    for name, on, paused in ((b"Transfer", 1, False), (b"Seize", 1, True), (b"Seize", 0, False)):
+        data = word(64) + word(on) + word(len(name)) + name.ljust(32, b"\0")
+        log = Log(COMPTROLLER, (topic("ActionPaused(string,bool)"),), data, 9, HEAD.hash, 0)
+        events.fold(ledger, COMPTROLLER, VAI, log)
+        assert ledger.is_paused is paused
+
+
+def test_debts_and_balances_are_kept_with_their_owner() -> None:
+    ledger = made()
+    transfer = "Transfer(address,address,uint256)"
+    fold(ledger, event(CETH, transfer, CETH, ALICE, 100, indexed=2))
+    fold(ledger, event(CETH, transfer, ALICE, BOB, 30, indexed=2))
+    fold(ledger, event(CETH, transfer, BOB, CETH, 30, indexed=2))
+    assert ledger.ctokens[0].balances == {ALICE: 70}
+    with pytest.raises(InvariantError, match="leaves -1 cWETH"):
+        events.fold(ledger, COMPTROLLER, VAI, event(CETH, transfer, ALICE, BOB, 71, indexed=2))
+    fold(ledger, event(CUSDC, "Borrow(address,uint256,uint256,uint256)", ALICE, 5, 9, 90))
+    assert ledger.ctokens[1].debts == {ALICE: (9, WAD)}
+    assert (ledger.owing, ledger.touched) == ({ALICE: 2}, {ALICE})
+    repay = "RepayBorrow(address,address,uint256,uint256,uint256)"
+    fold(ledger, event(CUSDC, repay, BOB, ALICE, 9, 0, 81))
+    assert (ledger.ctokens[1].debts, ledger.ctokens[1].borrows, ledger.owing) == ({}, 81, {})
+
+
+def test_who_minted_vai_or_is_restricted_is_remembered() -> None:
+    ledger = made()
+    ledger.liquidator = LIQUIDATOR
+    fold(ledger, event(VAI, "MintVAI(address,uint256)", ALICE, 5))
+    fold(ledger, event(LIQUIDATOR, "LiquidationRestricted(address)", BOB, indexed=1))
+    assert (ledger.minters, ledger.restricted) == ({ALICE}, {BOB})
+    fold(ledger, event(LIQUIDATOR, "LiquidationRestrictionsDisabled(address)", BOB, indexed=1))
+    assert ledger.restricted == set()
+    stranger = event(BOB, "MintVAI(address,uint256)", BOB, 5)
+    assert events.fold(ledger, COMPTROLLER, VAI, stranger) is None
+
+
+def test_an_event_that_names_a_stranger_is_refused() -> None:
+    log = event(COMPTROLLER, "MarketEntered(address,address)", BOB, ALICE)
+    with pytest.raises(UndecodableError, match="does not list"):
+        events.fold(made(), COMPTROLLER, VAI, log)
+
+
+class Answering:
+    """Answers reads by target and selector; what it does not know reverts."""
+
+    def __init__(self, known: Mapping[tuple[Address, str], bytes]) -> None:
+        self._known = {(to, selector(name)): answer for (to, name), answer in known.items()}
+
+    async def code(self, _address: Address, _block: Hash | None = None) -> bytes:
+        return b"\1"
+
+    async def multicall(
+        self, calls: Sequence[Call], _block: Hash | None = None
+    ) -> list[CallResult]:
+        found = [self._known.get((call.target, call.data[:4])) for call in calls]
+        return [CallResult(each is not None, each or b"") for each in found]
+
+
+def string(text: str) -> bytes:
+    return word(32) + word(len(text)) + text.encode().ljust(32, b"\0")
+
+
+def first_comptroller() -> dict[tuple[Address, str], bytes]:
+    """Return what a comptroller like Compound's own answers, its cTokens counting in seconds."""
+    known = {
+        (COMPTROLLER, "isComptroller()"): word(1),
+        (COMPTROLLER, "oracle()"): word(ORACLE),
+        (COMPTROLLER, "getAllMarkets()"): word(32) + word(2) + word(CETH) + word(CUSDC),
+        (COMPTROLLER, "closeFactorMantissa()"): word(WAD // 2),
+        (COMPTROLLER, "liquidationIncentiveMantissa()"): word(108 * WAD // 100),
+        (COMPTROLLER, "markets(address)"): word(1) + word(75 * WAD // 100) + word(1),
+        (CUSDC, "underlying()"): word(USDC),
+    }
+    for ctoken, asset, decimals in ((CETH, WETH, 18), (CUSDC, USDC, 6)):
+        known |= {
+            (ctoken, "symbol()"): string("cX"),
+            (ctoken, "decimals()"): word(8),
+            (ctoken, "borrowIndex()"): word(WAD),
+            (ctoken, "totalBorrows()"): word(3),
+            (ctoken, "reserveFactorMantissa()"): word(WAD // 10),
+            (ctoken, "accrualBlockTimestamp()"): word(900),
+            (ctoken, "protocolSeizeShareMantissa()"): word(28 * WAD // 1_000),
+            (asset, "symbol()"): string("X"),
+            (asset, "decimals()"): word(decimals),
+        }
+    return known
+
+
+async def test_a_first_comptroller_is_read_by_what_it_has() -> None:
+    reader = Answering(first_comptroller())
+    with pytest.raises(ConfigError, match=r"holds the native coin.*wrapped_native"):
+        await find(reader, COMPTROLLER, None, HEAD)  # type: ignore[arg-type]
+    found = await find(reader, COMPTROLLER, WETH, HEAD)  # type: ignore[arg-type]
+    assert found == FOUND
+    ledger = await load_terms(reader, "old", found, HEAD)  # type: ignore[arg-type]
+    assert (ledger.by_seconds, ledger.has_thresholds) == (True, False)
+    for ctoken in ledger.ctokens:
+        assert ledger.terms_of(CORE, ctoken) == Terms(Wad(75 * WAD // 100), Wad(108 * WAD // 100))
+        assert (ctoken.accrued_at, ctoken.seize_share) == (900, 28 * WAD // 1_000)
+
+
+async def test_a_third_word_of_a_market_is_a_threshold_where_it_is_no_flag() -> None:
+    known = first_comptroller()
+    words = word(1) + word(75 * WAD // 100) + word(8 * WAD // 10)
+    known[COMPTROLLER, "markets(address)"] = words
+    known[COMPTROLLER, "minLiquidatableCollateral()"] = word(100 * WAD)
+    reader = Answering(known)
+    ledger = await load_terms(reader, "isolated", FOUND, HEAD)  # type: ignore[arg-type]
+    assert (ledger.has_thresholds, ledger.minimum_collateral) == (True, 100 * WAD)
+    assert ledger.terms_of(CORE, ledger.ctokens[0]).threshold == 8 * WAD // 10
+
+
+def test_collateral_under_the_minimum_and_vai_are_refused() -> None:
+    market = CompoundV2("old", FOUND)
+    protocol: LendingProtocol = market
+    assert isinstance(protocol, Redeeming)
+    ledger = market._ledger = made()
+    for ctoken in ledger.ctokens:
+        ctoken.cash, ctoken.supply, ctoken.reserves, ctoken.rate = 2 * 10**24, 10**16, 0, 0
+        ledger.set_terms(ctoken, CORE, Terms(Wad(WAD // 2), Wad(11 * WAD // 10)))
+    ledger.ctokens[1].cash = 2 * 10**12
+    ledger.set_debt(ALICE, ledger.ctokens[1], (60 * 10**6, WAD))
+    ledger.set_balance(ALICE, ledger.ctokens[0], 10**10 // 40)
+    ledger.entered[ALICE] = 3
+    prices = Prices("old", 10**36, {WETH: 2_000 * 10**36, USDC: 10**36})
+    at = NextBlock(8, 1_012, Wei(0))
+    position = market.position(ALICE, prices, at)
+    assert position is not None
+    assert (position.collateral_value, position.debt_value) == (100 * 10**36, 60 * 10**36)
+    (terms,), _ = market.pairs(position, prices, at)
+    assert terms.maximum == 30 * 10**6
+    assert terms.seize(terms.maximum).called == CUSDC
+    ledger.minimum_collateral = 100 * WAD
+    (skip,) = market.pairs(position, prices, at)[1]
+    assert (skip.reason, "is not above the least" in skip.detail) == (Reason.DUST, True)
+    ledger.minimum_collateral = 0
+    ledger.minters.add(ALICE)
+    (skip,) = market.pairs(position, prices, at)[1]
+    assert (skip.reason, "VAI" in skip.detail) == (Reason.DENIED, True)
