@@ -17,7 +17,7 @@ from keeper.planning.size import batch_size
 from keeper.protocols.aave_v3 import AaveV3
 from keeper.types import Reason
 from keeper.units import MAX_UINT256, WAD, Address, to_hex
-from tests.aave import BLOCK_SECONDS, Following
+from tests.aave import BLOCK_SECONDS, Following, state
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
 from tests.early_aave import compact_call, early_in_place, upgrade
 from tests.line import assert_clean, playing
@@ -65,6 +65,12 @@ def test_history_gives_what_is_loaded_and_an_audit_finds_one_unit(net: Devnet) -
     assert loaded.ledger.era.name == "3.0"
     assert loaded.market.backstops() == ()
     assert loaded.drifts() == []
+    folded = Following(net, net.market.pool, from_genesis=True)
+    assert state(folded.ledger) == state(loaded.ledger)
+    for block in reversed(folded.blocks):
+        folded.take_back(block.undos)
+    assert not folded.ledger.reserves
+    assert not len(folded.ledger.accounts)
     holder = next(iter(loaded.ledger.accounts))
     reserve = loaded.ledger.by_asset[Address(net.tokens["WETH"].address)]
     undo = loaded.ledger.set_supplied(holder, reserve, loaded.ledger.supplied(holder, reserve) + 1)

@@ -38,19 +38,13 @@ async def load(
     """Return the ledger as of exactly this head; `first_block` is not after the pool's first."""
     ledger = Ledger(market, era=deployment.era)
     pool, block = deployment.pool, head.hash
-    header = answers(
-        await reader.multicall(
-            [
-                read(pool, "getReservesList()"),
-                read(pool, "FLASHLOAN_PREMIUM_TOTAL()"),
-                read(deployment.provider, "getPriceOracleSentinel()"),
-            ],
-            block,
-        ),
-        f"market {market}",
-    )
+    asked = [read(pool, "getReservesList()"), read(pool, "FLASHLOAN_PREMIUM_TOTAL()")]
+    if ledger.era.has_sentinel:
+        asked.append(read(deployment.provider, "getPriceOracleSentinel()"))
+    header = answers(await reader.multicall(asked, block), f"market {market}")
     ledger.flash_premium = Bps(uint(header[1]))
-    ledger.sentinel = address(header[2])
+    if ledger.era.has_sentinel:
+        ledger.sentinel = address(header[2])
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
     await _check_rules(reader, head, ledger)
     await _categories(reader, pool, head, ledger)
