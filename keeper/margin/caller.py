@@ -232,8 +232,7 @@ class MarginCaller:
         chances = entry.watch.chances
         if chances is not None:
             horizons.add(chances.horizon)
-        each = {span: outlook.chance(position, span) for span in sorted(horizons)}
-        known = {span: chance for span, chance in each.items() if chance is not None}
+        known = outlook.chances(position, sorted(horizons))
         horizon = HORIZONS[1] if chances is None else chances.horizon
         drawn = outlook.drawn_chance(position, horizon, view.head.number) if drawing else None
         return Situation(

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from keeper.margin import wording
 from keeper.margin.figures import (
     Crossing,
@@ -147,7 +145,7 @@ def _lines(
     taken: Taken | None,
 ) -> list[str]:
     position, prices, watch = situation.position, situation.prices, situation.watch
-    lines = [f"Watch {watch.name}, head {situation.head}, {to_checksum_address(position.borrower)}"]
+    lines = [f"Watch {watch.name}, head {situation.head}, {wording.checksummed(position.borrower)}"]
     if taken is not None:
         lines.append(
             f"Block {taken.number}: {wording.amount_words(taken.debt, taken.repaid)} repaid by "
@@ -202,7 +200,7 @@ def _data(
         "market": position.market,
         "protocol": position.protocol,
         "watch": situation.watch.name,
-        "borrower": to_checksum_address(position.borrower),
+        "borrower": wording.checksummed(position.borrower),
         "head": situation.head,
         "level": "liquidated" if kind is Kind.LIQUIDATED else after.level.word,
         "level_before": before.level.word,
@@ -240,13 +238,13 @@ def _data(
             "log_index": taken.index,
             "repaid": _amount(taken.debt, taken.repaid),
             "seized": _amount(taken.collateral, taken.seized),
-            "liquidator": to_checksum_address(taken.liquidator),
+            "liquidator": wording.checksummed(taken.liquidator),
         }
     return data
 
 
 def _token(token: Token) -> dict[str, Any]:
-    return {"token": token.symbol, "address": to_checksum_address(token.address)}
+    return {"token": token.symbol, "address": wording.checksummed(token.address)}
 
 
 def _amount(token: Token, amount: int) -> dict[str, Any]:

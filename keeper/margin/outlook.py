@@ -1,7 +1,7 @@
 """How prices moved lately in one market, and how likely a position is liquidated within a time."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -77,15 +77,18 @@ class Outlook:
             return None
         return exposure.deviation(self.covariance, horizon / self.step)
 
-    def chance(self, position: Position, horizon: float) -> float | None:
-        """Return how likely it is liquidated within some seconds, by the volatility of now.
+    def chances(self, position: Position, horizons: Iterable[float]) -> dict[float, float]:
+        """Return how likely it is liquidated within some seconds each, by the volatility of now.
 
-        First passage at the steps prices were sampled at; None when too few of them are known.
+        First passage at the steps prices were sampled at; empty when too few of them are known.
         """
         exposure = self._exposure(position)
         if exposure is None or self.covariance is None:
-            return None
-        return exposure.passage(self.covariance, max(round(horizon / self.step), 1))
+            return {}
+        covariance = self.covariance
+        return {
+            span: exposure.passage(covariance, max(round(span / self.step), 1)) for span in horizons
+        }
 
     def drawn_chance(self, position: Position, horizon: float, seed: int) -> float | None:
         """Return the same from paths drawn out of the history, scaled to the volatility of now."""

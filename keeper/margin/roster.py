@@ -120,7 +120,9 @@ class Roster:
             waiting = entry.standing.better_since is not None
             if waiting or is_due(entry.standing, now, entry.watch.habits):
                 places.add(place)
-        return [self.entries[place] for place in sorted(places, key=lambda at: health[at])]
+        found = np.array(sorted(places), np.intp)
+        # what has no price, NaN, comes last
+        return [self.entries[place] for place in found[np.argsort(health[found], kind="stable")]]
 
     def tally(self) -> Mapping[tuple[str, Level], tuple[int, float]]:
         """Return by watch and level how many positions there are, and what they owe together."""

@@ -1,5 +1,7 @@
 """Figures as people read them; nothing here is computed with again."""
 
+from functools import lru_cache
+
 from eth_utils.address import to_checksum_address
 
 from keeper.margin.figures import Crossing, Remedy
@@ -66,9 +68,15 @@ def span_words(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
+@lru_cache(maxsize=4096)
+def checksummed(address: Address) -> str:
+    """Return an address as everybody writes it; tokens are written often, and each takes a hash."""
+    return to_checksum_address(address)
+
+
 def short(address: Address) -> str:
     """Return an address as 0x7a3F…c41f."""
-    text = to_checksum_address(address)
+    text = checksummed(address)
     return f"{text[:6]}…{text[-4:]}"
 
 

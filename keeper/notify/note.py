@@ -1,7 +1,7 @@
 """What a person is told."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -34,7 +34,7 @@ class Note:
 
     def record(self) -> str:
         """Return the message as JSON."""
-        return orjson.dumps(asdict(self)).decode()
+        return orjson.dumps(self).decode()
 
     @staticmethod
     def read(record: str) -> "Note":

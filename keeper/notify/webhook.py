@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import aiohttp
 import orjson
@@ -53,7 +52,7 @@ class Webhook:
 
     async def send(self, notes: Sequence[Note]) -> None:
         """Hand messages over in one request; raise `TransientError` when they did not arrive."""
-        body = orjson.dumps({"notes": [asdict(note) for note in notes]})
+        body = orjson.dumps({"notes": list(notes)})
         timestamp = str(int(self._now()))
         headers = {
             "Content-Type": "application/json",
