@@ -483,6 +483,15 @@ class Swaps(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """Trial swaps that know what an amount costs beyond a swap in which a pool's price hardly moves."""
+
+    def extra_gas(self, hop: Hop, amount_in: int) -> int:
+        """Return the gas an amount takes on its way through a pool."""
+        ...
+
+
 class Strategy(Protocol):
     """Chooses and bids; pure and synchronous, written against the `keeper` package alone.
 

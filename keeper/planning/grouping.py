@@ -116,13 +116,16 @@ def price_groups(
     priced = []
     for group in groups:
         routes = group[0].routes
+        total = sum(quote.steps[0].seizure.received for quote in group)
+        moving = mul_div_up(sales.extra_gas(routes, total), 1, len(group))
         done, sold, brought = [], 0, 0
         for quote in group:
             out = sales.quote_split(routes, sold + quote.steps[0].seizure.received)
             proceeds = max(out - brought, 0)
             if out:
                 sold, brought = sold + quote.steps[0].seizure.received, out
-            done.append(price_quote(quote, proceeds, next(gases), rates, gas_price, data))
+            gas = next(gases) + moving
+            done.append(price_quote(quote, proceeds, gas, rates, gas_price, data))
         if sold:
             sales.apply_split(routes, sold)
         priced.append(done)

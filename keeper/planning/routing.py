@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from keeper.planning.shares import divide
-from keeper.ports import Swaps, Venue
+from keeper.ports import Metered, Swaps, Venue
 from keeper.types import Hop, Portion, hops_of
 from keeper.units import Address
 
@@ -71,6 +71,18 @@ class Sales:
                 return 0
             out += brought
         return out
+
+    def extra_gas(self, routes: Routes, amount: int) -> int:
+        """Return the gas an amount takes on its way through pools beyond a swap that hardly moves them."""
+        gas = 0
+        for portion, part in zip(routes, divide(routes, amount), strict=True):
+            left = part
+            for hop in portion.route:
+                swaps = self._swaps[hop.venue]
+                if isinstance(swaps, Metered):
+                    gas += swaps.extra_gas(hop, left)
+                left = swaps.quote(hop, left)
+        return gas
 
     def apply_split(self, routes: Routes, amount: int) -> int:
         """Sell over several routes, one after another, and return what they bring.

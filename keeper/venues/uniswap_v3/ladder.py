@@ -5,7 +5,8 @@ that is enough for it is at least what it takes (SwapMath.sol: computeSwapStep),
 amount crosses are found by their sums.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 from keeper.venues.uniswap_v3.pool import MAX_INPUT, Point, Pool
 
@@ -43,6 +44,15 @@ class Ladder:
         # Rounding can lead to the end of a range that the amount falls short of by one.
         is_inside = reached > end if self._token0 else reached < end
         return self._outs[place] + got if is_inside else self._outs[place + 1]
+
+    def crossed(self, amount: int) -> tuple[int, int]:
+        """Return how many ticks with liquidity an amount crosses, and how many other ranges it leaves."""
+        if self.out(amount) == 0:
+            return 0, 0
+        place = bisect_left(self._sums, amount)
+        steps = pairwise(self._at[:place])
+        ticks = sum(before.liquidity != after.liquidity for before, after in steps)
+        return ticks, max(place - 1, 0) - ticks
 
     def _climb(self, amount: int) -> None:
         """Add ranges up to the one in which an amount ends."""

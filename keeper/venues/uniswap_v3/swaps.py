@@ -9,6 +9,9 @@ from keeper.venues.uniswap_v3.pool import Point, Pool
 
 MOST_STEPS = 200
 """A sale across more ticks and words costs more gas than any batch has to spare."""
+TICK_GAS = 43_000
+"""Crossing a tick for the first time writes what it has seen (Tick.sol: cross)."""
+WORD_GAS = 9_000
 
 
 class UniswapV3Swaps:
@@ -21,14 +24,13 @@ class UniswapV3Swaps:
 
     def quote(self, hop: Hop, amount_in: int) -> int:
         """Return the exact output of a swap on the state so far; 0 when the pool cannot fill it."""
-        key = hop.pool, hop.token_in
-        ladder = self._ladders.get(key)
-        if ladder is None:
-            pool = self._pools[hop.pool]
-            at = self._moved.get(hop.pool, pool.at)
-            ladder = Ladder(pool, at, token0=hop.token_in == pool.token0, steps=MOST_STEPS)
-            self._ladders[key] = ladder
-        return ladder.out(amount_in)
+        ladder = self._ladders.get((hop.pool, hop.token_in))
+        return (ladder or self._ladder(hop)).out(amount_in)
+
+    def extra_gas(self, hop: Hop, amount_in: int) -> int:
+        """Return the gas of the ticks and bitmap words a swap crosses."""
+        ticks, words = self._ladder(hop).crossed(amount_in)
+        return TICK_GAS * ticks + WORD_GAS * words
 
     def apply(self, hop: Hop, amount_in: int) -> int:
         """Swap on the scratch state and return the output; a swap that cannot fill moves nothing."""
@@ -41,3 +43,13 @@ class UniswapV3Swaps:
         for token in (hop.token_in, hop.token_out):
             self._ladders.pop((hop.pool, token), None)
         return filled.out
+
+    def _ladder(self, hop: Hop) -> Ladder:
+        key = hop.pool, hop.token_in
+        ladder = self._ladders.get(key)
+        if ladder is None:
+            pool = self._pools[hop.pool]
+            at = self._moved.get(hop.pool, pool.at)
+            ladder = Ladder(pool, at, token0=hop.token_in == pool.token0, steps=MOST_STEPS)
+            self._ladders[key] = ladder
+        return ladder
