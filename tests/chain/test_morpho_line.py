@@ -25,12 +25,17 @@ POSITION = "position(bytes32,address)"
 
 @asynccontextmanager
 async def playing(
-    net: Devnet, home: Path, morpho: Morpho, *, more: str = ""
+    net: Devnet,
+    home: Path,
+    morpho: Morpho,
+    *,
+    more: str = "",
+    allow: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncIterator[Play]:
     """Run a keeper that follows the Aave market and a Morpho deployment beside it."""
     operator = deploy_operator(net)
-    for selector in (LIQUIDATE, FLASH_LOAN):
-        arguments = [morpho.address, selector, morpho.address]
+    for target, selector in ((morpho.address, LIQUIDATE), (morpho.address, FLASH_LOAN), *allow):
+        arguments = [target, selector, target]
         net.send(operator.owner, operator.contract, "allow(address,bytes4,address)", arguments)
     extra = f"""
 [chains.devnet.markets.blue]

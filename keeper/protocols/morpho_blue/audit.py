@@ -51,6 +51,11 @@ async def audit(
         calls.append(read(morpho, "position(bytes32,address)", pool.id, who))
         name = f"borrower 0x{who.hex()} of market 0x{pool.id.hex()}"
         held.append([(f"{name} collateral", 2, collateral), (f"{name} borrow shares", 1, shares)])
+        for each in pool.early:
+            contract = each.terms.contract
+            calls.append(read(morpho, "isAuthorized(address,address)", who, contract))
+            given = int(who in each.authorisers)
+            held.append([(f"{name} authorises 0x{contract.hex()}", 0, given)])
     data = answers(await reader.multicall(calls, head.hash), f"audit of {ledger.market}")
     return [
         Drift(subject, value, uint(answer, word))

@@ -10,6 +10,7 @@ from eth_utils.address import to_checksum_address
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.morpho_blue.accounts import key_of, pack
+from keeper.protocols.morpho_blue.early import FIRST, Early, EarlyTerms, load_authorisers
 from keeper.protocols.morpho_blue.events import BORROW, CREATE, LIQUIDATE, SUPPLY_COLLATERAL
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool, Terms, Totals
 from keeper.protocols.morpho_blue.words import (
@@ -55,17 +56,24 @@ async def load(
     market: str,
     morpho: Address,
     ids: Collection[Hash],
+    early: Sequence[EarlyTerms],
     head: Head,
     first_block: int,
 ) -> Ledger:
     """Return the ledger as of exactly this head; without ids, of every market ever created."""
-    ledger = Ledger(market)
+    ledger = empty(market, early)
+    await load_authorisers(reader, market, morpho, ledger.early, head, first_block)
     found = set(ids) or await _created(reader, market, morpho, head, first_block)
     await _pools(reader, morpho, head, ledger, sorted(found))
     await _tokens(reader, head, ledger)
     await _borrowers(reader, morpho, head, ledger, first_block)
     await _bad_debt(reader, morpho, head, ledger, first_block)
     return ledger
+
+
+def empty(market: str, early: Sequence[EarlyTerms]) -> Ledger:
+    """Return a ledger that knows its pre-liquidation contracts and nothing else."""
+    return Ledger(market, tuple(Early(FIRST + at, each) for at, each in enumerate(early)))
 
 
 async def _created(

@@ -16,6 +16,23 @@ _SHARES_AT = 1
 """Which word of IMorpho.position has the borrow shares."""
 
 
+PRE_LIQUIDATE = selector("preLiquidate(address,uint256,uint256,bytes)")
+
+
+def pre_liquidation(morpho: Address, pool: Pool, contract: Address) -> CallLiquidation:
+    """Return the call of a pre-liquidation contract that names shares to repay."""
+    return CallLiquidation(
+        target=contract,
+        opening=PRE_LIQUIDATE,
+        middle=word(0),
+        closing=word(4 * 32) + word(0),
+        viewed=morpho,
+        view=selector("position(bytes32,address)") + pool.id,
+        nth=_SHARES_AT,
+        unbounded=True,
+    )
+
+
 def liquidation(morpho: Address, pool: Pool, way: Way) -> CallLiquidation:
     """Return the call that names shares to repay, or collateral to take; the other word is zero.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from keeper.errors import UndecodableError
+from keeper.protocols.morpho_blue.early import AUTHORIZE
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool, Terms
 from keeper.protocols.morpho_blue.words import (
     WORD,
@@ -133,7 +134,7 @@ RATE = topic("BorrowRateUpdate(bytes32,uint256,uint256)")
 BORROW = topic("Borrow(bytes32,address,address,address,uint256,uint256)")
 SUPPLY_COLLATERAL = topic("SupplyCollateral(bytes32,address,address,uint256)")
 LIQUIDATE = topic("Liquidate(bytes32,address,address,uint256,uint256,uint256,uint256,uint256)")
-TOPICS = frozenset({*HANDLERS, CREATE, RATE})
+TOPICS = frozenset({*HANDLERS, CREATE, RATE, AUTHORIZE})
 _RATE_EVENT = ("BorrowRateUpdate", 2, 2, _rate)
 
 
@@ -156,6 +157,8 @@ def apply(ledger: Ledger, morpho: Address, log: Log) -> list[Undo]:
     """
     if len(log.topics) < 2:
         return []
+    if log.topics[0] == AUTHORIZE and log.address == morpho:
+        return _authorised(ledger, log)
     pool = ledger.pools.get(indexed_id(log))
     kind = HANDLERS.get(log.topics[0]) if log.address == morpho else None
     if log.topics[0] == RATE and pool is not None and log.address == pool.terms.irm:
@@ -168,6 +171,21 @@ def apply(ledger: Ledger, morpho: Address, log: Log) -> list[Undo]:
         return handler(ledger, pool, log)
     except (ArithmeticError, LookupError, ValueError) as error:
         raise undecodable(ledger, log, name, str(error)) from error
+
+
+def _authorised(ledger: Ledger, log: Log) -> list[Undo]:
+    """Take note of who lets a followed contract act."""
+    try:
+        _check_shape(log, 4, 1)
+        who, contract = indexed_address(log, 2), indexed_address(log, 3)
+    except ValueError as error:
+        raise undecodable(ledger, log, "SetAuthorization", str(error)) from error
+    undos = [
+        ledger.authorise(each, who, given=bool(uint(log.data)))
+        for each in ledger.early
+        if each.terms.contract == contract
+    ]
+    return [undo for undo in undos if undo is not None]
 
 
 def undecodable(ledger: Ledger, log: Log, name: str, why: str) -> UndecodableError:

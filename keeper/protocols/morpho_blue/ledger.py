@@ -4,7 +4,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from keeper.errors import InvariantError
-from keeper.protocols.morpho_blue.accounts import Accounts, key_of, pack, unpack
+from keeper.protocols.morpho_blue.accounts import (
+    EMPTY,
+    Accounts,
+    borrower_of,
+    key_of,
+    number_of,
+    pack,
+    unpack,
+)
+from keeper.protocols.morpho_blue.early import FIRST, Early
 from keeper.protocols.morpho_blue.fixed import incentive_down, shares_down, wad_mul_down
 from keeper.protocols.morpho_blue.rates import adaptive_rate, interest_down
 from keeper.types import Token, Undo
@@ -67,6 +76,7 @@ class Pool:
     adaptive: bool = False
     rate: int | None = None
     debtors: int = 0
+    early: list[Early] = field(default_factory=list)
 
     @property
     def place(self) -> str:
@@ -122,9 +132,14 @@ class Pool:
 
 @dataclass(slots=True)
 class Ledger:
-    """All markets by id and by number, and every borrower's record."""
+    """All markets by id and by number, and every borrower's record.
+
+    `early` are the pre-liquidation contracts that are followed. An account of one is whoever
+    authorised it: what it holds and owes is the borrower's record in its market.
+    """
 
     market: str
+    early: tuple[Early, ...] = ()
     pools: dict[Hash, Pool] = field(default_factory=dict)
     numbered: list[Pool] = field(default_factory=list)
     accounts: Accounts = field(default_factory=Accounts)
@@ -136,7 +151,8 @@ class Ledger:
         """List a market; `terms` counts such changes."""
         if identity in self.pools:
             raise InvariantError(self.market, f"market 0x{identity.hex()} was created twice")
-        pool = Pool(len(self.numbered), identity, terms)
+        early = [each for each in self.early if each.terms.id == identity]
+        pool = Pool(len(self.numbered), identity, terms, early=early)
         self.pools[identity] = pool
         self.numbered.append(pool)
         self.terms += 1
@@ -176,3 +192,41 @@ class Ledger:
         self.debtors += owes - owed
         self.accounts.put(key, record)
         self.touched.add(key)
+        if pool.early:
+            who = borrower_of(key)
+            self.touched.update(
+                key_of(each.number, who) for each in pool.early if who in each.authorisers
+            )
+
+    def pool_of(self, number: int) -> tuple[Pool, Early | None]:
+        """Return the market a place is in, and the contract when the place is one."""
+        if number < FIRST:
+            return self.numbered[number], None
+        early = self.early[number - FIRST]
+        return self.pools[early.terms.id], early
+
+    def record(self, key: Address) -> bytes:
+        """Return what an account holds and owes."""
+        number = number_of(key)
+        if number < FIRST:
+            return self.accounts.get(key)
+        pool, early = self.pool_of(number)
+        who = borrower_of(key)
+        if early is None or who not in early.authorisers:
+            return EMPTY
+        return self.accounts.get(key_of(pool.number, who))
+
+    def class_of(self, number: int) -> int:
+        """Return the screen's class of a place: the contracts come first, for they are no more."""
+        return number - FIRST if number >= FIRST else len(self.early) + number
+
+    def authorise(self, early: Early, who: Address, *, given: bool) -> Undo | None:
+        """Take note of who lets a contract act, or no more."""
+        if given == (who in early.authorisers):
+            return None
+        self._set_authorised(early, who, given)
+        return partial(self._set_authorised, early, who, not given)
+
+    def _set_authorised(self, early: Early, who: Address, given: bool) -> None:
+        (early.authorisers.add if given else early.authorisers.discard)(who)
+        self.touched.add(key_of(early.number, who))

@@ -18,14 +18,21 @@ from pydantic import (
 )
 
 from keeper.address import EvmAddress
-from keeper.errors import InvariantError
+from keeper.errors import ConfigError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.morpho_blue import events, screening, snapshot, valuation
 from keeper.protocols.morpho_blue.accounts import key_of, number_of
 from keeper.protocols.morpho_blue.audit import audit
-from keeper.protocols.morpho_blue.bootstrap import check, load
-from keeper.protocols.morpho_blue.calls import FLASH_LOAN, LIQUIDATE, liquidation
-from keeper.protocols.morpho_blue.ledger import Ledger
+from keeper.protocols.morpho_blue.bootstrap import check, empty, load
+from keeper.protocols.morpho_blue.calls import (
+    FLASH_LOAN,
+    LIQUIDATE,
+    PRE_LIQUIDATE,
+    liquidation,
+    pre_liquidation,
+)
+from keeper.protocols.morpho_blue.early import Early, EarlyTerms, find
+from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.oracle import Dollars, MorphoOracle
 from keeper.protocols.morpho_blue.reading import Reads
 from keeper.protocols.morpho_blue.terms import MorphoTerms
@@ -88,6 +95,7 @@ class MorphoBlue:
         Without `ids` every market is followed, those created later too. `prices` is an oracle with
         Aave's interface, `feeds` are Chainlink feeds by token, which come first. Without `write_off`
         the last wei of collateral is left where taking it would have bad debt written off.
+        `pre_liquidations` are contracts that some borrowers let act before that.
         """
 
         model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -97,6 +105,7 @@ class MorphoBlue:
         prices: EvmAddress | None = None
         feeds: dict[EvmAddress, EvmAddress] = Field(default_factory=dict)
         write_off: bool = True
+        pre_liquidations: tuple[EvmAddress, ...] = ()
 
         @model_validator(mode="after")
         def _is_priced(self) -> Self:
@@ -104,17 +113,22 @@ class MorphoBlue:
                 raise ValueError("needs prices or feeds: what a loan token is worth in dollars")
             return self
 
-    def __init__(self, market: str, config: Config, first_block: int = 0) -> None:
+    def __init__(
+        self,
+        market: str,
+        config: Config,
+        first_block: int = 0,
+        early: Sequence[EarlyTerms] = (),
+    ) -> None:
         self.market = market
+        self._early = tuple(early)
         self._morpho = config.morpho
         self._ids = config.ids
         self._spare = 0 if config.write_off else 1
         self._first_block = first_block
-        self._ledger = Ledger(market)
+        self._ledger = empty(market, self._early)
         self._reads = Reads(self._ledger, self._morpho)
-        self._prices = MorphoOracle(
-            market, lambda: self._ledger.numbered, Dollars(config.prices, config.feeds)
-        )
+        self._prices = MorphoOracle(market, self._places, Dollars(config.prices, config.feeds))
         self._terms = -1
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
@@ -128,7 +142,15 @@ class MorphoBlue:
         `first_block` is any block up to the deployment's own; logs are read from it.
         """
         await check(reader, config.morpho, sorted(config.ids), head)
-        return cls(market, config, first_block)
+        early = await find(reader, config.morpho, config.pre_liquidations, head)
+        for each in early:
+            if config.ids and each.id not in config.ids:
+                raise ConfigError(
+                    f"market {market}: pre-liquidation 0x{each.contract.hex()} is of market "
+                    f"0x{each.id.hex()}, which is not among ids",
+                    "add that id, or leave the contract out",
+                )
+        return cls(market, config, first_block, early)
 
     @property
     def oracle(self) -> Oracle:
@@ -142,13 +164,15 @@ class MorphoBlue:
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Load every market and borrower as of exactly this head."""
-        found = await load(reader, self.market, self._morpho, self._ids, head, self._first_block)
+        found = await load(
+            reader, self.market, self._morpho, self._ids, self._early, head, self._first_block
+        )
         self._follow(found)
         self.observe(await reader.multicall(self.calls(), head.hash), head)
 
     def place(self, account: Address) -> str:
         """Return the name of the market an account is of."""
-        return f"{self.market}/{self._ledger.numbered[number_of(account)].place}"
+        return valuation.name_of(self._ledger, number_of(account))
 
     def account(self, position: Position) -> Address:
         """Return the account a position is of."""
@@ -186,7 +210,7 @@ class MorphoBlue:
 
     def restore(self, pages: Iterable[bytes]) -> None:
         """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read."""
-        found = snapshot.restored(pages, self.market, self._morpho)
+        found = snapshot.restored(pages, empty(self.market, self._early), self._morpho)
         if self._ids and found.pools.keys() != self._ids:
             raise InvariantError(self.market, "the snapshot is of other markets")
         self._follow(found)
@@ -220,7 +244,12 @@ class MorphoBlue:
     def all_legs(self) -> Callable[[], LegArrays]:
         """Freeze every account's legs and return what gathers them, to be called off the loop."""
         self._ledger.touched = set()
-        return partial(screening.gather, self._ledger.accounts.freeze())
+        early = [
+            (each.number, pool.number, frozenset(each.authorisers))
+            for pool, each in self._places()
+            if each is not None
+        ]
+        return partial(screening.gather, self._ledger.accounts.freeze(), early)
 
     def factors(
         self, prices: Prices, at: NextBlock
@@ -229,13 +258,12 @@ class MorphoBlue:
 
         Where an oracle cannot be read, what it said last tells who is far from the threshold.
         """
-        known = {
-            pool.number: price
-            for pool in self._ledger.numbered
-            if (
-                price := prices.get(key := valuation.oracle_key(pool)) or self._prices.last.get(key)
-            )
-        }
+        known: dict[int, int] = {}
+        for pool, early in self._places():
+            key = valuation.oracle_key(early or pool)
+            price = prices.get(key) or self._prices.last.get(key)
+            if price:
+                known[(early or pool).number] = price
         return screening.factors(self._ledger, known, at.timestamp)
 
     def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
@@ -249,15 +277,16 @@ class MorphoBlue:
         del at
         if position.health >= WAD:
             return [], []
-        pool = self._ledger.numbered[valuation.state_of(position).number]
-        price, base = prices.get(valuation.oracle_key(pool)), prices.get(pool.terms.loan)
+        pool, early = self._ledger.pool_of(valuation.state_of(position).number)
+        price = prices.get(valuation.oracle_key(early or pool))
+        base = prices.get(pool.terms.loan)
 
         def skip(reason: Reason, why: str) -> list[Skip]:
             return [Skip(position.market, self.protocol, position.borrower, reason, why)]
 
         if not price or not base:
             return [], skip(Reason.NO_PRICE, "a price of the pair was not read")
-        found = valuation.terms(pool, position, price, base, spare=self._spare)
+        found = valuation.terms(pool, early, position, price, base, spare=self._spare)
         if found is None:
             return [], skip(Reason.DUST, "no collateral is left to seize")
         return [found], []
@@ -265,7 +294,8 @@ class MorphoBlue:
     def after(self, position: Position, terms: Terms, repay: int) -> Position:
         """Return what a legal call on the position's pair leaves of it, in the same block."""
         found = self._own(terms)
-        return valuation.after(position, self._ledger.pools[found.id], found, repay)
+        pool, early = self._ledger.pool_of(valuation.state_of(position).number)
+        return valuation.after(position, pool, early, found, repay)
 
     def withdrawable(self, token: Address) -> int | None:
         """Return what Morpho holds of a token it lends, None when it was not read."""
@@ -279,12 +309,16 @@ class MorphoBlue:
     def execution(self, terms: Terms) -> CallLiquidation:
         """Return a call of Morpho's, the debt proven by the borrow shares."""
         found = self._own(terms)
-        return liquidation(self._morpho, self._ledger.pools[found.id], found.way)
+        pool = self._ledger.pools[found.id]
+        if found.contract:
+            return pre_liquidation(self._morpho, pool, found.contract)
+        return liquidation(self._morpho, pool, found.way)
 
     def permissions(self) -> Sequence[Permission]:
-        """Return liquidations and flash loans."""
-        return tuple(
-            AllowedCall(self._morpho, each, self._morpho) for each in (LIQUIDATE, FLASH_LOAN)
+        """Return liquidations and flash loans, and each pre-liquidation contract's call."""
+        return (
+            *(AllowedCall(self._morpho, each, self._morpho) for each in (LIQUIDATE, FLASH_LOAN)),
+            *(AllowedCall(e.contract, PRE_LIQUIDATE, e.contract) for e in self._early),
         )
 
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
@@ -299,6 +333,14 @@ class MorphoBlue:
             if pool.loan is not None:
                 totals[pool.loan] = totals.get(pool.loan, 0) + pool.totals.bad_debt
         return tuple(Backstop("bad_debt", token, amount) for token, amount in totals.items())
+
+    def _places(self) -> Sequence[tuple[Pool, Early | None]]:
+        """Return every market, and every pre-liquidation contract with its market."""
+        ledger = self._ledger
+        return [
+            *((pool, None) for pool in ledger.numbered),
+            *((pool, each) for each in ledger.early if (pool := ledger.pools.get(each.terms.id))),
+        ]
 
     def _own(self, terms: Terms) -> MorphoTerms:
         if not isinstance(terms, MorphoTerms):

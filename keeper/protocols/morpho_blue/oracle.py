@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import Pages, Reader
+from keeper.protocols.morpho_blue.early import Early
 from keeper.protocols.morpho_blue.ledger import Pool
 from keeper.protocols.morpho_blue.valuation import oracle_key
 from keeper.protocols.morpho_blue.words import WORD, answered, read, uint
@@ -52,9 +53,14 @@ class MorphoOracle:
     from the threshold, and for nothing else.
     """
 
-    def __init__(self, market: str, pools: Callable[[], Sequence[Pool]], sources: Dollars) -> None:
+    def __init__(
+        self,
+        market: str,
+        places: Callable[[], Sequence[tuple[Pool, Early | None]]],
+        sources: Dollars,
+    ) -> None:
         self._market = market
-        self._pools = pools
+        self._places = places
         self._sources = sources
         self._asked: tuple[tuple[Address, ...], tuple[Address, ...]] = ((), ())
         self._silent: set[Address] = set()
@@ -126,7 +132,9 @@ class MorphoOracle:
 
     def calls(self) -> Sequence[Call]:
         """Return the oracles of markets with debt, and the dollars of every market's tokens."""
-        pools = [pool for pool in self._pools() if pool.debtors]
+        found = [each for each in self._places() if each[0].debtors]
+        pools = [pool for pool, _ in found]
+        places = [early or pool for pool, early in found]
         tokens = {pool.terms.loan: None for pool in pools}
         tokens |= {pool.terms.collateral: None for pool in pools}
         probe = self._heads % PROBE_EVERY == 0
@@ -136,8 +144,8 @@ class MorphoOracle:
             if (probe or token not in self._silent)
             and (call := self._sources.call(token)) is not None
         ]
-        self._asked = tuple(map(oracle_key, pools)), tuple(token for token, _ in asked)
-        return [*(read(pool.terms.oracle, "price()") for pool in pools), *(c for _, c in asked)]
+        self._asked = tuple(map(oracle_key, places)), tuple(token for token, _ in asked)
+        return [*(read(each.terms.oracle, "price()") for each in places), *(c for _, c in asked)]
 
     def prices(self, results: Sequence[CallResult], head: Head) -> Prices:
         """Turn the answers to the last `calls` into prices; what failed or is zero is left out."""

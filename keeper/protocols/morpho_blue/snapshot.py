@@ -35,6 +35,13 @@ def header(ledger: Ledger, morpho: Address) -> bytes:
             "market": ledger.market,
             "morpho": morpho.hex(),
             "borrowers": len(ledger.accounts),
+            "early": [
+                {
+                    "contract": each.terms.contract.hex(),
+                    "authorisers": sorted(who.hex() for who in each.authorisers),
+                }
+                for each in ledger.early
+            ],
             "pools": [_pool_out(pool) for pool in ledger.numbered],
         }
     )
@@ -48,13 +55,17 @@ def pages(head: bytes, shards: Sequence[Mapping[Address, bytes]]) -> Iterator[by
             yield PAGE.pack(number, len(shard)) + b"".join(shard) + b"".join(shard.values())
 
 
-def restored(source: Iterable[bytes], market: str, morpho: Address) -> Ledger:
-    """Return the ledger of a snapshot; raise `InvariantError` when it cannot be or does not add up."""
+def restored(source: Iterable[bytes], ledger: Ledger, morpho: Address) -> Ledger:
+    """Fill an empty ledger from a snapshot; raise `InvariantError` when it cannot be or does not add up."""
+    market = ledger.market
     rest = iter(source)
     try:
         about = orjson.loads(next(rest, b""))
         _check_origin(about, market, morpho)
-        ledger = Ledger(market)
+        for each, told in zip(ledger.early, about["early"], strict=True):
+            if each.terms.contract.hex() != told["contract"]:
+                raise ValueError("it is of other contracts")  # noqa: TRY301
+            each.authorisers.update(Address(bytes.fromhex(who)) for who in told["authorisers"])
         for entry in about["pools"]:
             _pool_in(ledger, entry)
         for page in rest:

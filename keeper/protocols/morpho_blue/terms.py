@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from keeper.protocols.morpho_blue import fixed
 from keeper.types import Seizure, Token
-from keeper.units import Bps, Hash
+from keeper.units import Address, Bps, Hash
 
 
 class Way(IntEnum):
@@ -26,7 +26,8 @@ class MorphoTerms:
 
     `shares` are owed of `total_shares`, which stand for `total_assets`; `held` is the collateral that
     may be taken: all of it, or all but what keeps bad debt from being written off. `base` is the loan
-    token's price in base currency.
+    token's price in base currency. `cap` is the most shares that may be repaid, and `contract` who is
+    called, where it is a pre-liquidation: that goes by shares alone.
     """
 
     id: Hash
@@ -40,12 +41,14 @@ class MorphoTerms:
     held: int
     total_assets: int
     total_shares: int
+    contract: Address = Address(b"")
+    cap: int | None = None
     way: Way = field(init=False)
     maximum: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the way, and the repay that takes all the call can take."""
-        covered = self._seized_down(self.shares) <= self.held
+        covered = bool(self.contract) or self._seized_down(self.shares) <= self.held
         object.__setattr__(self, "way", Way.SHARES if covered else Way.COLLATERAL)
         object.__setattr__(self, "maximum", self._repaid(self._most))
 
@@ -73,7 +76,7 @@ class MorphoTerms:
             return self._most
         shares = fixed.shares_down(repay, self.total_assets, self.total_shares)
         if self.way is Way.SHARES:
-            return min(shares, self.shares)
+            return min(shares, self._most)
         return min(self._seized_down(shares), self.held)
 
     def shares_of(self, repay: int) -> int:
@@ -83,7 +86,9 @@ class MorphoTerms:
 
     @property
     def _most(self) -> int:
-        return self.shares if self.way is Way.SHARES else self.held
+        if self.way is Way.COLLATERAL:
+            return self.held
+        return self.shares if self.cap is None else min(self.cap, self.shares)
 
     def _received(self, amount: int) -> int:
         return self._seized_down(amount) if self.way is Way.SHARES else amount

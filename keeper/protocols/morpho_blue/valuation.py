@@ -10,14 +10,15 @@ from typing import NamedTuple
 from keeper.errors import InvariantError
 from keeper.protocols.morpho_blue import fixed
 from keeper.protocols.morpho_blue.accounts import borrower_of, number_of, unpack
+from keeper.protocols.morpho_blue.early import Early
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.terms import MorphoTerms, Way
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Token
-from keeper.units import MAX_UINT256, WAD, Address, Wad
+from keeper.units import BPS, MAX_UINT256, WAD, Address, Bps, Wad
 
 
 class State(NamedTuple):
-    """What `Position.state` holds here."""
+    """What `Position.state` holds here; the number is the place's, market or contract."""
 
     number: int
     shares: int
@@ -44,9 +45,9 @@ def worth_down(amount: int, token: Token, price: int) -> int:
     return amount * price // int(10**token.decimals)
 
 
-def oracle_key(pool: Pool) -> Address:
-    """Return where among a market's prices stands what the oracle of one of its pools says."""
-    return Address(pool.id)
+def oracle_key(place: Pool | Early) -> Address:
+    """Return where among a market's prices stands what the oracle of one of its places says."""
+    return Address(place.id) if isinstance(place, Pool) else place.terms.contract
 
 
 def position(
@@ -56,16 +57,17 @@ def position(
 
     Its health is under 1e18 exactly when Morpho._isHealthy says no in a block of that time.
     """
-    pool = ledger.numbered[number_of(key)]
-    price, base = prices.get(oracle_key(pool)), prices.get(pool.terms.loan)
+    number = number_of(key)
+    pool, early = ledger.pool_of(number)
+    price, base = prices.get(oracle_key(early or pool)), prices.get(pool.terms.loan)
     totals = pool.at(timestamp)
     if not price or not base or totals is None or pool.loan is None or pool.collateral is None:
         return None
-    held, shares = unpack(ledger.accounts.get(key))
-    state = State(pool.number, shares, totals.borrow_assets, totals.borrow_shares)
+    held, shares = unpack(ledger.record(key))
+    state = State(number, shares, totals.borrow_assets, totals.borrow_shares)
     return _valued(
         Position(
-            market=f"{ledger.market}/{pool.place}",
+            market=name_of(ledger, number),
             protocol=protocol,
             borrower=borrower_of(key),
             collateral=(),
@@ -75,6 +77,7 @@ def position(
             health=Wad(0),
         ),
         pool,
+        early,
         state,
         held,
         price,
@@ -82,29 +85,53 @@ def position(
     )
 
 
+def name_of(ledger: Ledger, number: int) -> str:
+    """Return the `market` of positions in a place."""
+    pool, early = ledger.pool_of(number)
+    return f"{ledger.market}/{pool.place}" + (f"-{early.place}" if early else "")
+
+
 def _valued(
-    position: Position, pool: Pool, state: State, held: int, price: int, base: int
+    position: Position,
+    pool: Pool,
+    early: Early | None,
+    state: State,
+    held: int,
+    price: int,
+    base: int,
 ) -> Position:
-    """Return a position as its state and collateral say; legs that are used up are gone."""
+    """Return a position as its state and collateral say; legs that are used up are gone.
+
+    In a pre-liquidation contract its health is by that one's threshold, and 1e18 at least where it
+    is past Morpho's own and the contract takes it no more.
+    """
     assert pool.loan is not None, "its tokens were read"
     assert pool.collateral is not None, "its tokens were read"
     owed = fixed.assets_up(state.shares, state.total_assets, state.total_shares)
     debt_value = worth_down(owed, pool.loan, base)
     value = worth_down(fixed.quoted_down(held, price), pool.loan, base)
-    collateral = CollateralLeg(pool.collateral, held, value, pool.threshold, pool.bonus)
+    threshold, bonus, lltv = pool.threshold, pool.bonus, pool.terms.lltv
+    health = health_down(held, price, lltv, owed)
+    if early is not None:
+        lltv = early.terms.lltv
+        is_open = early.terms.is_open(held, price, owed, pool.terms.lltv)
+        health = max(health_down(held, price, lltv, owed), Wad(0 if is_open else WAD))
+        threshold = Bps(lltv * BPS // WAD)
+        bonus = Bps(early.terms.incentive_low * BPS // WAD)
+    collateral = CollateralLeg(pool.collateral, held, value, threshold, bonus)
     return replace(
         position,
         collateral=(collateral,) if held else (),
         debt=(DebtLeg(pool.loan, owed, debt_value),) if owed else (),
         collateral_value=value,
         debt_value=debt_value,
-        health=health_down(held, price, pool.terms.lltv, owed),
+        health=health,
         state=tuple(state),
     )
 
 
 def terms(
-    pool: Pool, position: Position, price: int, base: int, *, spare: int
+    pool: Pool, early: Early | None, position: Position, price: int, base: int, *, spare: int
 ) -> MorphoTerms | None:
     """Return what may be taken of a liquidatable position, None when nothing is.
 
@@ -127,12 +154,25 @@ def terms(
         total_assets=state.total_assets,
         total_shares=state.total_shares,
     )
+    if early is not None:
+        owed = position.debt[0].amount
+        incentive, close = early.terms.factors_down(held, price, owed, pool.terms.lltv)
+        found = replace(
+            found,
+            incentive=incentive,
+            bonus=Bps(incentive * BPS // WAD),
+            contract=early.terms.contract,
+            cap=fixed.wad_mul_down(state.shares, close),
+        )
+        return found if found.legal_down(found.maximum) else None
     if spare and found.way is Way.COLLATERAL:
         found = replace(found, held=held - spare)
     return found if found.legal_down(found.maximum) else None
 
 
-def after(position: Position, pool: Pool, terms: MorphoTerms, repay: int) -> Position:
+def after(
+    position: Position, pool: Pool, early: Early | None, terms: MorphoTerms, repay: int
+) -> Position:
     """Return what a legal call leaves of a position in the same block (Morpho.liquidate).
 
     What is left of a debt without collateral is written off.
@@ -147,4 +187,4 @@ def after(position: Position, pool: Pool, terms: MorphoTerms, repay: int) -> Pos
         bad = min(assets, fixed.assets_up(shares, assets, total_shares))
         assets, total_shares, shares = assets - bad, total_shares - shares, 0
     left = State(state.number, shares, assets, total_shares)
-    return _valued(position, pool, left, held, terms.price, terms.base)
+    return _valued(position, pool, early, left, held, terms.price, terms.base)
