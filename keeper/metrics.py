@@ -66,7 +66,10 @@ METHODS = (
     "eth_subscribe",
 )
 OTHER = "other"
-"""The method label of a request that is none of `METHODS`."""
+"""The method label of a request that is none of `METHODS`, the winner of whom nobody knows."""
+LATE, UNSEEN = "late", "unseen"
+"""Why a liquidation was missed that nobody here had refused: a rival was first, or it was not at risk
+at the head before."""
 RESULTS = ("ok", "error", "limited", "timeout", "failed")
 HANDED = ("taken", "refused", "unclear")
 """How a relay answered; an unclear one may have taken it."""
@@ -116,6 +119,7 @@ class ChainLabels:
     wallets: Sequence[str] = ()
     breakers: Sequence[str] = field(default=BREAKERS)
     relays: Sequence[str] = ()
+    rivals: Sequence[str] = ()
 
 
 class Metrics:
@@ -200,6 +204,11 @@ class Metrics:
             "keeper_skips_total",
             "Opportunities not taken, counted when their reason changes",
             *("chain", "protocol", "strategy", "reason"),
+        )
+        self._missed = counter(
+            "keeper_missed_total",
+            "Liquidations by others: why not ours, and by whom",
+            *("chain", "protocol", "reason", "winner"),
         )
         self._stage = histogram(
             "keeper_stage_duration_seconds",
@@ -428,6 +437,8 @@ class Metrics:
                     self._health_debt.labels(chain, protocol, fall)
                 for reason in Reason:
                     self._skips.labels(chain, protocol, NOBODY, reason)
+                for why, winner in product((LATE, UNSEEN, *Reason), (OTHER, *known.rivals)):
+                    self._missed.labels(chain, protocol, why, winner)
                 for strategy in strategies:
                     self._create_strategy(chain, protocol, strategy)
 
@@ -506,6 +517,10 @@ class Metrics:
         tally = Tally((each.position.protocol, each.strategy) for each in opportunities)
         for (protocol, strategy), count in tally.items():
             self._funnel.labels(chain, protocol, strategy, stage).inc(count)
+
+    def missed(self, chain: str, protocol: str, reason: str, winner: str) -> None:
+        """Count a liquidation that somebody else had."""
+        self._missed.labels(chain, protocol, reason, winner).inc()
 
     def skipped(self, chain: str, skips: Iterable[Skip]) -> None:
         """Count skips whose reason changed."""

@@ -64,6 +64,21 @@ LINE = (
         custom=BARS,
     ),
     Panel(
+        "Missed, by winner and reason",
+        "bargauge",
+        "short",
+        "Liquidations somebody else had. `late`: bid more or be faster. `unseen`: they act within the "
+        "block a price moves in. A skip's reason: its line in the runbook. Name rivals in `rivals`.",
+        [
+            Query(
+                f"topk(8, sum by (winner, reason) (increase(keeper_missed_total{{{CHAIN}}}[$__range])))",
+                "{{winner}} {{reason}}",
+                instant=True,
+            )
+        ],
+        width=8,
+    ),
+    Panel(
         "Positions liquidatable",
         "timeseries",
         "short",

@@ -271,6 +271,7 @@ class Keeper:
                 endpoints=[endpoint.alias for endpoint in chain.endpoints],
                 wallets=wallets[name],
                 relays=list(chain.relays),
+                rivals=list(chain.rivals),
             )
         return Metrics(
             version=version(),

@@ -62,6 +62,7 @@ from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
 from keeper.plugins import NamedStrategy
 from keeper.ports import LendingProtocol, Progress, Rpc, Signer, Venue
+from keeper.reconcile import Noting, Reconciler
 from keeper.relays import open_relays
 from keeper.risk import Lists, Risk
 from keeper.risk.lists import find_tokens
@@ -127,6 +128,7 @@ class Line:
     snapshots: Snapshots
     treasury: Treasury | None
     margin: MarginCaller | None
+    reconciler: Reconciler
 
 
 async def open_line(
@@ -279,11 +281,22 @@ async def open_line(
         if recovery.origin is None:
             snapshots.hurry()
 
+    reconciler = Reconciler(
+        name,
+        watched.markets,
+        chain.contract,
+        {address: alias for alias, address in chain.rivals.items()},
+        rpc,
+        process.journal.liquidations,
+        clock,
+        partial(metrics.missed, name),
+    )
+    stack.push_async_callback(reconciler.close)
     listener = Listener(
         name,
         rpc,
         feed,
-        book,
+        Noting(book, reconciler),
         partial(read_prices, book, reader, conditions=conditions),
         recover=recover,
         liveness=float(LIVENESS_BLOCKS * chain.block_time),
@@ -371,6 +384,7 @@ async def open_line(
     observation.add(record(process.journal))
     observation.add(tell_log(name))
     observation.add(upkeep.observe)
+    observation.add(reconciler.observe)
     if events is not None:
         observation.add(events.observe)
     margin = make_caller(
@@ -396,6 +410,7 @@ async def open_line(
         snapshots,
         treasury,
         margin,
+        reconciler,
     )
 
 

@@ -174,6 +174,7 @@ class Chain(Table):
     markets: dict[Name, Market] = Field(default_factory=dict)
     venues: dict[Name, Venue] = Field(default_factory=dict)
     relays: dict[Name, RelayTable] = Field(default_factory=dict)
+    rivals: dict[Name, EvmAddress] = Field(default_factory=dict)
 
     @property
     def lanes(self) -> dict[str, Wallet]:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from keeper.journal.codec import dump, dump_whole
+from keeper.journal.liquidations import OURS
 from keeper.types import (
     Cancelled,
     Dropped,
@@ -301,6 +302,9 @@ def prune(connection: sqlite3.Connection, before: float) -> None:
     """Forget observations and unsent plans older than a time; what touched money stays."""
     connection.execute("DELETE FROM opportunities WHERE time < ?", (before,))
     connection.execute("DELETE FROM skips WHERE time < ?", (before,))
+    connection.execute(
+        "DELETE FROM liquidations WHERE block_time < ? AND reason != ?", (before, OURS)
+    )
     connection.execute(
         "DELETE FROM plans WHERE time < ? AND id NOT IN (SELECT plan FROM transactions)",
         (before,),

@@ -14,6 +14,7 @@ from keeper.journal import rows
 from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.codec import load
+from keeper.journal.liquidations import LiquidationStore
 from keeper.journal.outbox import SqliteOutbox
 from keeper.journal.snapshots import SnapshotStore
 from keeper.journal.standing import Standing
@@ -44,6 +45,7 @@ class SqliteJournal:
         self._writer = Writer(path, capacity)
         self.snapshots = SnapshotStore(self._writer, path, clock)
         self.outbox = SqliteOutbox(self._writer)
+        self.liquidations = LiquidationStore(self._writer)
         self._clock = clock
         self._keep = keep_days * DAY
         self._dropped = dropped

@@ -111,7 +111,8 @@ def test_no_amount_is_an_integer_column() -> None:
     blocks |= {"first", "last", "anchor", "width"}
     counts |= {"attempts", "changes", "acknowledged", "reminded"}
     times = {"time", "signed", "sent", "settled", "until"}
-    times |= {"due", "delivered", "given_up", "since", "better_since"}
+    counts |= {"log_index", "transaction_index"}
+    times |= {"seen", "due", "delivered", "given_up", "since", "better_since"}
     with closing(sqlite3.connect(":memory:")) as db:
         for _, sql in migrations():
             db.executescript(sql)
@@ -133,6 +134,7 @@ def test_no_amount_is_an_integer_column() -> None:
             "margin_standings",
             "price_samples",
             "margin_heads",
+            "liquidations",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):

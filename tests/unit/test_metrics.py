@@ -157,6 +157,7 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.backstops("x", "aave-v3", "m", [Backstop("deficit", USDC, 3_500_000)], priced)
     subject.reached("x", Stage.QUOTED, [first.opportunity])
     subject.skipped("x", [Skip("m", "aave-v3", USDC.address, Reason.DUST)])
+    subject.missed("x", "aave-v3", "late", "other")
     subject.stages("x", {"quote": 0.2})
     subject.head_to_send("x", 0.03, HASH)
     subject.planned("x", plan(first))

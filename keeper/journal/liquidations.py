@@ -1,0 +1,98 @@
+"""Every liquidation seen on the chain, and what was decided about it."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from keeper.journal.writer import Writer
+from keeper.units import Hash, to_hex
+
+INCLUDED, ORPHANED = "included", "orphaned"
+OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class LiquidationRow:
+    """One row; addresses and hashes are 0x text, amounts decimal text, dollars have 8 decimals.
+
+    Dollars are None where a price was not read. `tip` is what the transaction paid above the base fee
+    for all it did. `called` is the contract its sender called.
+    """
+
+    chain: str
+    block_hash: str
+    log_index: int
+    block_number: int
+    block_time: int
+    seen: float
+    hash: str
+    transaction_index: int
+    market: str
+    protocol: str
+    borrower: str
+    debt: str
+    collateral: str
+    repaid: str
+    seized: str
+    repaid_usd: str | None
+    seized_usd: str | None
+    liquidator: str
+    sender: str
+    called: str
+    winner: str
+    gas_used: int
+    gas_price: str
+    tip: str
+    reason: str
+    detail: str
+    state: str = INCLUDED
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our contract had it."""
+        return self.reason == OURS
+
+
+COLUMNS = ", ".join(field.name for field in fields(LiquidationRow))
+PLACES = ", ".join("?" for _ in fields(LiquidationRow))
+
+
+class LiquidationStore:
+    """Keep liquidations in the journal's file."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def add(self, rows: Sequence[LiquidationRow]) -> None:
+        """Record liquidations, on disk when this returns; one recorded before is written anew."""
+        values = [astuple(row) for row in rows]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(
+                f"INSERT OR REPLACE INTO liquidations ({COLUMNS}) VALUES ({PLACES})",  # noqa: S608
+                values,
+            )
+
+        await self._writer.write(write)
+
+    async def orphan(self, chain: str, block: Hash) -> None:
+        """Record that a reorg undid a block."""
+        told = (ORPHANED, chain, to_hex(block))
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE liquidations SET state = ? WHERE chain = ? AND block_hash = ?", told)
+
+        await self._writer.write(write)
+
+
+def read_liquidations(path: Path, since: float, until: float) -> list[LiquidationRow]:
+    """Return what was seen of blocks from a time to before another, oldest first, orphans too."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        found = db.execute(
+            f"SELECT {COLUMNS} FROM liquidations WHERE block_time >= ? AND block_time < ? "  # noqa: S608
+            "ORDER BY block_time, block_number, log_index",
+            (since, until),
+        )
+        return [LiquidationRow(*row) for row in found]

@@ -1,0 +1,270 @@
+"""Every liquidation on the chain, ours or not: who had it, at what price, and what we had decided.
+
+Logs are noticed as they are folded; who sent them and what was paid comes from receipts, asked beside
+the line and only for blocks that hold a liquidation.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import structlog
+
+from keeper.chain.parse import blob, quantity
+from keeper.engine import Report
+from keeper.errors import KeeperError
+from keeper.journal.liquidations import OURS, LiquidationRow
+from keeper.metrics import LATE, OTHER, UNSEEN
+from keeper.ports import Clock, Follower, LendingProtocol, Rpc
+from keeper.types import Head, Log, Prices, Token, Watch
+from keeper.units import Address, Hash, to_hex
+
+log = structlog.get_logger(__name__)
+
+_TRIES = 5
+Key = tuple[str, Address]
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A market that can say who was liquidated in it."""
+
+    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
+        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A liquidation as its log tells it, and when we saw the block."""
+
+    head: Head
+    seen: float
+    market: str
+    log: Log
+    borrower: Address
+    debt: Address
+    collateral: Address
+    repaid: int
+    seized: int
+    liquidator: Address
+
+    @property
+    def key(self) -> Key:
+        """Identify the position on its chain."""
+        return self.market, self.borrower
+
+
+class Keep(Protocol):
+    """Keeps what was reconciled, and takes it back."""
+
+    async def add(self, rows: Sequence[LiquidationRow]) -> None:
+        """Record liquidations; one recorded before is written anew."""
+        ...
+
+    async def orphan(self, chain: str, block: Hash) -> None:
+        """Record that a reorg undid a block."""
+        ...
+
+
+class Noting:
+    """A follower that shows its blocks to a reconciler as it folds them."""
+
+    def __init__(self, follower: Follower, reconciler: "Reconciler") -> None:
+        self._follower = follower
+        self._reconciler = reconciler
+
+    @property
+    def head(self) -> Head | None:
+        """Return the last folded head, None before bootstrap."""
+        return self._follower.head
+
+    def watch(self) -> Watch:
+        """Return everything to watch now."""
+        return self._follower.watch()
+
+    def fold(self, head: Head, logs: Sequence[Log]) -> None:
+        """Fold a block, then look for liquidations in it."""
+        self._follower.fold(head, logs)
+        self._reconciler.folded(head, logs)
+
+    def undo(self) -> None:
+        """Take the last folded block back, and its liquidations."""
+        head = self._follower.head
+        self._follower.undo()
+        if head is not None:
+            self._reconciler.undone(head)
+
+
+class Reconciler:
+    """Judge each liquidation by what was decided at the head before it."""
+
+    def __init__(
+        self,
+        chain: str,
+        markets: Mapping[str, LendingProtocol],
+        contract: Address | None,
+        rivals: Mapping[Address, str],
+        rpc: Rpc,
+        keep: Keep,
+        clock: Clock,
+        missed: Callable[[str, str, str], None],
+    ) -> None:
+        self._chain = chain
+        self._telling = [
+            (name, each) for name, each in markets.items() if isinstance(each, Telling)
+        ]
+        self._protocols = {name: each.protocol for name, each in markets.items()}
+        self._tokens = {name: each.tokens for name, each in markets.items()}
+        self._contract = contract
+        self._rivals = rivals
+        self._rpc = rpc
+        self._keep = keep
+        self._clock = clock
+        self._missed = missed
+        self._noticed: list[Noticed] = []
+        self._verdicts: dict[Key, tuple[str, str]] = {}
+        self._work: set[asyncio.Task[None]] = set()
+
+    def folded(self, head: Head, logs: Sequence[Log]) -> None:
+        """Notice the liquidations of a block."""
+        for each in logs:
+            for market, protocol in self._telling:
+                told = protocol.liquidation(each)
+                if told is not None:
+                    self._noticed.append(Noticed(head, self._clock.time(), market, each, *told))
+
+    def undone(self, head: Head) -> None:
+        """Take back what a block held."""
+        self._noticed = [each for each in self._noticed if each.head.hash != head.hash]
+        self._start(self._orphan(head))
+
+    def observe(self, subject: object) -> None:
+        """Judge what was noticed since the last report, then learn what is decided now."""
+        if not isinstance(subject, Report):
+            return
+        noticed, self._noticed = self._noticed, []
+        if noticed:
+            self._start(self._settle(noticed, self._verdicts, subject.view.prices))
+        verdicts = {
+            (skip.market, skip.borrower): (str(skip.reason), skip.detail)
+            for skip in reversed(subject.skips)
+        }
+        for plan in subject.sent:
+            verdicts |= {quote.opportunity.key: (LATE, plan.id) for quote in plan.quotes}
+        # What is still out has a skip that says so; it names no plan.
+        self._verdicts = {
+            key: (LATE if reason == "in_flight" else reason, detail)
+            for key, (reason, detail) in verdicts.items()
+        }
+
+    async def close(self) -> None:
+        """Wait for what is being recorded."""
+        while self._work:
+            await asyncio.gather(*self._work)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _orphan(self, head: Head) -> None:
+        try:
+            await self._keep.orphan(self._chain, head.hash)
+        except KeeperError as error:
+            log.exception("liquidations.not_recorded", chain=self._chain, error=str(error))
+
+    async def _settle(
+        self,
+        noticed: Sequence[Noticed],
+        verdicts: Mapping[Key, tuple[str, str]],
+        prices: Mapping[str, Prices],
+    ) -> None:
+        hashes = sorted({each.log.tx_hash for each in noticed})
+        receipts: dict[Hash, Mapping[str, Any]] = {}
+        try:
+            for _ in range(_TRIES):
+                missing = [each for each in hashes if each not in receipts]
+                found = await asyncio.gather(*(self._receipt(each) for each in missing))
+                receipts |= {
+                    tx: receipt
+                    for tx, receipt in zip(missing, found, strict=True)
+                    if receipt is not None
+                }
+                if len(receipts) == len(hashes):
+                    break
+            rows = [
+                self._judge(each, receipts[each.log.tx_hash], verdicts, prices.get(each.market))
+                for each in noticed
+                if each.log.tx_hash in receipts
+            ]
+            await self._keep.add(rows)
+        except KeeperError as error:
+            log.exception("liquidations.not_recorded", chain=self._chain, error=str(error))
+            return
+        for tx in hashes:
+            if tx not in receipts:
+                log.warning("liquidation.no_receipt", chain=self._chain, tx=to_hex(tx))
+        for row in rows:
+            if not row.is_ours:
+                self._missed(row.protocol, row.reason, row.winner)
+
+    async def _receipt(self, tx: Hash) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = await self._rpc.request(
+            "eth_getTransactionReceipt", [to_hex(tx)]
+        )
+        return found
+
+    def _judge(
+        self,
+        noticed: Noticed,
+        receipt: Mapping[str, Any],
+        verdicts: Mapping[Key, tuple[str, str]],
+        prices: Prices | None,
+    ) -> LiquidationRow:
+        """Return a row: `reason` is ours, late, unseen, or why the position was refused before."""
+        sender, to = Address(blob(receipt["from"])), Address(blob(receipt["to"] or "0x"))
+        gas_used = quantity(receipt["gasUsed"])
+        gas_price = quantity(receipt["effectiveGasPrice"])
+        liquidator = noticed.liquidator
+        is_ours = self._contract is not None and self._contract in {to, liquidator}
+        reason, detail = (OURS, "") if is_ours else verdicts.get(noticed.key, (UNSEEN, ""))
+        known = (self._rivals[each] for each in (liquidator, to, sender) if each in self._rivals)
+        tokens, head = self._tokens[noticed.market](), noticed.head
+        return LiquidationRow(
+            chain=self._chain,
+            block_hash=to_hex(head.hash),
+            log_index=noticed.log.index,
+            block_number=head.number,
+            block_time=head.timestamp,
+            seen=noticed.seen,
+            hash=to_hex(noticed.log.tx_hash),
+            transaction_index=quantity(receipt["transactionIndex"]),
+            market=noticed.market,
+            protocol=self._protocols[noticed.market],
+            borrower=to_hex(noticed.borrower),
+            debt=to_hex(noticed.debt),
+            collateral=to_hex(noticed.collateral),
+            repaid=str(noticed.repaid),
+            seized=str(noticed.seized),
+            repaid_usd=_usd(prices, tokens.get(noticed.debt), noticed.repaid),
+            seized_usd=_usd(prices, tokens.get(noticed.collateral), noticed.seized),
+            liquidator=to_hex(liquidator),
+            sender=to_hex(sender),
+            called=to_hex(to),
+            winner=OURS if is_ours else next(known, OTHER),
+            gas_used=gas_used,
+            gas_price=str(gas_price),
+            tip=str(max(gas_price - head.base_fee, 0) * gas_used),
+            reason=reason,
+            detail=detail,
+        )
+
+
+def _usd(prices: Prices | None, token: Token | None, amount: int) -> str | None:
+    """Return an amount's worth rounded down, None without a price."""
+    price = None if prices is None or token is None else prices.get(token.address)
+    if prices is None or token is None or price is None:
+        return None
+    return str(prices.usd(amount * price // 10**token.decimals))
