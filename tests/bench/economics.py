@@ -39,6 +39,8 @@ class Outcome:
     best: float | None = None
     ours_twice: float | None = None
     twice: float | None = None
+    gas_off: tuple[float, ...] = ()
+    """By which share of what it used each plan's gas was estimated too high, or too low."""
 
     @property
     def optimum(self) -> float:
@@ -67,12 +69,16 @@ class Tally:
         ours = sum(each.ours for each in self.outcomes)
         first = sum(each.first for each in self.outcomes)
         single = sum(each.single for each in self.outcomes)
+        gas_off = sorted(off for each in self.outcomes for off in each.gas_off)
         paying = [each for each in judged if each.optimum > 0]
         shares = sorted(max(each.ours, 0.0) / each.optimum for each in paying)
         return {
             "economics_markets": len(self.outcomes),
             "economics_markets_judged": len(judged),
             "economics_losing_plans": sum(each.ours < 0 for each in self.outcomes),
+            "plan_gas_off_p5": gas_off[len(gas_off) // 20],
+            "plan_gas_off_p50": median(gas_off),
+            "plan_gas_off_p95": gas_off[len(gas_off) * 19 // 20],
             "share_of_optimum": sum(each.ours for each in judged)
             / sum(each.optimum for each in judged),
             "share_of_optimum_mean": fmean(shares),
@@ -122,7 +128,9 @@ def _outcome(judge: Judge, drawn: Drawn) -> Outcome:
         f"{drawn.scene.name} seed {drawn.seed}, {drawn.gas_price / 1e9:.1f} gwei, "
         f"health {', '.join(f'{health:.3f}' for health in healths)}"
     )
-    ours = judge.realised(drawn, [plan.calldata for plan in judge.planned(drawn)])
+    made = judge.planned(drawn)
+    ours, used = judge.run(drawn, [plan.calldata for plan in made])
+    gas_off = tuple(plan.gas / gas - 1 for plan, gas in zip(made, used, strict=True))
     first, single = _others(judge, drawn)
     best = ours_twice = twice = None
     if drawn.scene.max_hops == 1:
@@ -132,7 +140,8 @@ def _outcome(judge: Judge, drawn: Drawn) -> Outcome:
             plans = judge.planned(drawn, calls=2)
             ours_twice = judge.realised(drawn, [plan.calldata for plan in plans]) / unit
         best /= unit
-    return Outcome(name, ours / unit, first / unit, single / unit, best, ours_twice, twice)
+    nets = ours / unit, first / unit, single / unit
+    return Outcome(name, *nets, best, ours_twice, twice, gas_off)
 
 
 def _others(judge: Judge, drawn: Drawn) -> tuple[float, float]:

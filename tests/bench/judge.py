@@ -199,16 +199,21 @@ class Judge:
 
     def realised(self, drawn: Drawn, calldatas: Sequence[bytes]) -> float:
         """Return what transactions one after another earn, gas paid, in debt-token wei; undone."""
+        return self.run(drawn, calldatas)[0]
+
+    def run(self, drawn: Drawn, calldatas: Sequence[bytes]) -> tuple[float, list[int]]:
+        """Return what transactions earn (`realised`), and the gas each of them used; undone."""
         scene = drawn.scene
         token = scene.market.tokens[scene.debt].address
         before = self.net.snapshot()
         try:
             held = self.net.balance(token, self.stage.address)
-            gas = sum(
+            used = [
                 self.stage.send(data, self.stage.operator, check=False).gas_used
                 for data in calldatas
-            )
-            return self.net.balance(token, self.stage.address) - held - gas * drawn.gas_unit
+            ]
+            gained = self.net.balance(token, self.stage.address) - held
+            return gained - sum(used) * drawn.gas_unit, used
         finally:
             self.net.revert(before)
 

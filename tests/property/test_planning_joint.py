@@ -35,8 +35,8 @@ POOLS = venue(
     pool(2, WBTC, WETH, 500, 1_000_000),
     pool(3, DAI, USDC, 100, 9_000_000),
 )
-NEAR = 1.02
-"""Positions at the margin of a shared pool are tried one after the other, not in every subset."""
+NEAR = 1.01
+"""A sale at the margin can keep a pool from lending cheaply, and orders of few are tried, not of all."""
 Numbered = tuple[int, FakeTerms]
 
 
