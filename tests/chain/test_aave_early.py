@@ -277,3 +277,13 @@ def test_what_is_known_before_and_after_an_upgrade_is_the_chains(net: Devnet) ->
     for borrower in who:
         assert before.position(borrower).health == net.account_data(borrower)[5]
     assert {each.kind for each in before.market.backstops()} == {"deficit"}
+
+
+def test_a_category_with_prices_of_its_own_is_watched_and_not_sent_to(following: Following) -> None:
+    net = following.net
+    terms = [3, 9_000, 9_300, 10_200, net.tokens["DAI"].feed, "own price"]
+    signature = "setEModeCategory(uint8,uint16,uint16,uint16,address,string)"
+    configure(following, signature, *terms)
+    why = "eMode category 3 has a price source of its own"
+    assert following.market.stopped == why
+    assert Following(net, net.market.pool).market.stopped == why
