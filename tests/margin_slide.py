@@ -34,6 +34,7 @@ class Slide:
     crowd: Sequence[bytes]
     notes: list[dict[str, Any]]
     healths: list[dict[bytes, int]] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     """From a head's arrival to each message at the webhook, of those about that head."""
 
@@ -74,7 +75,13 @@ def by_borrower(notes: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any
 
 
 async def slide(
-    net: Devnet, home: Path, count: int, shares: Sequence[float], *, live: bool = True
+    net: Devnet,
+    home: Path,
+    count: int,
+    shares: Sequence[float],
+    *,
+    health: tuple[float, float] = (1.02, 1.5),
+    live: bool = True,
 ) -> Slide:
     """Let prices fall by these shares, a head each, with so many borrowers watched."""
     arrivals: dict[int, float] = {}
@@ -84,9 +91,13 @@ async def slide(
         arrivals[of.head.number] = of.received_at
         await tick(engine, of)
 
-    crowd = net.borrowers(count * 4 // 5, health=(1.02, 1.5), seed=21)
+    crowd = net.borrowers(count * 4 // 5, health=health, seed=21)
     crowd += net.borrowers(
-        count - len(crowd), collateral=("WETH", "WBTC"), debt=("USDC", "DAI"), health=1.3, seed=22
+        count - len(crowd),
+        collateral=("WETH", "WBTC"),
+        debt=("USDC", "DAI"),
+        health=health,
+        seed=22,
     )
     Engine.tick = ticked  # type: ignore[assignment,method-assign]
     try:
@@ -99,6 +110,7 @@ async def slide(
                     await play.stage.step(partial(net.set_price, "WETH", price))
                     await told(play)
                     await delivered(play)
+                    found.heads.append(play.stage.reports[-1].view.head.number)
                     calls = [(net.market.pool, "getUserAccountData(address)", [w]) for w in crowd]
                     answers = net.chain.call_many(calls, ["uint256"] * 6, "latest")
                     found.healths.append({w: a[5] for w, a in zip(crowd, answers, strict=True)})

@@ -131,3 +131,18 @@ def test_secrets_are_not_shown(cli: Keeper) -> None:
     assert done.returncode == 0, done.stderr
     assert "k3y" not in done.stdout
     assert "0123456789abcdef" not in done.stdout
+
+
+def test_the_readme_block_loads(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Margin calls\n")[2]
+    block = section.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "webhook.secret").write_text("0123456789abcdef")
+    path = tmp_path / "keeper.toml"
+    path.write_text(CHAIN[: CHAIN.index("[notify")] + block)
+    settings = load([path], env={"CHAT_URL": "json://localhost/room"}).settings
+    fund, whales = settings.margin.watch["fund"], settings.margin.watch["whales"]
+    assert fund.escalate == ("desk",)
+    assert whales.above == 1_000_000 * 10**8
+    assert settings.notify.channels["chat"].hours is not None
+    assert settings.notify.digest_time is not None
