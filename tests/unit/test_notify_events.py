@@ -1,0 +1,112 @@
+"""What operators are told of the keeper itself, and how often."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from keeper.app.events import WORTH, OperatorEvents
+from keeper.book.faults import Fault, FaultKind
+from keeper.engine import Report
+from keeper.journal.breakers import BreakerChange
+from keeper.journal.read import JournalReader
+from keeper.journal.sqlite import SqliteJournal
+from keeper.notify.note import Note, Severity
+from keeper.observers.observation import Event
+
+SOURCES = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parents[2] / "keeper").rglob("*.py"))
+    if path.name != "events.py"
+)
+
+
+class Operators:
+    """Events of one chain, their clock, and what was posted."""
+
+    def __init__(self, home: Path) -> None:
+        self.now = 86_400.0 * 20_000 + 43_200
+        self.posted: list[tuple[Note, tuple[str, ...]]] = []
+        clock: Any = SimpleNamespace(time=lambda: self.now)
+        journal = SqliteJournal(home / "journal.sqlite", clock, 90, lambda _: None)
+        journal.open()
+        journal.close()
+        reader = JournalReader(home / "journal.sqlite")
+        dispatcher: Any = SimpleNamespace(post=self._post)
+        self.events = OperatorEvents("ethereum", dispatcher, ("desk",), reader, clock, 3_600.0)
+
+    async def _post(self, notes: list[tuple[Note, tuple[str, ...]]]) -> None:
+        self.posted += notes
+
+    async def titles(self) -> list[str]:
+        await self.events.close()
+        return [note.title for note, _ in self.posted]
+
+
+@pytest.fixture
+def operators(tmp_path: Path) -> Operators:
+    return Operators(tmp_path)
+
+
+def breaker(*, is_open: bool) -> BreakerChange:
+    return BreakerChange(1.0, "ethereum", "loss", is_open, "lost 120 USD today", "limit")
+
+
+async def test_one_thing_is_told_once_in_its_time(operators: Operators) -> None:
+    for _ in range(5):
+        operators.events.breaker(breaker(is_open=True))
+    operators.events.breaker(breaker(is_open=False))
+    assert await operators.titles() == [
+        "breaker loss opened on ethereum",
+        "breaker loss closed on ethereum",
+    ]
+    opened = operators.posted[0][0]
+    assert (opened.severity, opened.text) == (Severity.CRITICAL, "lost 120 USD today (limit)")
+    operators.now += 3_601
+    operators.events.breaker(breaker(is_open=True))
+    assert len(await operators.titles()) == 3
+    assert len({note.key for note, _ in operators.posted}) == 3
+
+
+async def test_what_a_restarted_keeper_tells_again_has_the_same_key(tmp_path: Path) -> None:
+    keys = []
+    for life in range(2):
+        (tmp_path / str(life)).mkdir()
+        operators = Operators(tmp_path / str(life))
+        operators.now += life * 60
+        operators.events.breaker(breaker(is_open=True))
+        await operators.events.close()
+        keys += [note.key for note, _ in operators.posted]
+    assert keys[0] == keys[1]
+
+
+async def test_drift_and_little_gas_are_told(operators: Operators) -> None:
+    drift = Fault(FaultKind.DRIFT, "20 of 40 values differ", 99)
+    operators.events.fault("market/aave", drift)
+    low = {"operator": "0x1", "ether": 0.01, "plan": object()}
+    operators.events.observe(Event("ethereum", "wallet.low", low))
+    operators.events.observe(Event("ethereum", "plan.submitted", {}))
+    assert await operators.titles() == [
+        "market/aave stopped on ethereum: drift",
+        "the wallet is short of gas on ethereum",
+    ]
+    assert operators.posted[0][0].severity is Severity.CRITICAL
+    assert operators.posted[1][0].text == "operator 0x1, ether 0.01"
+
+
+@pytest.mark.parametrize("event", WORTH)
+def test_an_event_worth_telling_is_one_the_keeper_has(event: str) -> None:
+    assert f'"{event}"' in SOURCES
+
+
+async def test_the_day_before_is_told_once(operators: Operators) -> None:
+    report: Any = object.__new__(Report)
+    for seconds in (0, 60, 3_600):
+        operators.now += seconds
+        operators.events.observe(report)
+    assert await operators.titles() == ["2024-10-03 on ethereum: net 0.00 USD"]
+    operators.now += 86_400
+    operators.events.observe(report)
+    assert len(await operators.titles()) == 2
+    assert operators.posted[0][0].text == "0 transactions, 0 liquidated."
