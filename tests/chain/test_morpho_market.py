@@ -165,8 +165,17 @@ def test_an_oracle_that_cannot_be_read_is_a_reason(put_back: Place) -> None:
     at = following.at(12)
     price = following.prices.values[market.id]  # type: ignore[index]
     low = replace(following.prices, values=dict(following.prices.values))
-    net.rpc("anvil_setCode", to_hex(market.oracle), "0x")
-    following.observe()
+    code = net.rpc("eth_getCode", to_hex(market.oracle), "latest")
+    # it burns all the gas it is given
+    net.rpc("anvil_setCode", to_hex(market.oracle), "0x5b600056")
+    asked = []
+    for _ in range(20):
+        calls = following.market.oracle.calls()
+        asked.append(market.oracle in {call.target for call in calls})
+        following.observe()
+        assert market.loan.address in following.prices.values
+    # the pauses are 0, 1, 3 and 7 heads
+    assert [place for place, each in enumerate(asked) if each] == [0, 1, 3, 7, 15]
     assert market.id not in following.prices.values
     assert following.market.position(following.key(market, CAROL), following.prices, at) is None
     # who was far from the threshold when it last spoke is not looked at again
@@ -178,6 +187,11 @@ def test_an_oracle_that_cannot_be_read_is_a_reason(put_back: Place) -> None:
     pairs, (skip,) = following.market.pairs(weak, following.prices, at)
     assert (pairs, skip.reason, skip.market) == ([], Reason.NO_PRICE, weak.market)
     assert owed[0] > 0
+    net.rpc("anvil_setCode", to_hex(market.oracle), code)
+    for _ in range(16):
+        following.observe()
+    assert following.prices.values[market.id] == price  # type: ignore[index]
+    assert following.market.oracle.calls()[-1].target == market.oracle
 
 
 def test_what_is_lent_and_allowed(place: Place) -> None:

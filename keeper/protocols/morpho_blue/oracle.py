@@ -12,13 +12,12 @@ from keeper.errors import ConfigError, InvariantError
 from keeper.ports import Pages, Reader
 from keeper.protocols.morpho_blue.early import Early
 from keeper.protocols.morpho_blue.ledger import Pool
+from keeper.protocols.morpho_blue.pauses import Pauses
 from keeper.protocols.morpho_blue.valuation import oracle_key
 from keeper.protocols.morpho_blue.words import WORD, answered, read, uint
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import USD, Address
 
-PROBE_EVERY = 256
-"""Heads after which tokens without a price are asked for again."""
 _SIGN = 1 << 255
 
 
@@ -63,8 +62,7 @@ class MorphoOracle:
         self._places = places
         self._sources = sources
         self._asked: tuple[tuple[Address, ...], tuple[Address, ...]] = ((), ())
-        self._silent: set[Address] = set()
-        self._heads = 0
+        self._pauses = Pauses()
         self.last: dict[Address, int] = {}
 
     def watch(self) -> Watch:
@@ -95,7 +93,7 @@ class MorphoOracle:
                 )
             scales[token] = 10 ** uint(result.data)
         self._sources = Dollars(oracle, feeds, unit, scales)
-        self._silent, self._heads = set(), 0
+        self._pauses = Pauses()
 
     def fold(self, log: Log) -> Undo | None:
         """Apply nothing."""
@@ -128,38 +126,40 @@ class MorphoOracle:
         if unit is None or len(page) % size or found.keys() != feeds.keys():
             raise InvariantError(self._market, "the snapshot's prices cannot be read")
         self._sources = Dollars(self._sources.oracle, feeds, unit, found)
-        self._silent, self._heads = set(), 0
+        self._pauses = Pauses()
 
     def calls(self) -> Sequence[Call]:
-        """Return the oracles of markets with debt, and the dollars of every market's tokens."""
+        """Return the dollars of every market's tokens, then the oracles of markets with debt.
+
+        An oracle that burns all gas takes those behind it along: what fails is asked less and less.
+        """
         found = [each for each in self._places() if each[0].debtors]
-        pools = [pool for pool, _ in found]
-        places = [early or pool for pool, early in found]
-        tokens = {pool.terms.loan: None for pool in pools}
-        tokens |= {pool.terms.collateral: None for pool in pools}
-        probe = self._heads % PROBE_EVERY == 0
+        tokens = {pool.terms.loan: None for pool, _ in found}
+        tokens |= {pool.terms.collateral: None for pool, _ in found}
         asked = [
             (token, call)
             for token in tokens
-            if (probe or token not in self._silent)
-            and (call := self._sources.call(token)) is not None
+            if self._pauses.is_due(token) and (call := self._sources.call(token)) is not None
         ]
-        self._asked = tuple(map(oracle_key, places)), tuple(token for token, _ in asked)
-        return [*(read(each.terms.oracle, "price()") for each in places), *(c for _, c in asked)]
+        oracles = [
+            (key, read(place.terms.oracle, "price()"))
+            for pool, early in found
+            if self._pauses.is_due(key := oracle_key(place := early or pool))
+        ]
+        self._asked = tuple(token for token, _ in asked), tuple(key for key, _ in oracles)
+        return [call for _, call in (*asked, *oracles)]
 
     def prices(self, results: Sequence[CallResult], head: Head) -> Prices:
         """Turn the answers to the last `calls` into prices; what failed or is zero is left out."""
-        keys, tokens = self._asked
+        tokens, keys = self._asked
         values: dict[Address, int] = {}
-        for key, result in zip(keys, results[: len(keys)], strict=True):
-            if answered(result) and (price := uint(result.data)):
-                values[key] = self.last[key] = price
-        for token, result in zip(tokens, results[len(keys) :], strict=True):
+        for token, result in zip(tokens, results[: len(tokens)], strict=True):
             price = self._sources.price_down(token, result.data) if answered(result) else 0
-            if price:
+            if self._pauses.noted(token, is_told=bool(price)):
                 values[token] = price
-                self._silent.discard(token)
-            else:
-                self._silent.add(token)
-        self._heads += 1
+        for key, result in zip(keys, results[len(tokens) :], strict=True):
+            price = uint(result.data) if answered(result) else 0
+            if self._pauses.noted(key, is_told=bool(price)):
+                values[key] = self.last[key] = price
+        self._pauses.pass_head()
         return Prices(self._market, USD, values, head.hash)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from keeper.protocols.morpho_blue.bootstrap import name, naming, unnamed
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool
+from keeper.protocols.morpho_blue.pauses import Pauses
 from keeper.protocols.morpho_blue.rates import adaptive_rate
 from keeper.protocols.morpho_blue.words import answered, read, selector, uint, word
 from keeper.types import Call, CallResult, Head
@@ -26,14 +27,16 @@ class Reads:
         self._ledger = ledger
         self._morpho = morpho
         self._tried: set[Hash] = set()
+        self._pauses = Pauses()
         self._asked: tuple[tuple[int, Take], ...] = ()
         self.balances: dict[Address, int | None] = {}
 
     def calls(self) -> list[Call]:
         """Return the reads of one head."""
         pools = self._ledger.numbered
-        missing = unnamed(pools)
-        loans = sorted({pool.terms.loan for pool in pools if pool.debtors})
+        due = self._pauses.is_due
+        missing = [token for token in unnamed(pools) if due(token)]
+        loans = sorted({pool.terms.loan for pool in pools if pool.debtors and due(pool.terms.loan)})
         rated = [
             pool
             for pool in pools
@@ -46,7 +49,7 @@ class Reads:
                 lambda results, _: self._take_balances(loans, results),
             ),
             ([_rate_call(each) for each in rated], lambda *told: self._take_rates(rated, *told)),
-            (naming(missing), lambda results, _: name(self._ledger, missing, results)),
+            (naming(missing), lambda results, _: self._take_names(missing, results)),
         ]
         self._asked = tuple((len(calls), take) for calls, take in parts)
         return [call for calls, _ in parts for call in calls]
@@ -57,10 +60,17 @@ class Reads:
         for count, take in self._asked:
             take(results[start : start + count], head)
             start += count
+        self._pauses.pass_head()
+
+    def _take_names(self, missing: Sequence[Address], results: Sequence[CallResult]) -> None:
+        name(self._ledger, missing, results)
+        for token in unnamed(self._ledger.numbered):
+            if token in missing:
+                self._pauses.noted(token, is_told=False)
 
     def _take_balances(self, loans: Sequence[Address], results: Sequence[CallResult]) -> None:
         self.balances = {
-            loan: uint(result.data) if answered(result) else None
+            loan: uint(result.data) if self._pauses.noted(loan, is_told=answered(result)) else None
             for loan, result in zip(loans, results, strict=True)
         }
 
