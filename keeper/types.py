@@ -140,11 +140,12 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An ERC-20 token."""
+    """An ERC-20 token; `claim_on` is what it is redeemed for where it is a claim on another."""
 
     address: Address
     symbol: str
     decimals: int
+    claim_on: Address = Address(b"")
 
 
 @dataclass(frozen=True, slots=True)

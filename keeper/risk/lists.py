@@ -19,13 +19,16 @@ class Lists:
     denied_protocols: frozenset[str] = frozenset()
 
     def refusal(self, protocol: str, collateral: Token, debt: Token) -> str:
-        """Say why a pair may not be touched, empty when it may."""
+        """Say why a pair may not be touched, empty when it may.
+
+        A claim on a token is listed by either name, and denied by either.
+        """
         if protocol in self.denied_protocols or not _within(protocol, self.allowed_protocols):
             return f"protocol {protocol} is not allowed here"
         for token in (collateral, debt):
-            if token.address in self.denied_tokens or not _within(
-                token.address, self.allowed_tokens
-            ):
+            names = {token.address, token.claim_on}
+            allowed = self.allowed_tokens
+            if names & self.denied_tokens or (allowed is not None and not names & allowed):
                 return f"token {token.symbol} is not allowed here"
         return ""
 

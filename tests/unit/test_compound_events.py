@@ -12,6 +12,7 @@ from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.words import selector, topic, word
+from keeper.risk import Lists
 from keeper.types import Call, CallResult, Head, Log, NextBlock, Prices, Reason, Token
 from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei
 
@@ -201,6 +202,17 @@ async def test_a_first_comptroller_is_read_by_what_it_has() -> None:
     for ctoken in ledger.ctokens:
         assert ledger.terms_of(CORE, ctoken) == Terms(Wad(75 * WAD // 100), Wad(108 * WAD // 100))
         assert (ctoken.accrued_at, ctoken.seize_share) == (900, 28 * WAD // 1_000)
+
+
+def test_a_denied_token_is_denied_as_a_claim_too() -> None:
+    usdc, weth = Token(USDC, "USDC", 6), Token(CETH, "cETH", 8, WETH)
+    assert Lists().refusal("compound-v2", weth, usdc) == ""
+    denied = "token cETH is not allowed here"
+    assert Lists(denied_tokens=frozenset({WETH})).refusal("compound-v2", weth, usdc) == denied
+    assert Lists(denied_tokens=frozenset({CETH})).refusal("compound-v2", weth, usdc) == denied
+    assert Lists(allowed_tokens=frozenset({USDC})).refusal("compound-v2", weth, usdc) == denied
+    both = Lists(allowed_tokens=frozenset({USDC, WETH}))
+    assert both.refusal("compound-v2", weth, usdc) == ""
 
 
 async def test_a_third_word_of_a_market_is_a_threshold_where_it_is_no_flag() -> None:

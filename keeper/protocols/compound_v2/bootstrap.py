@@ -178,7 +178,7 @@ async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: L
         ledger.list_ctoken(
             CToken(
                 id=number,
-                token=Token(asset.ctoken, text(symbol), uint(decimals)),
+                token=Token(asset.ctoken, text(symbol), uint(decimals), asset.underlying),
                 underlying=Token(asset.underlying, text(name), uint(places)),
                 is_native=asset.is_native,
                 index=uint(index),

@@ -180,7 +180,9 @@ def _ledger(market: str, deployment: Deployment, about: Mapping[str, Any]) -> Le
         ledger.list_ctoken(
             CToken(
                 id=len(ledger.ctokens),
-                token=Token(asset.ctoken, str(entry["token"][0]), int(entry["token"][1])),
+                token=Token(
+                    asset.ctoken, str(entry["token"][0]), int(entry["token"][1]), asset.underlying
+                ),
                 underlying=Token(
                     asset.underlying, str(entry["underlying"][0]), int(entry["underlying"][1])
                 ),

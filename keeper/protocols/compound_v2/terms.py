@@ -67,7 +67,9 @@ class CompoundTerms:
         kept = protocol_seize_down(seized, self.seize_share)
         if self.treasury_share:
             kept += treasury_seize_down(seized - kept, self.incentive, self.treasury_share)
-        gas = LIQUIDATION_GAS + THROUGH_GAS * (not self.called) + LEG_GAS * max(len(self.held) - 2, 0)
+        gas = (
+            LIQUIDATION_GAS + THROUGH_GAS * (not self.called) + LEG_GAS * max(len(self.held) - 2, 0)
+        )
         return Seizure(repay, seized - kept, kept, is_exact=True, extra_gas=gas, called=self.called)
 
     def after(self, position: Position, repay: int) -> Position:
