@@ -28,6 +28,7 @@ from keeper.cli import (
     plugins,
     record,
     replay,
+    report,
     run,
     scan,
     status,
@@ -94,6 +95,7 @@ app.add_typer(contract.app, name="contract", rich_help_panel=_START)
 app.command("scan", rich_help_panel=_LOOK)(scan.scan)
 app.command("explain", rich_help_panel=_LOOK)(explain.explain)
 app.command("history", rich_help_panel=_LOOK)(history.history)
+app.command("report", rich_help_panel=_LOOK)(report.report)
 app.command("case", rich_help_panel=_LOOK)(case.case)
 app.command("status", rich_help_panel=_LOOK)(status.status)
 app.command("watch", rich_help_panel=_LOOK)(watch.watch)

@@ -41,7 +41,7 @@ def history(
     if csv and as_json:
         raise ConfigError("--csv and --json exclude each other", "give one")
     path = settings_from(configs, overrides).settings.journal_file
-    plans = JournalReader(path).paid(_seconds(since), _seconds(until))
+    plans = JournalReader(path).paid(seconds(since), seconds(until))
     entries = list(entries_of(plans))
     if csv:
         write_csv(entries, sys.stdout)
@@ -85,7 +85,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     return record
 
 
-def _seconds(day: str) -> float:
+def seconds(day: str) -> float:
+    """Return when a day begins; raise `ConfigError` for what is none."""
     from keeper.errors import ConfigError
 
     try:

@@ -63,12 +63,12 @@ class JournalReader:
 
         Addresses, hashes and plan ids may be shortened to a prefix or written `0x19…02bb`.
         """
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             return _explain(db, name.strip().lower(), name.strip())
 
     def spent(self, since: float) -> list[Spent]:
         """Return the gas paid for since a time, oldest first, a rollup's data fee counted in."""
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             rows = db.execute(
                 "SELECT plans.chain, receipts.time, gas_used, gas_price, data_fee, outcome, "
                 "plans.id, receipts.net_usd, plans.repaid_usd, receipts.hash, plans.net_usd, "
@@ -104,7 +104,7 @@ class JournalReader:
 
     def last_sweep(self, chain: str) -> float:
         """Return when profit of a chain was last swept, 0 when it never was; a sale is no sweep."""
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             (time,) = db.execute(
                 "SELECT max(receipts.time) FROM receipts JOIN plans ON plans.id = receipts.plan "
                 "WHERE chain = ? AND outcome = 'included' "
@@ -119,7 +119,7 @@ class JournalReader:
 
         Each with whom it liquidated and the relay, oldest first, at most `most` of them.
         """
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             rows = db.execute(
                 "SELECT plans.id, plans.record, coalesce(ended.relay, plans.lost), max(ended.id) "
                 "FROM plans LEFT JOIN receipts AS ended ON ended.plan = plans.id "
@@ -137,12 +137,12 @@ class JournalReader:
 
     def breakers(self) -> list[BreakerChange]:
         """Return how every breaker last changed, oldest first."""
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             return last_changes(db)
 
     def paid(self, since: float, until: float) -> list[Planned]:
         """Return the plans whose transaction paid gas in a span of time, oldest first."""
-        with closing(self._open()) as db:
+        with closing(self.open()) as db:
             found = db.execute(
                 "SELECT plan FROM receipts WHERE gas_price IS NOT NULL "
                 "AND coalesce(block_time, time) >= ? AND coalesce(block_time, time) < ? "
@@ -151,7 +151,8 @@ class JournalReader:
             ).fetchall()
             return _plans(db, [plan for (plan,) in found])
 
-    def _open(self) -> sqlite3.Connection:
+    def open(self) -> sqlite3.Connection:
+        """Open the journal to read from; raise `ConfigError` when there is none that fits."""
         if not self._path.exists():
             raise ConfigError(
                 f"there is no journal at {self._path}",

@@ -1,28 +1,61 @@
 """Every liquidation on the chain is on record: who had it, what it paid, and why it was not ours."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from keeper.cli import main
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
-from keeper.devnet.operator import deploy_operator, write_settings
-from keeper.journal.liquidations import read_liquidations
+from keeper.devnet.operator import Operator, deploy_operator, write_settings
+from keeper.journal.liquidations import LiquidationRow, read_liquidations
+from keeper.journal.report import summarise
 from keeper.units import to_hex
 from tests.line import Play
 
 GWEI = 10**9
 
 
+def assert_sums(
+    net: Devnet, journal: Path, operator: Operator, ether: int, rows: list[LiquidationRow]
+) -> None:
+    """Assert that a report's sums are what balances on the chain changed by."""
+    found = summarise(journal, 0, 2**40)
+    total = found.total()
+    spent = ether - balance(net, operator.wallet.address)
+    assert total.gas == spent
+    earned = net.balance(net.tokens["USDC"].address, operator.contract) * net.price("USDC")
+    assert total.net_usd + total.gas_usd == pytest.approx(earned // 10**6, abs=2)
+    assert total.gas_usd == pytest.approx(spent * net.price("WETH") / 10**18, rel=1e-6)
+    assert (total.included, total.failed, total.liquidated) == (1, 0, 2)
+    assert found.funnel == {"chosen": 3, "planned": 3, "sent": 3, "liquidated": 2}
+    assert found.ours == 2
+    assert {(each.winner, each.reason, each.count) for each in found.missed} == {
+        ("swift", "late", 1),
+        ("swift", "unprofitable", 1),
+    }
+    bonus = sum(int(r.seized_usd or 0) - int(r.repaid_usd or 0) for r in rows if not r.is_ours)
+    assert sum(each.won_usd for each in found.missed) == bonus > 0
+    assert found.decided is not None
+    assert found.decided.p50 > 0
+
+
+def balance(net: Devnet, account: bytes) -> int:
+    return int(net.rpc("eth_getBalance", to_hex(account), "latest"), 16)
+
+
 async def test_ours_and_others_are_judged_and_a_reorg_takes_them_back(
-    net: Devnet, tmp_path: Path
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = net.borrowers(2, health=1.03, size_usd=(20_000, 20_000), seed=71)
     raced = net.borrowers(1, health=1.03, size_usd=(20_000, 20_000), seed=72)
     dust = net.borrowers(1, health=1.03, size_usd=(20, 20), seed=73)
-    path = write_settings(net, deploy_operator(net), tmp_path)
+    operator = deploy_operator(net)
+    path = write_settings(net, operator, tmp_path)
+    ether = balance(net, operator.wallet.address)
     overrides = [f"chains.devnet.rivals.swift={to_hex(Cast.RIVAL)}"]
     settings = load([path], overrides).settings
     async with staged(net, settings, live=True) as stage:
@@ -59,6 +92,18 @@ async def test_ours_and_others_are_judged_and_a_reorg_takes_them_back(
             {"chain": "devnet", "protocol": "aave-v3", "reason": "late", "winner": "swift"},
         )
         assert counted == 1
+
+        assert_sums(net, settings.journal_file, operator, ether, rows)
+        page = tmp_path / "report.html"
+        command = ["keeper", "report", "-c", str(path), "--html", str(page)]
+        monkeypatch.setattr("sys.argv", [*command, *(f"--set={each}" for each in overrides)])
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main)
+        assert not ended.value.code
+        text = page.read_text()
+        assert text.count("<svg") == 5
+        assert "2 liquidations were ours, 2 others'" in text
+        assert "swift" in text
 
         block = net.chain.block_number()
         await stage.step(lambda: net.rpc("anvil_reorg", block - lost.block_number + 1, []))

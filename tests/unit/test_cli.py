@@ -45,6 +45,7 @@ COMMANDS = (
         "record",
         "replay",
         "stress",
+        "report",
     ),
     *("wallet sweep", "wallet convert", "wallet refill"),
     *("margin list", "margin test", "margin ack"),

@@ -1,0 +1,127 @@
+"""`keeper report`: what a span of time came to, in the terminal, as JSON or as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keeper.cli.options import AsJson, Configs, Overrides, settings_from
+
+if TYPE_CHECKING:
+    from keeper.journal.report import Spread, Summary
+
+_FIRST, _LAST = "0001-01-01", "9999-12-31"
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def report(
+    configs: Configs,
+    overrides: Overrides,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="DATE", help="From this day (UTC) on, as 2026-01-31.", show_default=False
+        ),
+    ] = _FIRST,
+    until: Annotated[
+        str, typer.Option(metavar="DATE", help="Up to before this day (UTC).", show_default=False)
+    ] = _LAST,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with pictures instead.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show profit over time, the funnel, what others had and why, latency and gas."""
+    from keeper.cli.history import seconds
+    from keeper.cli.screen import console, show_json
+    from keeper.errors import ConfigError
+    from keeper.journal.report import summarise
+
+    if html is not None and as_json:
+        raise ConfigError("--html and --json exclude each other", "give one")
+    path = settings_from(configs, overrides).settings.journal_file
+    found = summarise(path, seconds(since), seconds(until))
+    if html is not None:
+        from keeper.cli.report_page import page
+
+        try:
+            html.write_text(page(found), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--html: {html} cannot be written: {error.strerror}") from None
+        console().print(f"written to {html}")
+    elif as_json:
+        show_json(as_json_of(found))
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.days or found.missed else 4)
+
+
+def as_json_of(found: Summary) -> dict[str, Any]:
+    """Return the figures by name; dollars as decimals in text, gas in native coin."""
+    from dataclasses import asdict
+
+    from keeper.cli.screen import amounts
+    from keeper.journal.history import decimal
+
+    told: dict[str, Any] = amounts(asdict(found))
+    told["total"] = amounts(asdict(found.total()))
+    for day in (*told["days"], told["total"]):
+        day["gas"] = decimal(int(day["gas"]), 18)
+    for name in ("by_strategy", "by_market"):
+        told[name] = {key: decimal(usd, 8) for key, usd in told[name].items()}
+    return told
+
+
+def told_of(spread: Spread | None) -> str:
+    """Return a spread in words."""
+    if spread is None:
+        return "nothing measured"
+    return f"{spread.p50:,.0f} ms in the middle, {spread.p95:,.0f} ms at the 95th percentile"
+
+
+def _print(found: Summary) -> None:
+    from keeper.cli.screen import console, table, usd
+
+    out = console()
+    total = found.total()
+    columns = ["day", "transactions", "failed", "liquidated", "gas USD", "tip USD", "net USD"]
+    rows = [
+        [
+            day.date,
+            str(day.included),
+            str(day.failed),
+            str(day.liquidated),
+            usd(day.gas_usd),
+            usd(day.tip_usd),
+            usd(day.net_usd),
+        ]
+        for day in (*found.days, total)
+    ]
+    out.print(table(columns, rows, right=columns[1:]))
+    out.print(f"net by day   {_bars([day.net_usd for day in found.days])}")
+    stages = "  →  ".join(f"{stage} {count:,}" for stage, count in found.funnel.items())
+    out.print(f"funnel       {stages}")
+    out.print(f"to hand over {told_of(found.decided)}, from the decision to the first send")
+    out.print(f"to see       {told_of(found.seen)}, from a block's second to its log here")
+    others = sum(each.count for each in found.missed)
+    out.print(
+        f"liquidations {found.ours:,} ours, {others:,} others', {found.orphaned:,} reorganised out"
+    )
+    if found.missed:
+        missed = [
+            [each.winner, each.reason, f"{each.count:,}", usd(each.won_usd)]
+            for each in found.missed
+        ]
+        columns = ["winner", "why not ours", "count", "bonus USD"]
+        out.print(table(columns, missed, right=columns[2:]))
+
+
+def _bars(values: list[int]) -> str:
+    """Return one block a value, from none to the largest; a loss is a cross."""
+    top = max((value for value in values if value > 0), default=0)
+    return "".join(
+        "×" if value < 0 else _BLOCKS[round(8 * value / top)] if top else _BLOCKS[0]
+        for value in values
+    )
