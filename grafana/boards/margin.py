@@ -90,7 +90,7 @@ DISTRIBUTION = (
         "whose positions owe in units of their own are not in it.",
         [
             Query(
-                f"sum by (fall) (keeper_health_debt_usd{{{PROTOCOL}}} >= 0)",
+                f'sum by (fall) (keeper_health_debt_usd{{{PROTOCOL},fall!="1"}} >= 0)',
                 "{{fall}}",
                 instant=True,
             )

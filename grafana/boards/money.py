@@ -106,7 +106,7 @@ LINE = (
                 "{{chain}} {{protocol}}",
             )
         ],
-        width=12,
+        width=8,
     ),
     Panel(
         "Borrowers",
@@ -119,7 +119,7 @@ LINE = (
                 "{{chain}} {{protocol}}",
             )
         ],
-        width=12,
+        width=8,
     ),
     Panel(
         "Behind the lenders",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from keeper.cli.grafana_files import files
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 GROUPS = ("keeper.strategies", "keeper.protocols", "keeper.venues")
@@ -78,11 +80,7 @@ def test_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    boards = {
-        f"keeper/grafana/{path.relative_to(ROOT / 'grafana').as_posix()}"
-        for path in (ROOT / "grafana").rglob("*")
-        if path.suffix in {".json", ".yaml", ".md"} and path.name != "compose.yaml"
-    }
+    boards = {f"keeper/grafana/{name.as_posix()}" for name, _ in files()}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == sources | boards
     assert "keeper/py.typed" in packed
