@@ -19,6 +19,7 @@ from keeper.app.recovery import Recovery
 from keeper.app.watched import Watched
 from keeper.book.book import Book
 from keeper.chain.connect import connect_pool
+from keeper.chain.endpoint import repeating
 from keeper.chain.heads import HeadFeed
 from keeper.chain.listener import Count, Listener
 from keeper.chain.reader import ChainReader
@@ -132,10 +133,12 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         rpc, feed = await _open_endpoints(chain, urls, stack)
         reader = ChainReader(rpc, chain.multicall)
-        watched = await Watched.discover(reader, NAME, chain)
+        # Nothing was done to the endpoints yet: a busy machine alone keeps them from answering.
+        patiently = repeating(12)
+        watched: Watched = await patiently(Watched.discover, reader, NAME, chain)
         store = cast("SnapshotStore", NoSnapshots())
         recovery = Recovery(NAME, reader, watched, store, lambda: 1)
-        loaded = await recovery.load()
+        loaded: Head = await patiently(recovery.load)
         rig = Rig(make_book(watched))
 
         async def recover(reason: str) -> None:
