@@ -54,6 +54,8 @@ RECORDS: Sequence[Record] = (
 )
 
 _BY_HAND = "operator_pause|kill_file"
+_NOT_OURS = "unprofitable|dust|denied"
+"""Why a liquidation by others is no loss: we would not have taken it."""
 _SEEN = "max by (job, instance) (max_over_time(keeper_build_info[{}]))"
 
 ALERTS: Sequence[Alert] = (
@@ -121,6 +123,14 @@ ALERTS: Sequence[Alert] = (
         ' unless sum by (chain, instance) (increase(keeper_funnel_total{stage="submitted"}[30m])) > 0'
         ' unless on (instance) keeper_build_info{mode!="live"}',
         "{{ $labels.chain }} has profitable liquidations and sent none of them",
+    ),
+    Alert(
+        "KeeperMissedLiquidation",
+        WARNING,
+        0,
+        "sum by (chain, protocol, reason) (increase("
+        f'keeper_missed_total{{reason!~"{_NOT_OURS}"}}[15m])) >= {limits.ONCE}',
+        "Others liquidated on {{ $labels.protocol }} of {{ $labels.chain }}: {{ $labels.reason }}",
     ),
     Alert(
         "KeeperRevertRateHigh",

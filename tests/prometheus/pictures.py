@@ -25,13 +25,14 @@ from tests.line import playing
 from tests.prometheus.drawing import Series, draw
 from tests.prometheus.server import JOB, scraping
 from tests.prometheus.test_live import RELAY
+from tests.prometheus.watching import watching
 from tests.relay_stand_in import RelayStandIn
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "grafana" / "pictures"
 UNPACK = ROOT / "tests" / "tools" / "prometheus.sh"
 PRICES = (2_480, 2_460, 2_430, 2_400, 2_360, 2_330, 2_300, 2_240, 2_180, 2_120)
-BLOCKS, SLIDE_SECONDS = 60, 60
+BLOCKS, SLIDE_SECONDS = 60, 5
 """About what the slide takes, in blocks of the chain and in seconds of ours."""
 
 
@@ -96,7 +97,8 @@ async def live(tools: Path, folder: Path) -> None:
         async with (
             connect(net.rpc_url, "devnet") as rpc,
             RelayStandIn(rpc) as relay,
-            playing(net, folder, extra=RELAY.format(relay.url, key)) as play,
+            watching(folder) as watch,
+            playing(net, folder, extra=RELAY.format(relay.url, key) + watch) as play,
         ):
             target = urlsplit(play.stage.keeper.server.address).netloc
             async with scraping(tools, folder, target) as prometheus:

@@ -117,6 +117,17 @@ CASES: Sequence[Case] = (
         "x has profitable liquidations and sent none of them",
     ),
     Case(
+        "KeeperMissedLiquidation",
+        {
+            'keeper_missed_total{chain="x",protocol="p",reason="late",winner="w"}': "0+0x10 1+0x60",
+            'keeper_missed_total{chain="x",protocol="p",reason="dust",winner="w"}': "0+1x70",
+        },
+        [10, 30],
+        12,
+        {"chain": "x", "protocol": "p", "reason": "late"},
+        "Others liquidated on p of x: late",
+    ),
+    Case(
         "KeeperRevertRateHigh",
         {
             'keeper_transactions_total{chain="x",outcome="included"}': "0+0.05x60",
