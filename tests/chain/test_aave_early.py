@@ -17,7 +17,7 @@ from keeper.planning.size import batch_size
 from keeper.protocols.aave_v3 import AaveV3
 from keeper.types import Reason
 from keeper.units import MAX_UINT256, WAD, Address, to_hex
-from tests.aave import BLOCK_SECONDS, Following, state
+from tests.aave import BLOCK_SECONDS, Following, found, state
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
 from tests.early_aave import compact_call, early_in_place, upgrade
 from tests.line import assert_clean, playing
@@ -65,6 +65,9 @@ def test_history_gives_what_is_loaded_and_an_audit_finds_one_unit(net: Devnet) -
     assert loaded.ledger.era.name == "3.0"
     assert loaded.market.backstops() == ()
     assert loaded.drifts() == []
+    again = loaded.run(found(loaded.reader, Address(net.market.pool), loaded.head))
+    again.restore(loaded.market.snapshot()())
+    assert (state(again._ledger), again._ledger.era.name) == (state(loaded.ledger), "3.0")
     folded = Following(net, net.market.pool, from_genesis=True)
     assert state(folded.ledger) == state(loaded.ledger)
     for block in reversed(folded.blocks):
