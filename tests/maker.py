@@ -14,8 +14,8 @@ from keeper.devnet.operator import Operator, deploy_operator
 from keeper.planning import owner_calls
 from keeper.planning.batch import Batch, Group, Item, Protocol, Template
 from keeper.planning.decoding import RunEvent, decode_receipt_logs
-from keeper.planning.dutch import Auction, Stairstep
 from keeper.planning.encoding import encode_run
+from keeper.protocols.maker_clip.dutch import Auction, Stairstep
 from keeper.types import Log
 from keeper.units import MAX_UINT256, RAY, WAD, Address, Hash
 
@@ -72,12 +72,13 @@ class Maker:
 
     def auction(self, number: int) -> Auction:
         """Return an auction as the contract holds it."""
-        tab, lot, _, tic, top = self.net.call(
+        words = self.net.call(
             self.address,
             "sales(uint256)",
             [number],
-            ["uint256", "uint256", "address", "uint256", "uint256"],
+            ["uint256", "uint256", "uint256", "address", "uint256", "uint256"],
         )
+        _, tab, lot, _, tic, top = words
         names = ("cut()", "step()", "tail()", "cusp()", "chost()")
         cut, step, tail, cusp, chost = (self.net.call(self.address, name) for name in names)
         return Auction(lot, tab, tic, top, Stairstep(cut, step), tail, cusp, chost)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from keeper.devnet import Devnet
-from keeper.planning.dutch import (
+from keeper.protocols.maker_clip.dutch import (
     Barked,
     Moment,
     Vault,
@@ -172,7 +172,7 @@ class Keeping:
             assert told.items == (0,)
             gain = held(maker) - before
             assert gain == chosen.profit + self.cost
-            assert net.call(maker.address, "sales(uint256)", [1], ["uint256"] * 2) == (0, 0)
+            assert net.call(maker.address, "sales(uint256)", [1], ["uint256"] * 3) == (0, 0, 0)
             return gain, chosen.timestamp
 
 

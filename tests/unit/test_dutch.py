@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from keeper.planning.dutch import (
+from keeper.protocols.maker_clip.dutch import (
     PPM,
     Auction,
     Barked,

@@ -58,6 +58,7 @@ struct Urn:
     art: uint256
 
 struct Sale:
+    pos: uint256
     tab: uint256
     lot: uint256
     usr: address
@@ -90,6 +91,7 @@ step: public(uint256)
 stopped: public(uint256)
 kicks: public(uint256)
 sales: public(HashMap[uint256, Sale])
+active: public(DynArray[uint256, 64])
 
 
 @deploy
@@ -182,7 +184,10 @@ def bark(ilk: bytes32, urn: address, kpr: address) -> uint256:
     id: uint256 = self.kicks + 1
     self.kicks = id
     top: uint256 = self.feed * self.buf // RAY
-    self.sales[id] = Sale(tab=tab, lot=dink, usr=urn, tic=block.timestamp, top=top)
+    self.sales[id] = Sale(
+        pos=len(self.active), tab=tab, lot=dink, usr=urn, tic=block.timestamp, top=top
+    )
+    self.active.append(id)
     coin: uint256 = self.tip + tab * self.chip // WAD
     self.dai[kpr] += coin
     log Bark(ilk=ilk, urn=urn, ink=dink, art=dart, due=due, clip=self, id=id)
@@ -245,10 +250,10 @@ def take(id: uint256, amt: uint256, most: uint256, who: address, data: Bytes[512
     else:
         self.dirt -= owe
     if lot == 0:
-        self.sales[id] = empty(Sale)
+        self._remove(id)
     elif tab == 0:
         self.gem[sale.usr] += lot
-        self.sales[id] = empty(Sale)
+        self._remove(id)
     else:
         self.sales[id].tab = tab
         self.sales[id].lot = lot
@@ -256,8 +261,30 @@ def take(id: uint256, amt: uint256, most: uint256, who: address, data: Bytes[512
 
 
 @internal
+def _remove(id: uint256):
+    last: uint256 = self.active.pop()
+    if last != id:
+        place: uint256 = self.sales[id].pos
+        self.active[place] = last
+        self.sales[last].pos = place
+    self.sales[id] = empty(Sale)
+
+
+@internal
 def _call(who: address, owe: uint256, part: uint256, data: Bytes[512]):
     extcall ClipperCallee(who).clipperCall(msg.sender, owe, part, data)
+
+
+@external
+@view
+def calc() -> address:
+    return self
+
+
+@external
+@view
+def count() -> uint256:
+    return len(self.active)
 
 
 @external
