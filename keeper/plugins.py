@@ -45,6 +45,7 @@ SHIPPED = {
         "aave-v3": "keeper.protocols.aave_v3:AaveV3",
         "compound-v2": "keeper.protocols.compound_v2:CompoundV2",
         "liquity-v1": "keeper.protocols.liquity_v1:LiquityV1",
+        "maker-clip": "keeper.protocols.maker_clip:MakerClip",
         "morpho-blue": "keeper.protocols.morpho_blue:MorphoBlue",
     },
     VENUES: {

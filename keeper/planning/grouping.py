@@ -89,7 +89,7 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
     if repay < terms.maximum:
         return repay
     seizure = terms.seize(repay)
-    if seizure.repaid < 0:
+    if seizure.repaid <= 0:
         return 0
     if seizure.is_exact:
         return repay

@@ -122,7 +122,7 @@ def demands(offers: Iterable[Offer]) -> Mapping[Address, int]:
     """Return the most each debt token could be asked for, one offer for each choice."""
     most: dict[tuple[int, Address], int] = {}
     for offer in offers:
-        if offer.seizure.repaid < 0:
+        if offer.seizure.repaid <= 0:
             continue
         key = (id(offer.choice), offer.terms.debt.address)
         most[key] = max(most.get(key, 0), offer.largest)

@@ -320,7 +320,7 @@ class Sizing:
 
     def _source(self, offer: Offer) -> FlashSource | None:
         """Return who lends what an offer repays, None when nobody does."""
-        if offer.seizure.repaid < 0:
+        if offer.seizure.repaid <= 0:
             token = offer.terms.debt.address
             return FlashSource(FlashKind.NONE, ZERO_ADDRESS, token, offer.largest, 0)
         return self._sources.get(offer.terms.debt.address)

@@ -16,7 +16,7 @@ BIN = Path(sys.executable).parent
 GROUPS = ("keeper.strategies", "keeper.protocols", "keeper.venues")
 SHIPPED = {
     *("full_close", "process", "profitability", "sequence"),
-    *("aave-v3", "compound-v2", "liquity-v1", "morpho-blue"),
+    *("aave-v3", "compound-v2", "liquity-v1", "maker-clip", "morpho-blue"),
     *("balancer-v2", "curve", "erc4626", "quote-api", "uniswap-v2", "uniswap-v3", "wrapped-native"),
 }
 WHERE = """
