@@ -93,6 +93,15 @@ class SqliteOutbox:
 
         return await self._writer.write(read)
 
+    async def keys(self, prefix: str, since: float) -> set[str]:
+        """Return the keys of messages posted since a time that begin like this."""
+
+        def read(db: sqlite3.Connection) -> set[str]:
+            sql = "SELECT key FROM notices WHERE time >= ? AND substr(key, 1, ?) = ?"
+            return {key for (key,) in db.execute(sql, (since, len(prefix), prefix))}
+
+        return await self._writer.write(read)
+
     async def delivered(self, posted: Sequence[Posted], time: float) -> None:
         """Record that messages arrived."""
         await self._mark("delivered = ?, attempts = attempts + 1, error = ''", (time,), posted)

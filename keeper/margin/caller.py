@@ -1,36 +1,41 @@
 """Make the margin calls of one chain: beside the line, after each head that was decided on."""
 
 import asyncio
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, time
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
-import orjson
 import structlog
-from eth_utils.address import to_checksum_address
 
 from keeper.book.book import Book
 from keeper.book.market import MarketBook
 from keeper.errors import TransientError
 from keeper.journal.outbox import (
     SqliteOutbox,
-    StandingRow,
     forget_standings,
     write_standings,
 )
 from keeper.margin.levels import Kind, Level, Standing, step
-from keeper.margin.message import Situation, Taken, compose, digest
+from keeper.margin.liquidations import Telling, pools, taken_of
+from keeper.margin.message import (
+    Situation,
+    Taken,
+    compose,
+    digest,
+    liquidation_key,
+    subject_of,
+)
 from keeper.margin.outlook import LONGEST, Outlook
-from keeper.margin.roster import Entry, Roster
+from keeper.margin.records import listed, prices_of, row_of, standing_of
+from keeper.margin.roster import Entry, Key, Roster
 from keeper.margin.watch import Watch
 from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
-from keeper.ports import Clock, LendingProtocol, Reader
-from keeper.types import Log, Position, Token, View, Watch as LogWatch
+from keeper.ports import Clock, LendingProtocol, Placing, Reader
+from keeper.types import Position, View
 from keeper.units import USD, Address, to_hex
 
 log = structlog.get_logger(__name__)
@@ -45,19 +50,16 @@ FEW = 8
 """Changes of one head for which paths are drawn out of history as well."""
 REFRESH = 300.0
 """Seconds after which it is looked anew who owes enough to be watched."""
+OVERLAP = 16
+"""Blocks looked at once more for liquidations."""
+SEEN = 20_000
+"""Liquidations remembered as told."""
+TOLD_SECONDS = 172_800.0
+"""Seconds of messages a restart reads, not to take a liquidation for a new one."""
 LOOK_BACK = 7_200
 """Blocks after a restart in which liquidations are looked for."""
 HORIZONS = (3_600.0, 86_400.0, 604_800.0)
 """Seconds for which a message names chances."""
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A market that can say who was liquidated in it."""
-
-    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
-        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
-        ...
 
 
 class Gauge(Protocol):
@@ -106,6 +108,7 @@ class MarginCaller:
         self._looked: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], Standing] = {}
         self._caught_up: set[str] = set()
+        self._seen: dict[str, None] = {}
         self._latest: View | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -119,7 +122,7 @@ class MarginCaller:
     async def open(self) -> None:
         """Take up how everybody stood when the last process ended."""
         for row in await self._outbox.standings(self._chain):
-            self._known[row.watch, row.market, row.borrower] = _standing(row)
+            self._known[row.watch, row.market, row.borrower] = standing_of(row)
         self._looked = await self._outbox.looked_up_to(self._chain)
 
     async def run(self) -> None:
@@ -148,7 +151,7 @@ class MarginCaller:
                     if entry.borrower != borrower or entry.standing.level is Level.SAFE:
                         continue
                     standing = replace(entry.standing, acknowledged=True)
-                    rows = [self._row(market, entry, standing, {})]
+                    rows = [row_of(self._chain, market, entry, standing, {})]
                     await self._dispatcher.post([], partial(write_standings, rows=rows))
                     roster.set(entry, standing)
                     count += 1
@@ -162,7 +165,7 @@ class MarginCaller:
             columns = zip(roster.entries, roster.health.tolist(), roster.owed.tolist(), strict=True)
             for entry, health, owed in columns:
                 if owed > 0 and (whole or entry.standing.level is not Level.SAFE):
-                    found.append(_listed(self._chain, market, entry, health, owed / unit))
+                    found.append(listed(self._chain, market, entry, health, owed / unit))
         return sorted(found, key=lambda each: (each["health"] is None, each["health"] or 0.0))
 
     async def _look(self, view: View) -> None:
@@ -170,6 +173,8 @@ class MarginCaller:
             market = self._book.markets.get(name)
             if market is None or self._book.head != view.head:
                 continue
+            if isinstance(market.protocol, Placing):
+                continue  # its accounts are no borrowers: positions are not found by address
             await self._sample(name, market, view)
             roster = await self._roster(name, market, view)
             if len(roster):
@@ -187,10 +192,17 @@ class MarginCaller:
             return
         fell = roster.see(*seen)
         now = self._clock.time()
-        liquidated = await self._liquidations(name, market.protocol, roster, fell, view)
+        unknown: set[Key] = set()
+        liquidated: dict[Key, list[Taken]] = {}
+        try:
+            liquidated = await self._liquidations(name, market.protocol, roster, fell, view)
+        except TransientError as error:
+            # nobody else's call waits for what became of these
+            unknown = {entry.key for entry in fell}
+            log.warning("margin.postponed", chain=self._chain, market=name, error=str(error))
         looked_at = [
             *(roster.get(key) for key in liquidated),
-            *(entry for entry in roster.to_look_at(now) if entry.key not in liquidated),
+            *(e for e in roster.to_look_at(now) if e.key not in liquidated.keys() | unknown),
         ]
         changes: list[tuple[Entry, Standing, list[Note], Position]] = []
         for place, entry in enumerate(each for each in looked_at if each is not None):
@@ -200,7 +212,7 @@ class MarginCaller:
                 # the next head shows what is left
                 await self._tell(name, roster, changes)
                 return
-            position = market.protocol.position(entry.borrower, market.prices, view.next_block)
+            position = self._position(market, entry, view)
             if position is None:
                 continue
             taken = liquidated.get(entry.key, ())
@@ -216,7 +228,8 @@ class MarginCaller:
                 await self._tell(name, roster, changes)
                 changes = []
         await self._tell(name, roster, changes)
-        self._done(name, roster, view.head.number)
+        if not unknown:
+            self._done(name, roster, view.head.number)
 
     def _situation(
         self,
@@ -227,7 +240,7 @@ class MarginCaller:
         now: float,
         drawing: object,
     ) -> Situation:
-        outlook = self._outlooks[position.market]
+        outlook = self._outlooks[market.protocol.market]
         horizons = {*HORIZONS}
         chances = entry.watch.chances
         if chances is not None:
@@ -247,6 +260,15 @@ class MarginCaller:
             drawn,
         )
 
+    def _position(self, market: MarketBook, entry: Entry, view: View) -> Position | None:
+        """Return an exact position; None when it cannot be computed, which is nobody else's harm."""
+        try:
+            return market.protocol.position(entry.borrower, market.prices, view.next_block)
+        except Exception as error:  # noqa: BLE001 - the line stops a market that is wrong
+            fields = {"chain": self._chain, "market": market.protocol.market}
+            log.warning("margin.not_judged", **fields, borrower=entry.borrower, error=str(error))
+            return None
+
     async def _tell(
         self,
         market: str,
@@ -257,7 +279,7 @@ class MarginCaller:
         if not changes:
             return
         rows = [
-            self._row(market, entry, standing, {"health": str(position.health)})
+            row_of(self._chain, market, entry, standing, {"health": str(position.health)})
             for entry, standing, _, position in changes
         ]
         notes = [
@@ -266,8 +288,11 @@ class MarginCaller:
             for note in written
         ]
         await self._dispatcher.post(notes, partial(write_standings, rows=rows))
-        for entry, standing, _, _ in changes:
+        for entry, standing, written, _ in changes:
             roster.set(entry, standing)
+            self._seen |= dict.fromkeys(n.key for n in written if "liquidation" in n.data)
+        while len(self._seen) > SEEN:
+            del self._seen[next(iter(self._seen))]
 
     async def _liquidations(
         self,
@@ -276,7 +301,7 @@ class MarginCaller:
         roster: Roster,
         fell: Sequence[Entry],
         view: View,
-    ) -> dict[tuple[str, Address], list[Taken]]:
+    ) -> dict[Key, list[Taken]]:
         """Return what the chain tells of liquidations of those whose debt fell, by entry.
 
         At the first look after a start of everybody watched, since the last block looked at.
@@ -285,12 +310,25 @@ class MarginCaller:
         restarted = name not in self._caught_up
         if since is None or not isinstance(protocol, Telling) or not (fell or restarted):
             return {}
-        after = max(since, number - LOOK_BACK)
+        # a reorg may have put one into a block of a height that was looked at
+        after = max(since if restarted else min(since, number) - OVERLAP, number - LOOK_BACK)
         if after >= number:
             return {}
-        logs = await self._reader.logs(_pools(protocol), after + 1, number)
+        if restarted:
+            told_since = self._clock.time() - TOLD_SECONDS
+            told = await self._outbox.keys(f"margin/{self._chain}/", told_since)
+            self._seen |= dict.fromkeys(told)
+        logs = await self._reader.logs(pools(protocol), max(after, -1) + 1, number)
         entries = roster.entries if restarted else fell
-        return _taken(protocol, logs, entries, protocol.tokens())
+        found = taken_of(protocol, logs, entries, protocol.tokens())
+        fresh = {
+            key: [each for each in taken if self._key(name, key, each) not in self._seen]
+            for key, taken in found.items()
+        }
+        return {key: taken for key, taken in fresh.items() if taken}
+
+    def _key(self, market: str, key: Key, taken: Taken) -> str:
+        return liquidation_key(subject_of(self._chain, key[0], market, key[1]), taken)
 
     def _done(self, name: str, roster: Roster, number: int) -> None:
         """Take a head as looked at to the end."""
@@ -310,7 +348,7 @@ class MarginCaller:
         if outlook is None:
             outlook = self._outlooks[name] = Outlook(self._sample_seconds)
             rows = await self._outbox.samples(self._chain, name, now - LONGEST)
-            kept = [(time, _prices(row)) for time, row in rows if time <= now]
+            kept = [(time, prices_of(row)) for time, row in rows if time <= now]
             await asyncio.to_thread(outlook.restore, kept)
         if not outlook.wants(now):
             return
@@ -361,7 +399,7 @@ class MarginCaller:
         before = {entry.key for entry in roster.entries}
         dropped = roster.fill(members, partial(self._restored, name))
         added = [
-            self._row(name, entry, entry.standing, {})
+            row_of(self._chain, name, entry, entry.standing, {})
             for entry in roster.entries
             if entry.key not in before
             and (entry.watch.name, name, to_hex(entry.borrower)) not in self._known
@@ -371,7 +409,7 @@ class MarginCaller:
             await self._dispatcher.post([], partial(write_standings, rows=rows))
         self._known = {key: each for key, each in self._known.items() if key[1] != name}
         self._refreshed[name] = now
-        gone = [self._row(name, entry, entry.standing, {}) for entry in dropped]
+        gone = [row_of(self._chain, name, entry, entry.standing, {}) for entry in dropped]
         if gone:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
         if name in self._outlooks:
@@ -402,23 +440,6 @@ class MarginCaller:
         await self._dispatcher.post(notes)
         self._digest.done(day)
 
-    def _row(
-        self, market: str, entry: Entry, standing: Standing, record: Mapping[str, str]
-    ) -> StandingRow:
-        return StandingRow(
-            self._chain,
-            entry.watch.name,
-            market,
-            to_hex(entry.borrower),
-            standing.level.word,
-            standing.changes,
-            standing.since,
-            standing.better_since,
-            standing.acknowledged,
-            standing.reminded,
-            orjson.dumps(dict(record)).decode(),
-        )
-
     def _gauge(self, view: View) -> None:
         totals: dict[tuple[str, Level], tuple[int, float]] = {}
         for name, roster in self._rosters.items():
@@ -445,75 +466,7 @@ def _judged(
     return standing, [] if kind is None else [(kind, None)]
 
 
-def _pools(protocol: LendingProtocol) -> LogWatch:
-    """Return what to ask for to see liquidations: the contracts that are called for them."""
-    pools = {protocol.liquidation_target(token)[0] for token in protocol.tokens()}
-    return LogWatch(frozenset(pools), protocol.watch().topics)
-
-
-def _taken(
-    protocol: Telling,
-    logs: Iterable[Log],
-    entries: Iterable[Entry],
-    tokens: Mapping[Address, Token],
-) -> dict[tuple[str, Address], list[Taken]]:
-    by_borrower: dict[Address, list[Entry]] = {}
-    for entry in entries:
-        by_borrower.setdefault(entry.borrower, []).append(entry)
-    found: dict[tuple[str, Address], list[Taken]] = {}
-    for each in logs:
-        told = protocol.liquidation(each)
-        if told is None or told[0] not in by_borrower:
-            continue
-        borrower, debt, collateral, repaid, seized, liquidator = told
-        taken = Taken(
-            each.block_number,
-            each.tx_hash,
-            each.index,
-            borrower,
-            tokens[debt],
-            tokens[collateral],
-            repaid,
-            seized,
-            liquidator,
-        )
-        for entry in by_borrower[borrower]:
-            found.setdefault(entry.key, []).append(taken)
-    return found
-
-
 def _channels(watch: Watch, note: Note) -> tuple[str, ...]:
     """Return who is told: the pagers, too, of what nobody acknowledged."""
     pagers = watch.pagers if note.data["kind"] == Kind.REMINDER else ()
     return tuple(dict.fromkeys((*watch.channels, *pagers)))
-
-
-def _standing(row: StandingRow) -> Standing:
-    return Standing(
-        Level[row.level.upper()],
-        row.changes,
-        row.since,
-        row.better_since,
-        row.acknowledged,
-        row.reminded,
-    )
-
-
-def _prices(row: Mapping[str, str]) -> dict[Address, float]:
-    return {Address(bytes.fromhex(at[2:])): float(price) for at, price in row.items()}
-
-
-def _listed(
-    chain: str, market: str, entry: Entry, health: float, debt_usd: float
-) -> dict[str, Any]:
-    return {
-        "chain": chain,
-        "market": market,
-        "watch": entry.watch.name,
-        "borrower": to_checksum_address(entry.borrower),
-        "level": entry.standing.level.word,
-        "since": entry.standing.since,
-        "health": round(health, 6) if math.isfinite(health) else None,
-        "debt_usd": round(debt_usd, 2),
-        "acknowledged": entry.standing.acknowledged,
-    }

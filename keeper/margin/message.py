@@ -60,9 +60,14 @@ class Situation:
     drawn: float | None = None
 
 
-def subject_of(chain: str, watch: str, position: Position) -> str:
+def subject_of(chain: str, watch: str, market: str, borrower: Address) -> str:
     """Return what messages about one position have in common, so that they stay in order."""
-    return f"margin/{chain}/{watch}/{position.market}/{to_hex(position.borrower)}"
+    return f"margin/{chain}/{watch}/{market}/{to_hex(borrower)}"
+
+
+def liquidation_key(subject: str, taken: Taken) -> str:
+    """Return the key of the message about one liquidation: the same whenever it is found."""
+    return f"{subject}/{to_hex(taken.tx_hash)}/{taken.index}"
 
 
 def compose(
@@ -70,13 +75,14 @@ def compose(
 ) -> Note:
     """Return the message about one change."""
     position = situation.position
-    subject = subject_of(situation.chain, situation.watch.name, position)
+    watch = situation.watch.name
+    subject = subject_of(situation.chain, watch, position.market, position.borrower)
     key = f"{subject}/{after.changes}"
     severity = SEVERITIES[max(before.level, after.level) if kind is Kind.BETTER else after.level]
     if kind is Kind.BETTER:
         severity = min(severity, Severity.WARNING, key=list(Severity).index)
     if taken is not None:
-        key = f"{subject}/{to_hex(taken.tx_hash)}/{taken.index}"
+        key = liquidation_key(subject, taken)
         severity = Severity.CRITICAL
     found = crossings(position, situation.prices)
     repay = repay_up(position, situation.watch.target, situation.prices)
