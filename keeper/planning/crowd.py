@@ -46,4 +46,4 @@ def _is_borne(selling: Selling, wanted: Sequence[Wanted]) -> bool:
         least = floor if floor <= 0 or amount * floor > _UNITS else math.inf
         floors[lane] = max(floors.get(lane, 0.0), least)
     selling.place(totals)
-    return all(selling[lane].price() >= floor for lane, floor in floors.items())
+    return all(selling[lane].last_price() >= floor for lane, floor in floors.items())

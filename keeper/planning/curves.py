@@ -42,6 +42,7 @@ class Curve:
         self._filled = 0
         self.probe = 0
         self._limit = math.inf
+        self._end = math.inf
 
     def out(self, amount: int) -> int:
         """Return exactly what an amount brings; 0 when it cannot be filled."""
@@ -54,6 +55,14 @@ class Curve:
                 # Less than what was filled is too little to bring anything.
                 self._limit = min(self._limit, amount)
         return known
+
+    def find_end(self) -> None:
+        """Close in on the most that can be filled, where something could not."""
+        if self._limit == math.inf:
+            return
+        while self._limit - self._filled > max(self._filled >> 10, 1):
+            self.out((self._filled + int(self._limit)) // 2)
+        self._end = self._filled
 
     def spot(self, amount: int) -> float:
         """Return the average price of the first 4,096th of an amount, of more where tokens are coarse."""
@@ -118,7 +127,7 @@ class Curve:
             return (most if is_beyond else float(high)), 0.0
         slope = (high - low) / rise
         found = low + slope * (root - roots[place - 1])
-        most = min(most, self._limit)
+        most = min(most, self._limit, self._end)
         return (found, slope) if found < most else (most, 0.0)
 
     def _search(self, root: float, most: int) -> int:

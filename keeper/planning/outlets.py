@@ -102,6 +102,13 @@ class Outlet:
             known = self._prices[total] = self._next_price(self.deal(total), total)
         return known
 
+    def last_price(self) -> float:
+        """Return the least a unit sold brings; 0 where the pools cannot fill the sale."""
+        deal = self.deal(self.total)
+        if not self.total or not self._ways[0].route:
+            return self.spot() / MARGIN
+        return min((self._after(route, part) for route, part in deal.parts), default=0.0)
+
     def _next_price(self, deal: Deal, total: int) -> float:
         if not deal.out:
             # The pools cannot even fill what is sold.
@@ -246,6 +253,15 @@ class Outlet:
         if not parts:
             return _NOTHING, None
         outs = [curve.out(part) for curve, part in zip(curves, parts, strict=True)]
+        if not all(outs):
+            # A pool that ends takes no more than that, however good its price was up to there.
+            for curve, out in zip(curves, outs, strict=True):
+                if not out:
+                    curve.find_end()
+            parts, root = self._filling(chosen, curves).divide(amount)
+            if not parts:
+                return _NOTHING, None
+            outs = [curve.out(part) for curve, part in zip(curves, parts, strict=True)]
         price = 1 / (root * root)
         gains = [
             out - price * part - way.gas * self._per_gas

@@ -146,7 +146,9 @@ class _Search:
             self.take_whole()
             self._every()
             return
-        if sold == 1 or self._worth(sold) * _ROUGH < least:
+        worth = self._worth(sold)
+        # What costs more than gas is no break-even: the guess was wrong.
+        if sold == 1 or -least <= worth * _ROUGH < least:
             repay = max(sold * self._upper // self._received, 1)
             self.best = _roughly(self._terms, repay, self._proceeds.out(sold), self._fee_ppm)
             return

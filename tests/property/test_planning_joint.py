@@ -10,7 +10,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.routing import Sales
 from keeper.planning.rules import PlanRules
 from keeper.types import Quote
-from keeper.units import Bps, Wei
+from keeper.units import USD, Bps, Wei
 from keeper.venues.uniswap_v3 import UniswapV3
 from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import (
@@ -104,15 +104,22 @@ def ranged(number: int, width: int, liquidity: int) -> Pool:
     return made
 
 
-def test_no_more_is_sold_than_pools_can_take() -> None:
-    pools = venue(ranged(1, 240, 10**17), ranged(2, 360, 10**17))
+@pytest.mark.parametrize(
+    "pools",
+    [
+        venue(ranged(1, 240, 10**17), ranged(2, 360, 10**17)),
+        # The first is filled at any price; the other ends at a good one.
+        venue(pool(1, WETH, USDC, 500, 200_000), ranged(2, 600, 10**17)),
+    ],
+)
+def test_no_more_is_sold_than_pools_can_take(pools: UniswapV3) -> None:
     pairs = [
-        (number, FakeTerms(WETH, USDC, usd * 10**6, Bps(11_000), usd * 10**6 - 1))
+        (number, FakeTerms(WETH, USDC, usd * 10**6, Bps(10_800), usd * 10**6 - 1))
         for number, usd in ((1, 900_000), (2, 400_000), (3, 2_000))
     ]
     whole = quoted(pairs, pools)
     total = sum(quote.steps[0].seizure.received for quote in whole)
-    assert total
+    assert sum(quote.net_usd for quote in whole) > 4_000 * USD
     assert all(quote.routes for quote in whole)
     brought = Sales({"uniswap": pools}).apply_split(whole[0].routes, total)
     assert sum(quote.proceeds for quote in whole) == pytest.approx(brought, rel=1e-6)
