@@ -152,7 +152,7 @@ def test_a_planted_drift_is_found(followed: FollowingVenus) -> None:
 
 
 def test_reserves_are_what_the_contracts_say(followed: FollowingVenus) -> None:
-    followed.net.rpc("anvil_mine", hex(200))
+    followed.net.rpc("anvil_mine", hex(20))
     followed.venus.accrue()
     followed.follow()
     told = {each.token.symbol: each for each in followed.market.backstops()}
