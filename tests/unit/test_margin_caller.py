@@ -1,0 +1,266 @@
+"""The caller on a market made up: faults, reorgs, restarts, reminders and the day's digest."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keeper.errors import TransientError
+from keeper.journal.sqlite import SqliteJournal
+from keeper.margin.caller import MarginCaller
+from keeper.margin.levels import Habits, Ladder
+from keeper.margin.watch import Watch
+from keeper.notify.dispatcher import Dispatcher
+from keeper.notify.note import Note
+from keeper.types import (
+    CollateralLeg,
+    DebtLeg,
+    Head,
+    Log,
+    NextBlock,
+    Position,
+    Prices,
+    Token,
+    View,
+    Watch as LogWatch,
+)
+from keeper.units import WAD, Address, Bps, Hash, Wad, Wei
+
+WETH = Token(Address(b"\x01" * 20), "WETH", 18)
+USDC = Token(Address(b"\x02" * 20), "USDC", 6)
+POOL = Address(b"\x0f" * 20)
+LADDER = Ladder(Wad(125 * 10**16), Wad(11 * 10**17), Wad(103 * 10**16))
+A, B = Address(b"\xaa" * 20), Address(b"\xbb" * 20)
+
+
+class Lender:
+    """A market whose healths and debts a test sets; who is in `poison` cannot be computed."""
+
+    market, protocol = "aave", "aave-v3"
+
+    def __init__(self) -> None:
+        self.health: dict[Address, float] = {}
+        self.debt: dict[Address, int] = {}
+        self.poison: set[Address] = set()
+
+    def position(self, who: Address, prices: Prices, at: NextBlock) -> Position:
+        if who in self.poison:
+            raise ZeroDivisionError
+        debt = self.debt[who] * 10**8
+        weighted = round(self.health[who] * debt)
+        value = weighted * 10_000 // 8_000
+        return Position(
+            *("aave", "aave-v3", who),
+            (CollateralLeg(WETH, value * 10**18 // prices.values[WETH.address], value, *TERMS),),
+            (DebtLeg(USDC, self.debt[who] * 10**6, debt),) if debt else (),
+            *(value, debt),
+            Wad(round(self.health[who] * WAD)) if debt else Wad(2**256 - 1),
+        )
+
+    def tokens(self) -> dict[Address, Token]:
+        return {WETH.address: WETH, USDC.address: USDC}
+
+    def watch(self) -> LogWatch:
+        return LogWatch(frozenset({POOL}), frozenset({b"t"}))
+
+    def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
+        return POOL, debt
+
+    def liquidation(self, log: Log) -> Any:
+        return Address(log.data), USDC.address, WETH.address, 10**9, 10**17, B
+
+
+TERMS = Bps(8_000), Bps(10_500)
+
+
+class World:
+    """A book at a head, the chain's logs, and a webhook that keeps what it is given."""
+
+    most = 100
+    name = "desk"
+
+    def __init__(self, home: Path, **watch: Any) -> None:
+        self.now = 1_000.0
+        self.lender = Lender()
+        self.logs: list[Log] = []
+        self.refuse_logs = False
+        self.ranges: list[tuple[int, int]] = []
+        self.notes: list[Note] = []
+        self.prices = Prices("aave", 10**8, {WETH.address: 2_500 * 10**8, USDC.address: 10**8})
+        clock: Any = SimpleNamespace(time=lambda: self.now)
+        self.journal = SqliteJournal(home / "journal.sqlite", clock, 90, lambda _: None)
+        self.journal.open()
+        self.book: Any = SimpleNamespace(head=None, markets={"aave": self._market()})
+        self.dispatcher = Dispatcher([self], self.journal.outbox, clock, lambda *_: None)
+        reader: Any = SimpleNamespace(logs=self._logs)
+        fund = Watch("fund", ("desk",), LADDER, addresses=frozenset({A, B}), **watch)
+        self.shown: dict[tuple[str, str], int] = {}
+        self.caller = MarginCaller(
+            "x",
+            [fund],
+            self.book,
+            reader,
+            self.journal.outbox,
+            self.dispatcher,
+            clock,
+            lambda watch, level, count, debt: self.shown.update({(watch, level): count}),
+            digest=time(0, 30),
+        )
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def _market(self) -> Any:
+        async def standing(who: Sequence[Address], *_: Any) -> Any:
+            health = [
+                self.lender.health[each] if self.lender.debt[each] else np.inf for each in who
+            ]
+            debt = np.array([float(self.lender.debt[each]) for each in who])
+            return np.array(health), debt * 1e8, debt
+
+        return SimpleNamespace(protocol=self.lender, prices=self.prices, standing=standing)
+
+    async def _logs(self, watch: LogWatch, first: int, last: int) -> list[Log]:
+        self.ranges.append((first, last))
+        if self.refuse_logs:
+            raise TransientError("the node is away")
+        return [log for log in self.logs if first <= log.block_number <= last]
+
+    async def send(self, notes: Sequence[Note]) -> None:
+        self.notes += notes
+
+    async def close(self) -> None:
+        pass
+
+    async def start(self) -> None:
+        await self.dispatcher.open()
+        await self.caller.open()
+        works = (self.caller.run(), self.dispatcher.run())
+        self.tasks = [asyncio.create_task(work) for work in works]
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.dispatcher.close()
+        self.journal.close()
+
+    async def head(self, number: int, tail: int = 0, **of: tuple[float, int]) -> list[str]:
+        """Let a head come with health and debt by borrower; return the levels told of it."""
+        for name, (health, debt) in of.items():
+            who = {"a": A, "b": B}[name]
+            self.lender.health[who], self.lender.debt[who] = health, debt
+        before = len(self.notes)
+        block = Hash(bytes([number, tail]) + bytes(30))
+        head = Head(number, block, Hash(bytes(32)), 12 * number, Wei(1), 1, 2)
+        self.book.head = head
+        self.caller.done_at = -1
+        view = View("x", head, head.next_block(12), (), {"aave": self.prices}, {}, WETH)
+        self.caller.see(view)
+        async with asyncio.timeout(10):
+            while self.caller.done_at != number or self.dispatcher.waiting("desk"):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        return [
+            f"{note.data['borrower'][2:4].lower()} {note.data['level']}"
+            for note in self.notes[before:]
+        ]
+
+    def liquidate(self, who: Address, number: int, index: int = 0, tail: int = 0) -> None:
+        tx = Hash(bytes([number, index, tail]) + bytes(29))
+        self.logs.append(Log(POOL, (b"t",), who, number, Hash(bytes(32)), index, tx))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> Any:
+    made = World(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_one_position_that_cannot_be_computed_harms_no_other(world: World) -> None:
+    world.lender.poison = {A}
+    assert await world.head(1, a=(1.05, 10), b=(1.05, 10)) == ["bb call"]
+    world.lender.poison = set()
+    assert await world.head(2) == ["aa call"]
+    assert world.shown["fund", "call"] == 2
+
+
+async def test_levels_do_not_wait_for_logs_that_cannot_be_read(world: World) -> None:
+    assert await world.head(1, a=(0.99, 10), b=(1.5, 10)) == ["aa liquidatable"]
+    world.refuse_logs = True
+    world.liquidate(A, 2)
+    assert await world.head(2, a=(1.2, 5), b=(1.05, 10)) == ["bb call"]
+    world.refuse_logs = False
+    assert await world.head(3) == ["aa liquidated"]
+    assert await world.head(4) == []
+
+
+async def test_a_repay_is_no_liquidation(world: World) -> None:
+    await world.head(1, a=(1.05, 10), b=(1.5, 10))
+    assert world.ranges == []
+    assert await world.head(2, a=(1.07, 9)) == []
+    assert len(world.ranges) == 1
+
+
+async def test_a_liquidation_is_told_once_though_a_reorg_moves_it(world: World) -> None:
+    await world.head(1, a=(0.99, 10), b=(1.5, 10))
+    world.liquidate(A, 2, tail=1)
+    assert await world.head(2, a=(1.2, 5)) == ["aa liquidated"]
+    # the block is undone, and so is what was told of it; another block takes it in again
+    world.logs.clear()
+    assert await world.head(2, tail=2, a=(0.99, 10)) == ["aa liquidatable"]
+    world.liquidate(A, 2, tail=3)
+    assert await world.head(3, a=(1.2, 5)) == ["aa liquidated"]
+    assert await world.head(4, a=(1.2, 4)) == []
+    assert len({note.key for note in world.notes}) == len(world.notes)
+
+
+async def test_what_happened_while_nobody_ran_is_told_after_the_start(tmp_path: Path) -> None:
+    before = World(tmp_path)
+    await before.start()
+    assert await before.head(1, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
+    await before.stop()
+    after = World(tmp_path)
+    after.liquidate(B, 3)
+    await after.start()
+    try:
+        assert await after.head(5, a=(1.05, 10), b=(1.5, 0)) == ["bb liquidated"]
+        assert after.ranges == [(2, 5)]
+        assert await after.head(6, a=(1.02, 10)) == ["aa critical"]
+    finally:
+        await after.stop()
+
+
+async def test_what_nobody_acknowledged_is_told_once_more_to_the_pager_too(tmp_path: Path) -> None:
+    world = World(tmp_path, habits=Habits(escalate=600.0), pagers=("desk",))
+    await world.start()
+    try:
+        assert sorted(await world.head(1, a=(1.05, 10), b=(1.05, 10))) == ["aa call", "bb call"]
+        assert await world.caller.acknowledge(A) == 1
+        assert await world.caller.acknowledge(Address(b"\x09" * 20)) == 0
+        world.now += 600
+        assert await world.head(2) == ["bb call"]
+        assert world.notes[-1].data["kind"] == "reminder"
+        assert await world.head(3) == []
+        listed = world.caller.listing(whole=False)
+        assert {each["borrower"][2:4].lower(): each["acknowledged"] for each in listed} == {
+            "aa": True,
+            "bb": False,
+        }
+    finally:
+        await world.stop()
+
+
+async def test_the_digest_comes_once_a_day(world: World) -> None:
+    await world.head(1, a=(1.05, 10), b=(1.5, 10))
+    world.now = 86_400.0 + 1_900
+    assert await world.head(2) == []
+    (daily,) = [note for note in world.notes if note.topic == "digest"]
+    assert daily.title == "1970-01-02, watch fund on x: 1 of 2 positions not safe"
+    assert await world.head(3) == []
