@@ -443,6 +443,10 @@ class Placing(Protocol):
         """Return the account a position is of."""
         ...
 
+    def place_told(self, log: Log) -> str:
+        """Return the `market` of the position that a liquidation's log tells of."""
+        ...
+
 
 def account_of(protocol: LendingProtocol, position: Position) -> Address:
     """Return what a protocol calls the account of one of its positions: mostly the borrower."""

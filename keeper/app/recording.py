@@ -25,7 +25,7 @@ from keeper.chain.reader import ChainReader
 from keeper.conditions import Conditions
 from keeper.config import Chain, Settings
 from keeper.errors import ConfigError, ReorgTooDeepError, StateGoneError, TransientError
-from keeper.ports import Progress
+from keeper.ports import Placing, Progress
 from keeper.tape.asking import TappedRpc
 from keeper.tape.reading import End, read_tape, read_title
 from keeper.tape.records import Block, Liquidation, Reads, Record, State, Taken, Undone
@@ -240,7 +240,10 @@ class Recorder:
                     protocol = book.protocol
                     told = protocol.liquidation(each) if isinstance(protocol, Telling) else None
                     if told is not None:
-                        found.append((market, each, told))
+                        if isinstance(protocol, Placing):
+                            found.append((protocol.place_told(each), each, told))
+                        else:
+                            found.append((market, each, told))
         hashes = sorted({each.tx_hash for _, each, _ in found})
         receipts = await asyncio.gather(
             *(

@@ -269,6 +269,7 @@ def liquidate(walk: Walk) -> None:
     told = following.market.liquidation(log)
     assert told is not None
     assert told[0] == who
+    assert following.market.place_told(log) == position.market
     assert told[3:5] == (expected.repaid, expected.received)
 
 

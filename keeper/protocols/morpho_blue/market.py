@@ -178,6 +178,10 @@ class MorphoBlue:
         """Return the account a position is of."""
         return key_of(valuation.state_of(position).number, position.borrower)
 
+    def place_told(self, log: Log) -> str:
+        """Return the name of the market a liquidation's log is of."""
+        return valuation.name_of(self._ledger, self._ledger.pools[Hash(log.topics[1])].number)
+
     def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
         """Return borrower, debt, collateral, repaid, seized and liquidator, None for another log."""
         if log.address != self._morpho or log.topics[:1] != (events.LIQUIDATE,):
