@@ -96,7 +96,8 @@ class World:
         clock: Any = SimpleNamespace(time=lambda: self.now)
         self.journal = SqliteJournal(home / "journal.sqlite", clock, 90, lambda _: None)
         self.journal.open()
-        self.book: Any = SimpleNamespace(head=None, markets={"aave": self._market()})
+        self.book: Any
+        self.book = SimpleNamespace(head=None, markets={"aave": self._market()})
         self.dispatcher = Dispatcher([self], self.journal.outbox, clock, lambda *_: None)
         reader: Any = SimpleNamespace(logs=self._logs)
         fund = Watch("fund", ("desk",), LADDER, addresses=frozenset({A, B}), **watch)
@@ -165,10 +166,8 @@ class World:
         async with asyncio.timeout(10):
             while self.caller.done_at != number or self.dispatcher.waiting("desk"):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-        return [
-            f"{note.data['borrower'][2:4].lower()} {note.data['level']}"
-            for note in self.notes[before:]
-        ]
+        told = [note.data for note in self.notes[before:] if note.topic == "margin"]
+        return [f"{data['borrower'][2:4].lower()} {data['level']}" for data in told]
 
     def liquidate(self, who: Address, number: int, index: int = 0, tail: int = 0) -> None:
         tx = Hash(bytes([number, index, tail]) + bytes(29))
