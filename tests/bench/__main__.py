@@ -15,6 +15,7 @@ from keeper import log
 from keeper.devnet import Devnet
 from tests.bench import (
     aave_early,
+    compound,
     economics,
     folding,
     gas,
@@ -105,6 +106,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "aave_early": lambda: on_chain(aave_early.figures),
     "morpho": lambda: on_chain(morpho.figures),
     "liquity": lambda: on_chain(liquity.figures),
+    "compound": lambda: on_chain(compound.figures),
 }
 
 
