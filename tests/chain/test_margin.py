@@ -40,16 +40,33 @@ async def test_a_message_says_what_the_chain_says(net: Devnet, tmp_path: Path) -
             assert data["level"] == "call"
             assert data["borrower"].lower() == "0x" + who.hex()
             (crossing,) = [e for e in data["liquidated_when"] if e["token"] == "WETH"]
-            assert f"WETH ≤ {int(crossing['price']) / 1e8:,.2f}"[:-1] in note["text"]
-            # a cent over that price nobody may liquidate, a cent under it anybody may
             at = int(crossing["price"])
+            assert f"WETH ≤ {at // 10**8:,}.{at // 10**6 % 100:02d} (" in note["text"]
+            # a cent over that price nobody may liquidate, a cent under it anybody may
             await play.stage.step(partial(net.set_price, "WETH", at + 10**6))
             assert play.under([who]) == set()
             await play.stage.step(partial(net.set_price, "WETH", at - 10**6))
             assert play.under([who]) == {who}
             await told(play)
             await asyncio.to_thread(hook.until, 3)
+            held = hook.notes[-1]["data"]["collateral"]
+            assert [each["token"] for each in held] == ["WETH"]
     assert [each["data"]["level"] for each in hook.notes] == ["call", "critical", "liquidatable"]
+
+
+async def test_operators_are_told_of_a_breaker_once(net: Devnet, tmp_path: Path) -> None:
+    with Hook() as hook:
+        extra = hook.table + '[notify]\nevents = ["desk"]\n'
+        async with playing(net, tmp_path, extra=extra) as play:
+            await play.stage.mine()
+            for _ in range(3):
+                play.stage.keeper.desk.pause("keeper pause")
+                play.stage.keeper.desk.resume("keeper resume")
+            await asyncio.to_thread(hook.until, 3)
+    titles = sorted(note["title"].partition(" on ")[0] for note in hook.notes)
+    (day, *breakers) = titles
+    assert breakers == ["breaker operator_pause closed", "breaker operator_pause opened"]
+    assert day[:2] == "20"
 
 
 def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None:
