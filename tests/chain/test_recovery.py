@@ -123,13 +123,13 @@ async def test_a_start_reads_the_journal_beside_the_event_loop(
 ) -> None:
     settings = config(net, tmp_path)
     threads: list[threading.Thread] = []
-    opened = JournalReader._open
+    opened = JournalReader.open
 
     def watched(self: JournalReader) -> sqlite3.Connection:
         threads.append(threading.current_thread())
         return opened(self)
 
-    monkeypatch.setattr(JournalReader, "_open", watched)
+    monkeypatch.setattr(JournalReader, "open", watched)
     async with staged(net, settings, live=True):
         assert len(threads) >= 4
         assert threading.main_thread() not in threads
