@@ -279,8 +279,8 @@ def test_bad_debt_is_followed_until_it_is_covered(following: Following) -> None:
     backstops = {each.token.symbol: each for each in following.market.backstops()}
     assert set(backstops) == set(net.tokens)
     for symbol, each in backstops.items():
-        args = [net.tokens[symbol].address]
-        assert each.amount == net.call(market.pool, "getReserveDeficit(address)", args)
+        asset = net.tokens[symbol].address
+        assert each.amount == net.call(market.pool, "getReserveDeficit(address)", [asset])
     assert {symbol for symbol, each in backstops.items() if each.amount} == {"USDC"}
     umbrella = net.users[0].address
     net.send(
