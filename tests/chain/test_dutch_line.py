@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from keeper.chain.reader import ChainReader
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Cast, Devnet
 from keeper.devnet.operator import write_settings
+from keeper.errors import ConfigError
+from keeper.protocols.maker_clip import MakerClip
 from keeper.types import Reason
 from keeper.units import RAY, WAD, to_hex
-from tests.aave import BLOCK_SECONDS
+from tests.aave import BLOCK_SECONDS, DirectRpc
 from tests.line import Play, assert_clean
 from tests.maker import BARK, ILK, Maker, deploy_maker
 
@@ -78,3 +81,27 @@ async def test_an_auction_is_taken_at_its_moment(net: Devnet, maker: Maker, tmp_
     waited = await taken(net, maker, tmp_path / "waited", 80)
     assert 0 < at_once[0] < waited[0]
     assert at_once[1] < waited[1]
+
+
+async def test_what_is_no_clipper_is_one_line(net: Devnet, maker: Maker) -> None:
+    reader = ChainReader(DirectRpc(net))
+    head = await reader.head()
+    known = {
+        "clip": to_hex(maker.address),
+        "vat": to_hex(maker.address),
+        "callee": to_hex(maker.callee),
+        "data": (to_hex(maker.operator.contract),),
+        "collateral": to_hex(maker.weth),
+        "debt": to_hex(maker.dai),
+        "feed": to_hex(net.tokens["WETH"].feed),
+    }
+    wrong = {
+        "clip": (net.market.pool, "is no Clipper"),
+        "collateral": (maker.callee, "is no token"),
+        "debt": (net.tokens["USDC"].address, "need 18 decimals"),
+    }
+    for key, (address, why) in wrong.items():
+        config = MakerClip.Config(**known | {key: to_hex(address)})
+        with pytest.raises(ConfigError, match=why) as told:
+            await MakerClip.discover(reader, "clip", config, head)
+        assert "\n" not in str(told.value)
