@@ -178,10 +178,10 @@ CALLS = (
         "Watched debt by level",
         "timeseries",
         "currencyUSD",
-        "What they owe. Compare `critical` with what their owners can add in time.",
+        "What those beyond `safe` owe. Compare `critical` with what their owners can add in time.",
         [
             Query(
-                f"sum by (watch, level) (keeper_margin_debt_usd{{{CHAIN}}})",
+                f'sum by (watch, level) (keeper_margin_debt_usd{{{CHAIN},level!="safe"}})',
                 "{{watch}} {{level}}",
             )
         ],

@@ -179,3 +179,17 @@ def test_every_breaker_has_its_line(breaker: str) -> None:
 def test_provisioning_names_what_is_there() -> None:
     for path in (GRAFANA / "provisioning").rglob("*.yaml"):
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["apiVersion"] == 1
+
+
+def test_every_board_has_its_picture_and_it_is_small() -> None:
+    pictures = {path.stem: path for path in (GRAFANA / "pictures").glob("*.png")}
+    assert set(pictures) == set(BOARDS)
+    for name, path in pictures.items():
+        assert path.stat().st_size < 150_000
+        assert f"pictures/{name}.png" in README
+
+
+def test_readme_counts_what_there_is() -> None:
+    text = (GRAFANA.parent / "README.md").read_text(encoding="utf-8")
+    assert f"four boards, {len(ALERTS)} alerts," in text
+    assert len(BOARDS) == 4
