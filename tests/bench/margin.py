@@ -15,7 +15,7 @@ from tests.margin_slide import CRASH, SLIDE, WATCH, check, delivered, slide, tol
 from tests.webhook import Hook
 
 WATCHED = 1_000
-ROUNDS = 8
+ROUNDS = 10
 AT_RISK = 20
 PRICE = 2_500_00000000
 FALLEN = 2_350_00000000
@@ -88,7 +88,7 @@ def _cost(net: Devnet) -> dict[str, float]:
     net.borrowers(WATCHED, health=(1.15, 1.6), seed=77)
     sent: dict[str, list[float]] = {"with": [], "without": []}
     quiet: dict[str, list[float]] = {"with": [], "without": []}
-    turns = ["with", "without"] * 2
+    turns = ["with", "without"] * 3
     random.Random(3).shuffle(turns)
     with Hook() as hook:
         for turn in turns:
