@@ -90,3 +90,30 @@ def test_the_top_of_what_has_a_kink_is_found() -> None:
 
     assert find_top(tent, 500_000, 1_000, (0, 10**6), 0.0) == 777_777
     assert find_top(lambda _: None, 5, 1, (0, 10), 0.0) is None
+
+
+@pytest.mark.parametrize("end", [1, 10**12])
+def test_a_top_at_a_bound_is_found(end: int) -> None:
+    tries: list[int] = []
+
+    def rising(at: int) -> int:
+        tries.append(at)
+        return 10**15 - abs(at - end) * 10
+
+    assert find_top(rising, 10**11, 10**8, (1, 10**12), 1e-9) == end
+    assert len(tries) < 30
+
+
+@pytest.mark.parametrize("bend", [1, 50])
+def test_a_top_beside_a_bend_is_found_with_few_sales(bend: int) -> None:
+    tries: list[int] = []
+
+    def bent(at: int) -> int:
+        tries.append(at)
+        way = at - 6 * 10**11
+        return 10**15 - way * way * (bend if way > 0 else 1) // 10**10
+
+    found = find_top(bent, 599 * 10**9, 6 * 10**8, (1, 10**12), 3e-10)
+    assert found is not None
+    assert bent(found) > 10**15 * (1 - 1e-9)
+    assert len(tries) < 20
