@@ -13,6 +13,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.devnet.venus import WAD, Venus, deploy_venus
+from keeper.journal.liquidations import read_liquidations
 from keeper.planning.grouping import share_gas
 from keeper.protocols.compound_v2 import CompoundV2
 from keeper.types import AllowedCall, Included, Plan, Reason
@@ -108,6 +109,10 @@ async def test_a_storm_is_taken_at_the_estimate(
         assert play.reasons(dust) == {Reason.UNPROFITABLE}
         assert_clean(play.tally)
         assert await play.audit() == []
+        await play.stage.line.reconciler.close()
+    rows = read_liquidations(tmp_path / "journal.sqlite", 0, 2**40)
+    assert {row.borrower: row.reason for row in rows} == {to_hex(who): "ours" for who in crowd}
+    assert all(int(row.seized_usd or 0) > int(row.repaid_usd or 0) > 0 for row in rows)
     print(f"{count} through the liquidator contract: {used} gas, {modelled} by the model")
     assert abs(modelled - used) * 10 < used
 

@@ -285,7 +285,12 @@ BESIDE_CHANGES: dict[bytes, Change] = {
     MINT_VAI: _minted,
 }
 """Of Venus' liquidator, and of its VAI controller."""
-TOPICS = frozenset(CTOKEN_CHANGES) | frozenset(COMPTROLLER_CHANGES) | frozenset(BESIDE_CHANGES)
+TOPICS = (
+    frozenset(CTOKEN_CHANGES)
+    | frozenset(COMPTROLLER_CHANGES)
+    | frozenset(BESIDE_CHANGES)
+    | {LIQUIDATE}  # it changes nothing that other logs do not, and says who was liquidated
+)
 
 
 def fold(ledger: Ledger, comptroller: Address, vai: Address, log: Log) -> Undo | None:

@@ -24,6 +24,7 @@ from keeper.protocols.compound_v2.bootstrap import (
 from keeper.protocols.compound_v2.exponential import exchange_rate_down
 from keeper.protocols.compound_v2.holders import load_holders
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.liquidation import Told, read_liquidation
 from keeper.protocols.compound_v2.oracle import CompoundOracle
 from keeper.protocols.compound_v2.pairs import pairs
 from keeper.protocols.compound_v2.redemption import REDEEM, Redemption
@@ -230,6 +231,10 @@ class CompoundV2:
         totals, cash, supply = ctoken.stored, ctoken.cash or 0, ctoken.supply or 0
         rate = exchange_rate_down(cash, totals.borrows, totals.reserves, supply)
         return cash * WAD // rate if rate else 0
+
+    def liquidation(self, log: Log) -> Told | None:
+        """Return what a log tells of a liquidation here, None when it tells of something else."""
+        return read_liquidation(self._ledger, log)
 
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return nothing: Compound lends no flash loans, and Venus to whom it lists."""
