@@ -13,8 +13,8 @@ FALLS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 A position of health h is liquidatable after a fall of more than 1 - 1/h, whatever it holds.
 """
-PIECE = 65_536
-"""Rows weighed at a time, in a few milliseconds."""
+PIECE = 16_384
+"""Rows weighed at a time, in a few milliseconds; a million take half a second in all."""
 LARGEST, SPACED = 8, 24
 """Rows of which the exact debt is asked, to learn what the screen's unit is worth."""
 SAME = 1e-3
