@@ -8,7 +8,7 @@ import pytest
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.writer import Writer
 from tests.forked import run_script
-from tests.unit.test_chain_history import STAGE, WATCH, expected, history, key, provider
+from tests.chaos.test_chain_history import STAGE, WATCH, expected, history, key, provider
 
 
 @pytest.mark.parametrize("answers", [1, 10, 20])
@@ -18,7 +18,7 @@ import asyncio, os, signal
 from pathlib import Path
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.writer import Writer
-from tests.unit.test_chain_history import STAGE, WATCH, history, key, provider
+from tests.chaos.test_chain_history import STAGE, WATCH, history, key, provider
 
 chain = provider(4_000)
 chain.range_cap = 64
