@@ -1,5 +1,6 @@
 """A picture of a stress run: the curve of liquidatable debt, and the cascade beside it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def draw(
     curve, cascade = figure.subplots(1, 2)
     for name, points in curves.items():
         fall = [100 * (multiple - 1) for multiple in multiples]
-        curve.plot(fall, [point.debt_usd / 1e6 for point in points], label=name)
+        # From the first who falls to everybody are orders of magnitude: a logarithm, and no zeros.
+        curve.plot(fall, [point.debt_usd / 1e6 or math.nan for point in points], label=name)
+    curve.set_yscale("log")
     curve.invert_xaxis()
     curve.set_xlabel("price change, %")
     curve.set_ylabel("liquidatable debt, million USD")
@@ -54,7 +57,7 @@ def draw(
         moved.plot(rounds, line, marker=".", label=tokens[asset].symbol)
     moved.set_ylabel("price against the first round's")
     if outcome.rounds and _falling(outcome, tokens):
-        moved.legend(frameon=False, loc="lower left")
+        moved.legend(frameon=False, loc="upper right")
     try:
         figure.savefig(path, dpi=100, format="png")
     except OSError as error:
