@@ -19,7 +19,7 @@ from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.prices import put_prices
 from keeper.units import to_hex
 
-FOLDER = Path(__file__).resolve().parents[1] / "grafana" / "pictures"
+FOLDER = Path(__file__).resolve().parents[1] / ".github"
 DAYS = 10
 DAY = 86_400
 GWEI = 10**9

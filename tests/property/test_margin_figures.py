@@ -95,7 +95,7 @@ def test_what_is_told_to_repay_or_add_suffices_and_is_little_more(account, perce
         left = owed | {number: owed[number] - remedy.amount}
         assert remedy.amount <= owed[number]
         assert build(held, left, prices).health >= target
-        less = remedy.amount - 1 - 4 * 10 ** TOKENS[number].decimals // prices[number]
+        less = remedy.amount - 2 - 4 * 10 ** TOKENS[number].decimals // prices[number]
         short = owed | {number: owed[number] - less}
         assert less <= 0 or build(held, short, prices).health <= target
     for remedy in add_up(now, target, given_prices(prices)):
