@@ -7,8 +7,8 @@ import pytest
 
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.writer import Writer
-from tests.forked import run_script
 from tests.chaos.test_chain_history import STAGE, WATCH, expected, history, key, provider
+from tests.forked import run_script
 
 
 @pytest.mark.parametrize("answers", [1, 10, 20])
