@@ -59,9 +59,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 RUN = declared(PROJECT["project"]["dependencies"])
-EXTRA = {
-    name: declared(each) for name, each in PROJECT["project"]["optional-dependencies"].items()
-}
+EXTRA = {name: declared(each) for name, each in PROJECT["project"]["optional-dependencies"].items()}
 OPTIONAL = {"keeper/cli/stress_plot.py": "plot"}
 """What needs an extra, and says so in one line where it is missing."""
 
