@@ -14,9 +14,9 @@ from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.isolation import MISSES, Isolated, close_strategies, open_strategies
 from keeper.strategist import Seat, Strategist
 from keeper.types import Bid, Opportunity, Reason
+from tests.chaos.test_strategy_process import PAIR, QUOTE, seen
 from tests.fake_market import view
 from tests.plugins import BID_LIES, GOOD, LIES, LIMIT_LIES, harmful, write
-from tests.unit.test_strategy_process import PAIR, QUOTE, seen
 
 Make = Callable[..., Isolated]
 

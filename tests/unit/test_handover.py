@@ -8,8 +8,8 @@ import pytest
 
 from keeper.handover import pack, unpack
 from keeper.types import AtRisk, Cause, DebtLeg
+from tests.chaos.test_strategy_process import QUOTE
 from tests.fake_market import DAI, USDC, WETH, FakeTerms, position, view
-from tests.unit.test_strategy_process import QUOTE
 
 
 @dataclass(frozen=True, slots=True)

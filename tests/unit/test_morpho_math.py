@@ -1,11 +1,13 @@
 """Morpho Blue's arithmetic: incentive factors, shares, both ways of a call, the adaptive rate."""
 
 from dataclasses import replace
+from itertools import pairwise
 from math import exp
 
 import pytest
 
 from keeper.protocols.morpho_blue import fixed, rates
+from keeper.protocols.morpho_blue.pauses import SHORT, Pauses
 from keeper.protocols.morpho_blue.terms import MorphoTerms, Way
 from keeper.types import Seizure, Token
 from keeper.units import WAD, Address, Bps, Hash
@@ -120,3 +122,20 @@ def test_nothing_is_legal_for_dust() -> None:
     assert TERMS.legal_down(0) == 0
     poor = replace(TERMS, held=0)
     assert poor.legal_down(poor.maximum) == 0
+
+
+def test_what_answered_once_is_asked_again_soon_and_what_never_did_is_not() -> None:
+    pauses, known, stranger = Pauses(), Address(b"k" * 20), Address(b"s" * 20)
+    assert pauses.noted(known, is_told=True)
+    asked: dict[Address, list[int]] = {known: [], stranger: []}
+    for head in range(600):
+        for what, heads in asked.items():
+            if pauses.is_due(what):
+                heads.append(head)
+                pauses.noted(what, is_told=False)
+        pauses.pass_head()
+    gaps = [later - earlier for earlier, later in pairwise(asked[known])]
+    assert max(gaps) <= SHORT
+    assert asked[stranger] == [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]
+    assert pauses.noted(known, is_told=True)
+    assert pauses.is_due(known)

@@ -72,7 +72,7 @@ def test_the_example_values_a_bonus() -> None:
 
 
 def test_the_example_program_chooses_and_bids(tmp_path: Path) -> None:
-    from tests.unit.test_strategy_process import QUOTE, seen
+    from tests.chaos.test_strategy_process import QUOTE, seen
 
     assert len(PROGRAM.splitlines()) <= 30
     settings = tomllib.loads(re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[1])

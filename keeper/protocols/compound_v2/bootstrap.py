@@ -93,6 +93,12 @@ async def find(
     )
     if not listed or len(listed) > MOST_CTOKENS:
         raise ConfigError(f"comptroller {shown} lists {len(listed)} markets", "check the address")
+    (bad_debt,) = await reader.multicall([read(listed[0], "badDebt()")], head.hash)
+    if answered(bad_debt):
+        raise ConfigError(
+            f"comptroller {shown} is of Venus' isolated pools, whose rules this keeper does not know",
+            "name the core pool's comptroller",
+        )
     results = await reader.multicall([read(ctoken, "underlying()") for ctoken in listed], head.hash)
     underlying = [address(each.data) if answered(each) else ZERO_ADDRESS for each in results]
     if ZERO_ADDRESS in underlying and wrapped is None:

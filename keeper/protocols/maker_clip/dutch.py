@@ -14,7 +14,12 @@ PPM = 1_000_000
 
 
 def rpow_near(base: int, exponent: int) -> int:
-    """Return a power in ray, each product rounded half up (abaci.sol: rpow)."""
+    """Return a power in ray, each product rounded half up (abaci.sol: rpow).
+
+    Raises `ValueError` for an exponent below zero.
+    """
+    if exponent < 0:
+        raise ValueError(f"{exponent} is no duration")
     if exponent == 0:
         return RAY
     found = base if exponent & 1 else RAY

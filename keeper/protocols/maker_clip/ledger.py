@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keeper.errors import UndecodableError
-from keeper.protocols.maker_clip.words import topic, uints
+from keeper.protocols.maker_clip.words import topic, uint, uints
 from keeper.types import Log, Undo
 from keeper.units import Address
 
@@ -49,7 +49,7 @@ class Ledger:
         if step is None:
             return None
         try:
-            number = int.from_bytes(log.topics[1], "big")
+            number = _number(log)
             before = self.sales.get(number)
             after = step(log, before)
         except (LookupError, ValueError) as error:
@@ -65,6 +65,13 @@ class Ledger:
             self.sales.pop(number, None)
         else:
             self.sales[number] = sale
+
+
+def _number(log: Log) -> int:
+    """Return an auction's number; Yank does not index it (clip.sol)."""
+    if log.topics[0] == YANK and len(log.topics) == 1:
+        return uints(log.data, 1)[0]
+    return uint(log.topics[1])
 
 
 def _kicked(log: Log, _before: Sale | None) -> Sale:

@@ -45,6 +45,8 @@ from keeper.units import MAX_UINT256, RAY, WAD, Address, Bps, Wad
 TAKE = selector("take(uint256,uint256,uint256,address,bytes)")
 HOPE = selector("hope(address)")
 _DATA_AT = 160
+WORDS = 6
+"""Words of what `sales` gives: position, debt, lot, owner, start, first price."""
 
 
 class MakerClip:
@@ -106,13 +108,17 @@ class MakerClip:
         """
         del first_block
         clip = Address(config.clip)
-        calc, count = await reader.multicall(
-            [read(clip, "calc()"), read(clip, "count()")], head.hash
-        )
+        asked = [read(clip, "calc()"), read(clip, "count()"), read(clip, "sales(uint256)", 0)]
+        calc, count, sale = await reader.multicall(asked, head.hash)
         if not (calc.ok and count.ok and len(calc.data) == len(count.data) == 32):
             raise ConfigError(
                 f"{to_checksum_address(clip)} is no Clipper: it does not say its calculator",
                 "clip is the contract that emits Kick, one for each kind of collateral",
+            )
+        if not sale.ok or len(sale.data) != 32 * WORDS:
+            raise ConfigError(
+                f"{to_checksum_address(clip)} keeps its auctions in another form than a Clipper",
+                "a Clipper of Maker's first kind: sales() gives six words",
             )
         found = []
         for token in (config.collateral, config.debt):
@@ -148,7 +154,9 @@ class MakerClip:
 
     async def _sales(self, reader: Reader, numbers: Sequence[int], head: Head) -> list[Sale | None]:
         calls = [read(self._config.clip, "sales(uint256)", number) for number in numbers]
-        data = answers(await reader.multicall(calls, head.hash), f"auctions of {self.market}", 6)
+        data = answers(
+            await reader.multicall(calls, head.hash), f"auctions of {self.market}", WORDS
+        )
         return [
             Sale(uint(each, 1), uint(each, 2), uint(each, 4), uint(each, 5))
             if uint(each, 3)

@@ -4,6 +4,8 @@ from keeper.units import Address
 
 LONGEST = 256
 """Heads after which what never answers is asked again."""
+SHORT = 2
+"""And what did answer once: its borrowers may be liquidatable the moment it answers again."""
 
 
 class Pauses:
@@ -12,6 +14,7 @@ class Pauses:
     def __init__(self) -> None:
         self._heads = 0
         self._resting: dict[Address, tuple[int, int]] = {}
+        self._answered: set[Address] = set()
 
     def pass_head(self) -> None:
         """Begin the next head."""
@@ -25,7 +28,9 @@ class Pauses:
         """Remember whether something answered, and return it."""
         if is_told:
             self._resting.pop(what, None)
+            self._answered.add(what)
         else:
-            failures = self._resting.get(what, (0, 0))[0] + 1
-            self._resting[what] = failures, self._heads + min(1 << failures >> 1, LONGEST)
+            failures = min(self._resting.get(what, (0, 0))[0] + 1, LONGEST)
+            longest = SHORT if what in self._answered else LONGEST
+            self._resting[what] = failures, self._heads + min(1 << failures >> 1, longest)
         return is_told

@@ -183,7 +183,7 @@ async def test_a_killed_process_leaves_the_one_before(shelf: Shelf, pages_writte
 import asyncio, os, signal
 from pathlib import Path
 from tests.plans import make_head
-from tests.unit.test_snapshots import Shelf, content
+from tests.chaos.test_snapshots import Shelf, content
 
 def pages():
     for number in range(9):

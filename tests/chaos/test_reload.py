@@ -16,8 +16,8 @@ from keeper.config import load
 from keeper.metrics import ChainLabels, Metrics
 from keeper.strategist import Strategist
 from keeper.supervisor import supervise
+from tests.chaos.test_strategy_process import seen
 from tests.fake_node import FakeClock
-from tests.unit.test_strategy_process import seen
 
 CHAIN = "[chains.test]\nchain_id = 1\nendpoints = ['http://user:secret@localhost:1/key']\n"
 
