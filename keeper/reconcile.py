@@ -5,6 +5,7 @@ the line and only for blocks that hold a liquidation.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -16,13 +17,16 @@ from keeper.engine import Report
 from keeper.errors import KeeperError
 from keeper.journal.liquidations import OURS, LiquidationRow
 from keeper.metrics import LATE, OTHER, UNSEEN
-from keeper.ports import Clock, Follower, LendingProtocol, Rpc
+from keeper.ports import Clock, Follower, LendingProtocol, Placing, Rpc
 from keeper.types import Head, Log, Prices, Token, Watch
 from keeper.units import Address, Hash, to_hex
 
 log = structlog.get_logger(__name__)
 
 _TRIES = 5
+_PAUSE_SECONDS = 0.5
+_REMEMBERED = 256
+"""Blocks undone lately, which no receipt on its way is to bring back."""
 Key = tuple[str, Address]
 
 
@@ -37,11 +41,15 @@ class Telling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """A liquidation as its log tells it, and when we saw the block."""
+    """A liquidation as its log tells it, and when we saw the block.
+
+    `place` is the position's market: which of those that a protocol has in one where it has many.
+    """
 
     head: Head
     seen: float
     market: str
+    place: str
     log: Log
     borrower: Address
     debt: Address
@@ -53,14 +61,14 @@ class Noticed:
     @property
     def key(self) -> Key:
         """Identify the position on its chain."""
-        return self.market, self.borrower
+        return self.place, self.borrower
 
 
 class Keep(Protocol):
     """Keeps what was reconciled, and takes it back."""
 
     async def add(self, rows: Sequence[LiquidationRow]) -> None:
-        """Record liquidations; one recorded before is written anew."""
+        """Record liquidations; one on record keeps what was known then."""
         ...
 
     async def orphan(self, chain: str, block: Hash) -> None:
@@ -126,18 +134,28 @@ class Reconciler:
         self._noticed: list[Noticed] = []
         self._verdicts: dict[Key, tuple[str, str]] = {}
         self._work: set[asyncio.Task[None]] = set()
+        self._undone: deque[Hash] = deque(maxlen=_REMEMBERED)
 
     def folded(self, head: Head, logs: Sequence[Log]) -> None:
         """Notice the liquidations of a block."""
         for each in logs:
             for market, protocol in self._telling:
-                told = protocol.liquidation(each)
-                if told is not None:
-                    self._noticed.append(Noticed(head, self._clock.time(), market, each, *told))
+                try:
+                    told = protocol.liquidation(each)
+                    if told is None:
+                        continue
+                    place = protocol.place_told(each) if isinstance(protocol, Placing) else market
+                except Exception as error:
+                    # A record is no reason to stop a chain; the ledger has judged the log already.
+                    log.exception("liquidation.undecodable", chain=self._chain, error=str(error))
+                    continue
+                seen = self._clock.time()
+                self._noticed.append(Noticed(head, seen, market, place, each, *told))
 
     def undone(self, head: Head) -> None:
         """Take back what a block held."""
         self._noticed = [each for each in self._noticed if each.head.hash != head.hash]
+        self._undone.append(head.hash)
         self._start(self._orphan(head))
 
     def observe(self, subject: object) -> None:
@@ -186,7 +204,7 @@ class Reconciler:
         try:
             for _ in range(_TRIES):
                 missing = [each for each in hashes if each not in receipts]
-                found = await asyncio.gather(*(self._receipt(each) for each in missing))
+                found = [await self._receipt(each) for each in missing]
                 receipts |= {
                     tx: receipt
                     for tx, receipt in zip(missing, found, strict=True)
@@ -194,10 +212,14 @@ class Reconciler:
                 }
                 if len(receipts) == len(hashes):
                     break
+                await asyncio.sleep(_PAUSE_SECONDS)
             rows = [
                 self._judge(each, receipts[each.log.tx_hash], verdicts, prices.get(each.market))
                 for each in noticed
                 if each.log.tx_hash in receipts
+                # A reorg may have put the transaction into another block meanwhile.
+                and blob(receipts[each.log.tx_hash]["blockHash"]) == each.head.hash
+                and each.head.hash not in self._undone
             ]
             await self._keep.add(rows)
         except KeeperError as error:
@@ -241,7 +263,7 @@ class Reconciler:
             seen=noticed.seen,
             hash=to_hex(noticed.log.tx_hash),
             transaction_index=quantity(receipt["transactionIndex"]),
-            market=noticed.market,
+            market=noticed.place,
             protocol=self._protocols[noticed.market],
             borrower=to_hex(noticed.borrower),
             debt=to_hex(noticed.debt),

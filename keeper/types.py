@@ -595,7 +595,8 @@ class Quote:
 
     Several calls on one position in one transaction are several quotes: `part` numbers them, the
     position of a later one is what the earlier ones leave, and it goes only where they go. Quotes of
-    a higher `stage` run behind all of a lower one.
+    a higher `stage` run behind all of a lower one. `sale_gas` is what of `gas` the sale takes beyond its
+    swaps, as crossed ticks do.
     """
 
     opportunity: Opportunity
@@ -615,6 +616,7 @@ class Quote:
     data_fee: int = 0
     part: int = 0
     stage: int = 0
+    sale_gas: int = 0
 
     @property
     def hops(self) -> tuple[Hop, ...]:

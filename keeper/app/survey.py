@@ -57,6 +57,12 @@ class Survey:
             except InvariantError as error:
                 log.debug("survey.failed", chain=self._chain, protocol=protocol, error=str(error))
                 return
+            except Exception as error:
+                # What is only shown is no reason to stop a chain.
+                log.exception(
+                    "survey.failed", chain=self._chain, protocol=protocol, error=str(error)
+                )
+                return
             if spread is None:
                 return
             found.append((spread, market.prices.unit))

@@ -66,12 +66,13 @@ class LiquidationStore:
         self._writer = writer
 
     async def add(self, rows: Sequence[LiquidationRow]) -> None:
-        """Record liquidations, on disk when this returns; one recorded before is written anew."""
+        """Record liquidations, on disk when this returns; one on record keeps what was known then."""
         values = [astuple(row) for row in rows]
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(
-                f"INSERT OR REPLACE INTO liquidations ({COLUMNS}) VALUES ({PLACES})",  # noqa: S608
+                f"INSERT INTO liquidations ({COLUMNS}) VALUES ({PLACES}) "  # noqa: S608
+                "ON CONFLICT DO UPDATE SET state = excluded.state",
                 values,
             )
 

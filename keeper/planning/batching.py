@@ -25,8 +25,8 @@ from keeper.planning.batch import (
     share_of_gain,
 )
 from keeper.planning.fitting import sum_loans
-from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, item_gas_limit
-from keeper.planning.grouping import CallKey, Group, word_up
+from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
+from keeper.planning.grouping import CallKey, Group, moving_gas, word_up
 from keeper.planning.routing import Routes
 from keeper.planning.shares import shares_of_left
 from keeper.planning.size import tokens_of
@@ -125,7 +125,7 @@ def _group(
         items=tuple(_item(quote, tips) for quote in group),
         actions=actions,
         item_gas=item_gas_limit(costs),
-        group_gas=group_gas_limit(costs, len(first.hops), extra_gas(first.hops)),
+        group_gas=group_gas_limit(costs, len(first.hops), moving_gas(group)),
         **_call(liquidation),
     )
 

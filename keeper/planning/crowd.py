@@ -46,4 +46,6 @@ def _is_borne(selling: Selling, wanted: Sequence[Wanted]) -> bool:
         least = floor if floor <= 0 or amount * floor > _UNITS else math.inf
         floors[lane] = max(floors.get(lane, 0.0), least)
     selling.place(totals)
-    return all(selling[lane].last_price() >= floor for lane, floor in floors.items())
+    prices = ((selling[lane].last_price(), floor) for lane, floor in floors.items())
+    # Zero is what a lane brings that its pools cannot fill.
+    return all(price >= floor and price > 0 for price, floor in prices)

@@ -66,7 +66,7 @@ class Load:
         if loan > quote.flash.available:
             return False
         total, largest = self._gas.get(key, (0, 0))
-        total, largest = total + item.gas, max(largest, item.gas)
+        total, largest = total + item.gas + quote.sale_gas, max(largest, item.gas)
         of_group = called_gas(group_gas_limit_of(total, largest, len(hops), extra_gas(hops)))
         limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas

@@ -84,9 +84,10 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
 
     The protocol pulls no more than is owed; a block later that has grown, and a close that falls
     short of it by a wei would leave dust and revert. Where it takes no more than it may, nothing is added,
-    and where it pays for the call nothing is sent.
+    and where it pays for the call nothing is sent. A call that names other words than an amount, as
+    shares, pulls what they are worth by then, whatever its size.
     """
-    if repay < terms.maximum:
+    if repay < terms.maximum and not isinstance(terms, Worded):
         return repay
     seizure = terms.seize(repay)
     if seizure.repaid <= 0:
@@ -125,11 +126,16 @@ def price_groups(
             if out:
                 sold, brought = sold + quote.steps[0].seizure.received, out
             gas = next(gases) + moving
-            done.append(price_quote(quote, proceeds, gas, rates, gas_price, data))
+            done.append(price_quote(quote, proceeds, gas, rates, gas_price, data, moving))
         if sold:
             sales.apply_split(routes, sold)
         priced.append(done)
     return priced
+
+
+def moving_gas(group: Group) -> int:
+    """Return the gas a group's sale takes beyond its swaps, as it was priced."""
+    return extra_gas(group[0].hops) + sum(quote.sale_gas for quote in group)
 
 
 def share_gas(groups: Sequence[Group]) -> list[int]:
@@ -150,7 +156,13 @@ def share_gas(groups: Sequence[Group]) -> list[int]:
 
 
 def price_quote(
-    quote: Quote, proceeds: int, gas: int, rates: Rates, gas_price: int, data_wei: int = 0
+    quote: Quote,
+    proceeds: int,
+    gas: int,
+    rates: Rates,
+    gas_price: int,
+    data_wei: int = 0,
+    sale_gas: int = 0,
 ) -> Quote:
     """Return a quote with other proceeds, gas and data fee, and all that follows from them."""
     rate = rates.of(quote)
@@ -175,6 +187,7 @@ def price_quote(
         data_fee=data_fee,
         part=quote.part,
         stage=quote.stage,
+        sale_gas=sale_gas,
     )
 
 

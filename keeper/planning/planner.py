@@ -9,8 +9,16 @@ from keeper.planning.decoding import RunResult
 from keeper.planning.encoding import encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import fill, split, sum_loans
-from keeper.planning.gas import extra_gas, group_gas_limit, item_gas, run_gas_limit
-from keeper.planning.grouping import CallKey, Group, PositionKey, best_first, orphans, prune_groups
+from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
+from keeper.planning.grouping import (
+    CallKey,
+    Group,
+    PositionKey,
+    best_first,
+    moving_gas,
+    orphans,
+    prune_groups,
+)
 from keeper.planning.quoting import Sizing
 from keeper.planning.refilling import REFILL_GAS, choose_refill_down
 from keeper.planning.routing import Sales
@@ -303,7 +311,7 @@ def _gas_limit(groups: Sequence[Group]) -> int:
         group_gas_limit(
             [item_gas(quote.opportunity.position, quote.steps[0]) for quote in group],
             len(group[0].hops),
-            extra_gas(group[0].hops),
+            moving_gas(group),
         )
         for group in groups
     )

@@ -162,7 +162,7 @@ def _proceeds(group: Sequence[Quote], outcome: GroupResult) -> list[int]:
     estimated = [quote.proceeds for quote in group]
     brought = outcome.gain + sum(quote.repaid for quote in group)
     total = sum(estimated)
-    shared = [brought * amount // total for amount in estimated]
+    shared = [brought * amount // total if total else 0 for amount in estimated]
     shared[0] += brought - sum(shared)
     return shared
 

@@ -83,8 +83,10 @@ def best_size(
     received, cost = seizure.received, seizure.repaid + premium_up(upper, fee_ppm)
     if received == 0:
         return Size(upper, seizure, 0, -cost)
-    if cost < 0:
-        return price_size(terms, upper, proceeds, fee_ppm)
+    if cost <= 0:
+        # The call pays by itself; what it gives has to sell all the same.
+        paid = price_size(terms, upper, proceeds, fee_ppm)
+        return paid if paid.proceeds else Size(upper, seizure, 0, -1)
     sold = proceeds.reach(cost / received, received)
     if sold == 0 and price < math.inf and upper > _SMALL:
         # Not even the first unit brings what it costs.

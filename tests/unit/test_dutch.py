@@ -4,10 +4,12 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from keeper.planning.sizing import best_size
 from keeper.protocols.maker_clip.dutch import (
     PPM,
     Auction,
@@ -28,7 +30,7 @@ from keeper.protocols.maker_clip.dutch import (
     take,
 )
 from keeper.protocols.maker_clip.ledger import YANK, Ledger, Sale, name_of
-from keeper.types import Log
+from keeper.types import Log, Seizure
 from keeper.units import MAX_UINT256, RAY, WAD, ZERO_ADDRESS, Hash
 
 RAD = 10**45
@@ -212,3 +214,42 @@ def test_a_yanked_auction_is_gone_and_comes_back_on_undo(is_indexed: bool) -> No
     assert undo is not None
     undo()
     assert ledger.sales == {7: sale}
+
+
+class Buyer:
+    """Sells a lot at one price, or not at all."""
+
+    def __init__(self, price: float) -> None:
+        self._price = price
+
+    def out(self, amount: int) -> int:
+        return int(amount * self._price)
+
+    def reach(self, price: float, most: int) -> int:
+        raise AssertionError("what pays by itself has no price to break even at")
+
+
+class Free:
+    """A call that pays `paid` and gives a lot of collateral, as an auction or a trove does."""
+
+    maximum = 1
+
+    def __init__(self, paid: int) -> None:
+        self._seizure = Seizure(-paid, 10**18, 0)
+
+    def legal_down(self, repay: int) -> int:
+        return repay
+
+    def seize(self, repay: int) -> Seizure:
+        return self._seizure
+
+
+@pytest.mark.parametrize("paid", [0, 200])
+def test_what_pays_by_itself_is_sized_and_has_to_sell(paid: int) -> None:
+    terms = cast("Any", Free(paid))
+    sold = best_size(terms, 1, cast("Any", Buyer(0.002)), 0)
+    assert sold is not None
+    assert sold.profit == 2 * 10**15 + paid
+    unsold = best_size(terms, 1, cast("Any", Buyer(0.0)), 0)
+    assert unsold is not None
+    assert unsold.profit < 0
