@@ -136,6 +136,15 @@ class SqliteOutbox:
             )
         )
 
+    async def look_from(self, chain: str, market: str, number: int) -> None:
+        """Record the block after which liquidations are looked for; on disk when this returns."""
+
+        def write(db: sqlite3.Connection) -> None:
+            values = (chain, market, number)
+            db.execute("INSERT OR IGNORE INTO margin_heads VALUES (?, ?, ?)", values)
+
+        await self._writer.write(write)
+
     async def looked_up_to(self, chain: str) -> dict[str, int]:
         """Return by market up to which block liquidations were looked for."""
 

@@ -187,6 +187,10 @@ class MarginCaller:
         def is_current() -> bool:
             return self._book.head == view.head
 
+        if name not in self._looked:
+            # What happens from here on is told of, even if the process ends in the middle of this look.
+            await self._outbox.look_from(self._chain, name, view.head.number)
+            self._looked[name] = view.head.number
         seen = await market.standing(roster.borrowers, view.next_block, is_current)
         if seen is None:
             return
