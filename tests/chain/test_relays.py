@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from keeper import log
 from keeper.chain.endpoint import connect
 from keeper.chain.parse import quantity
+from keeper.cli.progress import CurrentStderr
 from keeper.config import Settings
 from keeper.devnet import Devnet
 from keeper.execution.executor import Executor
@@ -239,6 +241,7 @@ RELAY = "[chains.devnet.relays.builder]\nkind = 'bundle'\nurl = '{}s3cret'\niden
 async def test_the_whole_line_sends_past_the_public_pool(
     net: Devnet, tmp_path: Path, includes: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    log.configure("info", "console", CurrentStderr())
     key = tmp_path / "relay.key"
     key.write_text(KEY, encoding="utf-8")
     async with connect(net.rpc_url, "devnet") as rpc, RelayStandIn(rpc) as relay:
