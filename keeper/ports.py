@@ -428,6 +428,19 @@ class Venue(Source, Protocol):
         ...
 
 
+Told = tuple[Address, Address, Address, int, int, Address]
+"""A liquidation: borrower, debt, collateral, repaid, seized, liquidator."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A market that can say who was liquidated in it."""
+
+    def liquidation(self, log: Log) -> Told | None:
+        """Return what a log tells of a liquidation here, None when it tells of something else."""
+        ...
+
+
 @runtime_checkable
 class Placing(Protocol):
     """A lending protocol with many markets of its own under one name.

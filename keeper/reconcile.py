@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import structlog
 
@@ -17,7 +17,7 @@ from keeper.engine import Report
 from keeper.errors import KeeperError
 from keeper.journal.liquidations import OURS, LiquidationRow
 from keeper.metrics import LATE, OTHER, UNSEEN
-from keeper.ports import Clock, Follower, LendingProtocol, Placing, Rpc
+from keeper.ports import Clock, Follower, LendingProtocol, Placing, Rpc, Telling
 from keeper.types import Head, Log, Prices, Token, Watch
 from keeper.units import Address, Hash, to_hex
 
@@ -28,15 +28,6 @@ _PAUSE_SECONDS = 0.5
 _REMEMBERED = 256
 """Blocks undone lately, which no receipt on its way is to bring back."""
 Key = tuple[str, Address]
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A market that can say who was liquidated in it."""
-
-    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
-        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

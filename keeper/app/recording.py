@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import structlog
 
@@ -25,7 +25,7 @@ from keeper.chain.reader import ChainReader
 from keeper.conditions import Conditions
 from keeper.config import Chain, Settings
 from keeper.errors import ConfigError, ReorgTooDeepError, StateGoneError, TransientError
-from keeper.ports import Placing, Progress
+from keeper.ports import Placing, Progress, Telling
 from keeper.tape.asking import TappedRpc
 from keeper.tape.reading import End, read_tape, read_title
 from keeper.tape.records import Block, Liquidation, Reads, Record, State, Taken, Undone
@@ -41,15 +41,6 @@ LONGEST_PAUSE = 15.0
 
 Early = tuple[tuple[Wanted, list[Call]], list[CallResult] | None]
 """What was asked for before its block was folded, and the answers."""
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A market that can say who was liquidated in it."""
-
-    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
-        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
-        ...
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from keeper.journal.outbox import (
     write_standings,
 )
 from keeper.margin.levels import Kind, Level, Standing, step
-from keeper.margin.liquidations import Telling, pools, taken_of
+from keeper.margin.liquidations import pools, taken_of
 from keeper.margin.message import (
     Situation,
     Taken,
@@ -34,7 +34,7 @@ from keeper.margin.watch import Watch
 from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
-from keeper.ports import Clock, LendingProtocol, Placing, Reader
+from keeper.ports import Clock, LendingProtocol, Placing, Reader, Telling
 from keeper.types import Position, View
 from keeper.units import USD, Address, to_hex
 

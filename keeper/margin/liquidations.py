@@ -1,22 +1,12 @@
 """Liquidations of watched positions, as the chain tells them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, runtime_checkable
 
 from keeper.margin.message import Taken
 from keeper.margin.roster import Entry, Key
-from keeper.ports import LendingProtocol
+from keeper.ports import LendingProtocol, Telling
 from keeper.types import Log, Token, Watch
 from keeper.units import Address
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A market that can say who was liquidated in it."""
-
-    def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
-        """Return borrower, debt, collateral, repaid, seized and liquidator; None for another log."""
-        ...
 
 
 def pools(protocol: LendingProtocol) -> Watch:

@@ -7,10 +7,9 @@ Events only tell which contracts to ask next.
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
-from eth_hash.auto import keccak
-
+from keeper.chain.words import read, topic
 from keeper.errors import ConfigError, InvariantError, TransientError
 from keeper.ports import Pages, Reader
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
@@ -18,20 +17,6 @@ from keeper.units import ZERO_ADDRESS, Address, Hash
 
 PROBE_EVERY = 256
 """Heads after which every proxy is asked again for its aggregator."""
-
-
-def _topic(signature: str) -> bytes:
-    return keccak(signature.encode())
-
-
-@cache
-def _selector(signature: str) -> bytes:
-    return keccak(signature.encode())[:4]
-
-
-def _read(target: Address, signature: str, *words: Address) -> Call:
-    data = _selector(signature) + b"".join(word.rjust(32, b"\0") for word in words)
-    return Call(target, data)
 
 
 def _word(result: CallResult) -> int | None:
@@ -42,13 +27,13 @@ def _address(result: CallResult) -> Address | None:
     return Address(result.data[12:32]) if result.ok and len(result.data) == 32 else None
 
 
-ASSET_SOURCE_UPDATED = _topic("AssetSourceUpdated(address,address)")
-FALLBACK_ORACLE_UPDATED = _topic("FallbackOracleUpdated(address)")
-PRICE_ORACLE_UPDATED = _topic("PriceOracleUpdated(address,address)")
-ADDRESS_SET = _topic("AddressSet(bytes32,address,address)")
-RESERVE_INITIALIZED = _topic("ReserveInitialized(address,address,address,address,address)")
-RESERVE_DROPPED = _topic("ReserveDropped(address)")
-ANSWER_UPDATED = _topic("AnswerUpdated(int256,uint256,uint256)")
+ASSET_SOURCE_UPDATED = topic("AssetSourceUpdated(address,address)")
+FALLBACK_ORACLE_UPDATED = topic("FallbackOracleUpdated(address)")
+PRICE_ORACLE_UPDATED = topic("PriceOracleUpdated(address,address)")
+ADDRESS_SET = topic("AddressSet(bytes32,address,address)")
+RESERVE_INITIALIZED = topic("ReserveInitialized(address,address,address,address,address)")
+RESERVE_DROPPED = topic("ReserveDropped(address)")
+ANSWER_UPDATED = topic("AnswerUpdated(int256,uint256,uint256)")
 TOPICS = frozenset(
     {
         ASSET_SOURCE_UPDATED,
@@ -139,7 +124,7 @@ class AaveOracle:
         Raises `ConfigError` when it does not price in dollars.
         """
         oracle, reserves = await reader.multicall(
-            [_read(self._provider, "getPriceOracle()"), _read(self._pool, "getReservesList()")],
+            [read(self._provider, "getPriceOracle()"), read(self._pool, "getReservesList()")],
             head.hash,
         )
         found = _address(oracle)
@@ -147,7 +132,7 @@ class AaveOracle:
             raise TransientError(f"the oracle of market {self._market} was not read")
         words = [reserves.data[at : at + 32] for at in range(64, len(reserves.data), 32)]
         self._oracle = found
-        (base,) = await reader.multicall([_read(found, "BASE_CURRENCY()")], head.hash)
+        (base,) = await reader.multicall([read(found, "BASE_CURRENCY()")], head.hash)
         if _word(base) != 0:
             raise ConfigError(
                 f"market {self._market} is not priced in dollars", "leave it out of the markets"
@@ -191,8 +176,8 @@ class AaveOracle:
         subjects += [(f"price source of 0x{asset.hex()}", source) for asset, source in known]
         results = await reader.multicall(
             [
-                _read(self._provider, "getPriceOracle()"),
-                *(_read(self._oracle, "getSourceOfAsset(address)", asset) for asset, _ in known),
+                read(self._provider, "getPriceOracle()"),
+                *(read(self._oracle, "getSourceOfAsset(address)", asset) for asset, _ in known),
             ],
             head.hash,
         )
@@ -217,14 +202,11 @@ class AaveOracle:
         )
         self._question = question
         return [
-            _read(self._oracle, "BASE_CURRENCY()"),
-            _read(self._oracle, "BASE_CURRENCY_UNIT()"),
-            *(_read(self._oracle, "getAssetPrice(address)", asset) for asset in question.assets),
-            *(
-                _read(self._oracle, "getSourceOfAsset(address)", asset)
-                for asset in question.sources
-            ),
-            *(_read(source, "aggregator()") for _, source in question.aggregators),
+            read(self._oracle, "BASE_CURRENCY()"),
+            read(self._oracle, "BASE_CURRENCY_UNIT()"),
+            *(read(self._oracle, "getAssetPrice(address)", asset) for asset in question.assets),
+            *(read(self._oracle, "getSourceOfAsset(address)", asset) for asset in question.sources),
+            *(read(source, "aggregator()") for _, source in question.aggregators),
         ]
 
     def prices(self, results: Sequence[CallResult], head: Head) -> Prices:

@@ -10,6 +10,7 @@ from statistics import median
 
 from keeper.book.columns import Columns
 from keeper.book.legs import excess_table
+from keeper.chain.words import word
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.venus import deploy_venus
@@ -17,7 +18,6 @@ from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Deployment
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
-from keeper.protocols.compound_v2.words import word
 from keeper.types import Included, Log, NextBlock, Prices, Token
 from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei
 from tests.chain.test_compound_line import opened, playing

@@ -15,8 +15,8 @@ from keeper.app.collection import Collection
 from keeper.book.parts import Parts
 from keeper.chain import jsonrpc, parse
 from keeper.chain.entries import GET_LOGS
+from keeper.chain.words import topic
 from keeper.protocols.aave_v3 import AaveV3, v36
-from keeper.protocols.aave_v3.words import topic
 from keeper.types import Head, Log
 from keeper.units import Address, Hash, Wei
 from tests.bench import million

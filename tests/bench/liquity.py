@@ -13,7 +13,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.protocols.liquity_v1 import LiquityV1
 from keeper.protocols.liquity_v1.events import ADJUST, TROVE_UPDATED, Contracts
-from keeper.protocols.liquity_v1.feed import LiquityFeed
+from keeper.protocols.liquity_v1.feed import coin_feed
 from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
 from keeper.types import Log, NextBlock, Prices, Token
@@ -34,7 +34,7 @@ def crowded() -> tuple[LiquityV1, Prices]:
     draw = random.Random(1)
     coin, debt = Token(NAMES[10], "WETH", 18), Token(NAMES[11], "MUSD", 18)
     deployment = Deployment(Contracts(*NAMES[:10]), coin, debt, 200 * WAD)
-    market = LiquityV1("musd", deployment, LiquityFeed("musd", NAMES[7], NAMES[10], NAMES[11]))
+    market = LiquityV1("musd", deployment, coin_feed("musd", NAMES[7], NAMES[10], NAMES[11]))
     ledger = Ledger("musd", system=System(rate=100))
     for each in range(TROVES):
         principal = draw.randrange(2_000, 90_000) * WAD

@@ -10,13 +10,13 @@ from statistics import median
 
 from keeper.book.columns import Columns
 from keeper.book.legs import excess_table
+from keeper.chain.words import topic, word
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.morpho import PARAMS
 from keeper.protocols.morpho_blue import MorphoBlue
 from keeper.protocols.morpho_blue.accounts import key_of, pack
 from keeper.protocols.morpho_blue.ledger import Ledger, Terms, Totals
-from keeper.protocols.morpho_blue.words import topic, word
 from keeper.types import Log, NextBlock, Prices, Token
 from keeper.units import WAD, Address, Hash, Wei
 from tests.chain.test_morpho_line import fall, opened, playing

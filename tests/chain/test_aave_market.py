@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from eth_abi.abi import encode
 
+from keeper.chain.words import selector
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
 from keeper.protocols.aave_v3 import deployment
-from keeper.protocols.aave_v3.words import selector
 from keeper.types import FlashKind, Reason
 from keeper.units import MAX_UINT256, WAD, Address
 from tests.aave import BLOCK_SECONDS, Following, found, state

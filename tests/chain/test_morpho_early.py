@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
+from keeper.chain.words import topic
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.morpho import Morpho, MorphoMarket, borrower
@@ -15,7 +16,6 @@ from keeper.protocols.morpho_blue import MorphoBlue
 from keeper.protocols.morpho_blue.accounts import key_of
 from keeper.protocols.morpho_blue.calls import PRE_LIQUIDATE
 from keeper.protocols.morpho_blue.early import FIRST, EarlyTerms
-from keeper.protocols.morpho_blue.words import topic
 from keeper.types import AllowedCall, FlashKind, Position
 from keeper.units import WAD, Address, Hash, to_hex
 from tests.chain.test_morpho_line import fall, playing

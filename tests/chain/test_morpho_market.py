@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from keeper.chain.words import uint
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.morpho import PARAMS, Morpho, MorphoMarket, borrower
@@ -17,7 +18,6 @@ from keeper.protocols.morpho_blue.accounts import key_of, pack
 from keeper.protocols.morpho_blue.calls import FLASH_LOAN, LIQUIDATE
 from keeper.protocols.morpho_blue.events import LIQUIDATE as LIQUIDATED, SUPPLY_COLLATERAL
 from keeper.protocols.morpho_blue.terms import Way
-from keeper.protocols.morpho_blue.words import uint
 from keeper.types import AllowedCall, FlashKind, FlashSource, Reason
 from keeper.units import WAD, Address, Wad, to_hex
 from tests.morpho import MorphoFollowing, configured, deployed, state

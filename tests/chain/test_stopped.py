@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from keeper.chain.words import topic
 from keeper.cli.demo.stage import staged
 from keeper.config import load
 from keeper.devnet import Devnet
@@ -17,7 +18,6 @@ from keeper.errors import IncompleteError, InvariantError
 from keeper.ports import LendingProtocol, Reader
 from keeper.protocols.aave_v3 import bootstrap, deployment, market as aave_module
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import topic
 from keeper.types import Log, Reason
 from keeper.units import Address, Hash
 from tests.line import Play, assert_clean

@@ -7,11 +7,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from keeper.chain.words import topic
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
 from keeper.devnet.scenario import underwater
 from keeper.execution.life import State
-from keeper.protocols.aave_v3.words import topic
 from tests.chaos.street import Street, relaying
 from tests.live import Live
 from tests.live_child import FINAL, LOST, REOPENED, Step

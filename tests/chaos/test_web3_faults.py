@@ -20,8 +20,8 @@ from keeper.chain.heads import SocketHeads
 from keeper.chain.listener import Count, Listener
 from keeper.chain.multicall import encode_aggregate3
 from keeper.chain.reader import ChainReader
+from keeper.chain.words import answers
 from keeper.errors import InvariantError, RpcError, TransientError
-from keeper.protocols.aave_v3.words import answers
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import Hash
 from tests.fake_chain import TOPIC, RecordingFollower, address

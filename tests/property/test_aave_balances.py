@@ -5,10 +5,10 @@ import copy
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from keeper.chain.words import topic
 from keeper.errors import InvariantError
 from keeper.protocols.aave_v3 import v36
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import topic
 from keeper.types import Log, Undo
 from keeper.units import RAY, Address, Hash
 from tests.property.test_aave_ledger import market

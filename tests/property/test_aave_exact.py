@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, Phase, seed, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from keeper.chain.multicall import decode_aggregate3, encode_aggregate3
+from keeper.chain.words import read, topic, uint
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.calls import calldata
 from keeper.errors import RpcError
 from keeper.protocols.aave_v3.terms import AaveTerms
-from keeper.protocols.aave_v3.words import read, topic, uint
 from keeper.types import Head, Log, Prices
 from keeper.units import MAX_UINT256, WAD, Address
 from tests.aave import BLOCK_SECONDS, Following, state

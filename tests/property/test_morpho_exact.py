@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from keeper.chain.words import topic, uint
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.calls import calldata
@@ -22,7 +23,6 @@ from keeper.protocols.morpho_blue import fixed, ledger, rates
 from keeper.protocols.morpho_blue.events import LIQUIDATE
 from keeper.protocols.morpho_blue.ledger import Totals
 from keeper.protocols.morpho_blue.terms import Way
-from keeper.protocols.morpho_blue.words import topic, uint
 from keeper.types import Position
 from keeper.units import MAX_UINT256, WAD, Hash
 from tests.aave import BLOCK_SECONDS

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from keeper.chain.words import read, selector, text, topic
 from keeper.errors import InvariantError, UndecodableError
 from keeper.oracles.aave_oracle import (
     ASSET_SOURCE_UPDATED,
@@ -20,7 +21,6 @@ from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.pairs import refusal
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
-from keeper.protocols.aave_v3.words import read, selector, text, topic
 from keeper.types import CallResult, DebtLeg, Head, Log, NextBlock, Position, Prices, Reason, Token
 from keeper.units import RAY, ZERO_ADDRESS, Address, Hash, Wad, Wei
 

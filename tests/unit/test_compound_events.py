@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.ports import LendingProtocol, Redeeming
 from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
-from keeper.protocols.compound_v2.words import selector, topic, word
 from keeper.risk import Lists
 from keeper.types import Call, CallResult, Head, Log, NextBlock, Prices, Reason, Token
 from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei

@@ -2,10 +2,10 @@
 
 import random
 
+from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.accounts import SHARDS, Account, has_debt
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import answers, read, uint
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
 

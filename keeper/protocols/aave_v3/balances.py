@@ -6,11 +6,12 @@ a call costs as much as a division here.
 
 from collections.abc import Callable, Sequence
 
+from keeper.chain.words import LAST_ADDRESS
 from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.accounts import DEBTS, EMPTY, STRIDE
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed, topic_address
+from keeper.protocols.aave_v3.words import malformed, topic_address
 from keeper.types import Log
 from keeper.units import RAY, Address
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import address, addresses, answers, read, text, uint
 from keeper.errors import IncompleteError
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.deployment import Deployment
@@ -13,7 +14,6 @@ from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.special import refuse_special_debts
-from keeper.protocols.aave_v3.words import address, addresses, answers, read, text, uint
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import ZERO_ADDRESS, Address, Bps
 

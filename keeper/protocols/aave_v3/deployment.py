@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import address, read, uint
 from keeper.errors import ConfigError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.eras import ERAS, V36, Era, era_of
-from keeper.protocols.aave_v3.words import address, read, uint
 from keeper.types import Call, Head
 from keeper.units import ZERO_ADDRESS, Address
 

@@ -7,12 +7,13 @@ than the gain is told as a Mint of less than the gain.
 
 from collections.abc import Callable
 
+from keeper.chain.words import LAST_ADDRESS
 from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step
 from keeper.protocols.aave_v3.early import scaled_half_up
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.words import LAST_ADDRESS, malformed
+from keeper.protocols.aave_v3.words import malformed
 from keeper.types import Log, Undo
 from keeper.units import Address
 

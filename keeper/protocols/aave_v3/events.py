@@ -5,20 +5,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from keeper.chain.words import address, topic, uint
 from keeper.errors import UndecodableError
 from keeper.protocols.aave_v3 import balances, early_balances
 from keeper.protocols.aave_v3.balances import Change, Step, take_back
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import CATEGORY_BIT, Reserve
-from keeper.protocols.aave_v3.words import (
-    address,
-    malformed,
-    small,
-    topic,
-    topic_address,
-    uint,
-)
+from keeper.protocols.aave_v3.words import malformed, small, topic_address
 from keeper.types import Log, Undo
 from keeper.units import ZERO_ADDRESS, Address, Bps
 

@@ -6,11 +6,11 @@ from functools import partial
 from itertools import chain
 
 from keeper.chain.keys import Keys
+from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.accounts import SHARDS, shard_of
 from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import answers, read, uint
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import ZERO_ADDRESS, Address
 

@@ -1,13 +1,12 @@
 """Who was liquidated, by the pool's own event (IPool.LiquidationCall)."""
 
-from keeper.protocols.aave_v3.words import topic, topic_address, uint
+from keeper.chain.words import topic, uint
+from keeper.ports import Told
+from keeper.protocols.aave_v3.words import topic_address
 from keeper.types import Log
 from keeper.units import Address
 
 LIQUIDATION = topic("LiquidationCall(address,address,address,uint256,uint256,address,bool)")
-
-Told = tuple[Address, Address, Address, int, int, Address]
-"""Borrower, debt, collateral, repaid, seized, liquidator."""
 
 
 def read_liquidation(log: Log, pool: Address) -> Told | None:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from keeper.address import EvmAddress
+from keeper.chain.words import read, text, uint
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told
 from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, valuation
 from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
@@ -22,13 +23,12 @@ from keeper.protocols.aave_v3.bootstrap import load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.deployment import Deployment, find
 from keeper.protocols.aave_v3.eras import ERAS
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.liquidation import Told, read_liquidation
+from keeper.protocols.aave_v3.liquidation import read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
 from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
-from keeper.protocols.aave_v3.words import read, text, uint
 from keeper.types import (
     AllowedCall,
     Backstop,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keeper.protocols.aave_v3.words import address, read, uint
+from keeper.chain.words import address, read, uint
 from keeper.types import Call, CallResult, Reason
 from keeper.units import ZERO_ADDRESS, Address
 

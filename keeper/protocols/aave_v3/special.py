@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from keeper.chain.words import address, answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.words import address, answers, read, uint
 from keeper.types import Head
 from keeper.units import ZERO_ADDRESS, Address
 

@@ -2,9 +2,9 @@
 
 import random
 
+from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.ledger import Ledger
-from keeper.protocols.compound_v2.words import answers, read, uint
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import address, addresses, answered, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
@@ -16,16 +17,7 @@ from keeper.protocols.compound_v2.events import (
     TRANSFER_ACTION,
 )
 from keeper.protocols.compound_v2.ledger import CORE, Ledger, Pool
-from keeper.protocols.compound_v2.words import (
-    address,
-    addresses,
-    answered,
-    answers,
-    maybe,
-    read,
-    text,
-    uint,
-)
+from keeper.protocols.compound_v2.words import maybe
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import ZERO_ADDRESS, Address, Wad
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+from keeper.chain.words import topic, uint
 from keeper.errors import UndecodableError
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger, Pool
-from keeper.protocols.compound_v2.words import account, number, topic, uint, values
+from keeper.protocols.compound_v2.words import account, number, values
 from keeper.types import Log, Undo
 from keeper.units import ZERO_ADDRESS, Address, Wad
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from keeper.chain.words import answered, read, uint
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.bootstrap import Deployment, incomplete
 from keeper.protocols.compound_v2.ctoken import CToken
@@ -18,7 +19,6 @@ from keeper.protocols.compound_v2.events import (
 )
 from keeper.protocols.compound_v2.exponential import borrow_balance_down
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
-from keeper.protocols.compound_v2.words import answered, read, uint
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import WAD, ZERO_ADDRESS, Address
 

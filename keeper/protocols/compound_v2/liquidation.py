@@ -1,14 +1,12 @@
 """Who was liquidated, by the borrowed cToken's own event (CToken.liquidateBorrowFresh)."""
 
+from keeper.ports import Told
 from keeper.protocols.compound_v2.events import LIQUIDATE
 from keeper.protocols.compound_v2.exponential import exchange_rate_down
 from keeper.protocols.compound_v2.ledger import Ledger
 from keeper.protocols.compound_v2.words import account, number, values
 from keeper.types import Log
-from keeper.units import WAD, Address
-
-Told = tuple[Address, Address, Address, int, int, Address]
-"""Borrower, debt, collateral, repaid, seized, liquidator; tokens are the underlying ones."""
+from keeper.units import WAD
 
 
 def read_liquidation(ledger: Ledger, log: Log) -> Told | None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from keeper.address import EvmAddress
+from keeper.chain.words import selector, word
 from keeper.errors import InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Venue
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told, Venue
 from keeper.protocols.compound_v2 import events, screening, snapshot, valuation
 from keeper.protocols.compound_v2.audit import audit
 from keeper.protocols.compound_v2.bootstrap import (
@@ -24,12 +25,11 @@ from keeper.protocols.compound_v2.bootstrap import (
 from keeper.protocols.compound_v2.exponential import exchange_rate_down
 from keeper.protocols.compound_v2.holders import load_holders
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
-from keeper.protocols.compound_v2.liquidation import Told, read_liquidation
+from keeper.protocols.compound_v2.liquidation import read_liquidation
 from keeper.protocols.compound_v2.oracle import CompoundOracle
 from keeper.protocols.compound_v2.pairs import pairs
 from keeper.protocols.compound_v2.redemption import REDEEM, Redemption
 from keeper.protocols.compound_v2.terms import CompoundTerms
-from keeper.protocols.compound_v2.words import selector, word
 from keeper.types import (
     AllowedCall,
     Backstop,

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from keeper.chain.words import address, answers, read, topic, uint
 from keeper.errors import InvariantError
 from keeper.ports import Pages, Reader
 from keeper.protocols.compound_v2.ctoken import CToken
 from keeper.protocols.compound_v2.valuation import PRICE_UNIT
-from keeper.protocols.compound_v2.words import account, address, answers, read, topic, uint, values
+from keeper.protocols.compound_v2.words import account, values
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import Address
 

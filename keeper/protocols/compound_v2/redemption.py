@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from keeper.chain.words import selector
 from keeper.ports import Pages, Reader
 from keeper.protocols.compound_v2.ctoken import CToken
 from keeper.protocols.compound_v2.events import REDEEM_ACTION
 from keeper.protocols.compound_v2.exponential import redeem_down
 from keeper.protocols.compound_v2.ledger import Ledger
 from keeper.protocols.compound_v2.valuation import moment
-from keeper.protocols.compound_v2.words import selector
 from keeper.types import (
     AllowedCall,
     Call,

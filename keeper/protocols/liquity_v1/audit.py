@@ -3,12 +3,12 @@
 import random
 from dataclasses import fields
 
+from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.bootstrap import system_calls, system_of, trove_calls, trove_of
 from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
-from keeper.protocols.liquity_v1.words import answers, read, uint
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import address, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError
 from keeper.ports import Reader
 from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.events import Contracts
 from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
-from keeper.protocols.liquity_v1.words import address, answers, read, text, uint
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import Address
 

@@ -8,10 +8,11 @@ Each such time rounds down once more than here, by less than a wei.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from keeper.chain.words import topic, uints
 from keeper.errors import UndecodableError
 from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.ledger import Ledger, Trove
-from keeper.protocols.liquity_v1.words import subject, topic, uints
+from keeper.protocols.liquity_v1.words import subject
 from keeper.types import Log, Undo
 from keeper.units import Address
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from keeper.address import EvmAddress
+from keeper.chain.words import read, selector, uint
 from keeper.errors import InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.liquity_v1 import events, rules, screening, snapshot, valuation
 from keeper.protocols.liquity_v1.audit import audit
 from keeper.protocols.liquity_v1.bootstrap import find, load
-from keeper.protocols.liquity_v1.feed import LiquityFeed
+from keeper.protocols.liquity_v1.feed import coin_feed
 from keeper.protocols.liquity_v1.ledger import Ledger
 from keeper.protocols.liquity_v1.terms import Deployment, LiquityTerms
-from keeper.protocols.liquity_v1.words import read, selector, uint
 from keeper.types import (
     AllowedCall,
     Backstop,
@@ -83,7 +83,7 @@ class LiquityV1:
         )
         contracts = deployment.contracts
         coin, debt = deployment.coin.address, deployment.debt.address
-        return cls(market, deployment, LiquityFeed(market, contracts.feed, coin, debt))
+        return cls(market, deployment, coin_feed(market, contracts.feed, coin, debt))
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Load every trove and the system's sums as of exactly this head."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from keeper.chain.words import topic, uint, uints
 from keeper.errors import UndecodableError
-from keeper.protocols.maker_clip.words import topic, uint, uints
 from keeper.types import Log, Undo
 from keeper.units import Address
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.chain.words import address, answers, read, selector, text, uint
 from keeper.errors import ConfigError, IncompleteError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.maker_clip import rules
-from keeper.protocols.maker_clip.feed import ClipFeed
+from keeper.protocols.maker_clip.feed import collateral_feed
 from keeper.protocols.maker_clip.ledger import TOPICS, Ledger, Sale, name_of, number_of
 from keeper.protocols.maker_clip.terms import ClipTerms
-from keeper.protocols.maker_clip.words import address, answers, read, selector, text, uint
 from keeper.types import (
     AllowedCall,
     Backstop,
@@ -130,7 +130,7 @@ class MakerClip:
         collateral, debt = found
         if (collateral.decimals, debt.decimals) != (18, 18):
             raise ConfigError(f"{collateral.symbol} and {debt.symbol} need 18 decimals")
-        oracle = ClipFeed(market, Address(config.feed), collateral.address, debt.address)
+        oracle = collateral_feed(market, Address(config.feed), collateral.address, debt.address)
         return cls(market, config, address(calc.data), collateral, debt, oracle)
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from keeper.chain.words import read, uint
 from keeper.protocols.maker_clip.dutch import (
     Auction,
     Calculator,
@@ -14,7 +15,6 @@ from keeper.protocols.maker_clip.dutch import (
     moments,
 )
 from keeper.protocols.maker_clip.ledger import Sale
-from keeper.protocols.maker_clip.words import read, uint
 from keeper.types import Call, CallResult
 from keeper.units import BPS, WAD, Address
 

@@ -3,10 +3,10 @@
 import random
 from collections.abc import Sequence
 
+from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.morpho_blue.accounts import SHARDS, borrower_of, number_of, unpack
 from keeper.protocols.morpho_blue.ledger import Ledger
-from keeper.protocols.morpho_blue.words import answers, read, uint
 from keeper.types import Call, Drift, Head
 from keeper.units import ZERO_ADDRESS, Address
 

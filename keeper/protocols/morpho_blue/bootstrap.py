@@ -7,21 +7,13 @@ from dataclasses import replace
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import WORD, address, answered, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.morpho_blue.accounts import key_of, pack
 from keeper.protocols.morpho_blue.early import FIRST, Early, EarlyTerms, load_authorisers
 from keeper.protocols.morpho_blue.events import BORROW, CREATE, LIQUIDATE, SUPPLY_COLLATERAL
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool, Terms, Totals
-from keeper.protocols.morpho_blue.words import (
-    WORD,
-    address,
-    answered,
-    answers,
-    read,
-    text,
-    uint,
-)
 from keeper.types import Call, CallResult, Head, Log, Token, Watch
 from keeper.units import ZERO_ADDRESS, Address, Hash
 

@@ -1,8 +1,8 @@
 """How the liquidator contract liquidates in a market of Morpho Blue (IMorpho.liquidate)."""
 
+from keeper.chain.words import selector, word
 from keeper.protocols.morpho_blue.ledger import Pool
 from keeper.protocols.morpho_blue.terms import Way
-from keeper.protocols.morpho_blue.words import selector, word
 from keeper.types import CallLiquidation
 from keeper.units import Address
 

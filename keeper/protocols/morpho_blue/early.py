@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.words import WORD, address, answered, read, topic, uint
 from keeper.errors import ConfigError, IncompleteError
 from keeper.ports import Reader
 from keeper.protocols.morpho_blue import fixed
-from keeper.protocols.morpho_blue.words import WORD, address, answered, read, topic, uint
 from keeper.types import Head, Log, Watch
 from keeper.units import Address, Hash
 

@@ -3,17 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from keeper.chain.words import WORD, address, topic, uint
 from keeper.errors import UndecodableError
 from keeper.protocols.morpho_blue.early import AUTHORIZE
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool, Terms
-from keeper.protocols.morpho_blue.words import (
-    WORD,
-    address,
-    indexed_address,
-    indexed_id,
-    topic,
-    uint,
-)
+from keeper.protocols.morpho_blue.words import indexed_address, indexed_id
 from keeper.types import Log, Undo
 from keeper.units import Address
 

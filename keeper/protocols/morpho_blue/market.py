@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from keeper.address import EvmAddress
+from keeper.chain.words import uint
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.morpho_blue import events, screening, snapshot, valuation
@@ -36,7 +37,6 @@ from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.oracle import Dollars, MorphoOracle
 from keeper.protocols.morpho_blue.reading import Reads
 from keeper.protocols.morpho_blue.terms import MorphoTerms
-from keeper.protocols.morpho_blue.words import uint
 from keeper.types import (
     AllowedCall,
     Backstop,

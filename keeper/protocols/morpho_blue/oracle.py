@@ -8,13 +8,13 @@ it is read from an oracle with Aave's interface, or from a feed with Chainlink's
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from keeper.chain.words import WORD, answered, read, uint
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import Pages, Reader
 from keeper.protocols.morpho_blue.early import Early
 from keeper.protocols.morpho_blue.ledger import Pool
 from keeper.protocols.morpho_blue.pauses import Pauses
 from keeper.protocols.morpho_blue.valuation import oracle_key
-from keeper.protocols.morpho_blue.words import WORD, answered, read, uint
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import USD, Address
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from keeper.chain.words import answered, read, selector, uint, word
 from keeper.protocols.morpho_blue.bootstrap import name, naming, unnamed
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.pauses import Pauses
 from keeper.protocols.morpho_blue.rates import adaptive_rate
-from keeper.protocols.morpho_blue.words import answered, read, selector, uint, word
 from keeper.types import Call, CallResult, Head
 from keeper.units import ZERO_ADDRESS, Address, Hash
 
