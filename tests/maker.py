@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
@@ -10,6 +9,7 @@ from eth_hash.auto import keccak
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
 from keeper.devnet.chain import Mined, Transaction
+from keeper.devnet.compile_contracts import STAND_INS
 from keeper.devnet.operator import Operator, deploy_operator
 from keeper.planning import owner_calls
 from keeper.planning.batch import Batch, Group, Item, Protocol, Template
@@ -19,7 +19,6 @@ from keeper.protocols.maker_clip.dutch import Auction, Stairstep
 from keeper.types import Log
 from keeper.units import MAX_UINT256, RAY, WAD, Address, Hash
 
-FOLDER = Path(__file__).parent / "chain" / "stand_ins"
 ILK = b"WETH-A".ljust(32, b"\0")
 RAD = WAD * RAY
 FEE = 3_000
@@ -36,7 +35,7 @@ def stand_in(name: str) -> bytes:
     """Return the creation code of a stand-in."""
     import vyper  # type: ignore[import-untyped]
 
-    source = (FOLDER / f"{name}.vy").read_text()
+    source = (STAND_INS / f"{name}.vy").read_text()
     output = vyper.compile_code(source, output_formats=["bytecode"])
     return bytes.fromhex(output["bytecode"].removeprefix("0x"))
 

@@ -1,6 +1,7 @@
 """Compile the Vyper contracts of the local chain: `python -m keeper.devnet.compile_contracts`.
 
-Needs the pinned vyper of the development lock; what it writes is committed.
+Needs the pinned vyper of the development lock; what it writes is committed. What stands in for
+contracts that cannot be had is kept apart: it is deployed where it is asked for.
 """
 
 import hashlib
@@ -11,13 +12,13 @@ from typing import Any
 import vyper  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).parent / "contracts"
-ARTIFACTS = FOLDER / "artifacts.json"
+STAND_INS = Path(__file__).parent / "stand_ins"
 
 
-def compile_contracts() -> str:
-    """Return the text of the artifacts file: {name: {abi, bytecode, compiler, source_sha256}}."""
+def compile_contracts(folder: Path) -> str:
+    """Return the text of a folder's artifacts: {name: {abi, bytecode, compiler, source_sha256}}."""
     artifacts: dict[str, dict[str, Any]] = {}
-    for path in sorted(FOLDER.glob("*.vy")):
+    for path in sorted(folder.glob("*.vy")):
         source = path.read_text()
         output = vyper.compile_code(source, output_formats=["abi", "bytecode"])
         artifacts[path.stem] = {
@@ -30,4 +31,5 @@ def compile_contracts() -> str:
 
 
 if __name__ == "__main__":
-    ARTIFACTS.write_text(compile_contracts())
+    for folder in (FOLDER, STAND_INS):
+        (folder / "artifacts.json").write_text(compile_contracts(folder))
