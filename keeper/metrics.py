@@ -568,8 +568,8 @@ class Metrics:
         self._transactions.labels(chain, OUTCOMES[type(receipt)]).inc()
         match receipt:
             case Included():
-                done = {item.borrower for item in receipt.items if item.ok}
-                won = [q for q in quotes if q.opportunity.position.borrower in done] or quotes
+                done = {item.key for item in receipt.items if item.ok}
+                won = [quote for quote in quotes if quote.key in done] or quotes
                 for (protocol, strategy), share in _shares(won).items():
                     labels = (chain, protocol, strategy)
                     self._revenue.labels(*labels).inc(share * max(receipt.revenue_usd, 0) / USD)

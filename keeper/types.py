@@ -758,12 +758,25 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """How one liquidation of a plan ended on the chain."""
+    """How one liquidation of a plan ended on the chain; `market` and `part` as in its quote's key."""
 
     borrower: Address
     ok: bool
     gain: int
     reason: str = ""
+    market: str = ""
+    part: int = 0
+
+    @classmethod
+    def of(cls, quote: Quote, ok: bool, gain: int, reason: str = "") -> "ItemOutcome":
+        """Return how a quote's call ended."""
+        market, borrower, part = quote.key
+        return cls(borrower, ok, gain, reason, market, part)
+
+    @property
+    def key(self) -> tuple[str, Address, int]:
+        """Identify the call as `Quote.key` does."""
+        return self.market, self.borrower, self.part
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,8 +194,9 @@ def signed(plan: Plan, nonce: int = 0) -> Signed:
 def included(plan: Plan, *failed: bytes) -> Included:
     """Return a receipt in which 40.4 USDC came in for each item that held."""
     items = tuple(
-        ItemOutcome(borrower, borrower not in failed, 0 if borrower in failed else 40_400_000, "")
-        for borrower in (quote.opportunity.position.borrower for quote in plan.quotes)
+        ItemOutcome.of(quote, borrower not in failed, 0 if borrower in failed else 40_400_000)
+        for quote in plan.quotes
+        for borrower in (quote.opportunity.position.borrower,)
     )
     gain = sum(item.gain for item in items)
     return Included(

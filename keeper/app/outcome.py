@@ -50,7 +50,7 @@ class Outcome:
     planned_at: list[int] = field(default_factory=list)
     _last: dict[Key, tuple[int, str, Reason]] = field(default_factory=dict)
     _decided: set[int] = field(default_factory=set)
-    _lost: dict[bytes, tuple[int, str]] = field(default_factory=dict)
+    _lost: dict[Key, tuple[int, str]] = field(default_factory=dict)
     _seen: set[tuple[bytes, Key, bytes, bytes]] = field(default_factory=set)
 
     @property
@@ -111,7 +111,7 @@ class Outcome:
             self.missed.append(Missed(each, self._why(key, each), each.to == contract))
 
     def _why(self, key: Key, found: Liquidation) -> str:
-        block, lost = self._lost.get(found.borrower, (-1, ""))
+        block, lost = self._lost.get(key, (-1, ""))
         if block == found.block_number:
             return lost
         number, told, _ = self._last.get(key, (-1, "", None))
@@ -128,7 +128,7 @@ class Outcome:
                 for item in receipt.items:
                     if not item.ok:
                         self.failed += 1
-                        self._lost[item.borrower] = (receipt.block_number, item.reason)
+                        self._lost[item.market, item.borrower] = (receipt.block_number, item.reason)
             case Reverted():
                 self.gas_usd += receipt.gas_cost_usd
                 self.failed += 1

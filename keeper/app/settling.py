@@ -188,8 +188,8 @@ class LocalSettlement:
             gas_price=price,
             gains=dict(gains),
             items=tuple(
-                ItemOutcome(
-                    quote.opportunity.position.borrower,
+                ItemOutcome.of(
+                    quote,
                     index in held,
                     gain_of(quote) if index in held else 0,
                     failed.get(index, ""),

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from keeper.units import Address
+from keeper.execution.flight import Key
 
-Holds = Callable[[Sequence[Address]], Awaitable[str | None]]
+Holds = Callable[[Sequence[Key]], Awaitable[str | None]]
 """Tries a batch of some: why it fails, empty when it holds, None when it is not worth a transaction."""
 
 
@@ -17,13 +17,13 @@ class Bisection:
 
     def __init__(self, holds: Holds, tries: int) -> None:
         self._holds = holds
-        self._deferred: list[Sequence[Address]] = []
+        self._deferred: list[Sequence[Key]] = []
         self.tries = tries
-        self.held: list[Address] = []
-        self.culprits: dict[Address, str] = {}
-        self.left: list[Address] = []
+        self.held: list[Key] = []
+        self.culprits: dict[Key, str] = {}
+        self.left: list[Key] = []
 
-    async def search(self, suspects: Sequence[Address], why: str) -> None:
+    async def search(self, suspects: Sequence[Key], why: str) -> None:
         """Sort suspects that fail together, for this reason, into held, culprits and left."""
         await self._split(suspects, why)
         deferred, self._deferred = self._deferred, []
@@ -32,7 +32,7 @@ class Bisection:
         for group in self._deferred:
             self.left += group
 
-    async def _settle(self, group: Sequence[Address]) -> bool:
+    async def _settle(self, group: Sequence[Key]) -> bool:
         """Try a group, and split it when it fails; return whether it holds."""
         if not self.tries:
             self.left += group
@@ -48,7 +48,7 @@ class Bisection:
             self.held += group
         return why == ""
 
-    async def _split(self, group: Sequence[Address], why: str) -> None:
+    async def _split(self, group: Sequence[Key], why: str) -> None:
         """Look into a group that is known to fail."""
         if len(group) == 1:
             self.culprits[group[0]] = why

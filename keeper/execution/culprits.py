@@ -6,11 +6,11 @@ from typing import Generic
 
 from keeper.errors import TransientError
 from keeper.execution.bisect import Bisection
+from keeper.execution.flight import Key
 from keeper.execution.judging import R, Repack, Settle
 from keeper.execution.refusal import skip_for, skips_for
 from keeper.execution.simulate import Simulation, Simulator
 from keeper.types import Plan, Reason, Skip, View
-from keeper.units import Address
 
 UNKNOWN = "left out of a batch that failed"
 
@@ -52,7 +52,7 @@ class Culprits(Generic[R]):
             return None
         held: Plan | None = None
 
-        async def holds(some: Sequence[Address]) -> str | None:
+        async def holds(some: Sequence[Key]) -> str | None:
             nonlocal held
             others = {who: why for who in together if who not in some}
             part = self._repack(plan, {**failed, **others}, view)
@@ -77,11 +77,9 @@ class Culprits(Generic[R]):
         words = self._explain(simulation.error) if simulation.error else simulation.message
         return words or "it fails without a reason"
 
-    def _faults(
-        self, plan: Plan, simulation: Simulation
-    ) -> tuple[dict[Address, str], list[Address], str]:
+    def _faults(self, plan: Plan, simulation: Simulation) -> tuple[dict[Key, str], list[Key], str]:
         """Return who fails alone and why, and who fails together and why."""
-        everyone = _borrowers(plan)
+        everyone = _positions(plan)
         if not simulation.ok:
             return {}, everyone, self.why(simulation)
         settled = self._settle(plan, simulation.gas_used, self._decode(simulation.returndata))
@@ -93,7 +91,7 @@ class Culprits(Generic[R]):
         self,
         plan: Plan,
         held: Plan | None,
-        failed: Mapping[Address, str],
+        failed: Mapping[Key, str],
         bisection: Bisection,
         why: str,
     ) -> list[Skip]:
@@ -103,7 +101,7 @@ class Culprits(Generic[R]):
         known = {**failed, **bisection.culprits}
         skips = list(held.skips)
         for quote in plan.quotes:
-            who = quote.opportunity.position.borrower
+            who = quote.opportunity.key
             if who in known:
                 skips.append(skip_for(quote, Reason.SIMULATION_FAILED, known[who]))
             elif who in bisection.left:
@@ -111,5 +109,5 @@ class Culprits(Generic[R]):
         return skips
 
 
-def _borrowers(plan: Plan) -> list[Address]:
-    return list(dict.fromkeys(quote.opportunity.position.borrower for quote in plan.quotes))
+def _positions(plan: Plan) -> list[Key]:
+    return list(dict.fromkeys(quote.opportunity.key for quote in plan.quotes))

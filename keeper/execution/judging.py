@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from keeper.execution.flight import Key
 from keeper.types import Plan, Skip, View
-from keeper.units import Address
 
 R = TypeVar("R")
 
@@ -23,12 +23,12 @@ class Settled(Protocol):
         ...
 
     @property
-    def failed(self) -> Mapping[Address, str]:
-        """Return the borrowers whose liquidation failed, each with its reason."""
+    def failed(self) -> Mapping[Key, str]:
+        """Return the positions whose liquidation failed, each with its reason."""
         ...
 
     @property
-    def undone(self) -> frozenset[Address]:
+    def undone(self) -> frozenset[Key]:
         """Return those of the failed that held themselves, and were undone with their group."""
         ...
 
@@ -41,5 +41,5 @@ class Settled(Protocol):
 Settle = Callable[[Plan, int, R], Settled]
 """Judges a plan by the gas and the decoded result of its simulation."""
 
-Repack = Callable[[Plan, Mapping[Address, str], View], Plan | None]
-"""Packs a plan again without the failed borrowers; None when nothing worth sending is left."""
+Repack = Callable[[Plan, Mapping[Key, str], View], Plan | None]
+"""Packs a plan again without the failed positions; None when nothing worth sending is left."""

@@ -125,21 +125,19 @@ def _same_transaction(before: Plan, after: Plan) -> bool:
 
 
 def _left(plan: Plan, settled: Settled) -> list[Skip]:
-    """Return a skip for each borrower that held and alone is not worth a transaction."""
+    """Return a skip for each position that held and alone is not worth a transaction."""
     return [
         skip_for(quote, Reason.UNPROFITABLE, "does not pay without those that failed")
         for quote in plan.quotes
-        if quote.opportunity.position.borrower not in settled.failed
+        if quote.opportunity.key not in settled.failed
     ]
 
 
 def _missing(plan: Plan, settled: Settled) -> list[Skip]:
-    """Return a skip for each failed borrower that has none yet."""
-    told = {skip.borrower for skip in settled.skips}
+    """Return a skip for each failed position that has none yet."""
+    told = {(skip.market, skip.borrower) for skip in settled.skips}
     return [
-        skip_for(
-            quote, Reason.SIMULATION_FAILED, settled.failed[quote.opportunity.position.borrower]
-        )
+        skip_for(quote, Reason.SIMULATION_FAILED, settled.failed[quote.opportunity.key])
         for quote in plan.quotes
-        if quote.opportunity.position.borrower in settled.failed.keys() - told
+        if quote.opportunity.key in settled.failed.keys() - told
     ]

@@ -65,7 +65,7 @@ class Recheck(Generic[R]):
             return settled.plan
         if settled.part is not None:
             return settled.part
-        if any(q.opportunity.position.borrower not in settled.failed for q in plan.quotes):
+        if any(quote.opportunity.key not in settled.failed for quote in plan.quotes):
             return None
         return Gone("; ".join(sorted(set(settled.failed.values()))))
 

@@ -56,8 +56,8 @@ def item_outcomes(plan: Plan, ran: Ran) -> tuple[ItemOutcome, ...]:
         shares.update((index, gain * planned[index] // total) for index in same)
         shares[same[0]] += gain - sum(shares[index] for index in same)
     return tuple(
-        ItemOutcome(
-            quote.opportunity.position.borrower,
+        ItemOutcome.of(
+            quote,
             index in held,
             shares.get(index, 0),
             "" if index in held else "it or its group failed on the chain",
@@ -127,9 +127,7 @@ def unreadable(plan: Plan, receipt: Mapping[str, Any], timestamp: int, why: str)
         timestamp=timestamp,
         gas_used=quantity(receipt["gasUsed"]),
         gas_price=Wei(quantity(receipt["effectiveGasPrice"])),
-        items=tuple(
-            ItemOutcome(quote.opportunity.position.borrower, False, 0, why) for quote in plan.quotes
-        ),
+        items=tuple(ItemOutcome.of(quote, False, 0, why) for quote in plan.quotes),
         gas_cost_usd=gas,
         net_usd=Usd(-gas),
         data_fee=beside_gas(receipt),

@@ -1,7 +1,7 @@
 """What the journal tells: explanations, history, and what a restart needs to know."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,16 @@ SKIPS_SHOWN = 100
 """Newest skips of one borrower in an explanation."""
 
 
+CallKey = tuple[str, Address, int]
+"""A call of a plan, as `Quote.key`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Gas one of our transactions paid for, and what it brought.
 
     `liquidates` is false of sweeps and of what took a nonce back. `estimated` is what the plan was to
-    bring by borrower before costs, `planned_usd` in all after them, `won` who was liquidated.
+    bring by call before costs, `planned_usd` in all after them, `won` are the calls that held.
     """
 
     chain: str
@@ -48,8 +52,8 @@ class Spent:
     tx_hash: Hash | None = None
     liquidates: bool = True
     planned_usd: Usd = Usd(0)
-    estimated: tuple[tuple[bytes, int], ...] = ()
-    won: frozenset[bytes] = frozenset()
+    estimated: tuple[tuple[CallKey, int], ...] = ()
+    won: frozenset[CallKey] = frozenset()
 
 
 class JournalReader:
@@ -97,7 +101,7 @@ class JournalReader:
                 bool(estimated) and outcome != "cancelled",
                 Usd(int(planned)),
                 estimated,
-                won.get(plan, frozenset()),
+                frozenset(estimated[place][0] for place in won.get(plan, ())),
             )
             found.append(spent)
         return found
@@ -114,10 +118,10 @@ class JournalReader:
             ).fetchone()
         return float(time or 0)
 
-    def contested(self, chain: str, most: int) -> list[tuple[Plan, list[Address], str]]:
+    def contested(self, chain: str, most: int) -> list[tuple[Plan, list[CallKey], str]]:
         """Return a chain's newest plans that were mined, or lost their purpose before.
 
-        Each with whom it liquidated and the relay, oldest first, at most `most` of them.
+        Each with its calls that held and the relay, oldest first, at most `most` of them.
         """
         with closing(self.open()) as db:
             rows = db.execute(
@@ -132,7 +136,8 @@ class JournalReader:
         found = []
         for plan, record, relay, _ in reversed(rows):
             with suppress(InvariantError, KeyError, TypeError, ValueError):  # of an older release
-                found.append((load(Plan, orjson.loads(record)), sorted(won[plan]), relay))
+                made = load(Plan, orjson.loads(record))
+                found.append((made, [made.quotes[place].key for place in won[plan]], relay))
         return found
 
     def breakers(self) -> list[BreakerChange]:
@@ -170,22 +175,27 @@ class JournalReader:
         return db
 
 
-def _liquidated(db: sqlite3.Connection, plan: str) -> frozenset[Address]:
+def _liquidated(db: sqlite3.Connection, plan: str) -> list[int]:
+    """Return the places in a plan of its calls that held."""
     rows = db.execute(
-        "SELECT borrower FROM items WHERE plan = ? AND outcome = 'liquidated'", (plan,)
+        "SELECT position FROM items WHERE plan = ? AND outcome = 'liquidated' ORDER BY position",
+        (plan,),
     ).fetchall()
-    return frozenset(Address(bytes.fromhex(text[2:])) for (text,) in rows)
+    return [place for (place,) in rows]
 
 
-def _estimated(record: str) -> tuple[tuple[bytes, int], ...]:
-    """Return what each borrower of a recorded plan was to bring before costs, in dollars."""
+def _estimated(record: str) -> tuple[tuple[CallKey, int], ...]:
+    """Return what each call of a recorded plan was to bring before costs, in dollars."""
     return tuple(
-        (
-            bytes.fromhex(quote["opportunity"]["position"]["borrower"][2:]),
-            int(quote["gross_usd"]),
-        )
-        for quote in orjson.loads(record)["quotes"]
+        (_call(quote), int(quote["gross_usd"])) for quote in orjson.loads(record)["quotes"]
     )
+
+
+def _call(quote: Mapping[str, Any]) -> CallKey:
+    """Return a recorded quote's key."""
+    position = quote["opportunity"]["position"]
+    borrower = Address(bytes.fromhex(position["borrower"][2:]))
+    return position["market"], borrower, int(quote.get("part", 0))
 
 
 def _explain(db: sqlite3.Connection, name: str, exact: str) -> Explanation | None:

@@ -4,16 +4,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from keeper.fees import TOGETHER, BidOutcome, BidRecord, share_of
+from keeper.planning.grouping import CallKey
 from keeper.types import Cancelled, Dropped, Included, Plan, Receipt, Replaced, Reverted
-from keeper.units import ZERO_ADDRESS, Address, Bps, mul_div_up
+from keeper.units import ZERO_ADDRESS, Bps, mul_div_up
 
 KEPT = 256
 """Outcomes held, and plans waited for."""
 _NATIVE_UNIT = 10**18
 
 
-def bid_shares(plan: Plan) -> Mapping[Address, Bps]:
-    """Return by borrower which share of its value a plan pays to be included.
+def bid_shares(plan: Plan) -> Mapping[CallKey, Bps]:
+    """Return by call which share of its value a plan pays to be included.
 
     Empty when the native coin had no price: nothing can be said then.
     """
@@ -25,14 +26,14 @@ def bid_shares(plan: Plan) -> Mapping[Address, Bps]:
     for quote, tip in zip(plan.quotes, tips, strict=True):
         priority = mul_div_up(quote.gas * plan.bid.priority_fee, price, _NATIVE_UNIT)
         paid = priority + mul_div_up(tip, price, _NATIVE_UNIT)
-        shares[quote.opportunity.position.borrower] = share_of(paid, quote.net_usd + priority)
+        shares[quote.key] = share_of(paid, quote.net_usd + priority)
     return shares
 
 
 class Contest:
     """Follow sent plans to how they ended.
 
-    A borrower liquidated in the plan's transaction is a win, of the way it took. One that the transaction met gone, a
+    A call that held in the plan's transaction is a win, of the way it took. One that met its debt gone, a
     transaction that failed, and one that lost its purpose on its way (`lost`) are losses: as far
     as can be told a rival was there first. What never left, was dropped, or was taken back because it
     was late or the operator said so, says nothing. `relays` are who the next bids are given to.
@@ -40,7 +41,7 @@ class Contest:
 
     def __init__(self, relays: Iterable[str] = ()) -> None:
         self._way = TOGETHER.join(sorted(relays))
-        self._waiting: dict[str, Mapping[Address, Bps]] = {}
+        self._waiting: dict[str, Mapping[CallKey, Bps]] = {}
         self._outcomes: deque[BidOutcome] = deque(maxlen=KEPT)
 
     @property
@@ -62,7 +63,7 @@ class Contest:
         shares = self._waiting.pop(receipt.plan_id, {})
         match receipt:
             case Included():
-                won = {item.borrower for item in receipt.items if item.ok}
+                won = {item.key for item in receipt.items if item.ok}
                 self._take(shares, won, receipt.relay)
             case Reverted():
                 self._take(shares, frozenset(), receipt.relay)
@@ -73,12 +74,12 @@ class Contest:
         """Take that a plan lost its purpose before it was mined, and which relays held it."""
         self._take(self._waiting.pop(plan_id, {}), frozenset(), relay)
 
-    def restore(self, ended: Iterable[tuple[Plan, Iterable[Address], str]]) -> None:
-        """Take up plans of an earlier process, oldest first, with whom each liquidated and its way."""
+    def restore(self, ended: Iterable[tuple[Plan, Iterable[CallKey], str]]) -> None:
+        """Take up plans of an earlier process, oldest first, with the calls of each that held and its way."""
         for plan, won, relay in ended:
             self._take(bid_shares(plan), frozenset(won), relay)
 
-    def _take(self, shares: Mapping[Address, Bps], won: Iterable[Address], relay: str) -> None:
+    def _take(self, shares: Mapping[CallKey, Bps], won: Iterable[CallKey], relay: str) -> None:
         held = frozenset(won)
-        for borrower, share in shares.items():
-            self._outcomes.append(BidOutcome(share, borrower in held, relay))
+        for call, share in shares.items():
+            self._outcomes.append(BidOutcome(share, call in held, relay))

@@ -121,6 +121,7 @@ class Load:
 
 
 Loaded = tuple[Load, list[Item]]
+Shared = Address | PositionKey
 
 
 def fill(
@@ -230,14 +231,15 @@ def _overhead(loads: Iterable[Loaded]) -> int:
 def apart(quotes: Iterable[Quote]) -> list[list[int]]:
     """Return the quotes' indexes by what they share, directly or through others.
 
-    Those are pools, own capital, and a borrower.
+    Those are pools, own capital, and a position.
 
     Who lends may lend to others as well, unless a sale goes through it: that changes what it has.
     """
-    parts: list[tuple[set[Address], set[Address], list[int]]] = []
+    parts: list[tuple[set[Shared], set[Shared], list[int]]] = []
     for index, quote in enumerate(quotes):
-        moved, lending = {hop.pool for hop in quote.hops}, set[Address]()
-        moved.add(quote.opportunity.position.borrower)
+        moved: set[Shared] = {hop.pool for hop in quote.hops}
+        lending: set[Shared] = set()
+        moved.add(quote.opportunity.key)
         if quote.flash.kind is FlashKind.INVENTORY:
             moved.add(quote.flash.token)
         elif quote.flash.kind is FlashKind.UNISWAP_V3:

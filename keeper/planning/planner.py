@@ -28,7 +28,7 @@ from keeper.planning.settle import Settled, settle_plan
 from keeper.planning.size import transaction_size
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import Bid, Fees, FlashKind, Plan, Quote, Reason, Sale, Skip, View
-from keeper.units import Address, Usd, Wei
+from keeper.units import Usd, Wei
 
 Bidden = tuple[Quote, Bid]
 Sold = tuple[Sale, ...]
@@ -150,15 +150,13 @@ class Planner:
                 sold = sold + _sales_of(groups)
         return plans, skips
 
-    def repack(self, plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
-        """Return the plan without the failed borrowers, None when nothing that pays is left.
+    def repack(self, plan: Plan, failed: Mapping[PositionKey, str], view: View) -> Plan | None:
+        """Return the plan without the failed positions, None when nothing that pays is left.
 
         Every quote keeps its own tip, and is priced behind the same plans as before. What the
         remainder loses on the way stands in the new plan's `skips`.
         """
-        quotes = [
-            quote for quote in plan.quotes if quote.opportunity.position.borrower not in failed
-        ]
+        quotes = [quote for quote in plan.quotes if quote.opportunity.key not in failed]
         if not quotes:
             return None
         keys = [quote.key for quote in plan.quotes]

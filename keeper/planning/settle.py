@@ -5,26 +5,26 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from keeper.planning.decoding import GroupResult, RunResult
-from keeper.planning.grouping import group_key
+from keeper.planning.grouping import PositionKey, group_key
 from keeper.planning.reasons import explain_reason
 from keeper.types import Bid, Plan, Quote, Reason, Skip
-from keeper.units import ZERO_ADDRESS, Address, Usd, Wei, mul_div_up
+from keeper.units import ZERO_ADDRESS, Usd, Wei, mul_div_up
 
 _NATIVE_UNIT = 10**18
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The plan with simulated figures, or the borrowers to drop from it, each with a skip.
+    """The plan with simulated figures, or the positions to drop from it, each with a skip.
 
     `undone` are those of them that held, and were undone with their group. `part` is the plan as it
     would end if it were sent as it is, with the quotes alone that hold, None when none does.
     """
 
     plan: Plan | None
-    failed: Mapping[Address, str] = field(default_factory=dict)
+    failed: Mapping[PositionKey, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
-    undone: frozenset[Address] = frozenset()
+    undone: frozenset[PositionKey] = frozenset()
     part: Plan | None = None
 
 
@@ -46,7 +46,7 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     failed = _failed(groups, result)
     if failed:
         undone = frozenset(
-            quote.opportunity.position.borrower
+            quote.opportunity.key
             for quote, item in zip(plan.quotes, result.items, strict=True)
             if item.undone
         )
@@ -61,7 +61,7 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
     # A tip is native coin, out of profit in its wrapped token: units of the debt token.
     tips = plan.tips or (0,) * len(quotes)
     short = {
-        quote.opportunity.position.borrower: f"net {quote.net - tip} < minimum "
+        quote.opportunity.key: f"net {quote.net - tip} < minimum "
         f"{quote.minimum_profit} {quote.debt.symbol} wei when simulated"
         for quote, tip in zip(quotes, tips, strict=True)
         if quote.net - tip < quote.minimum_profit
@@ -89,19 +89,19 @@ def settle_plan(plan: Plan, gas_used: int, result: RunResult) -> Settled:
 def _part(
     plan: Plan,
     groups: Sequence[Sequence[Quote]],
-    failed: Mapping[Address, str],
+    failed: Mapping[PositionKey, str],
     gas_used: int,
     result: RunResult,
 ) -> Plan | None:
     """Return what a plan brings whose other items fail: those still cost gas, data and premium."""
-    holds = [quote.opportunity.position.borrower not in failed for quote in plan.quotes]
+    holds = [quote.opportunity.key not in failed for quote in plan.quotes]
     if not any(holds):
         return None
     expected = sum(quote.gas for quote, held in zip(plan.quotes, holds, strict=True) if held)
     quotes: list[Quote] = []
     net_usd = -_tip_usd_up(plan, result)
     for group, outcome in zip(groups, result.groups, strict=True):
-        held = [quote for quote in group if quote.opportunity.position.borrower not in failed]
+        held = [quote for quote in group if quote.opportunity.key not in failed]
         for quote in group if held else ():
             if quote not in held:
                 net_usd += _scale(quote, -quote.premium - quote.data_fee)
@@ -143,17 +143,16 @@ def _within(plan: Plan, room: int, gas_used: int) -> Bid:
     return replace(plan.bid, max_fee=Wei(min(plan.bid.max_fee, most)))
 
 
-def _failed(groups: Sequence[Sequence[Quote]], result: RunResult) -> dict[Address, str]:
-    failed: dict[Address, str] = {}
+def _failed(groups: Sequence[Sequence[Quote]], result: RunResult) -> dict[PositionKey, str]:
+    failed: dict[PositionKey, str] = {}
     items = iter(result.items)
     for group, outcome in zip(groups, result.groups, strict=True):
         for quote in group:
             item = next(items)
-            borrower = quote.opportunity.position.borrower
             if item.undone:
-                failed[borrower] = explain_reason(outcome.reason)
+                failed[quote.opportunity.key] = explain_reason(outcome.reason)
             elif not item.ok:
-                failed[borrower] = explain_reason(item.reason)
+                failed[quote.opportunity.key] = explain_reason(item.reason)
     return failed
 
 
@@ -186,16 +185,16 @@ def _scale(quote: Quote, amount: int) -> Usd:
     return Usd(amount * quote.gross_usd // max(quote.proceeds - quote.repaid, 1))
 
 
-def _skips(plan: Plan, failed: Mapping[Address, str], reason: Reason) -> list[Skip]:
+def _skips(plan: Plan, failed: Mapping[PositionKey, str], reason: Reason) -> list[Skip]:
     return [
         Skip(
             position.market,
             position.protocol,
             position.borrower,
             reason,
-            failed[position.borrower],
+            failed[position.key],
             quote.opportunity.strategy,
         )
         for quote in plan.quotes
-        if (position := quote.opportunity.position).borrower in failed
+        if (position := quote.opportunity.position).key in failed
     ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from keeper.journal.breakers import BreakerChange
-from keeper.journal.read import Spent
+from keeper.journal.read import CallKey, Spent
 from keeper.ports import Clock
 from keeper.risk.feeds import Feeds
 from keeper.risk.latches import LATCHED, PAUSED, Latches
@@ -31,9 +31,9 @@ REFUSED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a plan was to bring: before costs by borrower, and in all after them, in dollars."""
+    """What a plan was to bring: before costs by call, and in all after them, in dollars."""
 
-    gross: tuple[tuple[bytes, int], ...]
+    gross: tuple[tuple[CallKey, int], ...]
     net_usd: int
 
 
@@ -142,7 +142,7 @@ class Risk:
         repaid = 0 if reserved is None else reserved.repaid
         match receipt:
             case Included():
-                won = frozenset(item.borrower for item in receipt.items if item.ok)
+                won = frozenset(item.key for item in receipt.items if item.ok)
                 missed = (
                     None
                     if reserved is None
@@ -279,11 +279,11 @@ class Risk:
                 detail = f"{len(judged)} in a row brought less than estimated"
                 latches.open("estimate", detail, "limit", now)
 
-    def _missed(self, estimate: Estimate, won: frozenset[bytes], net_usd: int) -> bool | None:
-        """Say whether less came in than estimated for who was liquidated; None without a band."""
+    def _missed(self, estimate: Estimate, won: frozenset[CallKey], net_usd: int) -> bool | None:
+        """Say whether less came in than estimated for the calls that held; None without a band."""
         band = self._limits.estimate_band
         whole = sum(gross for _, gross in estimate.gross)
-        share = sum(gross for borrower, gross in estimate.gross if borrower in won)
+        share = sum(gross for call, gross in estimate.gross if call in won)
         if band is None or whole <= 0 or share <= 0:
             return None
         return net_usd * BPS < estimate.net_usd * share // whole * (BPS - band)
@@ -335,7 +335,7 @@ def worst_gas_cost(plan: Plan) -> Wei:
 
 
 def _reserve(plan: Plan) -> Reserved:
-    gross = tuple((q.opportunity.position.borrower, q.gross_usd) for q in plan.quotes)
+    gross = tuple((quote.key, quote.gross_usd) for quote in plan.quotes)
     estimate = Estimate(gross, plan.net_usd)
     return Reserved(worst_gas_cost(plan), plan.repaid_usd, estimate, plan.sweep is None)
 

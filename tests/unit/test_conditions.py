@@ -199,9 +199,9 @@ def won(plan: Plan, *lost: bytes) -> tuple[bool, ...]:
 def test_a_share_is_what_is_paid_of_what_it_would_bring() -> None:
     # priority: 400,000 gas at a gwei and 2,000 dollars, 0.80 dollars of 40.80; tip 0.01 ether, 20
     plan = Plans().make(address("one"))
-    assert bid_shares(plan) == {address("one"): Bps(8_000 * 10_000 // 408_000)}
+    assert bid_shares(plan) == {plan.quotes[0].key: Bps(8_000 * 10_000 // 408_000)}
     tipped = replace(plan, tips=(Wei(10**16),), bid=replace(plan.bid, tip=Wei(10**16)))
-    assert bid_shares(tipped) == {address("one"): Bps(208_000 * 10_000 // 408_000)}
+    assert bid_shares(tipped) == {plan.quotes[0].key: Bps(208_000 * 10_000 // 408_000)}
     assert bid_shares(replace(plan, prices={})) == {}
     assert ZERO_ADDRESS in plan.prices
 
@@ -244,7 +244,7 @@ def test_an_outcome_is_of_the_way_its_transaction_took() -> None:
 
 def test_a_record_is_bounded_and_restored() -> None:
     contest, plan = Contest(), Plans().make(address("one"), address("two"))
-    contest.restore([(plan, [address("two")], "")] * KEPT)
+    contest.restore([(plan, [plan.quotes[1].key], "")] * KEPT)
     assert len(contest.record.outcomes) == KEPT
     assert [each.won for each in contest.record.outcomes[:2]] == [False, True]
     contest.sent(replace(plan, id=str(n)) for n in range(2 * KEPT))
@@ -254,7 +254,8 @@ def test_a_record_is_bounded_and_restored() -> None:
 
 async def test_a_view_is_completed_with_all_of_it() -> None:
     node, contest = Node(), Contest()
-    contest.restore([(Plans().make(address("one")), [address("one")], "flashbots+titan")])
+    plan = Plans().make(address("one"))
+    contest.restore([(plan, [plan.quotes[0].key], "flashbots+titan")])
     conditions = Conditions(Inclusion.OP_STACK, FeeHistories(node, lambda _: None), contest)
     head = make_head(100)
     conditions.begin(head)

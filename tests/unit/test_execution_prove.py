@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from keeper.errors import RpcError, TransientError
+from keeper.execution.flight import Key
 from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.prove import TRIES, Prover
 from keeper.execution.simulate import NOTES, Simulator, Way
 from keeper.types import Plan, Reason, Skip, View
 from keeper.units import USD, ZERO_ADDRESS, Address, to_hex
-from tests.plans import OPERATOR_KEY, USDC, WETH, Plans, address, make_head, make_view
+from tests.plans import MARKET, OPERATOR_KEY, USDC, WETH, Plans, address, make_head, make_view
 
 assert OPERATOR_KEY
 OPERATOR = address("operator")
@@ -62,10 +63,15 @@ class Verdict:
     """What settling says."""
 
     plan: Plan | None
-    failed: Mapping[Address, str] = field(default_factory=dict)
+    failed: Mapping[Key, str] = field(default_factory=dict)
     skips: Sequence[Skip] = ()
-    undone: frozenset[Address] = frozenset()
+    undone: frozenset[Key] = frozenset()
     part: Plan | None = None
+
+
+def position(borrower: Address) -> Key:
+    """Return the key of a borrower's position."""
+    return MARKET, borrower
 
 
 def keep(plan: Plan, gas_used: int, result: bytes) -> Verdict:
@@ -74,7 +80,7 @@ def keep(plan: Plan, gas_used: int, result: bytes) -> Verdict:
     return Verdict(replace(plan, gas=gas_used))
 
 
-def never(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+def never(plan: Plan, failed: Mapping[Key, str], view: View) -> Plan | None:
     """Find nothing worth packing again."""
     return None
 
@@ -82,7 +88,7 @@ def never(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
 def prover(
     node: Node,
     settle: Callable[[Plan, int, bytes], Verdict] = keep,
-    repack: Callable[[Plan, Mapping[Address, str], View], Plan | None] = never,
+    repack: Callable[[Plan, Mapping[Key, str], View], Plan | None] = never,
 ) -> Prover[bytes]:
     """Return a prover whose decoding is the identity."""
     return Prover(Simulator(node, OPERATOR), bytes, settle, repack, lambda data: data.hex())
@@ -214,13 +220,13 @@ async def test_a_failed_item_is_packed_out_and_the_new_bytes_are_proven() -> Non
 
     def settle(one: Plan, gas_used: int, result: bytes) -> Verdict:
         return (
-            Verdict(None, {bad: "paused"})
+            Verdict(None, {position(bad): "paused"})
             if result == plan.calldata
             else keep(one, gas_used, result)
         )
 
-    def repack(one: Plan, failed: Mapping[Address, str], view: View) -> Plan:
-        assert set(failed) == {bad}
+    def repack(one: Plan, failed: Mapping[Key, str], view: View) -> Plan:
+        assert set(failed) == {position(bad)}
         return without
 
     node = Node()
@@ -245,7 +251,7 @@ async def test_a_change_in_one_plan_proves_those_behind_it_again() -> None:
 
 async def test_nothing_worth_packing_again_skips_everyone() -> None:
     good, bad = address("good"), address("bad")
-    verdict = Verdict(None, {bad: "paused"})
+    verdict = Verdict(None, {position(bad): "paused"})
     proven, skips = await prover(Node(), lambda *_: verdict).prove([Plans().make(good, bad)], VIEW)
     assert not proven
     assert {(skip.borrower, skip.reason) for skip in skips} == {
@@ -290,11 +296,11 @@ def batch(plans: Plans, count: int) -> Plan:
     return plans.make(*(address(f"borrower-{number}") for number in range(count)))
 
 
-def without(plans: Plans) -> Callable[[Plan, Mapping[Address, str], View], Plan | None]:
+def without(plans: Plans) -> Callable[[Plan, Mapping[Key, str], View], Plan | None]:
     """Return what packs a plan again: its bytes name who is in it."""
 
-    def repack(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
-        kept = [q for q in plan.quotes if q.opportunity.position.borrower not in failed]
+    def repack(plan: Plan, failed: Mapping[Key, str], view: View) -> Plan | None:
+        kept = [quote for quote in plan.quotes if quote.opportunity.key not in failed]
         if not kept:
             return None
         data = b"".join(quote.opportunity.position.borrower for quote in kept)
@@ -351,8 +357,8 @@ async def test_a_group_that_is_undone_gives_up_only_who_undid_it() -> None:
     whole = replace(whole, calldata=b"".join(q.opportunity.position.borrower for q in whole.quotes))
 
     def settle(plan: Plan, gas_used: int, result: bytes) -> Verdict:
-        everyone = {quote.opportunity.position.borrower for quote in plan.quotes}
-        if bad not in everyone:
+        everyone = {quote.opportunity.key for quote in plan.quotes}
+        if position(bad) not in everyone:
             return keep(plan, gas_used, result)
         return Verdict(None, dict.fromkeys(everyone, "loss"), (), frozenset(everyone))
 
@@ -368,7 +374,7 @@ async def test_a_batch_whose_halves_are_not_worth_a_transaction_is_given_up_whol
     whole = replace(whole, calldata=b"".join(q.opportunity.position.borrower for q in whole.quotes))
     pack = without(plans)
 
-    def repack(plan: Plan, failed: Mapping[Address, str], view: View) -> Plan | None:
+    def repack(plan: Plan, failed: Mapping[Key, str], view: View) -> Plan | None:
         made = pack(plan, failed, view)
         return made if made is not None and len(made.quotes) > 2 else None
 

@@ -102,13 +102,14 @@ async def test_it_is_judged_in_the_chains_next_block_at_its_prices() -> None:
 async def test_of_a_plan_that_lost_a_part_the_rest_is_judged() -> None:
     plan = Plans().make(ONE, TWO)
     part = replace(plan, quotes=plan.quotes[:1])
+    one, two = (quote.opportunity.key for quote in plan.quotes)
     for left, expected in ((part, part), (None, None)):
-        settled = Settled(None, {TWO: "gone"}, part=left)
+        settled = Settled(None, {two: "gone"}, part=left)
         recheck = Recheck(
             Simulated(), lambda data: data, lambda *_, to=settled: to, lambda data: "", 12
         )
         assert await recheck(plan, make_head()) is expected
-    every = Settled(None, {ONE: "gone", TWO: "gone"})
+    every = Settled(None, {one: "gone", two: "gone"})
     recheck = Recheck(Simulated(), lambda data: data, lambda *_: every, lambda data: "", 12)
     assert await recheck(plan, make_head()) == Gone("gone")
 

@@ -654,7 +654,7 @@ async def test_how_bids_ended_outlives_the_process(notebook: Notebook) -> None:
     reader = notebook.reader()
     found = reader.contested("test", 10)
     assert [(plan.id, *rest) for plan, *rest in found] == [
-        (both.id, [address("one")], "a+b"),
+        (both.id, [both.quotes[0].key], "a+b"),
         (failed.id, [], ""),
     ]
     contest = Contest()
@@ -686,9 +686,9 @@ async def test_a_rollups_data_fee_is_part_of_what_was_paid(notebook: Notebook) -
     spent = reader.spent(0)
     assert [one.gas for one in spent] == gas
     assert [entry.gas for entry in history(reader.paid(0, 2_000_000_000))] == gas
-    assert spent[0].won == {address("one")}
+    assert spent[0].won == {plan.quotes[0].key}
     assert spent[0].planned_usd == plan.net_usd
-    assert spent[0].estimated == ((address("one"), 4_040_000_000), (address("two"), 4_040_000_000))
+    assert spent[0].estimated == tuple((quote.key, 4_040_000_000) for quote in plan.quotes)
 
 
 async def test_what_took_a_nonce_back_liquidated_nothing(notebook: Notebook) -> None:

@@ -238,8 +238,7 @@ def test_money_is_shared_by_gross_profit_of_what_was_won() -> None:
     subject = metrics()
     quotes = [quote(1, "p", 300), quote(2, "q", 100), quote(3, "q", 10_000)]
     outcomes = tuple(
-        ItemOutcome(each.opportunity.position.borrower, ok, 1)
-        for each, ok in zip(quotes, (True, True, False), strict=True)
+        ItemOutcome.of(each, ok, 1) for each, ok in zip(quotes, (True, True, False), strict=True)
     )
     subject.receipt(
         "x",

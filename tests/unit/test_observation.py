@@ -69,7 +69,7 @@ def test_one_borrower_in_two_markets_counts_only_where_it_was_liquidated(metrics
     one = address("one")
     plan = Plans().make(one, one)
     receipt: Included = included(plan)
-    items = (receipt.items[0], ItemOutcome(one, False, 0, "undone"))
+    items = (receipt.items[0], ItemOutcome.of(plan.quotes[1], False, 0, "undone"))
     fields = {"plan": plan, "receipt": replace(receipt, items=items)}
     meter(metrics, "test", {}, lambda: None)(Event("test", "plan.included", fields))
     labels = {

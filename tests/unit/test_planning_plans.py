@@ -233,13 +233,13 @@ def test_a_tip_is_paid_from_native_profit_and_counts_as_a_cost() -> None:
 def test_a_plan_is_packed_again_without_what_failed() -> None:
     planner = make_planner()
     plan = one_plan(*[PAIR] * 5)
-    again = planner.repack(plan, {borrower(2): "debt is gone"}, view())
+    again = planner.repack(plan, {(MARKET, borrower(2)): "debt is gone"}, view())
     assert again is not None
     assert [q.opportunity.position.borrower for q in again.quotes] == [
         borrower(n) for n in (1, 3, 4, 5)
     ]
     assert batch_bytes(again).count(borrower(2)) == 0
-    everyone = {borrower(n): "gone" for n in range(1, 6)}
+    everyone = {(MARKET, borrower(n)): "gone" for n in range(1, 6)}
     assert planner.repack(plan, everyone, view()) is None
 
 
@@ -247,7 +247,7 @@ def test_a_later_plan_is_packed_again_behind_the_earlier_one() -> None:
     shallow = [pool(1, WETH, USDC, 500, 2_000_000)]
     plans, _ = plan_all(*[PAIR] * 6, rules=replace(RULES, max_items=3), pools=shallow)
     first, second = plans
-    gone = second.quotes[-1].opportunity.position.borrower
+    gone = second.quotes[-1].opportunity.key
     again = make_planner(replace(RULES, max_items=3), shallow).repack(
         second, {gone: "gone"}, view()
     )
@@ -269,7 +269,7 @@ def test_every_quote_keeps_its_own_tip_when_packed_again() -> None:
         [(q, replace(BID, tip=tips[q.opportunity.position.borrower])) for q in quotes],
     )
     assert plan.bid.tip == sum(plan.tips) == 3 * 10**16
-    gone = plan.quotes[0].opportunity.position.borrower
+    gone = plan.quotes[0].opportunity.key
     again = planner.repack(plan, {gone: "gone"}, view())
     assert again is not None
     assert list(again.tips) == [tips[q.opportunity.position.borrower] for q in again.quotes]
@@ -321,7 +321,7 @@ def test_items_that_fail_in_simulation_are_named() -> None:
     items = (good.items[0], ItemResult(False, 0, b"\x1a\x2b\x3c\x4d"), good.items[2])
     settled = make_planner().settle(plan, plan.gas, replace(good, items=items))
     assert settled.plan is None
-    assert settled.failed == {borrower(2): "unknown error 0x1a2b3c4d"}
+    assert settled.failed == {(MARKET, borrower(2)): "unknown error 0x1a2b3c4d"}
     (skip,) = settled.skips
     assert (skip.borrower, skip.reason) == (borrower(2), Reason.SIMULATION_FAILED)
 
@@ -355,7 +355,7 @@ def test_a_group_that_is_undone_takes_its_items_with_it() -> None:
         (ItemResult(False, 1, UNDONE),) * 2, (GroupResult(False, 0, b"\x01\x02\x03\x04"),), (), 0, 0
     )
     settled = make_planner().settle(plan, plan.gas, result)
-    assert set(settled.failed) == {borrower(1), borrower(2)}
+    assert set(settled.failed) == {(MARKET, borrower(1)), (MARKET, borrower(2))}
     assert set(settled.failed.values()) == {"unknown error 0x01020304"}
 
 

@@ -127,7 +127,7 @@ def test_several_plans_share_what_is_wanted() -> None:
 
 def test_a_plan_packed_again_asks_for_no_more() -> None:
     (plan,) = plans(ETHER // 50, NATIVE_DEBT, NATIVE_DEBT)
-    gone = plan.quotes[0].opportunity.position.borrower
+    gone = plan.quotes[0].opportunity.key
     again = planner(ETHER).repack(plan, {gone: "gone"}, view())
     assert again is not None
     assert 0 < again.refill <= plan.refill

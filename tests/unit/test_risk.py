@@ -200,9 +200,7 @@ def test_the_metrics_know_every_breaker(tmp_path: Path) -> None:
 
 def included(plan: Plan, net: int, gas: int = 100_000) -> Included:
     """Return a receipt of a plan whose every item went through, with its net in dollars."""
-    items = tuple(
-        ItemOutcome(quote.opportunity.position.borrower, ok=True, gain=1) for quote in plan.quotes
-    )
+    items = tuple(ItemOutcome.of(quote, ok=True, gain=1) for quote in plan.quotes)
     return Included(
         plan.id, tx_of(plan), 101, TX, 0, gas, Wei(GWEI), items=items, net_usd=Usd(net * USD)
     )
@@ -547,7 +545,6 @@ def test_a_row_of_missed_estimates_goes_on_after_a_restart(tmp_path: Path, plans
     def missed(net: int) -> Spent:
         plan = plans.make()
         (quote,) = plan.quotes
-        borrower = quote.opportunity.position.borrower
         return Spent(
             "test",
             clock.now - 60,
@@ -556,8 +553,8 @@ def test_a_row_of_missed_estimates_goes_on_after_a_restart(tmp_path: Path, plans
             plan=plan.id,
             net_usd=Usd(net * USD),
             planned_usd=plan.net_usd,
-            estimated=((borrower, quote.gross_usd),),
-            won=frozenset({borrower}),
+            estimated=((quote.key, quote.gross_usd),),
+            won=frozenset({quote.key}),
         )
 
     risk = Risk("test", held, clock)
