@@ -2,19 +2,37 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
+from keeper.planning.grouping import group_key
 from keeper.ports import LendingProtocol, Redeeming
 from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.terms import CompoundTerms
 from keeper.risk import Lists
-from keeper.types import Call, CallResult, Head, Log, NextBlock, Prices, Reason, Token
+from keeper.types import (
+    Call,
+    CallResult,
+    Cause,
+    Head,
+    Log,
+    NextBlock,
+    Opportunity,
+    Position,
+    Prices,
+    Quote,
+    Reason,
+    Step,
+    Token,
+)
 from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei
+from tests.plans import make_quote
 
 COMPTROLLER, ORACLE, VAI, LIQUIDATOR = (Address(bytes([n]) * 20) for n in range(1, 5))
 CETH, CUSDC, WETH, USDC, ALICE, BOB = (Address(bytes([n]) * 20) for n in range(10, 16))
@@ -253,3 +271,64 @@ def test_collateral_under_the_minimum_and_vai_are_refused() -> None:
     ledger.minters.add(ALICE)
     (skip,) = market.pairs(position, prices, at)[1]
     assert (skip.reason, "VAI" in skip.detail) == (Reason.DENIED, True)
+
+
+def owing() -> tuple[CompoundV2, Ledger, Prices]:
+    """Return a market in which Alice may be liquidated for 60 USDC against 0.05 WETH."""
+    market = CompoundV2("old", FOUND)
+    ledger = market._ledger = made()
+    for ctoken in ledger.ctokens:
+        ctoken.cash, ctoken.supply, ctoken.reserves, ctoken.rate = 2 * 10**24, 10**16, 0, 0
+        ledger.set_terms(ctoken, CORE, Terms(Wad(WAD // 2), Wad(11 * WAD // 10)))
+    ledger.ctokens[1].cash = 2 * 10**12
+    ledger.set_debt(ALICE, ledger.ctokens[1], (60 * 10**6, WAD))
+    ledger.set_balance(ALICE, ledger.ctokens[0], 10**10 // 40)
+    ledger.entered[ALICE] = 3
+    return market, ledger, Prices("old", 10**36, {WETH: 2_000 * 10**36, USDC: 10**36})
+
+
+def test_two_ctokens_of_one_underlying_are_called_apart() -> None:
+    """A group's calls go to one borrowed cToken, so that what they share has to tell it."""
+    market, ledger, prices = owing()
+    other = Address(bytes([20]) * 20)
+    usdc = ledger.ctokens[1].underlying
+    ledger.list_ctoken(CToken(2, Token(other, "cUSDC2", 8), usdc, False, WAD, 0, 5))
+    ledger.set_terms(ledger.ctokens[2], CORE, Terms(Wad(WAD // 2), Wad(11 * WAD // 10)))
+    late = ledger.ctokens[2]
+    late.cash, late.supply, late.reserves, late.rate = 2 * 10**12, 10**16, 0, 0
+    ledger.set_debt(ALICE, late, (60 * 10**6, WAD))
+    ledger.entered[ALICE] = 7
+    at = NextBlock(8, 1_012, Wei(0))
+    position = market.position(ALICE, prices, at)
+    assert position is not None
+    found, _ = market.pairs(position, prices, at)
+    assert {each.debt.address for each in found} == {USDC}
+    keys = {group_key(quoted(position, each)): market.execution(each).target for each in found}
+    assert sorted(keys.values()) == [CUSDC, other]
+
+
+def quoted(position: Position, terms: CompoundTerms) -> Quote:
+    step = Step(terms, terms.maximum, terms.seize(terms.maximum))
+    opportunity = Opportunity(position, (terms,), Cause.PRICE)
+    return replace(make_quote(position.borrower), opportunity=opportunity, steps=(step,))
+
+
+@pytest.mark.parametrize("by_seconds", [False, True])
+def test_no_repay_is_over_the_close_factor_of_an_earlier_block(by_seconds: bool) -> None:
+    """What counts seconds may be asked before the second it was sized for."""
+    market, ledger, prices = owing()
+    ledger.by_seconds = by_seconds
+    for ctoken in ledger.ctokens:
+        ctoken.rate, ctoken.accrued_at, ctoken.borrows = (
+            WAD // 10**4,
+            1_000 if by_seconds else 5,
+            10**9,
+        )
+    at = NextBlock(8, 1_012, Wei(0))
+    position = market.position(ALICE, prices, at)
+    assert position is not None
+    (terms,), _ = market.pairs(position, prices, at)
+    owed = ledger.ctokens[1]
+    soonest = owed.accrued(1_001 if by_seconds else 8).index
+    assert terms.maximum <= owed.owed(ALICE, soonest) * ledger.close_factor // WAD
+    assert terms.maximum >= owed.owed(ALICE, owed.index) * ledger.close_factor // WAD

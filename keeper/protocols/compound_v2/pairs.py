@@ -10,7 +10,7 @@ from keeper.protocols.compound_v2.events import (
     SEIZE,
     TRANSFER_ACTION,
 )
-from keeper.protocols.compound_v2.exponential import seize_ratio_down
+from keeper.protocols.compound_v2.exponential import repay_for_down, seize_ratio_down
 from keeper.protocols.compound_v2.ledger import Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
 from keeper.protocols.compound_v2.valuation import BPS_MANTISSA, Part, health_down, liquidity
@@ -102,18 +102,18 @@ def _terms(ledger: Ledger, held: Sequence[Part], owed: Part, seized: Part) -> Co
     borrowed = ledger.ctokens[owed.id]
     if not borrowed.is_forced and health_down(*liquidity(held, {owed.id, seized.id})) >= WAD:
         return Reason.DENIED, f"{pair}: no shortfall until its other cTokens accrue interest"
-    debt = owed.debts[1]
+    incentive = seized.terms.incentive
     terms = CompoundTerms(
         collateral=seized.token,
         debt=owed.underlying,
-        bonus=Bps(seized.terms.incentive // BPS_MANTISSA),
+        bonus=Bps(incentive // BPS_MANTISSA),
         borrowed=owed.token.address,
         seized=seized.token.address,
         is_native=borrowed.is_native,
-        incentive=seized.terms.incentive,
-        ratio=seize_ratio_down(seized.terms.incentive, owed.price, seized.price, seized.rates[1]),
+        incentive=incentive,
+        ratio=seize_ratio_down(incentive, owed.price, seized.price, seized.rates[1]),
         balance=seized.balance,
-        limit=debt if borrowed.is_forced else debt * ledger.close_factor // WAD,
+        limit=_limit(ledger, owed, seized),
         seize_share=ledger.ctokens[seized.id].seize_share,
         treasury_share=0 if ledger.liquidator == ZERO_ADDRESS else ledger.treasury_share,
         scaled_debt=owed.debts[0],
@@ -123,3 +123,18 @@ def _terms(ledger: Ledger, held: Sequence[Part], owed: Part, seized: Part) -> Co
     if not terms.legal_down(terms.maximum):
         return Reason.DUST, f"no repay of {pair} seizes anything"
     return terms
+
+
+def _limit(ledger: Ledger, owed: Part, seized: Part) -> int:
+    """Return the largest repay the close factor allows whenever the call is included.
+
+    Blocks are counted to the next one at least. A second may come before the one that was expected,
+    so that no interest since the last is counted on: neither in the debt, nor in what a cToken is
+    worth, of which a call that asks for more than there is fails.
+    """
+    debt = owed.debts[0] if ledger.by_seconds else owed.debts[1]
+    limit = debt if ledger.ctokens[owed.id].is_forced else debt * ledger.close_factor // WAD
+    if not ledger.by_seconds:
+        return limit
+    dearest = seize_ratio_down(seized.terms.incentive, owed.price, seized.price, seized.rates[0])
+    return min(limit, repay_for_down(dearest, seized.balance)) if dearest else 0

@@ -52,6 +52,11 @@ class CompoundTerms:
     held: tuple[Part, ...] = field(repr=False)
 
     @property
+    def way(self) -> int:
+        """Tell calls of one borrowed cToken from those of another with the same underlying."""
+        return int.from_bytes(self.borrowed, "big")
+
+    @property
     def maximum(self) -> int:
         """Return the largest repay within the close factor whose seizure there is."""
         return min(self.limit, repay_for_down(self.ratio, self.balance)) if self.ratio else 0
