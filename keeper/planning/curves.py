@@ -190,6 +190,7 @@ class Filling:
     def __init__(self, curves: Sequence[Curve]) -> None:
         self._curves = curves
         self._checked = (0, 0)
+        self._root = 0.0
 
     def divide(self, amount: int) -> tuple[list[int], float]:
         """Return each curve's part and the inverse root of the price they share.
@@ -206,9 +207,10 @@ class Filling:
         is_near = low <= amount <= high
         root: float | None = None
         for _ in range(_ROUNDS):
-            root = _level(self._curves, amount, min(known))
+            root = _level(self._curves, amount, min(known), self._root)
             if root is None:
                 return [], math.inf
+            self._root = root
             parts = [int(curve.line(root, amount)[0]) for curve in self._curves]
             largest = max(range(len(parts)), key=parts.__getitem__)
             parts[largest] += amount - sum(parts)
@@ -249,12 +251,12 @@ def _transfer(from_: Curve, to: Curve, has: int, gets: int) -> int:
     return find_top(brings, 0, spread, (1 - gets, has - 1), _LEFT) or 0
 
 
-def _level(curves: Sequence[Curve], amount: int, first: float) -> float | None:
+def _level(curves: Sequence[Curve], amount: int, first: float, near: float) -> float | None:
     """Return the inverse root at which interpolated curves take an amount together.
 
-    Their sum is made of lines: where one of them leads is the next guess.
+    Their sum is made of lines: where one of them leads is the next guess, the first of them `near`.
     """
-    low, high, at = first, math.inf, first * 1.001
+    low, high, at = first, math.inf, max(first * 1.001, near)
     for _ in range(_STEPS):
         taken = slope = 0.0
         for curve in curves:

@@ -7,7 +7,7 @@ from keeper.planning.costs import Rates
 from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
-from keeper.ports import Terms, Worded
+from keeper.ports import Terms
 from keeper.types import Quote, Step
 from keeper.units import Address, mul_div_up
 
@@ -74,9 +74,8 @@ def cover_up(step: Step) -> int:
 
 def word_up(step: Step) -> int:
     """Return the amount the call of a step names: what is sent for it, unless the terms say otherwise."""
-    if isinstance(step.terms, Worded):
-        return step.terms.word(step.repay)
-    return cover_up(step)
+    word = _word_of(step.terms)
+    return cover_up(step) if word is None else word(step.repay)
 
 
 def cover_up_repay(terms: Terms, repay: int) -> int:
@@ -87,7 +86,7 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
     and where it pays for the call nothing is sent. A call that names other words than an amount, as
     shares, pulls what they are worth by then, whatever its size.
     """
-    if repay < terms.maximum and not isinstance(terms, Worded):
+    if repay < terms.maximum and _word_of(terms) is None:
         return repay
     seizure = terms.seize(repay)
     if seizure.repaid <= 0:
@@ -95,6 +94,12 @@ def cover_up_repay(terms: Terms, repay: int) -> int:
     if seizure.is_exact:
         return repay
     return repay + repay // _LATE_SHARE + 1
+
+
+def _word_of(terms: Terms) -> Callable[[int], int] | None:
+    """Return `Worded.word` of terms that have it: asking a protocol takes longer than a seizure."""
+    word: Callable[[int], int] | None = getattr(terms, "word", None)
+    return word
 
 
 def price_groups(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from keeper.planning.shares import divide
-from keeper.ports import Metered, Swaps, Venue
+from keeper.ports import Swaps, Venue
 from keeper.types import Hop, Portion, hops_of
 from keeper.units import Address
 
@@ -79,8 +79,10 @@ class Sales:
             left = part
             for hop in portion.route:
                 swaps = self._swaps[hop.venue]
-                if isinstance(swaps, Metered):
-                    gas += swaps.extra_gas(hop, left)
+                # Asking a protocol (`Metered`) takes longer than a quote.
+                extra_gas = getattr(swaps, "extra_gas", None)
+                if extra_gas is not None:
+                    gas += extra_gas(hop, left)
                 left = swaps.quote(hop, left)
         return gas
 

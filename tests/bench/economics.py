@@ -15,7 +15,6 @@ from statistics import fmean, median
 
 from keeper.devnet import Devnet
 from tests.bench.judge import Drawn, Judge
-from tests.bench.sizing_time import sizing_times
 from tests.brute.search import Choice, GasCosts, best_choices
 from tests.joint import SharedPool
 
@@ -199,11 +198,11 @@ def joint(net: Devnet) -> dict[str, float]:
 
 
 def figures(net: Devnet) -> Mapping[str, float]:
-    """Judge all markets and time sizing; print where most was left."""
+    """Judge all markets; print where most was left."""
     judge = Judge(net)
     tally = tally_markets(judge)
     print(f"seeds 0 to {MARKETS - 1}; where most was left:", *tally.worst(), sep="\n  ")
     print("where ours lost:", *tally.losing(), sep="\n  ")
     judged = [each for each in tally.outcomes if each.best is not None]
     print(f"median market {median(each.optimum for each in judged):,.2f} dollars at best")
-    return tally.figures() | joint(net) | sizing_times(judge)
+    return tally.figures() | joint(net)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
 
-from keeper.devnet import Pool
+from keeper.devnet import Devnet, Pool
 from tests.bench.judge import Drawn, Judge
 from tests.brute.debtor import Debtor
 from tests.brute.search import GOLDEN
@@ -18,10 +18,13 @@ ASKED = 3
 """Positions of a head sized through the quoter: each takes dozens of calls."""
 QUOTE = "quoteExactInput(bytes,uint256)"
 STEPS = 20
+TIMES = 9
+"""Times each head is quoted, of which the least counts."""
 
 
-def sizing_times(judge: Judge) -> dict[str, float]:
+def figures(net: Devnet) -> dict[str, float]:
     """Return microseconds per position over heads of their own; what a head costs once is apart."""
+    judge = Judge(net)
     whole = judge.scenes[1]
     tokens = {whole.market.tokens[symbol].address for symbol in SYMBOLS}
     pools = tuple(pool for pool in whole.pools if {pool.token0, pool.token1} <= tokens)
@@ -53,7 +56,7 @@ def _seconds(judge: Judge, drawn: Drawn, count: int) -> float:
     """Return the least of some times to quote the first positions of a head."""
     planner = judge.planner(drawn.scene)
     taken = []
-    for _ in range(3):
+    for _ in range(TIMES):
         start = time.perf_counter()
         planner.quote(drawn.view, drawn.choices[:count])
         taken.append(time.perf_counter() - start)
