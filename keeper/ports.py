@@ -228,6 +228,15 @@ class Oracle(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class Announcing(Protocol):
+    """An oracle that hears of rounds, also of those that leave a price as it was."""
+
+    def rounds(self) -> Mapping[Address, int]:
+        """Return how many rounds were heard of for each asset; only that it changes counts."""
+        ...
+
+
 class Terms(Protocol):
     """What the protocol allows on one debt/collateral pair of one position, exact."""
 
@@ -607,14 +616,6 @@ class Journal(Protocol):
 
         The block's hash is empty where it is not on record.
         """
-        ...
-
-
-class Notifier(Protocol):
-    """Tells a person."""
-
-    async def notify(self, subject: str, body: str) -> None:
-        """Deliver one message."""
         ...
 
 

@@ -5,6 +5,7 @@ Events only tell which contracts to ask next.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,6 +92,7 @@ class AaveOracle:
         self._feeds: dict[Address, Feed] = {}
         self._last: Mapping[Address, int] = {}
         self._announced: set[Address] = set()
+        self._rounds: Counter[Address] = Counter()
         self._suspected: set[Address] = set()
         self._heads = 0
         self._question = Question(oracle, (), (), ())
@@ -111,6 +113,14 @@ class AaveOracle:
     def feeds(self) -> Mapping[Address, Feed]:
         """Return what each asset's price is read from."""
         return self._feeds
+
+    def rounds(self) -> Mapping[Address, int]:
+        """Return how many answers each asset's aggregator gave since the start, undone ones too."""
+        return {
+            asset: self._rounds[feed.aggregator]
+            for asset, feed in self._feeds.items()
+            if feed.aggregator is not None and feed.aggregator in self._rounds
+        }
 
     def watch(self) -> Watch:
         """Return the contracts that say where prices come from, and those that announce them."""
@@ -148,6 +158,7 @@ class AaveOracle:
         kind = log.topics[0]
         if kind == ANSWER_UPDATED:
             self._announced.add(log.address)
+            self._rounds[log.address] += 1
             return None
         if log.address == self._oracle and kind == ASSET_SOURCE_UPDATED:
             asset, source = Address(log.topics[1][12:]), Address(log.topics[2][12:])

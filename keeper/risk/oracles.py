@@ -1,0 +1,158 @@
+"""Which positions rest on a feed that is silent for too long, or far off the pools."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from keeper.oracles.pools import PoolPrices, Quoted
+from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
+from keeper.types import Position, Prices, Reason, Token, View
+from keeper.units import WAD, Address, Bps
+
+Key = tuple[str, Address]
+"""A market and one of its assets; or a position."""
+LEAST_SHARE = 100
+"""A feed under less than a hundredth of a position's collateral or debt keeps nobody from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """From when on nothing is sent that rests on a feed: after how many heartbeats, how far off.
+
+    Zero is never.
+    """
+
+    beats: int = 3
+    limit: Bps = Bps(3_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One feed as it is shown; `heartbeat` and `off` are None where nobody knows."""
+
+    market: str
+    token: Token
+    feed: Feed
+    heartbeat: int | None
+    band: Bps
+    stale: str
+
+
+class OracleWatch:
+    """Follow every feed of a chain's markets from head to head, and say on which not to rest.
+
+    `rounds` tells of a market's assets how many rounds were heard of, `followed` is told each time a
+    feed came after the pools, and how many seconds that took.
+    """
+
+    def __init__(
+        self,
+        pools: PoolPrices,
+        doubt: Doubt,
+        expected: Mapping[Address, Expected],
+        rounds: Callable[[str], Mapping[Address, int]],
+        followed: Callable[[str, Token, int], None] = lambda _market, _token, _seconds: None,
+    ) -> None:
+        self._pools = pools
+        self._doubt = doubt
+        self._expected = expected
+        self._rounds = rounds
+        self._followed = followed
+        self._feeds: dict[Key, Feed] = {}
+        self._tokens: Mapping[Address, Token] = {}
+        self._now = 0
+
+    def observe(self, view: View) -> None:
+        """Take a head's prices, and what pools give now."""
+        feeds = dollars(view)
+        self._pools.look(view.head.number, feeds, view.tokens)
+        quoted = self._pools.at(feeds, view.tokens)
+        seen: dict[Key, Feed] = {}
+        for market, prices in view.prices.items():
+            rounds = self._rounds(market)
+            for asset, value in prices.values.items():
+                token = view.tokens.get(asset)
+                if token is None or not value:
+                    continue
+                look = Look(
+                    view.head.timestamp,
+                    value * WAD // prices.unit,
+                    quoted.price(asset),
+                    rounds.get(asset, 0),
+                )
+                key = market, asset
+                seen[key], lag = fold(self._feeds.get(key), look, self._of(asset))
+                if lag is not None:
+                    self._followed(market, token, lag)
+        # what was not read at this head is not forgotten, as long as its market is there
+        kept = {key: feed for key, feed in self._feeds.items() if key[1] in view.tokens}
+        self._feeds = kept | seen
+        self._tokens, self._now = view.tokens, view.head.timestamp
+
+    def doubtful(self, view: View) -> dict[Key, tuple[Reason, str]]:
+        """Return the positions at risk that rest on a feed not to be believed, and why not."""
+        found: dict[Key, tuple[Reason, str]] = {}
+        quoted: Quoted | None = None
+        said: dict[Key, tuple[Reason, str] | None] = {}
+        for risk in view.at_risk:
+            position = risk.position
+            prices = view.prices.get(position.home)
+            for token in rested_on(position):
+                key = position.home, token.address
+                if key not in said:
+                    quoted = quoted or self._pools.at(dollars(view), view.tokens)
+                    said[key] = self._judge(key, token, prices, view.head.timestamp, quoted)
+                if (why := said[key]) is not None:
+                    found[position.key] = why
+                    break
+        return found
+
+    def standing(self) -> Iterator[Standing]:
+        """Yield every feed as of the last head."""
+        for (market, asset), feed in sorted(self._feeds.items()):
+            expected = self._of(asset)
+            silent = stale(feed, self._now, feed.price, expected, self._doubt.beats)
+            beat, token = heartbeat(feed, expected), self._tokens[asset]
+            yield Standing(market, token, feed, beat, band(feed, expected), silent)
+
+    def _of(self, asset: Address) -> Expected:
+        return self._expected.get(asset, Expected())
+
+    def _judge(
+        self, key: Key, token: Token, prices: Prices | None, now: int, quoted: Quoted
+    ) -> tuple[Reason, str] | None:
+        value, feed = None if prices is None else prices.get(token.address), self._feeds.get(key)
+        if prices is None or not value:
+            return None
+        price = value * WAD // prices.unit
+        expected = self._of(token.address)
+        silent = "" if feed is None else stale(feed, now, price, expected, self._doubt.beats)
+        if silent:
+            return Reason.STALE_ORACLE, f"the feed of {token.symbol} had {silent}"
+        off = astray(price, quoted.price(token.address), self._doubt.limit)
+        if off:
+            return Reason.BREAKER, f"deviation: the feed of {token.symbol} is {off}"
+        return None
+
+
+def dollars(view: View) -> dict[Address, int]:
+    """Return each token's price as the first market that has it gives it, in 1e18ths of a dollar."""
+    found: dict[Address, int] = {}
+    for prices in view.prices.values():
+        for asset, value in prices.values.items():
+            if asset in view.tokens and value and asset not in found:
+                found[asset] = value * WAD // prices.unit
+    return found
+
+
+def rested_on(position: Position) -> Iterator[Token]:
+    """Yield the tokens whose prices say how healthy a position is, but for crumbs of others.
+
+    Somebody who puts up a little of a token with a dead feed is not to be out of reach for it.
+    """
+    for held, whole in (
+        (position.collateral, position.collateral_value),
+        (position.debt, position.debt_value),
+    ):
+        for leg in held:
+            if leg.value * LEAST_SHARE >= whole:
+                yield leg.token

@@ -1,0 +1,287 @@
+"""Feeds followed from head to head: ages, heartbeats and bands learned, and the lag behind pools."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keeper.oracles.pools import PoolPrices
+from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
+from keeper.risk.oracles import Doubt, OracleWatch, rested_on
+from keeper.types import CollateralLeg, DebtLeg, Hop, Prices, Reason, Token, View
+from keeper.units import BPS, USD, WAD, Address, Bps
+from tests.plans import USDC, WETH, address, make_head, make_view
+
+NOTHING = Expected()
+SET = Expected(3_600, Bps(50))
+ETHER = 2_000 * WAD
+DAI = Token(address("DAI"), "DAI", 18)
+STAKED = Token(address("wstETH"), "wstETH", 18)
+TOKENS = {token.address: token for token in (USDC, WETH, DAI, STAKED)}
+
+
+def follow(looks: Iterable[Look], expected: Expected = NOTHING) -> tuple[Feed, list[int]]:
+    """Return the feed after all looks, and every lag told."""
+    feed, lags = None, []
+    for look in looks:
+        feed, lag = fold(feed, look, expected)
+        lags += [] if lag is None else [lag]
+    assert feed is not None
+    return feed, lags
+
+
+def beating(beats: int, every: int = 3_600, wiggle: int = 0) -> list[Look]:
+    """Return looks before and at each round of a feed that speaks by its clock alone."""
+    looks = [Look(0, ETHER, ETHER)]
+    for beat in range(1, beats + 1):
+        before, after = (ETHER + each % 2 * wiggle for each in (beat - 1, beat))
+        looks += [Look(beat * every - 12, before, ETHER), Look(beat * every, after, ETHER)]
+    return looks
+
+
+def test_a_feed_follows_behind_the_pools() -> None:
+    prices = [(ETHER, ETHER)] * 2 + [(ETHER, ETHER * 99 // 100)] * 3
+    prices += [(ETHER * 99 // 100, ETHER * 99 // 100)] * 2
+    feed, lags = follow((Look(12 * n, *each) for n, each in enumerate(prices)), SET)
+    assert lags == [36]
+    assert (feed.updated, feed.lag, feed.left, feed.off) == (60, 36, None, 0)
+    assert feed.age(100) == 40
+
+
+def test_a_feed_in_the_very_block_of_the_pools_is_not_behind() -> None:
+    moved = ETHER * 97 // 100
+    _, lags = follow((Look(0, ETHER, ETHER), Look(12, moved, moved)), SET)
+    assert lags == [0]
+
+
+def test_pools_that_come_back_and_feeds_by_the_clock_are_no_lag() -> None:
+    low = ETHER * 99 // 100
+    looks = [Look(0, ETHER, ETHER), Look(12, ETHER, low), Look(24, ETHER, ETHER)]
+    assert follow([*looks, Look(36, ETHER + 1, ETHER)], SET)[1] == []
+
+
+def test_a_feed_that_stays_behind_is_behind_anew() -> None:
+    half, low = ETHER * 99 // 100, ETHER * 98 // 100
+    looks = [Look(0, ETHER, ETHER), Look(12, ETHER, low), Look(24, half, low), Look(60, low, low)]
+    assert follow(looks, SET)[1] == [12, 36]
+
+
+def test_what_happened_while_nobody_looked_is_not_dated() -> None:
+    low = ETHER * 98 // 100
+    looks = [Look(0, ETHER, ETHER), Look(12, ETHER, low), Look(4_000, ETHER, low)]
+    assert follow([*looks, Look(4_012, low, low)], SET)[1] == []
+    assert follow([Look(0, ETHER), Look(4_000, ETHER + 1)])[0].quiet == ()
+
+
+def test_a_heartbeat_is_learned_from_rounds_that_a_clock_made() -> None:
+    assert heartbeat(follow(beating(3, wiggle=1))[0], NOTHING) is None
+    feed, _ = follow(beating(4, wiggle=1))
+    assert heartbeat(feed, NOTHING) == 3_600
+    assert heartbeat(feed, SET) == 3_600
+    assert band(feed, NOTHING) == 50
+
+
+def test_one_that_leaves_the_price_as_it_was_is_a_round_too() -> None:
+    looks = [replace(each, rounds=each.time // 3_600) for each in beating(5)]
+    feed, _ = follow(looks)
+    assert heartbeat(feed, NOTHING) == 3_600
+    assert feed.age(looks[-1].time + 60) == 60
+    assert heartbeat(follow(beating(5))[0], NOTHING) is None
+
+
+def test_rounds_by_price_teach_no_heartbeat_and_those_early_teach_a_band() -> None:
+    chance = random.Random(7)
+    looks, time, price = [Look(0, ETHER)], 0, ETHER
+    for _ in range(300):
+        gap = 12 * chance.randint(1, 200)
+        looks.append(Look(time + gap - 12, price))
+        time += gap
+        price += price * chance.choice((-1, 1)) * chance.randint(100, 130) // BPS
+        looks.append(Look(time, price))
+    feed, _ = follow(looks)
+    assert heartbeat(feed, NOTHING) is None
+    feed, _ = follow(looks, Expected(3_600))
+    assert 100 <= band(feed, Expected(3_600)) <= 110
+
+
+def test_a_heartbeat_that_was_none_is_forgotten() -> None:
+    looks = beating(4, 1_500, wiggle=1)
+    last = looks[-1]
+    assert heartbeat(follow(looks)[0], NOTHING) == 1_500
+    looks.append(replace(last, time=last.time + 2_388))
+    looks.append(replace(last, time=last.time + 2_400, price=last.price + 1))
+    assert heartbeat(follow(looks)[0], NOTHING) is None
+
+
+@pytest.mark.parametrize("price", [WAD, ETHER * 6 // 5])
+def test_what_never_speaks_is_never_stale(price: int) -> None:
+    """Fixed prices and ratios have no heartbeat that anybody knows."""
+    feed, _ = follow([Look(12 * n, price, price) for n in range(100)])
+    assert stale(feed, 10**9, price, NOTHING, 3) == ""
+
+
+def test_a_silent_feed_is_stale_after_its_heartbeats() -> None:
+    feed, _ = follow(beating(2, wiggle=1))
+    now = feed.updated + 3 * 3_600
+    assert stale(feed, now, feed.price, SET, 3) == ""
+    assert stale(feed, now + 1, feed.price, SET, 3) == (
+        "no round for 10801 s, with a heartbeat of 3600 s"
+    )
+    assert stale(feed, now + 1, feed.price + 1, SET, 3) == ""
+    assert stale(feed, now + 1, feed.price, SET, 0) == ""
+
+
+def test_how_far_off_is_said_with_its_side() -> None:
+    assert astray(WAD * 13 // 10, WAD, Bps(3_000)) == ""
+    assert astray(WAD * 14 // 10, WAD, Bps(3_000)) == "4000 bps above the pools"
+    assert astray(WAD * 6 // 10, WAD, Bps(3_000)) == "4000 bps below the pools"
+    assert astray(WAD * 9, WAD, Bps(0)) == astray(WAD * 9, None, Bps(1)) == ""
+
+
+class Pools:
+    """A venue whose pools give `rates`: whole tokens of the second for one of the first."""
+
+    name = "pools"
+
+    def __init__(self, rates: dict[tuple[Token, Token], float], fee: float = 0.003) -> None:
+        self.rates = rates
+        self.fee = fee
+        self.shallow: set[tuple[Token, Token]] = set()
+        self.asked = 0
+
+    def hops(self, token: Address) -> list[Hop]:
+        found = []
+        for one, other in self.rates:
+            pool = address(f"{one.symbol}{other.symbol}")
+            if token == one.address:
+                found.append(Hop("pools", pool, one.address, other.address))
+            elif token == other.address:
+                found.append(Hop("pools", pool, other.address, one.address))
+        return found
+
+    def begin(self) -> "Pools":
+        return self
+
+    def quote(self, hop: Hop, amount: int) -> int:
+        self.asked += 1
+        sold, bought = TOKENS[hop.token_in], TOKENS[hop.token_out]
+        pair = (sold, bought) if (sold, bought) in self.rates else (bought, sold)
+        rate = self.rates[pair] if pair[0] == sold else 1 / self.rates[pair]
+        whole = amount / 10**sold.decimals
+        if pair in self.shallow:
+            whole /= 1 + whole * 10
+        return int(whole * rate * (1 - self.fee) * 10**bought.decimals)
+
+
+def worth(pools: Pools, feeds: dict[Token, int]) -> dict[str, int | None]:
+    venues: Any = [pools]
+    prices = PoolPrices(lambda: venues)
+    named = {token.address: price for token, price in feeds.items()}
+    prices.look(1, named, TOKENS)
+    quoted = prices.at(named, TOKENS)
+    return {token.symbol: quoted.price(token.address) for token in feeds}
+
+
+FEEDS = {USDC: WAD, DAI: WAD, WETH: ETHER, STAKED: ETHER * 6 // 5}
+
+
+def test_tokens_are_worth_what_pools_give_on_the_way_to_a_dollar() -> None:
+    pools = Pools({(WETH, USDC): 1_900, (STAKED, WETH): 1.2, (USDC, DAI): 0.99})
+    found = worth(pools, FEEDS)
+    assert found["WETH"] == pytest.approx(1_900 * WAD, rel=1e-5)
+    assert found["wstETH"] == pytest.approx(2_280 * WAD, rel=1e-5)
+    assert found["USDC"] == pytest.approx(0.99 * WAD, rel=1e-5)
+    assert found["DAI"] == pytest.approx(WAD / 0.99, rel=1e-5)
+
+
+def test_shallow_and_dear_pools_tell_nothing() -> None:
+    pools = Pools({(WETH, USDC): 1_900})
+    pools.shallow = {(WETH, USDC)}
+    assert worth(pools, FEEDS) == dict.fromkeys(("USDC", "DAI", "WETH", "wstETH"))
+    assert worth(Pools({(WETH, USDC): 1_900}, 0.05), FEEDS)["WETH"] is None
+
+
+def test_without_a_dollar_the_token_most_pools_have_is_the_measure() -> None:
+    pools = Pools({(STAKED, WETH): 1.1})
+    found = worth(pools, {WETH: ETHER, STAKED: ETHER * 6 // 5})
+    assert sorted(found.values(), key=str) != [None, None]
+    assert [price for price in found.values() if price is None] == [None]
+
+
+def seen(number: int, ether: int, *, at_risk: bool = False) -> View:
+    view = make_view(make_head(number), (address("one"),) if at_risk else ())
+    prices = {USDC.address: USD, WETH.address: ether}
+    return replace(view, prices={"aave-v3": Prices("aave-v3", USD, prices)}, tokens=TOKENS)
+
+
+def watch(
+    pools: Pools, doubt: Doubt, lags: list[tuple[str, str, int]] | None = None
+) -> OracleWatch:
+    venues: Any = [pools]
+
+    def followed(market: str, token: Token, seconds: int) -> None:
+        if lags is not None:
+            lags.append((market, token.symbol, seconds))
+
+    expected = {WETH.address: Expected(120, Bps(50))}
+    return OracleWatch(PoolPrices(lambda: venues), doubt, expected, lambda _: {}, followed)
+
+
+def test_positions_under_a_silent_feed_are_left_alone_until_it_speaks() -> None:
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt())
+    for number in range(100, 131):
+        made.observe(seen(number, 2_000 * USD))
+        assert not made.doubtful(seen(number, 2_000 * USD, at_risk=True))
+    late = seen(131, 2_000 * USD, at_risk=True)
+    (held,) = late.at_risk
+    assert made.doubtful(late) == {
+        held.position.key: (
+            Reason.STALE_ORACLE,
+            "the feed of WETH had no round for 372 s, with a heartbeat of 120 s",
+        )
+    }
+    made.observe(seen(131, 2_000 * USD))
+    (ether,) = [each for each in made.standing() if each.token == WETH]
+    assert (ether.heartbeat, ether.band, ether.feed.age(late.head.timestamp)) == (120, 50, 372)
+    assert ether.stale
+    assert not made.doubtful(seen(132, 1_999 * USD, at_risk=True))
+
+
+def test_positions_under_a_feed_far_off_the_pools_are_left_alone() -> None:
+    pools = Pools({(WETH, USDC): 2_000})
+    made = watch(pools, Doubt(limit=Bps(1_000)))
+    made.observe(seen(100, 2_000 * USD))
+    assert not made.doubtful(seen(101, 1_850 * USD, at_risk=True))
+    off = made.doubtful(seen(101, 1_500 * USD, at_risk=True))
+    assert list(off.values()) == [
+        (Reason.BREAKER, "deviation: the feed of WETH is 2499 bps below the pools")
+    ]
+    pools.rates[WETH, USDC] = 1_500
+    assert not made.doubtful(seen(101, 1_500 * USD, at_risk=True))
+
+
+def test_the_lag_behind_pools_is_told_with_market_and_token() -> None:
+    lags: list[tuple[str, str, int]] = []
+    pools = Pools({(WETH, USDC): 2_000})
+    made = watch(pools, Doubt(), lags)
+    made.observe(seen(100, 2_000 * USD))
+    pools.rates[WETH, USDC] = 1_900
+    made.observe(seen(101, 2_000 * USD))
+    made.observe(seen(102, 2_000 * USD))
+    made.observe(seen(103, 1_900 * USD))
+    assert lags == [("aave-v3", "WETH", 24)]
+
+
+def test_crumbs_of_a_token_keep_nobody_from_a_position() -> None:
+    (held,) = seen(1, 2_000 * USD, at_risk=True).at_risk
+    legs = (
+        CollateralLeg(WETH, 1, 995, Bps(8_000), Bps(10_500)),
+        CollateralLeg(STAKED, 1, 5, Bps(8_000), Bps(10_500)),
+    )
+    owed = (DebtLeg(USDC, 900, 900),)
+    position = replace(
+        held.position, collateral=legs, debt=owed, collateral_value=1_000, debt_value=900
+    )
+    assert [token.symbol for token in rested_on(position)] == ["WETH", "USDC"]
