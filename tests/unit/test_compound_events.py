@@ -43,6 +43,7 @@ FOUND = Deployment(
     ZERO_ADDRESS,
     ZERO_ADDRESS,
     (Asset(CETH, WETH, is_native=True), Asset(CUSDC, USDC, is_native=False)),
+    by_seconds=True,
 )
 
 

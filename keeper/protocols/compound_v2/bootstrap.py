@@ -8,6 +8,7 @@ from eth_utils.address import to_checksum_address
 from keeper.chain.words import address, addresses, answered, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
+from keeper.protocols.compound_v2.clock import counts_seconds
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.events import (
     LIQUIDATE_ACTION,
@@ -29,8 +30,6 @@ CTOKEN_READS = (
     "borrowIndex()",
     "totalBorrows()",
     "reserveFactorMantissa()",
-    "accrualBlockNumber()",
-    "accrualBlockTimestamp()",
     "protocolSeizeShareMantissa()",
 )
 
@@ -53,6 +52,7 @@ class Deployment:
     liquidator: Address
     vai: Address
     assets: tuple[Asset, ...]
+    by_seconds: bool = False
 
 
 async def find(
@@ -112,6 +112,7 @@ async def find(
             )
             for ctoken, asset in zip(listed, underlying, strict=True)
         ),
+        await counts_seconds(reader, listed, head, shown),
     )
 
 
@@ -128,7 +129,7 @@ async def _wrapped(reader: Reader, liquidator: Address, head: Head) -> Address |
 
 async def load_terms(reader: Reader, market: str, deployment: Deployment, head: Head) -> Ledger:
     """Return a ledger that knows the comptroller and its cTokens, and no holder yet."""
-    ledger = Ledger(market, liquidator=deployment.liquidator)
+    ledger = Ledger(market, liquidator=deployment.liquidator, by_seconds=deployment.by_seconds)
     await _comptroller(reader, deployment, head, ledger)
     await _ctokens(reader, deployment, head, ledger)
     await _core_terms(reader, deployment.comptroller, head, ledger)
@@ -160,19 +161,19 @@ async def _comptroller(reader: Reader, deployment: Deployment, head: Head, ledge
 
 async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: Ledger) -> None:
     calls: list[Call] = []
+    moment = "accrualBlockTimestamp()" if deployment.by_seconds else "accrualBlockNumber()"
     for asset in deployment.assets:
         calls += [read(asset.ctoken, name) for name in CTOKEN_READS]
         calls += [read(asset.underlying, name) for name in ("symbol()", "decimals()")]
+        calls.append(read(asset.ctoken, moment))
     results = await reader.multicall(calls, head.hash)
-    width = len(CTOKEN_READS) + 2
+    width = len(CTOKEN_READS) + 3
     for number, asset in enumerate(deployment.assets):
         row = results[number * width : (number + 1) * width]
         what = f"cToken {to_checksum_address(asset.ctoken)}"
         symbol, decimals, index, borrows, factor = answers(row[:5], what)
-        name, places = answers(row[8:], f"underlying of {what}")
-        by_seconds = not answered(row[5])
-        accrued = uint(answers(row[6:7] if by_seconds else row[5:6], what)[0])
-        ledger.by_seconds = by_seconds
+        name, places = answers(row[6:8], f"underlying of {what}")
+        (accrued,) = answers(row[8:], what)
         ledger.list_ctoken(
             CToken(
                 id=number,
@@ -181,9 +182,9 @@ async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: L
                 is_native=asset.is_native,
                 index=uint(index),
                 borrows=uint(borrows),
-                accrued_at=accrued,
+                accrued_at=uint(accrued),
                 reserve_factor=uint(factor),
-                seize_share=maybe(row[7]),
+                seize_share=maybe(row[5]),
             )
         )
 

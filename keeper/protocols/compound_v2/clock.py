@@ -1,0 +1,62 @@
+"""By what cTokens count interest: the blocks their chain's logs tell, or seconds.
+
+On some rollups contracts see the block number of the chain below, which no log of theirs carries:
+interest counted by it cannot be followed.
+"""
+
+from collections.abc import Sequence
+
+from eth_utils.address import to_checksum_address
+
+from keeper.chain.words import answered, read, uint
+from keeper.errors import ConfigError
+from keeper.ports import Reader
+from keeper.protocols.compound_v2.events import ACCRUE, ACCRUE_FIRST
+from keeper.types import Head, Watch
+from keeper.units import WAD, Address
+
+
+async def counts_seconds(
+    reader: Reader, ctokens: Sequence[Address], head: Head, shown: str
+) -> bool:
+    """Tell whether interest is by the second; it is by the block otherwise.
+
+    `shown` names the comptroller. Raise `ConfigError` when it is by neither, or by other blocks than
+    those the chain's logs are in.
+    """
+    names = ("accrualBlockNumber()", "accrualBlockTimestamp()", "borrowIndex()")
+    calls = [read(ctoken, name) for ctoken in ctokens for name in names]
+    results = await reader.multicall(calls, head.hash)
+    moments: dict[bool, list[tuple[int, Address]]] = {False: [], True: []}
+    for number, ctoken in enumerate(ctokens):
+        block, second, index = results[3 * number : 3 * number + 3]
+        if not answered(block) and not answered(second):
+            which = to_checksum_address(ctoken)
+            raise ConfigError(
+                f"cToken {which} tells neither a block nor a second of its interest",
+                "its rules are not known to this keeper",
+            )
+        by_seconds = not answered(block)
+        moment = uint(second.data if by_seconds else block.data)
+        # Without interest the moment may be that of its deployment, which no log tells.
+        has_interest = answered(index) and uint(index.data) > WAD
+        moments[by_seconds].append((moment if has_interest else 0, ctoken))
+    if moments[True] and moments[False]:
+        raise ConfigError(
+            f"comptroller {shown} lists interest of some cTokens by blocks and of others by seconds",
+            "such a market is not followed",
+        )
+    by_seconds = bool(moments[True])
+    latest, ctoken = max(moments[by_seconds])
+    if by_seconds:
+        if latest > head.timestamp:
+            raise ConfigError(f"comptroller {shown} counts interest in seconds to come", "")
+    elif latest:
+        watch = Watch(frozenset({ctoken}), frozenset({ACCRUE, ACCRUE_FIRST}))
+        if latest > head.number or not await reader.logs(watch, latest, latest):
+            raise ConfigError(
+                f"comptroller {shown} counts interest by another chain's blocks:"
+                f" last in {latest}, of which this chain has no log",
+                "such a market is not followed",
+            )
+    return by_seconds
