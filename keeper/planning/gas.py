@@ -37,6 +37,18 @@ FUND = {
     FlashKind.NONE: 0,
 }
 """Each loan, by who lends."""
+_CALLS = {
+    FlashKind.INVENTORY: 0,
+    FlashKind.AAVE: 4,
+    FlashKind.UNISWAP_V3: 2,
+    FlashKind.MORPHO: 2,
+    FlashKind.BALANCER: 2,
+    FlashKind.NONE: 0,
+}
+"""Calls one inside another until the borrower is called back, each of which keeps a 64th of its gas.
+
+Aave's pool is a proxy, whose implementation calls a library (Pool.sol: flashLoanSimple).
+"""
 _COLD_GROUP = 150_000
 _ITEM_ROOM = 200_000
 FEE_ROUNDING = 2
@@ -133,5 +145,7 @@ def run_gas_limit_of(groups: int, funds: Iterable[FlashKind]) -> int:
     """Return `run_gas_limit` from the sum of its groups' `called_gas`."""
     limit = groups + liquidator().bounds["run_reserve"]
     for kind in funds:
-        limit = -(-limit * 64 * 64 // (63 * 63)) + FUND[kind]
+        for _ in range(_CALLS[kind]):
+            limit = called_gas(limit)
+        limit += FUND[kind]
     return limit + BASE

@@ -43,3 +43,14 @@ def test_the_limit_planned_with_starves_no_group(stage) -> None:
     mined = stage.run(batch, gas=limit)
     assert abs(estimate(batch) - mined.gas_used) <= mined.gas_used // 10
     assert stage.held("USDC") > 0
+
+
+@pytest.mark.parametrize("fund", [FundKind.AAVE, FundKind.UNISWAP])
+def test_the_limit_planned_with_starves_no_large_group(stage, fund) -> None:
+    """Each call around a group keeps a 64th: of millions that is more than a loan's own gas."""
+    batch = one_sale(stage, crash(stage, 64), fund)
+    kind = {FundKind.AAVE: FlashKind.AAVE, FundKind.UNISWAP: FlashKind.UNISWAP_V3}[fund]
+    limit = run_gas_limit([group.group_gas for group in batch.groups], [kind])
+    told = stage.simulate(batch, gas=limit)
+    assert all(group.ok for group in told.groups)
+    assert all(item.ok for item in told.items)
