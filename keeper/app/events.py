@@ -35,7 +35,11 @@ SHOWN = (str, int, float)
 
 
 class OperatorEvents:
-    """Post one chain's events to the operators' channels, each thing once in `repeat` seconds."""
+    """Post one chain's events to the operators' channels, each thing once in `repeat` seconds.
+
+    Every opening and closing of a breaker is a thing of its own. One that stands open when a keeper
+    starts again did not open again.
+    """
 
     def __init__(
         self,
@@ -53,16 +57,29 @@ class OperatorEvents:
         self._clock = clock
         self._repeat = repeat
         self._told: dict[str, float] = {}
+        self._opened = {
+            change.name: change.time
+            for change in journal.breakers()
+            if change.chain == chain and change.is_open
+        }
         self._daily = Daily(time(0, 0))
         self._posting: set[asyncio.Task[None]] = set()
 
     def breaker(self, change: BreakerChange) -> None:
         """Tell that a breaker opened or closed."""
         what = "opened" if change.is_open else "closed"
+        since = self._opened.pop(change.name, None)
+        if not change.is_open or since is None or change.time - since >= self._repeat:
+            since = change.time
+        if change.is_open:
+            self._opened[change.name] = since
         severity = Severity.CRITICAL if change.is_open else Severity.INFO
         title = f"breaker {change.name} {what} on {self._chain}"
         text = f"{change.detail or 'no detail'} ({change.cause})"
-        self._tell(f"breaker/{change.name}/{what}", severity, title, text, {"breaker": change.name})
+        about = f"breaker/{change.name}"
+        data = {"breaker": change.name, "is_open": change.is_open}
+        key = f"{what}/{round(1e6 * since)}"
+        self._tell(about, severity, title, text, data, key)
 
     def fault(self, part: str, fault: Fault) -> None:
         """Tell that a market or venue is not acted on any more."""
@@ -88,15 +105,23 @@ class OperatorEvents:
         await asyncio.gather(*self._posting, return_exceptions=True)
 
     def _tell(
-        self, what: str, severity: Severity, title: str, text: str, data: Mapping[str, Any]
+        self,
+        what: str,
+        severity: Severity,
+        title: str,
+        text: str,
+        data: Mapping[str, Any],
+        once: str = "",
     ) -> None:
         now = self._clock.time()
-        if now - self._told.get(what, float("-inf")) < self._repeat:
+        thing = f"{what}/{once}"
+        if now - self._told.get(thing, float("-inf")) < self._repeat:
             return
-        self._told[what] = now
+        self._told = {each: at for each, at in self._told.items() if now - at < self._repeat}
+        self._told[thing] = now
         subject = f"keeper/{self._chain}/{what}"
         # after a restart, too, one thing is told once in its span of time
-        key = f"{subject}/{int(now // self._repeat)}"
+        key = f"{subject}/{once or int(now // self._repeat)}"
         about = {"event": what, "chain": self._chain, **data}
         self._start(self._post(Note(key, now, "keeper", severity, subject, title, text, about)))
 

@@ -70,6 +70,8 @@ def list_positions(
             f"channel {each['channel']}: {each['waiting']} waiting, {each['given_up']} given up: "
             f"{each['error']}"
         )
+        for title in each["lost"]:
+            console().print(f"  given up: {title}")
     raise typer.Exit(0 if listed else NOTHING)
 
 
@@ -187,6 +189,7 @@ async def _test(settings: Settings, names: list[str]) -> dict[str, str]:
 
     from keeper.app.margin import open_channel
     from keeper.errors import TransientError
+    from keeper.notify.channel import RefusedError
     from keeper.notify.note import Note, Severity
 
     results = {}
@@ -198,7 +201,7 @@ async def _test(settings: Settings, names: list[str]) -> dict[str, str]:
         try:
             await channel.send([note])
             results[name] = ""
-        except TransientError as error:
+        except (TransientError, RefusedError) as error:
             results[name] = str(error)
         finally:
             await channel.close()

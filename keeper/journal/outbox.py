@@ -12,6 +12,10 @@ from keeper.errors import InvariantError
 from keeper.journal.writer import Writer
 
 Change = Callable[[sqlite3.Connection], None]
+_LOST = (
+    "SELECT json_extract(record, '$.title') FROM notices "
+    "WHERE channel = ? AND given_up IS NOT NULL ORDER BY id DESC LIMIT 5"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +240,13 @@ def read_standings(db: sqlite3.Connection, chain: str | None) -> list[StandingRo
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """What a channel still has to deliver, and why the last attempt failed."""
+    """What a channel still has to deliver, why an attempt failed, and titles of what it lost last."""
 
     channel: str
     waiting: int
     given_up: int
     error: str
+    lost: tuple[str, ...]
 
 
 class OutboxReader:
@@ -262,7 +267,13 @@ class OutboxReader:
                 "SELECT channel, sum(given_up IS NULL), sum(given_up IS NOT NULL), max(error) "
                 "FROM notices WHERE delivered IS NULL GROUP BY channel ORDER BY channel"
             ).fetchall()
-        return [ChannelState(*row) for row in found]
+            lost = {
+                channel: tuple(
+                    title for (title,) in reversed(db.execute(_LOST, (channel,)).fetchall())
+                )
+                for channel, *_ in found
+            }
+        return [ChannelState(*row, lost[row[0]]) for row in found]
 
     def _open(self) -> sqlite3.Connection:
         try:

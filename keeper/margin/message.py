@@ -20,7 +20,9 @@ from keeper.types import Position, Prices, Token
 from keeper.units import BPS, Address, Hash, to_hex
 
 DIGEST_LINES = 20
-"""Positions named in the text of a digest, the worst; its data has all of them."""
+"""Positions named in the text of a digest, the worst."""
+DIGEST_ROWS = 500
+"""Positions in a digest's data, the worst: a message has to stay one that channels take."""
 SEVERITIES = {
     Level.SAFE: Severity.INFO,
     Level.WARNING: Severity.INFO,
@@ -122,7 +124,14 @@ def digest(
         subject,
         f"{day}, watch {watch} on {chain}: {len(worse)} of {len(mine)} positions not safe",
         "\n".join([f"{len(mine)} positions owe {debt:,.0f} USD.", *lines]),
-        {"chain": chain, "watch": watch, "day": day, "positions": worse},
+        {
+            "chain": chain,
+            "watch": watch,
+            "day": day,
+            "positions": worse[:DIGEST_ROWS],
+            "not_safe": len(worse),
+            "watched": len(mine),
+        },
     )
 
 

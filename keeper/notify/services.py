@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keeper.errors import ConfigError, TransientError
+from keeper.notify.channel import RefusedError
 from keeper.notify.note import Note, Severity
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 20.0
 """Seconds a service may take."""
+_BETWEEN = "\n\n"
+_TITLE = 32
+"""Characters left for the title of several messages: some services put it into the text."""
 _ORDER = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 _TYPES = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}
 
@@ -21,7 +25,8 @@ _TYPES = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL:
 class Services:
     """Send messages to one apprise URL, several of them as one text.
 
-    Services limit how many texts they take, so a storm is told in few. The URL is a secret.
+    Services limit how many texts they take and how long each is, so a storm is told in few, and a
+    text that alone is too long goes out in parts. The URL is a secret.
     """
 
     most = 10
@@ -29,27 +34,45 @@ class Services:
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self._apprise = _opened(name, url)
+        self._longest = min(server.body_maxlen for server in self._apprise)
 
     def __repr__(self) -> str:
         return f"Services({self.name})"
 
+    def fitting(self, notes: Sequence[Note]) -> int:
+        """Return how many of these go into one text as long as the service takes it."""
+        count, length = 1, _TITLE + len(_told(notes[0]))
+        for each in notes[1 : self.most]:
+            length += len(_BETWEEN) + len(_told(each))
+            if length > self._longest:
+                break
+            count += 1
+        return count
+
     async def send(self, notes: Sequence[Note]) -> None:
-        """Hand messages over as one text; raise `TransientError` when the service did not take it."""
+        """Hand messages over as one text; raise `RefusedError` when the service did not take it.
+
+        apprise does not say why. Raises `TransientError` when there was no answer.
+        """
         title = notes[0].title if len(notes) == 1 else f"keeper: {len(notes)} messages"
-        texts = [each.text if len(notes) == 1 else f"{each.title}\n{each.text}" for each in notes]
+        texts = [each.text if len(notes) == 1 else _told(each) for each in notes]
         severity = max((each.severity for each in notes), key=_ORDER.index)
         try:
             async with asyncio.timeout(TIMEOUT):
                 taken = await self._apprise.async_notify(
-                    title=title, body="\n\n".join(texts), notify_type=_TYPES[severity]
+                    title=title, body=_BETWEEN.join(texts), notify_type=_TYPES[severity]
                 )
         except TimeoutError:
             raise TransientError(f"no answer in {TIMEOUT:g} s") from None
         if not taken:
-            raise TransientError("the service did not take it")
+            raise RefusedError("the service did not take it")
 
     async def close(self) -> None:
         """Keep nothing open."""
+
+
+def _told(note: Note) -> str:
+    return f"{note.title}\n{note.text}"
 
 
 def _opened(name: str, url: str) -> "apprise.Apprise":
@@ -69,4 +92,7 @@ def _opened(name: str, url: str) -> "apprise.Apprise":
                 f"notify.channels.{name}: apprise knows no service behind its url",
                 "the forms of URLs are in apprise's documentation",
             )
+        for server in found:
+            if "overflow=" not in url:
+                server.overflow_mode = apprise.OverflowMode.SPLIT
     return found

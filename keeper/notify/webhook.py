@@ -9,12 +9,15 @@ import orjson
 
 from keeper.chain.secrecy import SecretUrl, reason
 from keeper.errors import TransientError
+from keeper.notify.channel import RefusedError
 from keeper.notify.note import Note
 
 SIGNATURE = "X-Keeper-Signature"
 TIMESTAMP = "X-Keeper-Timestamp"
 TIMEOUT = 10.0
 """Seconds an answer may take."""
+_TOO_LARGE = frozenset({413, 414, 431})
+_LATER = frozenset({408, 425, 429})
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
@@ -50,8 +53,15 @@ class Webhook:
     def __repr__(self) -> str:
         return f"Webhook({self.name})"
 
+    def fitting(self, notes: Sequence[Note]) -> int:
+        """Return how many of these go into one request."""
+        return min(len(notes), self.most)
+
     async def send(self, notes: Sequence[Note]) -> None:
-        """Hand messages over in one request; raise `TransientError` when they did not arrive."""
+        """Hand messages over in one request; raise `TransientError` when they did not arrive.
+
+        Raises `RefusedError` for what is answered with 4xx, but for 408, 425 and 429.
+        """
         body = orjson.dumps({"notes": list(notes)})
         timestamp = str(int(self._now()))
         headers = {
@@ -68,6 +78,8 @@ class Webhook:
                 status = answer.status
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise TransientError(f"no answer ({reason(error)})") from None
+        if 400 <= status < 500 and status not in _LATER:
+            raise RefusedError(f"it answers HTTP {status}", is_final=status in _TOO_LARGE)
         if not 200 <= status < 300:
             raise TransientError(f"it answers HTTP {status}")
 

@@ -131,6 +131,9 @@ class World:
             raise TransientError("the node is away")
         return [log for log in self.logs if first <= log.block_number <= last]
 
+    def fitting(self, notes: Sequence[Note]) -> int:
+        return len(notes)
+
     async def send(self, notes: Sequence[Note]) -> None:
         self.notes += notes
 

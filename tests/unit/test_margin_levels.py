@@ -157,6 +157,9 @@ def test_a_digest_names_the_worst() -> None:
     assert note.text.splitlines()[0] == "25 positions owe 250 USD."
     assert note.text.endswith("and 5 more")
     assert len(note.data["positions"]) == 25
+    crowd = digest("ethereum", "fund", "2026-01-31", 5.0, listed * 200)
+    assert len(crowd.record()) < 100_000
+    assert (len(crowd.data["positions"]), crowd.data["not_safe"]) == (500, 5_000)
 
 
 def test_quiet_hours_go_over_midnight_in_their_zone() -> None:

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from aiohttp import web
 from keeper.errors import ConfigError, TransientError
 from keeper.journal.outbox import OutboxReader, Posted, Posting
 from keeper.journal.sqlite import SqliteJournal
-from keeper.notify.dispatcher import GIVE_UP, LONGEST, Dispatcher, pause_after, ready
+from keeper.notify.channel import RefusedError
+from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note, Severity
+from keeper.notify.queue import GIVE_UP, LONGEST, TRIES, pause_after, ready
 from keeper.notify.services import Services
 from keeper.notify.webhook import Webhook, signature
 
@@ -40,9 +43,12 @@ class Recorder:
 
     most = 3
 
-    def __init__(self, name: str, refusals: int = 0) -> None:
+    def __init__(self, name: str, refusals: int = 0, poison: frozenset[str] = frozenset()) -> None:
         self.name = name
         self.refusals = refusals
+        self.poison = poison
+        self.is_final = False
+        self.tried: list[list[str]] = []
         self.sent: list[list[str]] = []
         self.arrived = asyncio.Event()
 
@@ -54,8 +60,15 @@ class Recorder:
         if self.refusals:
             self.refusals -= 1
             raise TransientError("it is down")
-        self.sent.append([note.key for note in notes])
+        keys = [note.key for note in notes]
+        self.tried.append(keys)
+        if self.poison & set(keys):
+            raise RefusedError("it answers HTTP 400", is_final=self.is_final)
+        self.sent.append(keys)
         self.arrived.set()
+
+    def fitting(self, notes: Sequence[Note]) -> int:
+        return min(len(notes), self.most)
 
     async def close(self) -> None:
         pass
@@ -137,7 +150,7 @@ async def test_what_a_killed_process_posted_the_next_one_delivers(tmp_path: Path
 async def test_a_channel_that_is_down_is_tried_again_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keeper.notify.dispatcher.SHORTEST", 0.001)
+    monkeypatch.setattr("keeper.notify.queue.SHORTEST", 0.001)
     post = Post(tmp_path, Recorder("down", refusals=4), Recorder("up"))
     down, up = post.channels
     async with post.running() as dispatcher:
@@ -162,6 +175,66 @@ async def test_what_never_arrives_is_given_up_visibly(tmp_path: Path) -> None:
         (state,) = OutboxReader(post.path).channels()
     assert (state.channel, state.waiting, state.given_up) == ("down", 0, 1)
     assert state.error == "it is down"
+
+
+async def until_given_up(post: Post, count: int) -> None:
+    async with asyncio.timeout(10):
+        while post.counted["desk", "given_up"] < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_what_is_refused_for_itself_holds_up_nothing_and_is_given_up(tmp_path: Path) -> None:
+    desk = Recorder("desk", poison=frozenset({"1", "4"}))
+    desk.is_final = True
+    post = Post(tmp_path, desk)
+    async with post.running() as dispatcher:
+        await dispatcher.post([(note(str(n)), ["desk"]) for n in range(7)])
+        await desk.until(5)
+        await until_given_up(post, 2)
+    (state,) = OutboxReader(post.path).channels()
+    # each that arrived was handed over once, in order
+    assert desk.keys == ["0", "2", "3", "5", "6"]
+    assert [keys for keys in desk.tried if len(keys) == 1 and keys[0] in desk.poison] == [
+        ["1"],
+        ["4"],
+    ]
+    assert (state.waiting, state.given_up, state.error) == (0, 2, "it answers HTTP 400")
+    assert state.lost == ("title 1", "title 4")
+
+
+async def test_a_doubtful_refusal_is_tried_again_and_given_up_once_others_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.notify.queue.SHORTEST", 0.0001)
+    desk = Recorder("desk", poison=frozenset({"bad", "late"}))
+    post = Post(tmp_path, desk)
+
+    async def pass_time() -> None:
+        while True:
+            post.clock.now += 1.0
+            await asyncio.sleep(0.001)
+
+    async with post.running() as dispatcher:
+        passing = asyncio.create_task(pass_time())
+        # alone in the channel nothing is given up: the channel itself may be wrong
+        await dispatcher.post([(note("bad", "s"), ["desk"]), (note("next", "s"), ["desk"])])
+        await dispatcher.post([(note("other"), ["desk"])])
+        await desk.until(2)
+        await until_given_up(post, 1)
+        assert desk.tried.count(["bad"]) >= TRIES
+        # what comes after it about the same waits for it only so long
+        assert desk.keys == ["other", "next"]
+        desk.poison = frozenset({"bad", "late", "later", "all"})
+        await dispatcher.post([(note(key), ["desk"]) for key in ("late", "later", "all")])
+        async with asyncio.timeout(10):
+            while desk.tried.count(["late"]) < 3 * TRIES:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert post.counted["desk", "given_up"] == 1
+        # the channel is mended: everything arrives
+        desk.poison = frozenset()
+        await desk.until(5)
+        passing.cancel()
+    assert sorted(desk.keys[2:]) == ["all", "late", "later"]
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -224,6 +297,31 @@ async def test_a_webhook_is_signed_over_time_and_body() -> None:
     assert told[0]["data"] == {"n": "1"}
 
 
+@pytest.mark.parametrize(
+    ("status", "is_final"), [(400, False), (404, False), (413, True), (422, False)]
+)
+async def test_a_webhook_tells_a_refusal_from_a_fault(status: int, is_final: bool) -> None:
+    async with served([status, 408, 425, 429, 500, 302]) as (url, _):
+        hook = Webhook("desk", url, "s3cret", lambda: 1234.9)
+        try:
+            with pytest.raises(RefusedError, match=f"it answers HTTP {status}") as caught:
+                await hook.send([note("a")])
+            assert caught.value.is_final is is_final
+            for _ in range(5):
+                with pytest.raises(TransientError):
+                    await hook.send([note("a")])
+        finally:
+            await hook.close()
+
+
+def test_a_service_is_given_as_much_as_it_takes() -> None:
+    hook = Services("chat", "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js")
+    assert hook.fitting([note("a")] * 30) == Services.most
+    long = [replace(note(str(n)), text="x" * 900) for n in range(5)]
+    assert hook.fitting(long) == 2
+    assert hook.fitting([replace(note("a"), text="x" * 9_000)]) == 1
+
+
 async def test_an_unreachable_webhook_is_one_line_without_its_secrets() -> None:
     hook = Webhook("desk", "http://127.0.0.1:1/k3y-of-the-hook?token=t0ken-of-it", "s3cret", float)
     try:
@@ -253,7 +351,7 @@ async def test_a_service_gets_one_text_for_a_storm_and_its_url_stays_secret(
     try:
         service = Services("chat", f"json://127.0.0.1:{runner.addresses[0][1]}/k3y-of-the-chat")
         await service.send([note("a"), note("b", severity=Severity.CRITICAL)])
-        with pytest.raises(TransientError, match="did not take it"):
+        with pytest.raises(RefusedError, match="did not take it"):
             await service.send([note("c")])
     finally:
         await runner.cleanup()

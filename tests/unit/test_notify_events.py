@@ -1,5 +1,6 @@
 """What operators are told of the keeper itself, and how often."""
 
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from keeper.app.events import WORTH, OperatorEvents
 from keeper.book.faults import Fault, FaultKind
 from keeper.engine import Report
-from keeper.journal.breakers import BreakerChange
+from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import SqliteJournal
 from keeper.notify.note import Note, Severity
@@ -49,8 +50,8 @@ def operators(tmp_path: Path) -> Operators:
     return Operators(tmp_path)
 
 
-def breaker(*, is_open: bool) -> BreakerChange:
-    return BreakerChange(1.0, "ethereum", "loss", is_open, "lost 120 USD today", "limit")
+def breaker(*, is_open: bool, time: float = 1.0) -> BreakerChange:
+    return BreakerChange(time, "ethereum", "loss", is_open, "lost 120 USD today", "limit")
 
 
 async def test_one_thing_is_told_once_in_its_time(operators: Operators) -> None:
@@ -64,9 +65,43 @@ async def test_one_thing_is_told_once_in_its_time(operators: Operators) -> None:
     opened = operators.posted[0][0]
     assert (opened.severity, opened.text) == (Severity.CRITICAL, "lost 120 USD today (limit)")
     operators.now += 3_601
-    operators.events.breaker(breaker(is_open=True))
+    operators.events.breaker(breaker(is_open=True, time=3_602.0))
     assert len(await operators.titles()) == 3
     assert len({note.key for note, _ in operators.posted}) == 3
+
+
+async def test_every_opening_of_a_breaker_is_told(operators: Operators) -> None:
+    for second in range(3):
+        operators.now += 2
+        operators.events.breaker(breaker(is_open=True, time=2.0 * second))
+        operators.events.breaker(breaker(is_open=True, time=2.0 * second + 0.5))
+        operators.events.breaker(breaker(is_open=False, time=2.0 * second + 1))
+    assert [title.split()[2] for title in await operators.titles()] == ["opened", "closed"] * 3
+    assert len({note.key for note, _ in operators.posted}) == 6
+    # they arrive in the order they came about
+    assert len({note.subject for note, _ in operators.posted}) == 1
+
+
+async def test_a_breaker_that_stands_open_over_a_restart_did_not_open_again(
+    tmp_path: Path,
+) -> None:
+    first = Operators(tmp_path)
+    opened = breaker(is_open=True, time=first.now)
+    first.events.breaker(opened)
+    await first.events.close()
+    db = sqlite3.connect(tmp_path / "journal.sqlite")
+    with db:
+        write_change(db, opened)
+    db.close()
+    again = Operators(tmp_path)
+    again.now += 60
+    again.events.breaker(breaker(is_open=True, time=again.now))
+    again.events.breaker(breaker(is_open=False, time=again.now))
+    again.events.breaker(breaker(is_open=True, time=again.now + 1))
+    await again.events.close()
+    told = [note.key for note, _ in again.posted]
+    assert told[0] == first.posted[0][0].key
+    assert len(set(told)) == 3
 
 
 async def test_what_a_restarted_keeper_tells_again_has_the_same_key(tmp_path: Path) -> None:
