@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from keeper.devnet.chain import Transaction
 from keeper.devnet.venus import WAD, Venus, deploy_venus
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.protocols.compound_v2 import CompoundV2, events
+from keeper.protocols.compound_v2.codes import IMPLEMENTATION_SLOT
+from keeper.protocols.compound_v2.events import UPGRADED
 from keeper.types import Log, Reason, Skip
-from keeper.units import Address, Hash, to_hex
+from keeper.units import Address, Hash, Wad, to_hex
 from tests.aave import DirectRpc
 from tests.venus import FollowingVenus, state
 
@@ -116,6 +119,92 @@ def test_what_is_shut_is_refused_in_words(
     assert detail in skip.detail
     followed.take_back(followed.blocks[-1].undos)
     assert state(followed.ledger) == before
+
+
+def reload(followed: FollowingVenus) -> CompoundV2:
+    """Load the market anew at the head, as a part of the book that stopped is."""
+    market = followed.market
+    asyncio.run(market.bootstrap(followed.reader, asyncio.run(followed.reader.head())))
+    return market
+
+
+def test_code_that_nobody_looked_at_is_never_sent_to(followed: FollowingVenus) -> None:
+    """A market that stopped is loaded again under its old rules only if its code is the old code."""
+    venus, net = followed.venus, followed.net
+    market = followed.market
+    followed.ledger.stop("a market was listed")
+    assert reload(followed).stopped == ""
+    before = net.snapshot()
+    configure(followed, venus.comptroller, "_setComptrollerLens(address)", [venus.around])
+    why = reload(followed).stopped
+    assert f"the code of 0x{venus.comptroller.hex()} was replaced: review it, then set code" in why
+    assert "\n" not in why
+    accepted = why.split('"')[1]
+    assert market.borrowers() == 2
+    pages = list(market.snapshot()())
+    again = loaded(followed)
+    assert again.stopped == "", "a first start takes the code as it is"
+    again.restore(pages)
+    assert again.stopped == why, "a restart does not"
+    asyncio.run(again.bootstrap(followed.reader, asyncio.run(followed.reader.head())))
+    assert again.stopped == why
+    named = loaded(followed, accepted)
+    named.restore(pages)
+    assert named.stopped == ""
+    wrong = loaded(followed, "0x0000000000000000")
+    assert "is not the code that was reviewed" in wrong.stopped
+    net.revert(before)
+
+
+def test_venus_liquidator_is_a_proxy_whose_code_is_watched(followed: FollowingVenus) -> None:
+    venus, net = followed.venus, followed.net
+    upgraded = Log(
+        Address(venus.liquidator),
+        (UPGRADED, bytes(32)),
+        b"",
+        followed.head.number,
+        Hash(bytes(32)),
+        0,
+    )
+    assert upgraded.address in followed.market.watch().addresses
+    assert UPGRADED in followed.market.watch().topics
+    undo = followed.market.fold(upgraded)
+    assert "liquidator contract" in followed.market.stopped
+    assert undo is not None
+    undo()
+    assert followed.market.stopped == ""
+    slot = net.rpc("eth_getStorageAt", to_hex(venus.liquidator), hex(IMPLEMENTATION_SLOT), "latest")
+    logic = "0x" + slot[26:]
+    net.rpc("anvil_setCode", logic, net.rpc("eth_getCode", logic, "latest") + "00")
+    net.rpc("anvil_mine", "0x1")
+    assert f"the code of 0x{venus.liquidator.hex()} was replaced" in reload(followed).stopped
+
+
+def test_a_ctoken_whose_code_changed_harms_who_entered_it_alone(followed: FollowingVenus) -> None:
+    venus, net = followed.venus, followed.net
+    code = net.rpc("eth_getCode", to_hex(venus.vtokens["WBTC"]), "latest")
+    net.rpc("anvil_setCode", to_hex(venus.vtokens["WBTC"]), code + "00")
+    net.rpc("anvil_mine", "0x1")
+    assert reload(followed).stopped == ""
+    followed.follow()
+    first, second = (Address(user.address) for user in net.users[:2])
+    for borrower, told in ((first, False), (second, True)):
+        position = replace(followed.at_next(borrower), health=Wad(WAD - 1))
+        _, skips = followed.market.pairs(position, followed.prices, followed.later())
+        assert any("was replaced" in skip.detail for skip in skips) is told
+
+
+def loaded(followed: FollowingVenus, code: str = "") -> CompoundV2:
+    """Load the market as a keeper that starts does."""
+    config = CompoundV2.Config(comptroller=Address(followed.venus.comptroller), code=code)
+
+    async def load() -> CompoundV2:
+        head = await followed.reader.head()
+        market = await CompoundV2.discover(followed.reader, "venus", config, head)
+        await market.bootstrap(followed.reader, head)
+        return market
+
+    return asyncio.run(load())
 
 
 def test_a_price_that_is_not_there_is_not_zero(followed: FollowingVenus) -> None:

@@ -12,6 +12,7 @@ from keeper.planning.grouping import group_key
 from keeper.ports import LendingProtocol, Redeeming
 from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
+from keeper.protocols.compound_v2.codes import doubts, fingerprint
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
@@ -173,6 +174,9 @@ class Answering:
     async def code(self, _address: Address, _block: Hash | None = None) -> bytes:
         return b"\1"
 
+    async def storage(self, _address: Address, _slot: int, _block: Hash) -> bytes:
+        return bytes(32)
+
     async def multicall(
         self, calls: Sequence[Call], _block: Hash | None = None
     ) -> list[CallResult]:
@@ -215,7 +219,8 @@ async def test_a_first_comptroller_is_read_by_what_it_has() -> None:
     with pytest.raises(ConfigError, match=r"holds the native coin.*wrapped_native"):
         await find(reader, COMPTROLLER, None, HEAD)  # type: ignore[arg-type]
     found = await find(reader, COMPTROLLER, WETH, HEAD)  # type: ignore[arg-type]
-    assert found == FOUND
+    assert replace(found, codes={}) == FOUND
+    assert set(found.codes) == {COMPTROLLER, CETH, CUSDC}
     ledger = await load_terms(reader, "old", found, HEAD)  # type: ignore[arg-type]
     assert (ledger.by_seconds, ledger.has_thresholds) == (True, False)
     for ctoken in ledger.ctokens:
@@ -333,3 +338,14 @@ def test_no_repay_is_over_the_close_factor_of_an_earlier_block(by_seconds: bool)
     soonest = owed.accrued(1_001 if by_seconds else 8).index
     assert terms.maximum <= owed.owed(ALICE, soonest) * ledger.close_factor // WAD
     assert terms.maximum >= owed.owed(ALICE, owed.index) * ledger.close_factor // WAD
+
+
+def test_a_new_contract_is_known_when_it_runs_known_code() -> None:
+    known = {COMPTROLLER: b"c", CETH: b"old", CUSDC: b"token"}
+    assert doubts(known, known) == {}
+    assert doubts(known, {**known, ALICE: b"token"}) == {}
+    found = doubts(known, {**known, CETH: b"new", ALICE: b"strange"})
+    assert set(found) == {CETH, ALICE}
+    assert "was replaced" in found[CETH]
+    assert "is new" in found[ALICE]
+    assert fingerprint(known) == fingerprint(dict(reversed(known.items()))) != fingerprint({})

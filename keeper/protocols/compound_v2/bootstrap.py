@@ -1,7 +1,7 @@
 """Load one market at one block: the comptroller's contracts, its cTokens and every holder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eth_utils.address import to_checksum_address
 
@@ -9,6 +9,7 @@ from keeper.chain.words import address, addresses, answered, answers, read, text
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.clock import counts_seconds
+from keeper.protocols.compound_v2.codes import Codes, codes_of
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.events import (
     LIQUIDATE_ACTION,
@@ -45,7 +46,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The contracts of one market; the zero address is none."""
+    """The contracts of one market and their code; the zero address is none."""
 
     comptroller: Address
     oracle: Address
@@ -53,6 +54,7 @@ class Deployment:
     vai: Address
     assets: tuple[Asset, ...]
     by_seconds: bool = False
+    codes: Codes = field(default_factory=dict)
 
 
 async def find(
@@ -113,6 +115,7 @@ async def find(
             for ctoken, asset in zip(listed, underlying, strict=True)
         ),
         await counts_seconds(reader, listed, head, shown),
+        await codes_of(reader, [comptroller, liquidator, vai, *listed], head),
     )
 
 

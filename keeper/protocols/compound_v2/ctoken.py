@@ -28,7 +28,7 @@ class CToken:
     """State of one cToken; `underlying` of one on the native coin is the wrapped token.
 
     `terms` are by pool, 0 is the core pool. `accrued_at` is a block number, or a timestamp where the
-    market counts in seconds. `cash`, `supply`, `reserves` and `rate` (wad for each block or second)
+    market counts in seconds. `doubt` says why nobody who entered it is sent to. `cash`, `supply`, `reserves` and `rate` (wad for each block or second)
     are read at every head, and None when they could not be.
     """
 
@@ -44,6 +44,7 @@ class CToken:
     terms: dict[int, Terms] = field(default_factory=dict)
     paused: int = 0
     is_forced: bool = False
+    doubt: str = ""
     balances: dict[Address, int] = field(default_factory=dict)
     debts: dict[Address, Debt] = field(default_factory=dict)
     cash: int | None = None

@@ -22,6 +22,8 @@ EXITED = topic("MarketExited(address,address)")
 RESTRICTED = topic("LiquidationRestricted(address)")
 MINT_VAI = topic("MintVAI(address,uint256)")
 POOL_SELECTED = topic("PoolSelected(address,uint96,uint96)")
+UPGRADED = topic("Upgraded(address)")
+"""Of EIP-1967 proxies, as Venus' liquidator is one."""
 LIQUIDATE = topic("LiquidateBorrow(address,address,uint256,address,uint256)")
 
 Change = Callable[[Ledger, Log], Undo | None]
@@ -103,6 +105,7 @@ CTOKEN_CHANGES: dict[bytes, CTokenChange] = {
     topic("NewProtocolSeizeShare(uint256,uint256)"): _seize_share,
     topic("NewImplementation(address,address)"): _replaced,
     topic("NewComptroller(address,address)"): _replaced,
+    UPGRADED: _replaced,
 }
 
 
@@ -258,6 +261,7 @@ COMPTROLLER_CHANGES: dict[bytes, Change] = {
                 "NewVAIController(address,address)",
                 "NewComptrollerLens(address,address)",
                 "NewImplementation(address,address)",
+                "Upgraded(address)",
                 "DiamondCut((address,uint8,bytes4[])[])",
             ),
         ),
@@ -275,6 +279,11 @@ def _restriction(ledger: Ledger, log: Log) -> Undo:
     return ledger.set_member(ledger.restricted, borrower, member=log.topics[0] == RESTRICTED)
 
 
+def _liquidator_replaced(ledger: Ledger, log: Log) -> Undo:
+    del log
+    return ledger.stop("the code of the liquidator contract or of the VAI controller was replaced")
+
+
 def _minted(ledger: Ledger, log: Log) -> Undo:
     return ledger.set_member(ledger.minters, account(values(log, 2)[0]), member=True)
 
@@ -284,6 +293,8 @@ BESIDE_CHANGES: dict[bytes, Change] = {
     RESTRICTED: _restriction,
     topic("LiquidationRestrictionsDisabled(address)"): _restriction,
     MINT_VAI: _minted,
+    UPGRADED: _liquidator_replaced,
+    topic("NewImplementation(address,address)"): _liquidator_replaced,
 }
 """Of Venus' liquidator, and of its VAI controller."""
 TOPICS = (

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
 from keeper.chain.words import selector, word
@@ -22,6 +22,7 @@ from keeper.protocols.compound_v2.bootstrap import (
     state_calls,
     take_state,
 )
+from keeper.protocols.compound_v2.codes import doubts, fingerprint
 from keeper.protocols.compound_v2.exponential import exchange_rate_down
 from keeper.protocols.compound_v2.holders import load_holders
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
@@ -64,13 +65,18 @@ class CompoundV2:
 
     protocol: str = "compound-v2"
 
-    def __init__(self, market: str, deployment: Deployment, first_block: int = 0) -> None:
+    def __init__(
+        self, market: str, deployment: Deployment, first_block: int = 0, code: str = ""
+    ) -> None:
         self.market = market
         self.oracle: Oracle = CompoundOracle(
             market, deployment.comptroller, deployment.oracle, lambda: self._ledger.ctokens
         )
         self._deployment = deployment
         self._first_block = first_block
+        self._code = code
+        self._known = deployment.codes
+        self._doubt = ""
         self._ledger = Ledger(market)
         self._asked = 0
         self._redemption = Redemption(f"{market}-redeem", lambda: self._ledger)
@@ -78,13 +84,15 @@ class CompoundV2:
     class Config(BaseModel):
         """Which market: its comptroller, and the wrapped native coin if a cToken holds the coin.
 
-        Venus' liquidator contract names the wrapped coin itself.
+        Venus' liquidator contract names the wrapped coin itself. `code` is the fingerprint of the
+        market's code that was reviewed; without one, code is known as it was first found.
         """
 
         model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
         comptroller: EvmAddress
         wrapped_native: EvmAddress | None = None
+        code: str = Field(default="", pattern=r"^(0x[0-9a-f]{16})?$")
 
     @classmethod
     async def discover(
@@ -95,7 +103,7 @@ class CompoundV2:
         `first_block` is any block up to the comptroller's first use; logs are read from it.
         """
         deployment = await find(reader, config.comptroller, config.wrapped_native, head)
-        return cls(market, deployment, first_block)
+        return cls(market, deployment, first_block, config.code)
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
         """Load every cToken and holder as of exactly this head."""
@@ -105,12 +113,13 @@ class CompoundV2:
         ledger = await load_terms(reader, self.market, deployment, head)
         await load_holders(reader, deployment, head, ledger, self._first_block)
         self._deployment, self._ledger = deployment, ledger
+        self._judge_code()
         self.observe(await reader.multicall(self.calls(), head.hash), head)
 
     @property
     def stopped(self) -> str:
         """Return why the market is only watched, empty when it is not."""
-        return self._ledger.stopped
+        return self._ledger.stopped or self._doubt
 
     def watch(self) -> Watch:
         """Return the comptroller, its cTokens, and Venus' contracts beside it."""
@@ -129,11 +138,12 @@ class CompoundV2:
 
     def snapshot(self) -> Pages:
         """Freeze the ledger and return what encodes it."""
-        return snapshot.freeze(self._ledger, self._deployment)
+        return snapshot.freeze(self._ledger, self._deployment, self._known)
 
     def restore(self, pages: Iterable[bytes]) -> None:
         """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read."""
-        self._ledger = snapshot.read(pages, self.market, self._deployment)
+        self._ledger, self._known = snapshot.read(pages, self.market, self._deployment)
+        self._judge_code()
 
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: cash, supply, reserves and rate of each cToken."""
@@ -210,8 +220,8 @@ class CompoundV2:
         def refuse(reason: Reason, why: str) -> tuple[Sequence[CompoundTerms], Sequence[Skip]]:
             return [], [Skip(self.market, self.protocol, position.borrower, reason, why)]
 
-        if self._ledger.stopped:
-            return refuse(Reason.DENIED, self._ledger.stopped)
+        if self.stopped:
+            return refuse(Reason.DENIED, self.stopped)
         held = self._parts(position.borrower, prices, at)
         if held is None:
             return refuse(Reason.NO_PRICE, "a price or a cToken's state was not read")
@@ -289,6 +299,21 @@ class CompoundV2:
     def redemption(self) -> Venue:
         """Return the redemption of what is seized, to sell it by."""
         return self._redemption
+
+    def _judge_code(self) -> None:
+        """Stop the market, or a cToken of it, where its code is not the one that is known."""
+        codes, self._doubt = self._deployment.codes, ""
+        if self._code == (found := fingerprint(codes)):
+            self._known = codes
+        elif self._code:
+            self._doubt = f"its code {found} is not the code that was reviewed, {self._code}"
+            return
+        for contract, doubt in doubts(self._known, codes).items():
+            ctoken = self._ledger.by_address.get(contract)
+            if ctoken is None:
+                self._doubt = doubt
+            else:
+                ctoken.doubt = doubt
 
     def _parts(
         self, borrower: Address, prices: Prices, at: NextBlock

@@ -64,6 +64,9 @@ def _shut(ledger: Ledger, borrower: Address, held: Sequence[Part]) -> Why | None
     """Return why nothing of a borrower may be liquidated."""
     if ledger.is_paused:
         return Reason.PAUSED, "the comptroller is paused"
+    for part in held:
+        if doubt := ledger.ctokens[part.id].doubt:
+            return Reason.DENIED, doubt
     if borrower in ledger.restricted:
         return Reason.DENIED, "the liquidator contract allows only chosen liquidators for it"
     if borrower in ledger.minters:

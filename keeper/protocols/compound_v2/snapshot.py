@@ -14,12 +14,13 @@ import orjson
 from keeper.errors import InvariantError
 from keeper.ports import Pages
 from keeper.protocols.compound_v2.bootstrap import Deployment
+from keeper.protocols.compound_v2.codes import Codes
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import Ledger, Pool
 from keeper.types import Token
 from keeper.units import Address, Wad
 
-FORMAT = 1
+FORMAT = 2
 PAGE = 16_384
 FIRST = struct.Struct("<BHI")
 BALANCES, DEBTS, ENTERED, CHOSEN = range(4)
@@ -29,13 +30,14 @@ PLAIN = ("close_factor", "redeem_fee", "treasury_share", "minimum_collateral")
 Column = Mapping[Address, tuple[int, ...]]
 
 
-def freeze(ledger: Ledger, deployment: Deployment) -> Pages:
-    """Freeze a ledger as it stands and return what encodes it."""
+def freeze(ledger: Ledger, deployment: Deployment, known: Codes) -> Pages:
+    """Freeze a ledger as it stands, and the code it is known by; return what encodes it."""
     header = orjson.dumps(
         {
             "format": FORMAT,
             "market": ledger.market,
             "contracts": contracts(deployment),
+            "codes": {contract.hex(): code.hex() for contract, code in known.items()},
             "by_seconds": ledger.by_seconds,
             "has_thresholds": ledger.has_thresholds,
             "is_paused": ledger.is_paused,
@@ -78,8 +80,10 @@ def contracts(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def read(source: Iterable[bytes], market: str, deployment: Deployment) -> Ledger:
-    """Return the ledger of a snapshot.
+def read(
+    source: Iterable[bytes], market: str, deployment: Deployment
+) -> tuple[Ledger, dict[Address, bytes]]:
+    """Return the ledger of a snapshot, and the code it was known by.
 
     Raise `InvariantError` for pages that cannot be read, are not of this market or do not add up.
     """
@@ -91,9 +95,13 @@ def read(source: Iterable[bytes], market: str, deployment: Deployment) -> Ledger
         for page in rest:
             _take(ledger, page)
         _check(ledger, about)
+        codes = {
+            Address(bytes.fromhex(contract)): bytes.fromhex(code)
+            for contract, code in about["codes"].items()
+        }
     except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InvariantError(market, f"the snapshot cannot be read: {error}") from error
-    return ledger
+    return ledger, codes
 
 
 def _check_origin(about: Mapping[str, Any], market: str, deployment: Deployment) -> None:
