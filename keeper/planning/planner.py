@@ -87,8 +87,8 @@ class Planner:
             return [], [], set()
         stopped = self._stopped()
         venues = {n: venue for n, venue in self._venues.items() if f"venue/{n}" not in stopped}
-        sizing = Sizing(self._rules, venues, self._markets, view)
-        sizing.run(choices)
+        sizing = Sizing(self._rules, venues, self._markets, view, choices)
+        sizing.run()
         rates = Rates(view)
         gas_price = view.next_block.base_fee + self._rules.priority_fee
         skips = list(sizing.skips)

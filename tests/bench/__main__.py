@@ -102,7 +102,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "million": million.figures,
     "loop_lag": loop_lag.figures,
     "stress": stress.figures,
-    "economics": lambda: on_chain(economics.figures),
+    "economics": lambda: on_chain(lambda net: economics.figures(net, economics.MARKETS)),
     "sizing": lambda: on_chain(sizing_time.figures),
     "margin": lambda: on_chain(margin.figures),
     "aave_early": lambda: on_chain(aave_early.figures),
@@ -146,7 +146,12 @@ def main() -> None:
     """Measure the sections asked for, all of them when none is."""
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
-    asked = parser.parse_args().sections
+    parser.add_argument(
+        "--markets", type=int, default=economics.MARKETS, help="that economics judges"
+    )
+    given = parser.parse_args()
+    asked = given.sections
+    SECTIONS["economics"] = lambda: on_chain(lambda net: economics.figures(net, given.markets))
     if unknown := sorted(set(asked) - set(SECTIONS)):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     log.configure("error", "console")

@@ -197,11 +197,11 @@ def joint(net: Devnet) -> dict[str, float]:
     }
 
 
-def figures(net: Devnet) -> Mapping[str, float]:
-    """Judge all markets; print where most was left."""
+def figures(net: Devnet, markets: int = MARKETS) -> Mapping[str, float]:
+    """Judge markets; print where most was left."""
     judge = Judge(net)
-    tally = tally_markets(judge)
-    print(f"seeds 0 to {MARKETS - 1}; where most was left:", *tally.worst(), sep="\n  ")
+    tally = tally_markets(judge, markets)
+    print(f"seeds 0 to {markets - 1}; where most was left:", *tally.worst(), sep="\n  ")
     print("where ours lost:", *tally.losing(), sep="\n  ")
     judged = [each for each in tally.outcomes if each.best is not None]
     print(f"median market {median(each.optimum for each in judged):,.2f} dollars at best")
