@@ -109,6 +109,14 @@ ALERTS: Sequence[Alert] = (
         "{{ $labels.part }} on {{ $labels.chain }} is not acted on",
     ),
     Alert(
+        "KeeperFeedStale",
+        WARNING,
+        5 * MINUTE,
+        "max by (chain, market, asset) (keeper_oracle_age_seconds"
+        f" / (keeper_oracle_heartbeat_seconds > 0)) > {limits.FEED_BEATS}",
+        "The feed of {{ $labels.asset }} for {{ $labels.market }} on {{ $labels.chain }} is silent",
+    ),
+    Alert(
         "KeeperStateDrift",
         WARNING,
         0,

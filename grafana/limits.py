@@ -16,6 +16,8 @@ REVERTED_LEAST = 4
 RPC_ERROR_SHARE = 0.1
 LOOP_LAG_SECONDS = 0.25
 SNAPSHOT_AGE_SECONDS = 3600
+FEED_BEATS = 1.5
+"""Heartbeats of a feed without a round."""
 USED = 1
 """An endpoint's gauge is 1 while it is asked."""
 UP = 1

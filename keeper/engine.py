@@ -26,6 +26,14 @@ HELD_BACK = {
 }
 
 
+Doubts = Mapping[Key, tuple[Reason, str]]
+"""Positions that rest on what is not to be believed, and why."""
+
+
+def _believe(_view: View) -> Doubts:
+    return {}
+
+
 class Prove(Protocol):
     """Takes plans to proven plans, simulated byte for byte, and skips for what failed."""
 
@@ -100,7 +108,9 @@ class Engine:
         tell: Callable[[Report], None],
         on_undecided: Callable[[Head, Exception], None],
         conditions: Conditions | None = None,
+        doubtful: Callable[[View], Doubts] = _believe,
     ) -> None:
+        self._doubtful = doubtful
         self._listener = listener
         self._reader = reader
         self._book = book
@@ -155,6 +165,7 @@ class Engine:
                 **dict.fromkeys(self._executor.in_flight(), Reason.IN_FLIGHT),
             },
         )
+        view, doubted = leave_out(view, self._doubtful(view))
         stages.lap("view")
         choices, unchosen = await self._strategist.select(view)
         stages.lap("select")
@@ -182,6 +193,7 @@ class Engine:
                 skips=[
                     *unjudged,
                     *held,
+                    *doubted,
                     *unchosen,
                     *unquoted,
                     *unbid,
@@ -242,20 +254,16 @@ async def read_prices(
 
 def hold_back(view: View, held: Mapping[tuple[str, Address], Reason]) -> tuple[View, list[Skip]]:
     """Take positions out of the view that are being liquidated, or were told of already."""
-    if not held:
+    return leave_out(view, {key: (reason, HELD_BACK[reason]) for key, reason in held.items()})
+
+
+def leave_out(view: View, why: Doubts) -> tuple[View, list[Skip]]:
+    """Take positions out of the view, each with its reason and what to say of it."""
+    if not why:
         return view, []
-    free = tuple(risk for risk in view.at_risk if risk.position.key not in held)
-    skips = [
-        Skip(
-            risk.position.market,
-            risk.position.protocol,
-            risk.position.borrower,
-            held[risk.position.key],
-            HELD_BACK[held[risk.position.key]],
-        )
-        for risk in view.at_risk
-        if risk.position.key in held
-    ]
+    free = tuple(risk for risk in view.at_risk if risk.position.key not in why)
+    left = [risk.position for risk in view.at_risk if risk.position.key in why]
+    skips = [Skip(each.market, each.protocol, each.borrower, *why[each.key]) for each in left]
     return replace(view, at_risk=free), skips
 
 

@@ -106,6 +106,7 @@ _SEND_BUCKETS = (
     *(0.75, 1, 1.5, 2, 3, 4, 6, 8, 12),
 )
 _RPC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_FEED_BUCKETS = (0, 1, 3, 6, 12, 24, 36, 60, 120, 300, 600, 1_800, 3_600)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -194,6 +195,32 @@ class Metrics:
             "keeper_backstop_tokens",
             "The same in whole tokens, by the token's address",
             *("chain", "protocol", "market", "kind", "token"),
+        )
+        self._oracle_age = gauge(
+            "keeper_oracle_age_seconds",
+            "Seconds since a feed's last round was seen",
+            *("chain", "market", "asset"),
+        )
+        self._oracle_heartbeat = gauge(
+            "keeper_oracle_heartbeat_seconds",
+            "Seconds after which a feed speaks at the latest, set or learned; NaN while not known",
+            *("chain", "market", "asset"),
+        )
+        self._oracle_band = gauge(
+            "keeper_oracle_band_ratio",
+            "How far a price goes before its feed speaks: set, learned, or assumed",
+            *("chain", "market", "asset"),
+        )
+        self._oracle_off = gauge(
+            "keeper_oracle_deviation_ratio",
+            "How far a feed is above the pools; NaN where no pool is deep enough",
+            *("chain", "market", "asset"),
+        )
+        self._oracle_lag = histogram(
+            "keeper_oracle_lag_seconds",
+            "From the head at which pools left a feed's band to its next round",
+            _FEED_BUCKETS,
+            *("chain", "market", "asset"),
         )
         self._funnel = counter(
             "keeper_funnel_total",
@@ -511,6 +538,28 @@ class Metrics:
             values[each.kind] = values.get(each.kind, 0.0) + worth
         for kind, value in values.items():
             self._backstop.labels(chain, protocol, market, kind).set(value)
+
+    def oracle(
+        self,
+        chain: str,
+        market: str,
+        asset: str,
+        age: int,
+        heartbeat: int | None,
+        band: float,
+        off: float | None,
+    ) -> None:
+        """Show one feed: its round's age, what it promises, and how far above the pools it is."""
+        labels = chain, market, asset
+        self._oracle_age.labels(*labels).set(age)
+        self._oracle_heartbeat.labels(*labels).set(math.nan if heartbeat is None else heartbeat)
+        self._oracle_band.labels(*labels).set(band)
+        self._oracle_off.labels(*labels).set(math.nan if off is None else off)
+        self._oracle_lag.labels(*labels)
+
+    def oracle_lag(self, chain: str, market: str, asset: str, seconds: int) -> None:
+        """Record how long a feed followed behind the pools."""
+        self._oracle_lag.labels(chain, market, asset).observe(seconds)
 
     def reached(self, chain: str, stage: Stage, opportunities: Iterable[Opportunity]) -> None:
         """Count opportunities that reached a stage."""

@@ -1,6 +1,7 @@
 """Everything about one keeper, from what matters now to its process."""
 
 from grafana.boards.chain import NODE, PROCESS
+from grafana.boards.feeds import FEEDS
 from grafana.boards.money import LINE, MONEY
 from grafana.boards.now import NOW
 from grafana.boards.sending import SENDING, SPEED
@@ -22,6 +23,7 @@ OVERVIEW = Board(
         Row("Speed", SPEED),
         Row("Sending", SENDING),
         Row("Chain", NODE),
+        Row("Feeds", FEEDS),
         Row("Trust", TRUST),
         Row("Process", PROCESS, collapsed=True),
     ),

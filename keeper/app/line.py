@@ -19,6 +19,7 @@ from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
 from keeper.app.events import OperatorEvents
 from keeper.app.margin import make_caller, watching_heads
+from keeper.app.oracles import following, make_oracles, showing
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
@@ -213,9 +214,14 @@ async def open_line(
     )
     try:
         lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
+        oracles = make_oracles(
+            *(name, process.settings, chain, watched.markets),
+            partial(_running, watched, book),
+            partial(metrics.oracle_lag, name),
+        )
     except ConfigError as error:
         if watched.unloaded:
-            # A list that may name a token of a market to be loaded yet is not to be gone without.
+            # What may name a token of a market to be loaded yet is not to be gone without.
             raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
         raise
     limits = make_limits(process.settings, chain.block_time)
@@ -335,6 +341,7 @@ async def open_line(
         observation.tell,
         on_undecided,
         conditions,
+        oracles.doubtful,
     )
     status = ChainStatus(
         name,
@@ -345,6 +352,7 @@ async def open_line(
         clock,
         chain.block_time,
         connection.states,
+        oracles.standing,
     )
 
     def standing(alias: str) -> tuple[bool, int | None]:
@@ -363,6 +371,8 @@ async def open_line(
 
     if feeds is not None:
         observation.add(watching(feeds, risk))
+    observation.add(following(oracles))
+    observation.add(showing(oracles, metrics, name))
     if live and signer is not None and chain.contract is not None:
         treasury = Treasury(
             name,

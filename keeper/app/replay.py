@@ -14,6 +14,7 @@ from pathlib import Path
 
 from keeper.app.breakers import make_feeds, make_limits, make_lists, watching
 from keeper.app.line import make_planner, seats, watched_tokens
+from keeper.app.oracles import following, make_oracles
 from keeper.app.outcome import Outcome
 from keeper.app.settling import LocalSettlement
 from keeper.app.taped import Taped
@@ -90,11 +91,14 @@ class Playing:
         stack.callback(strategist.close)
         lists = make_lists(name, table, watched_tokens(taped.watched.markets.values()))
         feeds = make_feeds(settings, table, partial(_running, taped))
+        oracles = make_oracles(
+            name, settings, table, taped.watched.markets, partial(_running, taped)
+        )
         # the operator's kill file is about what runs now
         limits = replace(make_limits(settings, table.block_time), kill_file=Path("/dev/null/none"))
         risk = Risk(name, limits, self._clock, lists=lists, seen=lambda: book.head, feeds=feeds)
         self._settlement = LocalSettlement(table.contract or ZERO_ADDRESS, book, risk)
-        self._observe: list[Callable[[Report], None]] = [self.outcome.decide]
+        self._observe: list[Callable[[Report], None]] = [self.outcome.decide, following(oracles)]
         if feeds is not None:
             self._observe.append(watching(feeds, risk))
         self._histories = None
@@ -116,6 +120,7 @@ class Playing:
             self._tell,
             self._on_undecided,
             self._conditions,
+            oracles.doubtful,
         )
 
     def coming(self, head: Head) -> None:

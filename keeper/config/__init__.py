@@ -8,6 +8,7 @@ from keeper.config.load import Loaded, chain_named, load, shown, shown_lines
 from keeper.config.relays import RelayTable
 from keeper.config.schema import (
     Chain,
+    FeedTable,
     Fees,
     Http,
     Journal,
@@ -24,6 +25,7 @@ __all__ = [
     "Breakers",
     "Chain",
     "Endpoint",
+    "FeedTable",
     "Fees",
     "Http",
     "Journal",

@@ -83,7 +83,9 @@ class Breakers(Table):
     """What stops sending until the operator, or `reset` minutes, lets it go on.
 
     `deviation_bps` is how far a feed may be from every pool before no plan may rest on it, 0 for any;
-    `chains.NAME.deviation_bps` says otherwise for one chain.
+    `chains.NAME.deviation_bps` says otherwise for one chain. Nothing is sent for a position under a feed
+    that is silent for more than `stale_feed_heartbeats` of its heartbeats, or `feed_off_bps` away from
+    what pools give; 0 for however long, or far.
     """
 
     loss_usd_per_day: UsdAmount = Field(default=Decimal(100), gt=0)
@@ -92,6 +94,8 @@ class Breakers(Table):
     estimate_band: Decimal = Field(default=Decimal("0.5"), gt=0, decimal_places=4)
     estimate_misses: int = Field(default=3, ge=1)
     deviation_bps: int = Field(default=1_000, ge=0, lt=10_000)
+    stale_feed_heartbeats: int = Field(default=3, ge=0)
+    feed_off_bps: int = Field(default=3_000, ge=0, lt=10_000)
     stale_head_blocks: int = Field(default=3, ge=2)
     reset: Literal["manual"] | Annotated[int, Field(ge=1)] = "manual"
 

@@ -108,6 +108,16 @@ class Fees(Table):
         return Wei(scale(self.priority_fee_gwei, 9))
 
 
+class FeedTable(Table):
+    """What a token's feeds promise: a round after so many seconds, and after such a move.
+
+    What is not named here is learned from the rounds a feed gives.
+    """
+
+    heartbeat_seconds: int | None = Field(default=None, ge=1)
+    deviation_bps: int | None = Field(default=None, ge=1, lt=10_000)
+
+
 class Market(BaseModel):
     """One market of one lending protocol; what is not named here belongs to its own `Config`."""
 
@@ -148,6 +158,7 @@ class Chain(Table):
     `poll_seconds`, and a WebSocket is tried again after `socket_retry_seconds`. Each of `wallets` is a lane of its own; `wallet` means one. A
     lane has `lane_cap` transactions on their way at most: a node keeps 16 of an account for certain
     (geth `txpool.accountslots`). `deviation_bps` takes the place of `breakers.deviation_bps` here.
+    `feeds` are by token, its symbol or address.
     """
 
     chain_id: int = Field(ge=1)
@@ -175,6 +186,7 @@ class Chain(Table):
     venues: dict[Name, Venue] = Field(default_factory=dict)
     relays: dict[Name, RelayTable] = Field(default_factory=dict)
     rivals: dict[Name, EvmAddress] = Field(default_factory=dict)
+    feeds: dict[str, FeedTable] = Field(default_factory=dict)
 
     @property
     def lanes(self) -> dict[str, Wallet]:

@@ -1,7 +1,7 @@
 """What a running keeper says of itself, as JSON values; the worst part names the whole."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,9 +15,9 @@ from keeper.execution.lanes import Lane
 from keeper.execution.relays.scores import Score
 from keeper.observers.observation import Event
 from keeper.ports import Clock
-from keeper.risk import DEVIATION, Risk
+from keeper.risk import DEVIATION, FeedStanding, Risk
 from keeper.types import Included, Plan, Reverted
-from keeper.units import USD, WAD, Address, Wei, to_hex
+from keeper.units import BPS, USD, WAD, Address, Wei, to_hex
 
 SHOWN = 10
 """Positions and receipts on the status page."""
@@ -60,6 +60,7 @@ class ChainStatus:
     clock: Clock
     block_time: int
     endpoints: Callable[[], Sequence[EndpointState]]
+    feeds: Callable[[], Iterable[FeedStanding]] = tuple
     treasury: Fuel | None = None
     phase: str = "syncing"
     undecided: int = 0
@@ -121,8 +122,9 @@ class ChainStatus:
         lag = None if head is None else max(round(self.clock.time() - head.timestamp), 0)
         balance = self.executor.balance
         at_risk = () if self._report is None else self._report.view.at_risk
+        feeds = list(self.feeds())
         return {
-            "state": self._state(breakers),
+            "state": self._state(breakers, feeds),
             "phase": self.phase,
             "head": None if head is None else head.number,
             "lag_seconds": lag,
@@ -139,6 +141,7 @@ class ChainStatus:
                 }
                 for risk in at_risk[:SHOWN]
             ],
+            "feeds": [self._feed(each) for each in feeds],
             "backstops": self._backstops(),
             "last_plan": self._last_plan,
             "receipts": list(self._receipts),
@@ -185,10 +188,24 @@ class ChainStatus:
             "blocked": lane.is_blocked,
         }
 
-    def _state(self, breakers: list[str]) -> str:
+    def _feed(self, each: FeedStanding) -> dict[str, Any]:
+        off, report = each.feed.off, self._report
+        return {
+            "market": each.market,
+            "asset": each.asset,
+            "age_seconds": 0 if report is None else each.feed.age(report.view.head.timestamp),
+            "heartbeat_seconds": each.heartbeat,
+            "band_bps": each.band,
+            "off_bps": None if off is None else off * BPS // WAD,
+            "lag_seconds": each.feed.lag,
+            "stale": each.stale,
+        }
+
+    def _state(self, breakers: list[str], feeds: Sequence[FeedStanding]) -> str:
         if self.phase == "stopped" or set(breakers) - {DEVIATION}:
             return "fail"
-        well = self.is_ready and not (breakers or self.book.stopped or self.is_low)
+        stale = any(each.stale for each in feeds)
+        well = self.is_ready and not (breakers or self.book.stopped or self.is_low or stale)
         return "ok" if well else "warn"
 
 

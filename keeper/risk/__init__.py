@@ -4,5 +4,18 @@ from keeper.risk.feeds import Feeds
 from keeper.risk.gate import DEVIATION, Risk, worst_gas_cost
 from keeper.risk.limits import DAY, HOUR, Limits
 from keeper.risk.lists import Lists
+from keeper.risk.oracles import Doubt, FeedStanding, OracleWatch
 
-__all__ = ["DAY", "DEVIATION", "HOUR", "Feeds", "Limits", "Lists", "Risk", "worst_gas_cost"]
+__all__ = [
+    "DAY",
+    "DEVIATION",
+    "HOUR",
+    "Doubt",
+    "FeedStanding",
+    "Feeds",
+    "Limits",
+    "Lists",
+    "OracleWatch",
+    "Risk",
+    "worst_gas_cost",
+]

@@ -1,12 +1,13 @@
 """Which positions rest on a feed that is silent for too long, or far off the pools."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keeper.oracles.pools import PoolPrices, Quoted
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
 from keeper.types import Position, Prices, Reason, Token, View
-from keeper.units import WAD, Address, Bps
+from keeper.units import WAD, Address, Bps, to_hex
 
 Key = tuple[str, Address]
 """A market and one of its assets; or a position."""
@@ -26,11 +27,14 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One feed as it is shown; `heartbeat` and `off` are None where nobody knows."""
+class FeedStanding:
+    """One feed as it is shown: by its token's symbol, or address where several have that.
+
+    `heartbeat` is None where nobody knows, `stale` says for how long it is silent, if it is.
+    """
 
     market: str
-    token: Token
+    asset: str
     feed: Feed
     heartbeat: int | None
     band: Bps
@@ -50,7 +54,7 @@ class OracleWatch:
         doubt: Doubt,
         expected: Mapping[Address, Expected],
         rounds: Callable[[str], Mapping[Address, int]],
-        followed: Callable[[str, Token, int], None] = lambda _market, _token, _seconds: None,
+        followed: Callable[[str, str, int], None] = lambda _market, _asset, _seconds: None,
     ) -> None:
         self._pools = pools
         self._doubt = doubt
@@ -58,7 +62,7 @@ class OracleWatch:
         self._rounds = rounds
         self._followed = followed
         self._feeds: dict[Key, Feed] = {}
-        self._tokens: Mapping[Address, Token] = {}
+        self._names: dict[Address, str] = {}
         self._now = 0
 
     def observe(self, view: View) -> None:
@@ -67,11 +71,11 @@ class OracleWatch:
         self._pools.look(view.head.number, feeds, view.tokens)
         quoted = self._pools.at(feeds, view.tokens)
         seen: dict[Key, Feed] = {}
+        self._names = names(view.tokens.values())
         for market, prices in view.prices.items():
             rounds = self._rounds(market)
             for asset, value in prices.values.items():
-                token = view.tokens.get(asset)
-                if token is None or not value:
+                if asset not in view.tokens or not value:
                     continue
                 look = Look(
                     view.head.timestamp,
@@ -82,11 +86,11 @@ class OracleWatch:
                 key = market, asset
                 seen[key], lag = fold(self._feeds.get(key), look, self._of(asset))
                 if lag is not None:
-                    self._followed(market, token, lag)
+                    self._followed(market, self._names[asset], lag)
         # what was not read at this head is not forgotten, as long as its market is there
         kept = {key: feed for key, feed in self._feeds.items() if key[1] in view.tokens}
         self._feeds = kept | seen
-        self._tokens, self._now = view.tokens, view.head.timestamp
+        self._now = view.head.timestamp
 
     def doubtful(self, view: View) -> dict[Key, tuple[Reason, str]]:
         """Return the positions at risk that rest on a feed not to be believed, and why not."""
@@ -106,13 +110,13 @@ class OracleWatch:
                     break
         return found
 
-    def standing(self) -> Iterator[Standing]:
+    def standing(self) -> Iterator[FeedStanding]:
         """Yield every feed as of the last head."""
         for (market, asset), feed in sorted(self._feeds.items()):
             expected = self._of(asset)
             silent = stale(feed, self._now, feed.price, expected, self._doubt.beats)
-            beat, token = heartbeat(feed, expected), self._tokens[asset]
-            yield Standing(market, token, feed, beat, band(feed, expected), silent)
+            beat, name = heartbeat(feed, expected), self._names[asset]
+            yield FeedStanding(market, name, feed, beat, band(feed, expected), silent)
 
     def _of(self, asset: Address) -> Expected:
         return self._expected.get(asset, Expected())
@@ -132,6 +136,16 @@ class OracleWatch:
         if off:
             return Reason.BREAKER, f"deviation: the feed of {token.symbol} is {off}"
         return None
+
+
+def names(tokens: Iterable[Token]) -> dict[Address, str]:
+    """Return each token's symbol, and the address of one that shares it."""
+    known = list(tokens)
+    often = Counter(token.symbol for token in known)
+    return {
+        token.address: token.symbol if often[token.symbol] == 1 else to_hex(token.address)
+        for token in known
+    }
 
 
 def dollars(view: View) -> dict[Address, int]:

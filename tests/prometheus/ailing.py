@@ -56,6 +56,7 @@ class Ailing:
         metrics.strategies(["s"], 1, time.time(), failed=True)
         metrics.snapshot(chain, time.time() - 3700, 1, 1.0)
         metrics.book_rebuilt(chain)
+        metrics.oracle(chain, "m", "WETH", 10_000, 3_600, 0.005, None)
         metrics.missed(chain, "aave-v3", "late", "other")
         metrics.journal_dropped(3)
         metrics.wallet(self.STUCK, WALLET, Wei(10**18), 1, is_low=False)

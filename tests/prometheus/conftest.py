@@ -42,6 +42,7 @@ def metrics() -> Metrics:
     for name in chains:
         made.parts(name, {"market/aave": "aave-v3"}, stopped=tuple)
         made.endpoints(name, ["first", "second"], lambda _: (True, 0))
+        made.oracle(name, "aave", "WETH", 12, 3_600, 0.005, 0.001)
         made.margin(name, "whales", "call", 1, 5.0)
         deficit = Backstop("deficit", Token(Address(b"\x01" * 20), "USDC", 6), 0)
         made.backstops(name, "aave-v3", "aave", [deficit], Prices("aave", 1, {}))

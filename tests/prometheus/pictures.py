@@ -24,7 +24,7 @@ from keeper.devnet.chain import BLOCK_SECONDS
 from tests.line import playing
 from tests.prometheus.drawing import Series, draw
 from tests.prometheus.server import JOB, scraping
-from tests.prometheus.test_live import RELAY
+from tests.prometheus.test_live import FEED, RELAY
 from tests.prometheus.watching import watching
 from tests.relay_stand_in import RelayStandIn
 
@@ -98,7 +98,7 @@ async def live(tools: Path, folder: Path) -> None:
             connect(net.rpc_url, "devnet") as rpc,
             RelayStandIn(rpc) as relay,
             watching(folder) as watch,
-            playing(net, folder, extra=RELAY.format(relay.url, key) + watch) as play,
+            playing(net, folder, extra=RELAY.format(relay.url, key) + watch + FEED) as play,
         ):
             target = urlsplit(play.stage.keeper.server.address).netloc
             async with scraping(tools, folder, target) as prometheus:

@@ -92,6 +92,20 @@ CASES: Sequence[Case] = (
         "market/m on x is not acted on",
     ),
     Case(
+        # one round in 100 minutes, and one feed of which nobody knows when it is to speak
+        "KeeperFeedStale",
+        {
+            'keeper_oracle_age_seconds{chain="x",market="m",asset="WETH"}': "0+60x120",
+            'keeper_oracle_heartbeat_seconds{chain="x",market="m",asset="WETH"}': "3600+0x120",
+            'keeper_oracle_age_seconds{chain="x",market="m",asset="GHO"}': "90000+60x120",
+            'keeper_oracle_heartbeat_seconds{chain="x",market="m",asset="GHO"}': "NaN+0x120",
+        },
+        [60, 94],
+        96,
+        {"chain": "x", "market": "m", "asset": "WETH"},
+        "The feed of WETH for m on x is silent",
+    ),
+    Case(
         "KeeperStateDrift",
         {'keeper_audit_drift_total{chain="x",protocol="p"}': "0+0x10 1+0x60"},
         [10, 45],

@@ -55,6 +55,8 @@ POSITIVE = {
     "Head to send",
     "Stage p50 and p99",
     "RPC p95",
+    "Feeds: age in heartbeats",
+    "Feeds: away from the pools",
     "Relays: time to answer, 95 of 100",
     "Relays: what came of it",
     "Relays: what they answered",
@@ -64,6 +66,10 @@ POSITIVE = {
     "Messages",
 }
 """Panels in which at least one series must be above zero after a liquidation."""
+FEED = """
+[chains.devnet.feeds.WETH]
+heartbeat_seconds = 3600
+"""
 RELAY = """
 [chains.devnet.relays.builder]
 kind = 'bundle'
@@ -111,7 +117,7 @@ async def test_every_panel_shows_data(net: Devnet, tools: Path, tmp_path: Path) 
         connect(net.rpc_url, "devnet") as rpc,
         RelayStandIn(rpc) as relay,
         watching(tmp_path) as watch,
-        playing(net, tmp_path, extra=RELAY.format(relay.url, key) + watch) as play,
+        playing(net, tmp_path, extra=RELAY.format(relay.url, key) + watch + FEED) as play,
     ):
         target = urlsplit(play.stage.keeper.server.address).netloc
         async with scraping(tools, tmp_path, target, rules=rules()) as prometheus:

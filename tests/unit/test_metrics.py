@@ -54,6 +54,7 @@ def metrics() -> Metrics:
     made.parts("x", {"market/m": "aave-v3", "venue/v": "v"}, stopped=lambda: STOPPED)
     made.endpoints("x", ["local"], lambda alias: STANDING[alias])
     made.backstops("x", "aave-v3", "m", [Backstop("deficit", USDC, 0)], Prices("m", USD, {}))
+    made.oracle("x", "m", "WETH", 0, 0, 0.0, 0.0)
     made.channels(["desk"], WAITING.__getitem__)
     made.margin("x", "everyone", "call", 0, 0.0)
     return made
@@ -188,6 +189,8 @@ def test_every_metric_is_moved_by_some_method(monkeypatch: pytest.MonkeyPatch) -
     subject.notified("desk", "given_up", 2)
     subject.margin("x", "everyone", "call", 3, 1.5)
     subject.book_rebuilt("x")
+    subject.oracle("x", "m", "WETH", 12, 3_600, 0.005, -0.1)
+    subject.oracle_lag("x", "m", "WETH", 24)
     still = {f.name for f in subject.registry.collect() if f.name.startswith("keeper_")}
     monkeypatch.setitem(WAITING, "desk", 4)
     assert still - set(moved(subject)) == set()

@@ -221,9 +221,9 @@ def watch(
 ) -> OracleWatch:
     venues: Any = [pools]
 
-    def followed(market: str, token: Token, seconds: int) -> None:
+    def followed(market: str, asset: str, seconds: int) -> None:
         if lags is not None:
-            lags.append((market, token.symbol, seconds))
+            lags.append((market, asset, seconds))
 
     expected = {WETH.address: Expected(120, Bps(50))}
     return OracleWatch(PoolPrices(lambda: venues), doubt, expected, lambda _: {}, followed)
@@ -243,7 +243,7 @@ def test_positions_under_a_silent_feed_are_left_alone_until_it_speaks() -> None:
         )
     }
     made.observe(seen(131, 2_000 * USD))
-    (ether,) = [each for each in made.standing() if each.token == WETH]
+    (ether,) = [each for each in made.standing() if each.asset == "WETH"]
     assert (ether.heartbeat, ether.band, ether.feed.age(late.head.timestamp)) == (120, 50, 372)
     assert ether.stale
     assert not made.doubtful(seen(132, 1_999 * USD, at_risk=True))

@@ -1,0 +1,72 @@
+"""Every feed of a chain's markets: followed, shown, and not rested on when it fails."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from keeper.config import Chain, Settings
+from keeper.engine import Report
+from keeper.metrics import Metrics
+from keeper.observers.observation import Event
+from keeper.oracles.pools import PoolPrices
+from keeper.oracles.watch import Expected
+from keeper.ports import Announcing, LendingProtocol, Venue
+from keeper.risk import Doubt, OracleWatch
+from keeper.risk.lists import find_tokens
+from keeper.units import BPS, WAD, Address, Bps
+
+
+def make_oracles(
+    name: str,
+    settings: Settings,
+    chain: Chain,
+    markets: Mapping[str, LendingProtocol],
+    venues: Callable[[], Iterable[Venue]],
+    followed: Callable[[str, str, int], None] = lambda _market, _asset, _seconds: None,
+) -> OracleWatch:
+    """Return what follows a chain's feeds; raise `ConfigError` for a token no market here has."""
+    breakers = settings.breakers
+    tokens = {
+        address: token for market in markets.values() for address, token in market.tokens().items()
+    }
+    expected = {}
+    for symbol, table in chain.feeds.items():
+        (asset,) = find_tokens([symbol], tokens, f"chains.{name}.feeds")
+        band = None if table.deviation_bps is None else Bps(table.deviation_bps)
+        expected[asset] = Expected(table.heartbeat_seconds, band)
+    return OracleWatch(
+        PoolPrices(venues),
+        Doubt(breakers.stale_feed_heartbeats, Bps(breakers.feed_off_bps)),
+        expected,
+        partial(_rounds, markets),
+        followed,
+    )
+
+
+def following(watch: OracleWatch) -> Callable[[Report | Event], None]:
+    """Return an observer that gives every head's prices to the watch."""
+
+    def observe(subject: Report | Event) -> None:
+        if isinstance(subject, Report):
+            watch.observe(subject.view)
+
+    return observe
+
+
+def showing(watch: OracleWatch, metrics: Metrics, chain: str) -> Callable[[Report | Event], None]:
+    """Return an observer that moves the metrics of a watch, which saw the head before it."""
+
+    def observe(subject: Report | Event) -> None:
+        if not isinstance(subject, Report):
+            return
+        now = subject.view.head.timestamp
+        for each in watch.standing():
+            off = None if each.feed.off is None else each.feed.off / WAD
+            age, band = each.feed.age(now), each.band / BPS
+            metrics.oracle(chain, each.market, each.asset, age, each.heartbeat, band, off)
+
+    return observe
+
+
+def _rounds(markets: Mapping[str, LendingProtocol], market: str) -> Mapping[Address, int]:
+    oracle = markets[market].oracle
+    return oracle.rounds() if isinstance(oracle, Announcing) else {}
