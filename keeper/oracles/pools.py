@@ -95,7 +95,9 @@ class Quoted:
         # A dollar beside another one, and the last token of a way, are worth what their feeds say.
         is_end = through is None or is_dollar(self._feeds[other])
         worth = self._feeds.get(other) if is_end else self.price(other)
-        swaps = self._swaps.setdefault(id(way.venue), way.venue.begin())
+        swaps = self._swaps.get(id(way.venue))
+        if swaps is None:
+            swaps = self._swaps[id(way.venue)] = way.venue.begin()
         ratio = middle(swaps, way, feed, self._tokens)
         return None if ratio is None or not worth else ratio * worth // WAD
 
