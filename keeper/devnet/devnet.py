@@ -261,11 +261,21 @@ class Devnet:
 
         With `move_pools` a trader brings the Uniswap pools along in the same block.
         """
-        where = market or self.market
         with self.one_block():
-            put_prices(self.chain, where, prices)
-            if move_pools:
-                self._put_arbitrage(where)
+            self.put_prices(prices, move_pools=move_pools, market=market)
+
+    def put_prices(
+        self,
+        prices: Mapping[str, int],
+        *,
+        move_pools: bool = True,
+        market: Market | None = None,
+    ) -> None:
+        """Put into the block what `set_prices` sends; inside `one_block`."""
+        where = market or self.market
+        put_prices(self.chain, where, prices)
+        if move_pools:
+            self._put_arbitrage(where)
 
     def price_path(
         self, symbol: str, path: Sequence[int], *, move_pools: bool = True

@@ -73,9 +73,12 @@ class Musd:
         """Set the coin's price (18 decimals) in a block of its own; it is good for a minute."""
         self.chain.send_all([self.price(price)])
 
-    def opening(self, owner: bytes, coins: int, debt: int) -> Transaction:
-        """Return what opens a trove: wei of the coin behind so much mUSD, fee and reserve apart."""
-        data = calldata("openTrove(uint256,address,address)", [debt, _ZERO, _ZERO])
+    def opening(self, owner: bytes, coins: int, debt: int, above: bytes = _ZERO) -> Transaction:
+        """Return what opens a trove: wei of the coin behind so much mUSD, fee and reserve apart.
+
+        `above` is whom it comes right after in the order of their ratios, if that is known.
+        """
+        data = calldata("openTrove(uint256,address,address)", [debt, above, _ZERO])
         return Transaction(owner, self["BorrowerOperations"], data, coins, _TROVE_GAS)
 
     def operate(

@@ -5,6 +5,7 @@ import copy
 import signal
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -12,25 +13,46 @@ from types import FrameType
 from eth_utils.address import to_checksum_address
 
 from keeper import log
+from keeper.cli.demo.purse import Purse, weigh
 from keeper.cli.demo.screen import Screen
 from keeper.cli.demo.stage import Stage, staged
+from keeper.cli.demo.street import build, settle_in
 from keeper.cli.demo.tally import Summary, Tally
 from keeper.cli.screen import console
-from keeper.config import load
+from keeper.config import Settings
 from keeper.devnet import Devnet
-from keeper.devnet.operator import CHAIN_NAME, deploy_operator, write_settings
-from keeper.devnet.scenario import Crowd, crash, gather, underwater
+from keeper.devnet.chain import BLOCK_SECONDS
+from keeper.devnet.lending.street import Street
+from keeper.devnet.operator import CHAIN_NAME, Operator, deploy_operator
 from keeper.errors import TransientError
+from keeper.units import WAD
 
 PICTURE_WIDTH = 104
 GAS_CAP = 4_000_000
 """Most gas of one batch where several wallets send: with room for all, one would do all the work."""
 QUIET_HEADS = 5
 """Heads without anything to do, no transaction to follow either, on which requests are counted."""
+IDLE_HEADS = 2
+"""Heads in a row on which nothing is sent, after which no more is expected of a crash."""
+MOST_HEADS = 150
+"""Heads after the crash for what is left of it."""
+AUCTION_SECONDS = 90
+"""Between two heads while auctions alone go on: the time of one of their prices."""
+FAR_SECONDS = 5 * AUCTION_SECONDS
+"""The same while all of them ask for more than they would bring."""
+GAS_OF_ONE = 600_000
+"""Gas of a liquidation in a batch of its own: what pays for no more is not missed."""
 
 
 def play(
-    *, borrowers: int, seed: int, lanes: int, hold: bool, svg: Path | None, quiet: bool
+    *,
+    borrowers: int,
+    seed: int,
+    protocols: Sequence[str],
+    lanes: int,
+    hold: bool,
+    svg: Path | None,
+    quiet: bool,
 ) -> Summary:
     """Play the story to its end and return its figures; SIGTERM ends it as an interrupt does."""
     started = time.monotonic()
@@ -39,34 +61,35 @@ def play(
     if svg is not None:
         terminal.record, terminal.width = True, PICTURE_WIDTH
     screen = Screen(terminal, quiet=quiet)
-    screen.title()
+    screen.title(protocols)
     log.configure("error", "auto")
     # before there is a loop: an interrupt ends a slow build at once, not when its thread is done
     with (
         Devnet.start(seed=seed, progress=screen.progress) as net,
         tempfile.TemporaryDirectory(prefix="keeper-demo-") as home,
     ):
+        operator = deploy_operator(net, lanes=lanes)
+        street = build(net, operator, protocols, screen.progress)
         screen.done(
             "chain", f"{net.ws_url}, {len(net.tokens)} reserves, {len(net.uniswap.pools)} pools"
         )
-        operator = deploy_operator(net, lanes=lanes)
-        screen.done(
-            "contract",
-            f"{to_checksum_address(operator.contract)}, owned by another",
-        )
+        screen.done("contract", f"{to_checksum_address(operator.contract)}, owned by another")
         if lanes > 1:
             screen.done("wallets", f"{lanes} send beside each other")
-        crowd = gather(net, borrowers, seed)
-        screen.done("borrowers", f"{len(crowd.all)} opened, {len(crowd.tiny)} of them tiny")
+        opened = street.gather(borrowers, seed)
+        screen.done("borrowers", f"{opened} opened, one in ten of them tiny")
         few = f"[chains.{CHAIN_NAME}.fees]\ngas_cap = {GAS_CAP}\n" if lanes > 1 else ""
-        path = write_settings(net, operator, Path(home), extra=few)
-        return asyncio.run(_keep(net, crowd, path, screen, started, hold=hold, svg=svg))
+        path, settings = settle_in(street, operator, Path(home), few)
+        return asyncio.run(
+            _keep(street, operator, path, settings, screen, started, hold=hold, svg=svg)
+        )
 
 
 async def _keep(
-    net: Devnet,
-    crowd: Crowd,
+    street: Street,
+    operator: Operator,
     path: Path,
+    settings: Settings,
     screen: Screen,
     started: float,
     *,
@@ -74,62 +97,98 @@ async def _keep(
     svg: Path | None,
 ) -> Summary:
     """Run a keeper through the crash."""
-    settings = load([path]).settings
+    net = street.net
     async with staged(net, settings, live=True) as stage:
         screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
-        tally = Tally()
-        liquidatable = await _crash(stage, crowd, tally, screen)
+        story = Story(stage, street, screen)
+        purse = await asyncio.to_thread(weigh, street, operator)
+        await story.crash()
         await stage.mine(max(chain.final_depth for chain in settings.chains.values()))
         requests = await _quiet(stage)
+        await stage.step(street.beat)
+        story.take()
+        left = await asyncio.to_thread(street.rewards)
+        tally = story.tally
+        changed = (await asyncio.to_thread(weigh, street, operator)).since(purse)
         summary = tally.summary(
-            len(crowd.all),
-            liquidatable,
+            {each.market: (each.protocol, len(each.accounts)) for each in street.lending},
+            story.liquidatable,
+            [key for key, usd in left.items() if usd > _worth(net, settings)],
             requests,
             time.monotonic() - started,
             [lane.address for lane in stage.line.executor.lanes],
+            profit_is_held=changed == Purse(tally.gains, -tally.gas_paid),
         )
-        screen.summary(summary, tally.reasons(), await _audit(stage))
+        everybody = set().union(*story.liquidatable.values())
+        screen.summary(summary, tally.reasons(everybody), await _audit(stage))
         if svg is not None:
             await asyncio.to_thread(svg.write_text, screen.picture(), encoding="utf-8")
         if hold:
             screen.hold(net.rpc_url, net.ws_url, stage.keeper.server.address, path)
-            await _hold(stage)
+            await _hold(stage, street)
     return summary
 
 
-async def _crash(stage: Stage, crowd: Crowd, tally: Tally, screen: Screen) -> int:
-    """Step through the crash; return how many borrowers the protocol called liquidatable."""
-    screen.heading()
-    steps = crash(stage.net)
-    liquidatable: set[bytes] = set()
-    _take(stage, tally)
-    while True:
-        before = copy.copy(tally)
-        prices = await stage.step(partial(next, steps, None))
-        if prices is None:
-            break
-        liquidatable |= await asyncio.to_thread(underwater, stage.net, crowd.all)
-        _show(stage, tally, screen, prices, before)
-        before = copy.copy(tally)
+class Story:
+    """The crash as it goes: whom the contracts called liquidatable, and what the keeper did."""
+
+    def __init__(self, stage: Stage, street: Street, screen: Screen) -> None:
+        self.tally = Tally()
+        self.liquidatable: dict[str, set[bytes]] = {each.market: set() for each in street.lending}
+        self._stage = stage
+        self._street = street
+        self._screen = screen
+        self._near: set[bytes] = set()
+
+    async def crash(self) -> None:
+        """Step through the crash, and on until nothing is left to do, auctions included."""
+        stage, street = self._stage, self._street
+        self._screen.heading(list(self.liquidatable))
+        self.take()
+        steps, idle = street.crash(), 0
+        while (prices := await stage.step(partial(next, steps, None))) is not None:
+            self._look(await asyncio.to_thread(street.rewards))
+            self._show(prices)
+            await stage.step(street.beat)
+            idle = self._show(None)
+        for _ in range(MOST_HEADS):
+            waiting = await asyncio.to_thread(street.waiting)
+            if idle >= IDLE_HEADS and not waiting:
+                break
+            # While nothing was sent, nobody counts on when the next block comes.
+            pause = AUCTION_SECONDS if self._near & {who for _, who in waiting} else FAR_SECONDS
+            seconds = pause if idle >= IDLE_HEADS else BLOCK_SECONDS
+            await stage.step(partial(street.beat, seconds))
+            self._look(waiting)
+            idle = (idle + 1) * self._show(None, terse=True)
         await stage.mine()
-        _show(stage, tally, screen, None, before)
-    await stage.mine()
-    _take(stage, tally)
-    return len(liquidatable)
+        self.take()
+
+    def take(self) -> None:
+        """Count what was reported."""
+        for heap in (self._stage.events, self._stage.reports):
+            while heap:
+                self.tally.take(heap.popleft())
+
+    def _look(self, found: Iterable[tuple[str, bytes]]) -> None:
+        for market, who in found:
+            self.liquidatable[market].add(who)
+
+    def _show(self, prices: Mapping[str, int] | None, *, terse: bool = False) -> int:
+        """Print the last head, a terse one only when something came of it; return 1 for an idle one."""
+        report, before = self._stage.reports[-1], copy.copy(self.tally)
+        self._near = {risk.position.borrower for risk in report.view.at_risk}
+        self.tally.recent.clear()
+        self.take()
+        if not terse or report.sent or self.tally.recent:
+            self._screen.head(report, prices, self.tally, before)
+        return 0 if report.sent else 1
 
 
-def _show(
-    stage: Stage, tally: Tally, screen: Screen, prices: dict[str, int] | None, before: Tally
-) -> None:
-    report = stage.reports[-1]
-    _take(stage, tally)
-    screen.head(report, prices, tally, before)
-
-
-def _take(stage: Stage, tally: Tally) -> None:
-    for heap in (stage.events, stage.reports):
-        while heap:
-            tally.take(heap.popleft())
+def _worth(net: Devnet, settings: Settings) -> int:
+    """Return the most a liquidation may bring that nobody would send (USD, 8 decimals)."""
+    gas = GAS_OF_ONE * net.chain.base_fee() * net.price("WETH") // WAD
+    return settings.limits.minimum_profit + gas
 
 
 async def _quiet(stage: Stage) -> float:
@@ -159,10 +218,10 @@ async def _audit(stage: Stage) -> str:
     return "book equals the chain to the wei"
 
 
-async def _hold(stage: Stage) -> None:
+async def _hold(stage: Stage, street: Street) -> None:
     while True:
         await asyncio.sleep(2)
-        await stage.mine()
+        await stage.step(street.beat)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
