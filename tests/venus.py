@@ -98,6 +98,6 @@ def state(ledger: Ledger) -> dict[str, Any]:
         "chosen": dict(ledger.chosen),
         "pools": dict(ledger.pools),
         "plain": (ledger.close_factor, ledger.redeem_fee, ledger.treasury_share, ledger.is_paused),
-        "sets": (set(ledger.restricted), set(ledger.minters)),
+        "sets": (set(ledger.restricted), dict(ledger.minters)),
         "stopped": ledger.stopped,
     }

@@ -43,6 +43,9 @@ _ARTIFACTS = {
     "VBep20Immutable": "Tokens/VTokens/VBep20Immutable.sol",
     "VBNB": "Tokens/VTokens/VBNB.sol",
     "Liquidator": "Liquidator/Liquidator.sol",
+    "VAI": "Tokens/VAI/VAI.sol",
+    "VAIController": "Tokens/VAI/VAIController.sol",
+    "VAIUnitroller": "Tokens/VAI/VAIUnitroller.sol",
 }
 _PROXY = "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol"
 LISTINGS = (
@@ -128,7 +131,7 @@ def deploy_venus(
 
     Raises ConfigError when the package cannot be had.
     """
-    artifacts = _load(progress)
+    artifacts = load_venus(progress)
     owner = Cast.DEPLOYER
 
     def code(name: str, types: Sequence[str] = (), values: Sequence[Any] = ()) -> bytes:
@@ -221,7 +224,7 @@ def _fill(venus: Venus, cash_usd: int) -> None:
         chain.send_all(venus.supply(Cast.LENDER, symbol, amount))
 
 
-def _load(progress: Progress) -> dict[str, Any]:
+def load_venus(progress: Progress) -> dict[str, Any]:
     """Return the package's artifacts by contract name, downloaded and unpacked the first time."""
 
     def build(folder: Path) -> None:

@@ -16,6 +16,7 @@ from keeper.protocols.compound_v2.codes import doubts, fingerprint
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
+from keeper.protocols.compound_v2.vai import Unread
 from keeper.risk import Lists
 from keeper.types import (
     Call,
@@ -152,7 +153,11 @@ def test_who_minted_vai_or_is_restricted_is_remembered() -> None:
     ledger.liquidator = LIQUIDATOR
     fold(ledger, event(VAI, "MintVAI(address,uint256)", ALICE, 5))
     fold(ledger, event(LIQUIDATOR, "LiquidationRestricted(address)", BOB, indexed=1))
-    assert (ledger.minters, ledger.restricted) == ({ALICE}, {BOB})
+    assert (ledger.minters, ledger.restricted) == ({ALICE: Unread(9)}, {BOB})
+    fold(ledger, event(VAI, "RepayVAI(address,address,uint256)", ALICE, BOB, 5))
+    liquidated = "LiquidateVAI(address,address,uint256,address,uint256)"
+    fold(ledger, event(VAI, liquidated, ALICE, CETH, 5, CETH, 1))
+    assert set(ledger.minters) == {ALICE, BOB, CETH}
     fold(ledger, event(LIQUIDATOR, "LiquidationRestrictionsDisabled(address)", BOB, indexed=1))
     assert ledger.restricted == set()
     stranger = event(BOB, "MintVAI(address,uint256)", BOB, 5)
@@ -274,7 +279,7 @@ def test_collateral_under_the_minimum_and_vai_are_refused() -> None:
     (skip,) = market.pairs(position, prices, at)[1]
     assert (skip.reason, "is not above the least" in skip.detail) == (Reason.DUST, True)
     ledger.minimum_collateral = 0
-    ledger.minters.add(ALICE)
+    ledger.minters[ALICE] = Unread()
     (skip,) = market.pairs(position, prices, at)[1]
     assert (skip.reason, "VAI" in skip.detail) == (Reason.DENIED, True)
 

@@ -5,6 +5,7 @@ import random
 from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.ledger import Ledger
+from keeper.protocols.compound_v2.vai import Unread
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
 
@@ -32,6 +33,10 @@ async def audit(
             ask(subject, value, read(ctoken.address, name))
     for holder in holders(ledger, sample, seed):
         name, entered = f"holder 0x{holder.hex()}", ledger.entered.get(holder, 0)
+        minted = ledger.minters.get(holder)
+        if ledger.vai is not None and not isinstance(minted, Unread):
+            amount = 0 if minted is None else minted.amount
+            ask(f"{name} minted VAI", amount, read(comptroller, "mintedVAIs(address)", holder))
         for ctoken in ledger.ctokens:
             of, symbol = ctoken.address, ctoken.token.symbol
             ask(

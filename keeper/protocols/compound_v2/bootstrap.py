@@ -19,6 +19,7 @@ from keeper.protocols.compound_v2.events import (
     TRANSFER_ACTION,
 )
 from keeper.protocols.compound_v2.ledger import CORE, Ledger, Pool
+from keeper.protocols.compound_v2.vai import Vai
 from keeper.protocols.compound_v2.words import maybe
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import ZERO_ADDRESS, Address, Wad
@@ -134,6 +135,7 @@ async def load_terms(reader: Reader, market: str, deployment: Deployment, head: 
     """Return a ledger that knows the comptroller and its cTokens, and no holder yet."""
     ledger = Ledger(market, liquidator=deployment.liquidator, by_seconds=deployment.by_seconds)
     await _comptroller(reader, deployment, head, ledger)
+    ledger.vai = await _vai(reader, deployment.vai, head)
     await _ctokens(reader, deployment, head, ledger)
     await _core_terms(reader, deployment.comptroller, head, ledger)
     await _pools(reader, deployment.comptroller, head, ledger)
@@ -160,6 +162,20 @@ async def _comptroller(reader: Reader, deployment: Deployment, head: Head, ledge
     if liquidator != ZERO_ADDRESS:
         answers(results[5:], f"liquidator contract of {ledger.market}")
         ledger.treasury_share = share
+
+
+async def _vai(reader: Reader, controller: Address, head: Head) -> Vai | None:
+    """Return VAI where its controller tells of debts, None where there is none or it does not."""
+    if controller == ZERO_ADDRESS:
+        return None
+    names = ("getVAIAddress()", "vaiMintIndex()", "getVAIRepayRatePerBlock()")
+    results = await reader.multicall([read(controller, name) for name in names], head.hash)
+    if not all(map(answered, results)):
+        return None
+    token = address(results[0].data)
+    about = await reader.multicall([read(token, "symbol()"), read(token, "decimals()")], head.hash)
+    symbol, decimals = answers(about, "VAI")
+    return Vai(controller, Token(token, text(symbol), uint(decimals)))
 
 
 async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: Ledger) -> None:

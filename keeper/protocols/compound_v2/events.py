@@ -7,6 +7,7 @@ from keeper.chain.words import topic, uint
 from keeper.errors import UndecodableError
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger, Pool
+from keeper.protocols.compound_v2.vai import Unread
 from keeper.protocols.compound_v2.words import account, number, values
 from keeper.types import Log, Undo
 from keeper.units import ZERO_ADDRESS, Address, Wad
@@ -21,6 +22,12 @@ ENTERED = topic("MarketEntered(address,address)")
 EXITED = topic("MarketExited(address,address)")
 RESTRICTED = topic("LiquidationRestricted(address)")
 MINT_VAI = topic("MintVAI(address,uint256)")
+VAI_DEBTS = {
+    MINT_VAI: (2, 0),
+    topic("RepayVAI(address,address,uint256)"): (3, 1),
+    topic("LiquidateVAI(address,address,uint256,address,uint256)"): (5, 1),
+}
+"""How many values each has, and which of them is whose debt in VAI changed."""
 POOL_SELECTED = topic("PoolSelected(address,uint96,uint96)")
 UPGRADED = topic("Upgraded(address)")
 """Of EIP-1967 proxies, as Venus' liquidator is one."""
@@ -284,15 +291,16 @@ def _liquidator_replaced(ledger: Ledger, log: Log) -> Undo:
     return ledger.stop("the code of the liquidator contract or of the VAI controller was replaced")
 
 
-def _minted(ledger: Ledger, log: Log) -> Undo:
-    return ledger.set_member(ledger.minters, account(values(log, 2)[0]), member=True)
+def _vai_changed(ledger: Ledger, log: Log) -> Undo:
+    count, place = VAI_DEBTS[log.topics[0]]
+    return ledger.set_minter(account(values(log, count)[place]), Unread(log.block_number))
 
 
 BESIDE_CHANGES: dict[bytes, Change] = {
     topic("NewLiquidationTreasuryPercent(uint256,uint256)"): _treasury_share,
     RESTRICTED: _restriction,
     topic("LiquidationRestrictionsDisabled(address)"): _restriction,
-    MINT_VAI: _minted,
+    **dict.fromkeys(VAI_DEBTS, _vai_changed),
     UPGRADED: _liquidator_replaced,
     topic("NewImplementation(address,address)"): _liquidator_replaced,
 }

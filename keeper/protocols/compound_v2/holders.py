@@ -19,6 +19,7 @@ from keeper.protocols.compound_v2.events import (
 )
 from keeper.protocols.compound_v2.exponential import borrow_balance_down
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.vai import Unread, minter_calls, take_minter
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import WAD, ZERO_ADDRESS, Address
 
@@ -135,7 +136,7 @@ def _calls(deployment: Deployment, history: _History) -> Iterator[Call]:
         elif contract == deployment.liquidator:
             yield read(contract, "liquidationRestricted(address)", account)
         else:
-            yield read(contract, "getVAIRepayAmount(address)", account)
+            yield from minter_calls(contract, comptroller, account)
 
 
 def _store(
@@ -168,12 +169,16 @@ def _store(
             raise incomplete(ledger, f"{what} since index {since}", first_block)
         ledger.set_debt(account, ctoken, (principal, since))
     for contract, account in history.others:
-        value = take("a pool, a restriction or a VAI debt")
+        if contract == deployment.vai:
+            debt = take_minter([next(results) for _ in range(3)])
+            if debt is None or debt.amount:
+                ledger.set_minter(account, debt or Unread())
+            continue
+        value = take("a pool or a restriction")
         if contract == deployment.comptroller:
             ledger.set_pool(account, value or CORE)
         elif value:
-            to = ledger.restricted if contract == deployment.liquidator else ledger.minters
-            to.add(account)
+            ledger.restricted.add(account)
 
 
 async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from keeper.errors import InvariantError
 from keeper.protocols.compound_v2.ctoken import CToken, Debt, Terms
+from keeper.protocols.compound_v2.vai import Minted, Unread, Vai
 from keeper.types import Undo
 from keeper.units import ZERO_ADDRESS, Address
 
@@ -27,7 +28,7 @@ class Ledger:
 
     `entered` are the cTokens a holder entered, `owing` those it owes, one bit for each id; `chosen` is
     the pool of who left the core. `has_thresholds` says that collateral factors do not decide who is
-    liquidated. `stopped` says why nothing in here may be relied on, `touched`
+    liquidated. `minters` owe VAI; without `vai` nothing is known of how much. `stopped` says why nothing in here may be relied on, `touched`
     collects borrowers whose legs changed, `terms` counts what changes thresholds. Every `set_`
     returns what takes the change back, and changes nothing when it raises.
     """
@@ -48,7 +49,8 @@ class Ledger:
     treasury_share: int = 0
     minimum_collateral: int = 0
     restricted: set[Address] = field(default_factory=set)
-    minters: set[Address] = field(default_factory=set)
+    vai: Vai | None = None
+    minters: dict[Address, Minted | Unread] = field(default_factory=dict)
     stopped: str = ""
     touched: set[Address] = field(default_factory=set, compare=False)
     terms: int = field(default=0, compare=False)
@@ -124,6 +126,12 @@ class Ledger:
         _mark(members, account, member=member)
         return partial(_mark, members, account, member=before)
 
+    def set_minter(self, account: Address, debt: Minted | Unread | None) -> Undo:
+        """Replace what is known of a debt in VAI; None is none."""
+        before = self.minters.get(account)
+        self._put_minter(account, debt)
+        return partial(self._put_minter, account, before)
+
     def stop(self, reason: str) -> Undo:
         """Declare the state unreliable; the last reason stands."""
         return self.set_value(self, "stopped", reason)
@@ -148,6 +156,14 @@ class Ledger:
             else:
                 self.owing.pop(borrower, None)
         self.touched.add(borrower)
+
+    def _put_minter(self, account: Address, debt: Minted | Unread | None) -> None:
+        if debt is None:
+            self.minters.pop(account, None)
+        else:
+            self.minters[account] = debt
+        if account in self.owing:
+            self.touched.add(account)
 
     def _put_terms(self, ctoken: CToken, pool: int, terms: Terms | None) -> None:
         self.terms += 1

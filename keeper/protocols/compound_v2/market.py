@@ -31,6 +31,16 @@ from keeper.protocols.compound_v2.oracle import CompoundOracle
 from keeper.protocols.compound_v2.pairs import pairs
 from keeper.protocols.compound_v2.redemption import REDEEM, Redemption
 from keeper.protocols.compound_v2.terms import CompoundTerms
+from keeper.protocols.compound_v2.vai import (
+    MARGIN,
+    RULES,
+    Unread,
+    minter_calls,
+    rule_calls,
+    take_minter,
+    take_rules,
+    unread,
+)
 from keeper.types import (
     AllowedCall,
     Backstop,
@@ -79,6 +89,7 @@ class CompoundV2:
         self._doubt = ""
         self._ledger = Ledger(market)
         self._asked = 0
+        self._minters: list[Address] = []
         self._redemption = Redemption(f"{market}-redeem", lambda: self._ledger)
 
     class Config(BaseModel):
@@ -154,15 +165,38 @@ class CompoundV2:
             for call in state_calls(ctoken, by_seconds=ledger.by_seconds)
         ]
         self._asked = len(found)
+        self._minters = []
+        vai = ledger.vai
+        if vai is not None and ledger.minters:
+            comptroller = self._deployment.comptroller
+            found += rule_calls(vai, comptroller, ledger.liquidator)
+            self._minters = unread(ledger.minters.items())
+            for minter in self._minters:
+                found += minter_calls(vai.controller, comptroller, minter)
         return found
 
     def observe(self, results: Sequence[CallResult], head: Head) -> None:
         """Take the answers to the last `calls`."""
-        del head  # the answers replace each other
-        if len(results) != self._asked:
+        ledger, vai, minters = self._ledger, self._ledger.vai, self._minters
+        told = results[self._asked :]
+        if len(results) < self._asked or len(told) not in {0, RULES + 3 * len(minters)}:
             raise InvariantError(self.market, f"{len(results)} answers to {self._asked} reads")
-        for number, ctoken in enumerate(self._ledger.ctokens):
+        for number, ctoken in enumerate(ledger.ctokens):
             take_state(ctoken, results[4 * number : 4 * number + 4])
+        if vai is None or not told:
+            return
+        through = ledger.liquidator != ZERO_ADDRESS
+        vai.rules = take_rules(told[:RULES], head.number, through=through)
+        for number, minter in enumerate(minters):
+            known = ledger.minters.get(minter)
+            # It may have changed again in a block folded since.
+            if isinstance(known, Unread) and known.block <= head.number:
+                debt = take_minter(told[RULES + 3 * number : RULES + 3 * number + 3])
+                if debt is not None:
+                    ledger.set_minter(minter, debt if debt.amount else None)
+        if vai.rules is not None and (ahead := vai.rules.index_at(head.number + 1)) > vai.shown:
+            vai.shown = ahead + ahead // MARGIN
+            ledger.touched |= ledger.minters.keys() & ledger.owing.keys()
 
     def tokens(self) -> Mapping[Address, Token]:
         """Return the underlying tokens by address; cTokens are traded nowhere."""
@@ -194,6 +228,7 @@ class CompoundV2:
             entered=ledger.entered.copy(),
             owing=ledger.owing.copy(),
             chosen=ledger.chosen.copy(),
+            minters=ledger.minters.copy(),
         )
         return partial(screening.gather, frozen)
 
@@ -245,6 +280,19 @@ class CompoundV2:
     def liquidation(self, log: Log) -> Told | None:
         """Return what a log tells of a liquidation here, None when it tells of something else."""
         return read_liquidation(self._ledger, log)
+
+    def liquidation_logs(self) -> Watch:
+        """Return the cTokens' own event, whoever was called."""
+        return Watch(frozenset(self._ledger.by_address), frozenset({events.LIQUIDATE}))
+
+    def worth(self, prices: Prices) -> float:
+        """Return what a wad dollar is worth in the oracle's 36 decimals."""
+        del prices
+        return valuation.PRICE_UNIT / WAD
+
+    def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
+        """Return a position that holds what its cTokens redeem for, without regard to cash."""
+        return valuation.plain(self._ledger, position, prices), prices
 
     def flash_sources(self, token: Address) -> Sequence[FlashSource]:
         """Return nothing: Compound lends no flash loans, and Venus to whom it lists."""

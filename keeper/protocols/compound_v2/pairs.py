@@ -13,7 +13,13 @@ from keeper.protocols.compound_v2.events import (
 from keeper.protocols.compound_v2.exponential import repay_for_down, seize_ratio_down
 from keeper.protocols.compound_v2.ledger import Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
-from keeper.protocols.compound_v2.valuation import BPS_MANTISSA, Part, health_down, liquidity
+from keeper.protocols.compound_v2.valuation import (
+    BPS_MANTISSA,
+    VAI,
+    Part,
+    health_down,
+    liquidity,
+)
 from keeper.types import Position, Reason, Skip
 from keeper.units import WAD, ZERO_ADDRESS, Address, Bps
 
@@ -36,6 +42,8 @@ def pairs(
     refusals: list[Why] = []
     owing, seizable = [], []
     for part in held:
+        if part.id == VAI:
+            continue
         if part.debts[1]:
             shut = _paused(ledger.ctokens[part.id], (LIQUIDATE_ACTION, REPAY_ACTION))
             owing.append(part) if shut is None else refusals.append(shut)
@@ -65,12 +73,12 @@ def _shut(ledger: Ledger, borrower: Address, held: Sequence[Part]) -> Why | None
     if ledger.is_paused:
         return Reason.PAUSED, "the comptroller is paused"
     for part in held:
-        if doubt := ledger.ctokens[part.id].doubt:
+        if part.id != VAI and (doubt := ledger.ctokens[part.id].doubt):
             return Reason.DENIED, doubt
     if borrower in ledger.restricted:
         return Reason.DENIED, "the liquidator contract allows only chosen liquidators for it"
-    if borrower in ledger.minters:
-        return Reason.DENIED, "it has minted VAI, which counts as a debt and is not followed"
+    if borrower in ledger.minters and ledger.vai is None:
+        return Reason.DENIED, "it has minted VAI, whose controller does not tell what it owes"
     worth = sum(part.worth() for part in held)
     if worth <= ledger.minimum_collateral and ledger.minimum_collateral:
         least = ledger.minimum_collateral
@@ -103,6 +111,8 @@ def _worthless(part: Part) -> Why | None:
 def _terms(ledger: Ledger, held: Sequence[Part], owed: Part, seized: Part) -> CompoundTerms | Why:
     pair = f"{owed.underlying.symbol} against {seized.token.symbol}"
     borrowed = ledger.ctokens[owed.id]
+    if not borrowed.is_forced and (minted := _owed_first(ledger, held)):
+        return Reason.DENIED, f"its debt of {minted} VAI has to be liquidated first"
     if not borrowed.is_forced and health_down(*liquidity(held, {owed.id, seized.id})) >= WAD:
         return Reason.DENIED, f"{pair}: no shortfall until its other cTokens accrue interest"
     incentive = seized.terms.incentive
@@ -126,6 +136,14 @@ def _terms(ledger: Ledger, held: Sequence[Part], owed: Part, seized: Part) -> Co
     if not terms.legal_down(terms.maximum):
         return Reason.DUST, f"no repay of {pair} seizes anything"
     return terms
+
+
+def _owed_first(ledger: Ledger, held: Sequence[Part]) -> int:
+    """Return a debt in VAI before which Venus' liquidator contract takes no other, 0 for none."""
+    rules = ledger.vai.rules if ledger.vai else None
+    if rules is None or not rules.is_first:
+        return 0
+    return max((p.debts[1] for p in held if p.id == VAI and p.debts[1] >= rules.least), default=0)
 
 
 def _limit(ledger: Ledger, owed: Part, seized: Part) -> int:

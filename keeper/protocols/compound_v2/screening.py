@@ -1,6 +1,7 @@
 """The ledger as the float screen takes it: legs by class, and what one unit of a class adds.
 
-Collateral classes are a cToken under a pool's terms, `256 × pool + id`; debt classes are cTokens.
+Collateral classes are a cToken under a pool's terms, `256 × pool + id`; debt classes are cTokens, and
+behind them VAI.
 A debt's amount is its principal over the index it was written at, in 1e36ths. Collateral stands at the
 stored exchange rate and debt at the index to come, so that no pair's health is below the screen's.
 """
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from keeper.ports import LegArrays, LegRow
 from keeper.protocols.compound_v2.ctoken import Debt
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.vai import Minted
 from keeper.protocols.compound_v2.valuation import members, price_of
 from keeper.types import Prices
 from keeper.units import WAD, Address
@@ -34,6 +36,9 @@ def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[LegRow], Sequence[
         if (balance := ctoken.balances.get(borrower, 0))
     ]
     debt = [(ctoken.id, _scaled(ctoken.debts[borrower])) for ctoken in members(ledger, owing)]
+    minted = ledger.minters.get(borrower)
+    if isinstance(minted, Minted) and ledger.vai is not None:
+        debt.append((len(ledger.ctokens), minted.owed(max(ledger.vai.shown, minted.since))))
     return collateral, debt
 
 
@@ -55,7 +60,8 @@ def factors(
     """Return dollars for each cToken unit, weighted by its threshold, and for each scaled debt."""
     pools = max((CORE, *ledger.pools, *ledger.chosen.values())) + 1
     collateral = np.full(pools * CTOKENS, np.nan)
-    debt = np.full(len(ledger.ctokens), np.nan)
+    debt = np.full(len(ledger.ctokens) + 1, np.nan)
+    debt[-1] = 1.0
     for ctoken in ledger.ctokens:
         price = price_of(ctoken, prices)
         if price is None or not ctoken.is_read:

@@ -5,7 +5,7 @@ address and one or two numbers of 32 bytes.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from keeper.protocols.compound_v2.bootstrap import Deployment
 from keeper.protocols.compound_v2.codes import Codes
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import Ledger, Pool
+from keeper.protocols.compound_v2.vai import Minted, Unread, Vai
 from keeper.types import Token
 from keeper.units import Address, Wad
 
@@ -48,7 +49,8 @@ def freeze(ledger: Ledger, deployment: Deployment, known: Codes) -> Pages:
                 for number, about in ledger.pools.items()
             },
             "restricted": sorted(each.hex() for each in ledger.restricted),
-            "minters": sorted(each.hex() for each in ledger.minters),
+            "token": _vai_out(ledger.vai),
+            "minters": {who.hex(): _minter_out(debt) for who, debt in ledger.minters.items()},
             "ctokens": [_ctoken_out(each) for each in ledger.ctokens],
             "borrowers": len(ledger.owing),
         }
@@ -156,6 +158,23 @@ def _sums(ctoken: CToken) -> list[str]:
     return [str(sum(ctoken.balances.values())), str(owed)]
 
 
+def _minter_out(debt: Minted | Unread) -> list[str]:
+    if isinstance(debt, Unread):
+        return []
+    return [str(debt.amount), str(debt.past), str(debt.since)]
+
+
+def _vai_out(vai: Vai | None) -> list[Any]:
+    return [] if vai is None else [vai.token.address.hex(), vai.token.symbol, vai.token.decimals]
+
+
+def _vai_in(deployment: Deployment, told: Sequence[Any]) -> Vai | None:
+    if not told:
+        return None
+    token = Token(Address(bytes.fromhex(told[0])), str(told[1]), int(told[2]))
+    return Vai(deployment.vai, token)
+
+
 def _ctoken_out(ctoken: CToken) -> dict[str, Any]:
     return {
         "token": [ctoken.token.symbol, ctoken.token.decimals],
@@ -179,7 +198,11 @@ def _ledger(market: str, deployment: Deployment, about: Mapping[str, Any]) -> Le
         liquidator=deployment.liquidator,
         stopped=str(about["stopped"]),
         restricted={Address(bytes.fromhex(each)) for each in about["restricted"]},
-        minters={Address(bytes.fromhex(each)) for each in about["minters"]},
+        vai=_vai_in(deployment, about["token"]),
+        minters={
+            Address(bytes.fromhex(who)): Minted(*map(int, debt)) if debt else Unread()
+            for who, debt in about["minters"].items()
+        },
         pools={int(n): Pool(*map(bool, each)) for n, each in about["pools"].items()},
     )
     for name in PLAIN:

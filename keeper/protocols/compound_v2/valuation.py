@@ -15,17 +15,23 @@ from keeper.protocols.compound_v2.exponential import (
     value_down,
 )
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
+from keeper.protocols.compound_v2.vai import Minted, Unread, Vai
 from keeper.types import CollateralLeg, DebtLeg, NextBlock, Position, Prices, Token
-from keeper.units import MAX_UINT256, WAD, Address, Bps, Wad
+from keeper.units import MAX_UINT256, WAD, ZERO_ADDRESS, Address, Bps, Wad
 
 PRICE_UNIT = 10**36
 """Base currency of the prices: a dollar has 36 decimals, so that the oracle's own digits all fit."""
 BPS_MANTISSA = 10**14
+VAI = -1
+"""Id of a part that is a debt in VAI, and no cToken's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One cToken of a borrower: balance and debt, each figure as stored and with interest."""
+    """One cToken of a borrower: balance and debt, each figure as stored and with interest.
+
+    What it owes in VAI is a part too, with the id `VAI` and a price of one.
+    """
 
     id: int
     token: Token
@@ -95,7 +101,25 @@ def parts(
                 (ctoken.owed(borrower, stored.index), ctoken.owed(borrower, later.index)),
             )
         )
-    return found
+    debt = ledger.minters.get(borrower)
+    if debt is None or ledger.vai is None:
+        return found
+    minted = _minted(ledger, ledger.vai, debt, until)
+    if minted is None:
+        return None
+    return [*found, minted] if minted.debts[1] else found
+
+
+def _minted(ledger: Ledger, vai: Vai, debt: Minted | Unread, until: int | None) -> Part | None:
+    """Return a debt in VAI as a call finds it, None when it was not read.
+
+    Venus' liquidator contract adds interest first; a call of a vToken does not.
+    """
+    if isinstance(debt, Unread) or vai.rules is None:
+        return None
+    is_added = until is not None and ledger.liquidator != ZERO_ADDRESS
+    owed = debt.owed(vai.rules.index_at(until or 0) if is_added else vai.rules.index)
+    return Part(VAI, vai.token, vai.token, Terms(), WAD, 0, (0, 0), (owed, owed))
 
 
 def members(ledger: Ledger, mask: int) -> Iterator[CToken]:
@@ -123,7 +147,7 @@ def health_down(collateral: int, debt: int) -> Wad:
 
 def least_health(held: Sequence[Part]) -> Wad:
     """Return the least health that a call for one of the pairs finds."""
-    owing = [part for part in held if part.debts[1]]
+    owing = [part for part in held if part.debts[1] and part.id != VAI]
     seizable = [part for part in held if part.balance]
     if not seizable:
         return health_down(*liquidity(held, {part.id for part in held}))
@@ -171,6 +195,20 @@ def with_parts(position: Position, held: Sequence[Part]) -> Position:
         debt_value=sum(leg.value for leg in debt),
         health=least_health(held),
     )
+
+
+def plain(ledger: Ledger, position: Position, prices: Prices) -> Position:
+    """Return a position with its collateral in underlying tokens, of the same values."""
+    collateral = []
+    for leg in position.collateral:
+        ctoken = ledger.by_address.get(leg.token.address)
+        price = None if ctoken is None else prices.get(ctoken.underlying.address)
+        if ctoken is not None and price:
+            token = ctoken.underlying
+            amount = leg.value * int(10**token.decimals) // price
+            leg = replace(leg, token=token, amount=amount)  # noqa: PLW2901
+        collateral.append(leg)
+    return replace(position, collateral=tuple(collateral))
 
 
 def behind(held: Sequence[Part], position: Position) -> list[Part]:
