@@ -18,6 +18,7 @@ from keeper.app.clock import SystemClock
 from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
 from keeper.app.events import OperatorEvents
+from keeper.app.lenders import open_lenders
 from keeper.app.margin import make_caller, watching_heads
 from keeper.app.oracles import following, make_oracles, showing
 from keeper.app.progress import LoggedProgress
@@ -69,7 +70,7 @@ from keeper.risk import Lists, Risk
 from keeper.risk.lists import find_tokens
 from keeper.signers import Ask, open_signers
 from keeper.strategist import Seat, Strategist
-from keeper.types import Head, Plan, Skip, Token, View
+from keeper.types import FlashSource, Head, Plan, Skip, Token, View
 from keeper.units import ZERO_ADDRESS, Address, Wei
 
 log = structlog.get_logger(__name__)
@@ -245,7 +246,8 @@ async def open_line(
         return Wei(0) if treasury is None else treasury.refill()
 
     planner = make_planner(
-        name, chain, watched, process.settings, lambda: book.stopped, lists, refill
+    lends = await open_lenders(name, chain, watched, reader, observation, stack)
+        name, chain, watched, process.settings, lambda: book.stopped, lists, refill, lends
     )
     contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
@@ -475,6 +477,7 @@ def make_planner(
     refill: Callable[[], Wei] = lambda: Wei(0),
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
+    lends: Callable[[FlashSource], bool] = lambda _: True,
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,
@@ -491,6 +494,7 @@ def make_planner(
         excluded=lists.refusal,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped, refill)
+        lends=lends,
 
 
 def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Address) -> Rules:

@@ -1,6 +1,6 @@
 """Who lends each debt token of a head, and how much of it is left for one more liquidation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from keeper.planning.appraising import Costs
@@ -25,6 +25,7 @@ class Loans:
         view: View,
         offers: Sequence[Offer],
         selling: Selling,
+        lends: Callable[[FlashSource], bool],
     ) -> None:
         self._lenders: dict[Address, list[FlashSource]] = {}
         self._sources: dict[Address, FlashSource] = {}
@@ -34,8 +35,10 @@ class Loans:
         lent = frozenset[Address]()
         for token, wanted in demands(offers).items():
             sources = self._lenders[token] = [
-                *(source for name in names for source in markets[name].flash_sources(token)),
-                *(source for venue in venues.values() for source in venue.flash_sources(token)),
+                source
+                for lender in (*(markets[name] for name in names), *venues.values())
+                for source in lender.flash_sources(token)
+                if lends(source)
             ]
             source = choose_source(sources, wanted, lent)
             if source is not None and funding_pools([source]):

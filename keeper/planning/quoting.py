@@ -50,7 +50,7 @@ class Sizing:
         trust = Trust(view, sales, rules.deviation, rules.least_depth, tokens)
         router = Router(venues, rules.max_hops, rules.hubs, trust)
         selling = Selling(venues, sales, router, offers, costs.per_gas)
-        loans = Loans(venues, markets, view, offers, selling)
+        loans = Loans(venues, markets, view, offers, selling, rules.lends)
         appraisal = Appraisal(costs, selling)
         calling = Calling(rules, markets, view, costs, selling, loans, appraisal)
         self._venues = venues

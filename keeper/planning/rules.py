@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from keeper.types import Limits, Opportunity, Token
+from keeper.types import FlashSource, Limits, Opportunity, Token
 from keeper.units import USD, Address, Bps, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
@@ -17,6 +17,11 @@ def _nothing(protocol: str, collateral: Token, debt: Token) -> str:
     return ""
 
 
+def _anyone(_: FlashSource) -> bool:
+    """Take a loan of anyone."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRules:
     """Settings of planning on one chain; `priority_fee` prices gas until a strategy has bid.
@@ -27,7 +32,7 @@ class PlanRules:
     Pools whose price is further off the oracle than `deviation`, or that give less than half their
     price for `least_depth`, are left out; None leaves out none for that. `largest_repay` and `gas_budget`
     bound one transaction, gas at its worst: limit times maximum fee.
-    `toxic_parts` allows calls that leave a position less healthy.
+    `toxic_parts` allows calls that leave a position less healthy. `lends` says whose loans may be taken.
     """
 
     chain: str
@@ -44,6 +49,7 @@ class PlanRules:
     least_depth: Usd | None = Usd(1_000 * USD)
     toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
+    lends: Callable[[FlashSource], bool] = _anyone
 
     def gas_cap_at(self, max_fee: int) -> int:
         """Return the most gas one transaction may ask for when it pays up to `max_fee` for it."""

@@ -1,0 +1,133 @@
+"""Whose flash loans the contract's owner allows: another's would undo every batch that takes one."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+from eth_utils.address import to_checksum_address
+
+from keeper.app.watched import Watched
+from keeper.config import Chain
+from keeper.engine import Report
+from keeper.errors import TransientError
+from keeper.observers.observation import Event, Observation
+from keeper.planning.owner_calls import FLASH_LOANS, encode_factories, encode_spender_of
+from keeper.ports import LendingProtocol, Reader, Venue
+from keeper.types import AllowedCall, Call, FlashSource, TrustedFactory
+from keeper.units import Address
+
+log = structlog.get_logger(__name__)
+
+HEADS = 100
+"""Heads between two looks: the owner may change his mind while the keeper runs."""
+
+Lender = Address | str
+"""Who is called for a loan, or the venue whose pools lend."""
+
+
+class Lenders:
+    """What the contract says of every lender; what it does not answer is left to the simulation."""
+
+    def __init__(
+        self,
+        chain: str,
+        reader: Reader,
+        contract: Address,
+        markets: Mapping[str, LendingProtocol],
+        venues: Mapping[str, Venue],
+    ) -> None:
+        self._chain = chain
+        self._reader = reader
+        self._contract = contract
+        self._markets = markets
+        self._venues = venues
+        self._barred: frozenset[Lender] = frozenset()
+        self._left = HEADS
+        self._look: asyncio.Task[None] | None = None
+
+    def may_lend(self, source: FlashSource) -> bool:
+        """Tell whether the contract may take a loan of a source."""
+        if not self._barred:
+            return True
+        return source.source not in self._barred and not any(
+            source in venue.flash_sources(source.token)
+            for name, venue in self._venues.items()
+            if name in self._barred
+        )
+
+    async def read(self) -> None:
+        """Ask the contract about all of them; raise `TransientError` when it cannot be asked."""
+        wanted = list(self._wanted())
+        calls = [Call(self._contract, question) for _, question, _ in wanted]
+        answers = await self._reader.multicall(calls)
+        barred = {
+            lender
+            for answer, (lender, _, expected) in zip(answers, wanted, strict=True)
+            if answer.ok and len(answer.data) == len(expected) and answer.data != expected
+        }
+        for lender in sorted(map(_shown, barred - self._barred)):
+            log.warning(
+                "lender.not_allowed",
+                chain=self._chain,
+                lender=lender,
+                hint="`keeper contract allow` shows what the owner must sign",
+            )
+        for lender in sorted(map(_shown, self._barred - barred)):
+            log.info("lender.allowed", chain=self._chain, lender=lender)
+        self._barred = frozenset(barred)
+
+    def observe(self, subject: Report | Event) -> None:
+        """Look again now and then, beside the line."""
+        if isinstance(subject, Report):
+            self._left -= 1
+            if self._left <= 0 and (self._look is None or self._look.done()):
+                self._left = HEADS
+                self._look = asyncio.ensure_future(self._again())
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait([self._look])
+
+    async def _again(self) -> None:
+        try:
+            await self.read()
+        except TransientError as error:
+            log.debug("lender.unread", chain=self._chain, error=str(error) or repr(error))
+
+    def _wanted(self) -> Iterator[tuple[Lender, bytes, bytes]]:
+        """Yield every lender, what to ask of it, and the answer that allows it."""
+        for market in self._markets.values():
+            for permission in market.permissions():
+                if isinstance(permission, AllowedCall) and permission.selector in FLASH_LOANS:
+                    target = permission.target
+                    question = encode_spender_of(target, permission.selector)
+                    yield target, question, permission.spender.rjust(32, b"\0")
+        for name, venue in self._venues.items():
+            for permission in venue.permissions():
+                if isinstance(permission, TrustedFactory):
+                    yield name, encode_factories(permission.factory), permission.code_hash
+
+
+def _shown(lender: Lender) -> str:
+    return lender if isinstance(lender, str) else to_checksum_address(lender)
+
+
+async def open_lenders(
+    name: str,
+    chain: Chain,
+    watched: Watched,
+    reader: Reader,
+    observation: Observation,
+    stack: AsyncExitStack,
+) -> Callable[[FlashSource], bool]:
+    """Return whose loans the contract may take: everybody's without a contract."""
+    if chain.contract is None:
+        return lambda _: True
+    lenders = Lenders(name, reader, chain.contract, watched.markets, watched.venues)
+    await lenders.read()
+    observation.add(lenders.observe)
+    stack.push_async_callback(lenders.close)
+    return lenders.may_lend
