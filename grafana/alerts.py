@@ -54,8 +54,8 @@ RECORDS: Sequence[Record] = (
 )
 
 _BY_HAND = "operator_pause|kill_file"
-_NOT_OURS = "unprofitable|dust|denied"
-"""Why a liquidation by others is no loss: we would not have taken it."""
+_NOT_OURS = "unprofitable|dust|denied|not_running"
+"""Why a liquidation by others is no loss: we would not have taken it, or KeeperDown called before."""
 _SEEN = "max by (job, instance) (max_over_time(keeper_build_info[{}]))"
 
 ALERTS: Sequence[Alert] = (

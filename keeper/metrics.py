@@ -68,8 +68,10 @@ METHODS = (
 OTHER = "other"
 """The method label of a request that is none of `METHODS`, the winner of whom nobody knows."""
 LATE, UNSEEN = "late", "unseen"
-"""Why a liquidation was missed that nobody here had refused: a rival was first, or it was not at risk
-at the head before."""
+NOT_RUNNING, CATCHING_UP = "not_running", "catching_up"
+OVERSIGHTS = (LATE, UNSEEN, NOT_RUNNING, CATCHING_UP)
+"""Why a liquidation was missed that nobody here had refused: a rival was first, it was not at risk at
+the head before, nobody had decided since the start, or nobody on the heads before."""
 RESULTS = ("ok", "error", "limited", "timeout", "failed")
 HANDED = ("taken", "refused", "unclear")
 """How a relay answered; an unclear one may have taken it."""
@@ -464,7 +466,7 @@ class Metrics:
                     self._health_debt.labels(chain, protocol, fall)
                 for reason in Reason:
                     self._skips.labels(chain, protocol, NOBODY, reason)
-                for why, winner in product((LATE, UNSEEN, *Reason), (OTHER, *known.rivals)):
+                for why, winner in product((*OVERSIGHTS, *Reason), (OTHER, *known.rivals)):
                     self._missed.labels(chain, protocol, why, winner)
                 for strategy in strategies:
                     self._create_strategy(chain, protocol, strategy)

@@ -16,7 +16,7 @@ from keeper.chain.parse import blob, quantity
 from keeper.engine import Report
 from keeper.errors import KeeperError
 from keeper.journal.liquidations import OURS, LiquidationRow
-from keeper.metrics import LATE, OTHER, UNSEEN
+from keeper.metrics import CATCHING_UP, LATE, NOT_RUNNING, OTHER, UNSEEN
 from keeper.ports import Clock, Follower, LendingProtocol, Placing, Rpc, Telling
 from keeper.types import Head, Log, Prices, Token, Watch
 from keeper.units import Address, Hash, to_hex
@@ -27,6 +27,12 @@ _TRIES = 5
 _PAUSE_SECONDS = 0.5
 _REMEMBERED = 256
 """Blocks undone lately, which no receipt on its way is to bring back."""
+READS = 4
+"""Receipts asked for at once: whoever decides needs the endpoint more."""
+FRESH_HEADS = 5
+"""Heads without a decision after which the last one is no reason any more."""
+VERIFIED_BLOCKS = 64
+"""Blocks on record that are looked up at a start: a reorg may have come while nobody ran."""
 Key = tuple[str, Address]
 
 
@@ -65,6 +71,29 @@ class Keep(Protocol):
     async def orphan(self, chain: str, block: Hash) -> None:
         """Record that a reorg undid a block."""
         ...
+
+    async def recent(self, chain: str, blocks: int) -> list[tuple[int, Hash]]:
+        """Return number and hash of the last blocks with liquidations on record."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was decided at a head, by position; no head before the first decision."""
+
+    head: int | None
+    reasons: Mapping[Key, tuple[str, str]]
+
+    def on(self, noticed: Noticed, now: int) -> tuple[str, str]:
+        """Return why a liquidation in a later block was not ours, and what to say of it."""
+        block = noticed.head.number
+        if self.head is None:
+            return NOT_RUNNING, f"{now - block} heads before the first decision since the start"
+        known, passed = self.reasons.get(noticed.key), block - self.head - 1
+        if passed <= 0 or (known is not None and passed <= FRESH_HEADS):
+            return known or (UNSEEN, "")
+        last = "" if known is None else f", which was {known[0]}"
+        return CATCHING_UP, f"{passed} heads passed since the last decision{last}"
 
 
 class Noting:
@@ -123,12 +152,15 @@ class Reconciler:
         self._clock = clock
         self._missed = missed
         self._noticed: list[Noticed] = []
-        self._verdicts: dict[Key, tuple[str, str]] = {}
+        self._verdicts = Verdicts(None, {})
+        self._reading = asyncio.Semaphore(READS)
         self._work: set[asyncio.Task[None]] = set()
         self._undone: deque[Hash] = deque(maxlen=_REMEMBERED)
 
     def folded(self, head: Head, logs: Sequence[Log]) -> None:
         """Notice the liquidations of a block."""
+        if head.hash in self._undone:
+            self._undone.remove(head.hash)  # the chain came back to it
         for each in logs:
             for market, protocol in self._telling:
                 try:
@@ -153,9 +185,13 @@ class Reconciler:
         """Judge what was noticed since the last report, then learn what is decided now."""
         if not isinstance(subject, Report):
             return
-        noticed, self._noticed = self._noticed, []
+        # A later block may be folded before this head's report: that is its reason.
+        now = subject.view.head.number
+        noticed = [each for each in self._noticed if each.head.number <= now]
+        self._noticed = [each for each in self._noticed if each.head.number > now]
         if noticed:
-            self._start(self._settle(noticed, self._verdicts, subject.view.prices))
+            told = [(each, self._verdicts.on(each, now)) for each in noticed]
+            self._start(self._settle(told, subject.view.prices))
         verdicts = {
             (skip.market, skip.borrower): (str(skip.reason), skip.detail)
             for skip in reversed(subject.skips)
@@ -163,10 +199,15 @@ class Reconciler:
         for plan in subject.sent:
             verdicts |= {quote.opportunity.key: (LATE, plan.id) for quote in plan.quotes}
         # What is still out has a skip that says so; it names no plan.
-        self._verdicts = {
+        reasons = {
             key: (LATE if reason == "in_flight" else reason, detail)
             for key, (reason, detail) in verdicts.items()
         }
+        self._verdicts = Verdicts(now, reasons)
+
+    def verify(self) -> None:
+        """Begin to compare the last blocks on record with the chain; a reorg may have undone some."""
+        self._start(self._verify())
 
     async def close(self) -> None:
         """Wait for what is being recorded."""
@@ -184,18 +225,29 @@ class Reconciler:
         except KeeperError as error:
             log.exception("liquidations.not_recorded", chain=self._chain, error=str(error))
 
+    async def _verify(self) -> None:
+        try:
+            for number, block in await self._keep.recent(self._chain, VERIFIED_BLOCKS):
+                found = await self._ask("eth_getBlockByNumber", [hex(number), False])
+                if found is not None and blob(found["hash"]) != block:
+                    await self._keep.orphan(self._chain, block)
+        except KeeperError as error:
+            log.warning("liquidations.not_verified", chain=self._chain, error=str(error))
+
+    async def _ask(self, method: str, params: Sequence[object]) -> Mapping[str, Any] | None:
+        async with self._reading:
+            found: Mapping[str, Any] | None = await self._rpc.request(method, params)
+            return found
+
     async def _settle(
-        self,
-        noticed: Sequence[Noticed],
-        verdicts: Mapping[Key, tuple[str, str]],
-        prices: Mapping[str, Prices],
+        self, told: Sequence[tuple[Noticed, tuple[str, str]]], prices: Mapping[str, Prices]
     ) -> None:
-        hashes = sorted({each.log.tx_hash for each in noticed})
+        hashes = sorted({each.log.tx_hash for each, _ in told})
         receipts: dict[Hash, Mapping[str, Any]] = {}
         try:
             for _ in range(_TRIES):
                 missing = [each for each in hashes if each not in receipts]
-                found = [await self._receipt(each) for each in missing]
+                found = await asyncio.gather(*(self._receipt(each) for each in missing))
                 receipts |= {
                     tx: receipt
                     for tx, receipt in zip(missing, found, strict=True)
@@ -205,8 +257,8 @@ class Reconciler:
                     break
                 await asyncio.sleep(_PAUSE_SECONDS)
             rows = [
-                self._judge(each, receipts[each.log.tx_hash], verdicts, prices.get(each.market))
-                for each in noticed
+                self._judge(each, receipts[each.log.tx_hash], why, prices.get(each.market))
+                for each, why in told
                 if each.log.tx_hash in receipts
                 # A reorg may have put the transaction into another block meanwhile.
                 and blob(receipts[each.log.tx_hash]["blockHash"]) == each.head.hash
@@ -224,25 +276,26 @@ class Reconciler:
                 self._missed(row.protocol, row.reason, row.winner)
 
     async def _receipt(self, tx: Hash) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = await self._rpc.request(
-            "eth_getTransactionReceipt", [to_hex(tx)]
-        )
-        return found
+        """Return a receipt, None where it is not known or could not be read: it is asked for again."""
+        try:
+            return await self._ask("eth_getTransactionReceipt", [to_hex(tx)])
+        except KeeperError:
+            return None
 
     def _judge(
         self,
         noticed: Noticed,
         receipt: Mapping[str, Any],
-        verdicts: Mapping[Key, tuple[str, str]],
+        why: tuple[str, str],
         prices: Prices | None,
     ) -> LiquidationRow:
-        """Return a row: `reason` is ours, late, unseen, or why the position was refused before."""
+        """Return a row: `reason` is ours, or why the liquidation was not."""
         sender, to = Address(blob(receipt["from"])), Address(blob(receipt["to"] or "0x"))
         gas_used = quantity(receipt["gasUsed"])
         gas_price = quantity(receipt["effectiveGasPrice"])
         liquidator = noticed.liquidator
         is_ours = self._contract is not None and self._contract in {to, liquidator}
-        reason, detail = (OURS, "") if is_ours else verdicts.get(noticed.key, (UNSEEN, ""))
+        reason, detail = (OURS, "") if is_ours else why
         known = (self._rivals[each] for each in (liquidator, to, sender) if each in self._rivals)
         tokens, head = self._tokens[noticed.market](), noticed.head
         return LiquidationRow(

@@ -312,6 +312,7 @@ async def open_line(
         trust_bloom=chain.trust_bloom,
     )
     await recovery.settle(book, loaded, listener.catch_up)
+    reconciler.verify()
     upkeep.begin(restored=recovery.origin is not None)
     if recovery.origin is None:
         snapshots.hurry()

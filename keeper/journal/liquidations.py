@@ -87,6 +87,19 @@ class LiquidationStore:
 
         await self._writer.write(write)
 
+    async def recent(self, chain: str, blocks: int) -> list[tuple[int, Hash]]:
+        """Return number and hash of the last blocks with liquidations on record, orphans left out."""
+
+        def read(db: sqlite3.Connection) -> list[tuple[int, Hash]]:
+            found = db.execute(
+                "SELECT DISTINCT block_number, block_hash FROM liquidations "
+                "WHERE chain = ? AND state = ? ORDER BY block_time DESC LIMIT ?",
+                (chain, INCLUDED, blocks),
+            )
+            return [(number, Hash(bytes.fromhex(text[2:]))) for number, text in found]
+
+        return await self._writer.write(read)
+
 
 def read_liquidations(path: Path, since: float, until: float) -> list[LiquidationRow]:
     """Return what was seen of blocks from a time to before another, oldest first, orphans too."""

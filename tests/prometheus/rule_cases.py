@@ -135,6 +135,7 @@ CASES: Sequence[Case] = (
         {
             'keeper_missed_total{chain="x",protocol="p",reason="late",winner="w"}': "0+0x10 1+0x60",
             'keeper_missed_total{chain="x",protocol="p",reason="dust",winner="w"}': "0+1x70",
+            'keeper_missed_total{chain="x",protocol="p",reason="not_running",winner="w"}': "0+1x70",
         },
         [10, 30],
         12,
