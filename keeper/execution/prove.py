@@ -10,7 +10,7 @@ from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.judging import R, Repack, Settle, Settled
 from keeper.execution.pricing import plan_prices
 from keeper.execution.refusal import skip_for, skips_for
-from keeper.execution.simulate import Simulation, Simulator
+from keeper.execution.simulate import REQUEST_GAS, Simulation, Simulator
 from keeper.types import Plan, Reason, Skip, View
 
 ROUNDS = 4
@@ -51,8 +51,9 @@ class Prover(Generic[R]):
         when the rounds run out, only those before the first unproven one are kept. One that fails as a
         whole is halved until those are found who make it fail (`Culprits`), within this head.
         """
-        waiting = [replace(plan, prices=plan_prices(plan, view)) for plan in plans]
-        skips: list[Skip] = []
+        fitting, late = _in_one_block(plans, view)
+        waiting = [replace(plan, prices=plan_prices(plan, view)) for plan in fitting]
+        skips = skips_for(late, Reason.TIMEOUT, "no room is left for it in the next block")
         proven: list[Plan] = []
         tries = self._tries
         for _ in range(self._rounds):
@@ -107,6 +108,22 @@ class Prover(Generic[R]):
             return None, list(settled.skips), False
         kept = _roomy(settled.plan, simulation)
         return kept, list(settled.skips), _same_transaction(plan, kept)
+
+
+def _in_one_block(plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Plan]]:
+    """Return the plans that one block holds behind each other, and those that wait for another.
+
+    What a request or a block has no gas left for would fail for no fault of its own.
+    """
+    most = min(view.head.gas_limit, REQUEST_GAS)
+    fitting: list[Plan] = []
+    used = 0
+    for plan in plans:
+        if fitting and used + plan.gas_limit > most:
+            break
+        fitting.append(plan)
+        used += plan.gas
+    return fitting, list(plans[len(fitting) :])
 
 
 def _roomy(plan: Plan, simulation: Simulation) -> Plan:

@@ -15,6 +15,8 @@ from keeper.units import Address, to_hex
 _UNKNOWN_METHOD = {-32601, -32004}
 _INVALID_PARAMS = -32602
 _REVERTED = 3
+REQUEST_GAS = 50_000_000
+"""Gas that a node gives all calls of one request together, unless it is told otherwise (geth `rpc.gascap`)."""
 _ENOUGH = 10**24
 """Wei for any gas there is: a million ether."""
 _MISSING = ("method not found", "not supported", "unsupported", "does not exist", "not available")

@@ -383,3 +383,19 @@ async def test_a_batch_whose_halves_are_not_worth_a_transaction_is_given_up_whol
     assert not proven, "no half is worth trying: all is given up, and nothing is told wrong"
     assert {skip.detail for skip in skips} == {"01020304"}
     assert len(skips) == 4
+
+
+@pytest.mark.parametrize(("block", "kept"), [(30_000_000, 3), (200_000_000, 5)])
+async def test_plans_are_asked_about_as_far_as_a_block_and_a_request_hold_them(
+    block: int, kept: int
+) -> None:
+    """Behind 24 million gas of others there is no room for 12 million in a block of 30 million."""
+    plans, node = Plans(), Node(gas=8_000_000)
+    many = [replace(plans.make(), gas=8_000_000, gas_limit=12_000_000) for _ in range(8)]
+    view = replace(VIEW, head=replace(HEAD, gas_limit=block))
+    proven, skips = await prover(node).prove(many, view)
+    assert [plan.id for plan in proven] == [plan.id for plan in many[:kept]]
+    assert [skip.reason for skip in skips] == [Reason.TIMEOUT] * (8 - kept)
+    assert len(node.requests) == 1
+    only, _ = await prover(node).prove([replace(many[0], gas_limit=10**9)], view)
+    assert len(only) == 1, "what is first is the node's to judge"
