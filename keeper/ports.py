@@ -446,7 +446,35 @@ class Telling(Protocol):
     """A market that can say who was liquidated in it."""
 
     def liquidation(self, log: Log) -> Told | None:
-        """Return what a log tells of a liquidation here, None when it tells of something else."""
+        """Return what a log tells of a liquidation here, None when it tells of something else.
+
+        The liquidator is the zero address where the log does not name it.
+        """
+        ...
+
+    def liquidation_logs(self) -> Watch:
+        """Return where those logs come from, and nothing else."""
+        ...
+
+
+@runtime_checkable
+class Valuing(Protocol):
+    """A market whose `factors` are not in the base currency of its prices."""
+
+    def worth(self, prices: Prices) -> NDArray[np.float64] | float:
+        """Return what their unit is worth in it, of all classes or by class; NaN when not known."""
+        ...
+
+
+@runtime_checkable
+class Plain(Protocol):
+    """A market whose positions hold claims, or that has prices its tokens' own do not tell."""
+
+    def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
+        """Return a position in tokens that people know, and the prices that its values follow from.
+
+        Values and health stay as they are; a token without a price stays as it is, too.
+        """
         ...
 
 
@@ -467,6 +495,10 @@ class Placing(Protocol):
 
     def place_told(self, log: Log) -> str:
         """Return the `market` of the position that a liquidation's log tells of."""
+        ...
+
+    def account_in(self, place: str, borrower: Address) -> Address | None:
+        """Return a borrower's account in the market of a name; None when there is no such market."""
         ...
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
 from keeper.app.breakers import BreakerWatch
@@ -41,6 +42,8 @@ class Sending(Protocol):
         ...
 
 
+ENCODED = 256
+"""Positions encoded without letting the event loop go on."""
 LONGEST_CANCEL = 3_600
 """Most seconds an operator may have cancels waited for."""
 
@@ -84,7 +87,7 @@ class Desk:
             case "sweep":
                 return self._sweep(chosen)
             case "margin":
-                return self._margin(chosen, whole=bool(asked.get("whole")))
+                return await self._margin(chosen, asked)
             case "ack":
                 return await self._acknowledge(chosen, asked.get("borrower"))
             case _:
@@ -132,11 +135,24 @@ class Desk:
             treasury.ask()
         return {"text": "asked the running keeper: it sweeps when nothing else is to be done"}
 
-    def _margin(self, chosen: Sequence[str], *, whole: bool) -> dict[str, Any]:
-        """Answer how the watched positions stand."""
-        callers = [self._lines[name].margin for name in chosen if name in self._lines]
-        listed = [each for caller in callers if caller for each in caller.listing(whole=whole)]
-        return {"text": f"{len(listed)} positions", "positions": listed}
+    async def _margin(self, chosen: Sequence[str], asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer how the watched positions stand, of each chain the worst if `limit` says how many."""
+        limit, whole = asked.get("limit"), bool(asked.get("whole"))
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
+            return {"error": "limit is how many positions are listed, one at least"}
+        parts, total = list[bytes](), 0
+        for name in chosen:
+            caller = self._lines[name].margin if name in self._lines else None
+            if caller is None:
+                continue
+            listed, count = await caller.listing(whole=whole, limit=limit)
+            total += count
+            for start in range(0, len(listed), ENCODED):
+                # a large answer is made piece by piece: heads come in between
+                parts.append(orjson.dumps(listed[start : start + ENCODED])[1:-1])
+                await asyncio.sleep(0)
+        positions = orjson.Fragment(b"[" + b",".join(parts) + b"]")
+        return {"text": f"{total} positions", "positions": positions, "total": total}
 
     async def _acknowledge(self, chosen: Sequence[str], borrower: object) -> dict[str, Any]:
         """Let nobody be reminded of a borrower's calls until they get worse."""

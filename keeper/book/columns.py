@@ -90,11 +90,18 @@ class Columns:
             band.replace(row, collateral, debt)
 
     def standing(
-        self, borrowers: Sequence[Address], collateral: Floats, debt: Floats
+        self,
+        borrowers: Sequence[Address],
+        collateral: Floats,
+        debt: Floats,
+        worth: Floats,
+        weights: Floats,
     ) -> tuple[Floats, Floats, Floats]:
         """Return the approximate health of some borrowers, their debt, and its scaled amounts' sum.
 
-        The last one falls when debt is repaid and never by itself. Who has no debt is of health inf.
+        `worth` and `weights` are by class what an amount counts in the debt, and in that sum. With
+        weights that stay, it falls when debt is repaid and never by itself. Who has no debt is of
+        health inf.
         """
         health = np.full(len(borrowers), np.inf)
         owed, scaled = np.zeros(len(borrowers)), np.zeros(len(borrowers))
@@ -103,15 +110,18 @@ class Columns:
         known = known[np.argsort(places[known], kind="stable")]
         rows, nothing = places[known], np.zeros(len(collateral))
         health[known] = self.table.health(rows, collateral, debt)
-        owed[known] = self.table.sums(rows, factor_table(nothing, debt))
-        scaled[known] = self.table.sums(rows, factor_table(nothing, np.ones(len(debt))))
+        owed[known] = self.table.sums(rows, factor_table(nothing, worth))
+        scaled[known] = self.table.sums(rows, factor_table(nothing, weights))
         return health, owed, scaled
 
-    def owing(self, start: int, least: float, collateral: Floats, debt: Floats) -> list[Address]:
-        """Return who among the `BLOCK` rows from `start` on owes at least so much."""
+    def owing(self, start: int, least: float, worth: Floats) -> list[Address]:
+        """Return who among the `BLOCK` rows from `start` on owes at least so much, or nobody knows.
+
+        `worth` is by class what an amount of debt counts.
+        """
         rows = np.arange(start, min(start + BLOCK, len(self)))
-        owed = self.table.sums(rows, factor_table(np.zeros(len(collateral)), debt))
-        return self.borrowers(rows[owed >= least])
+        owed = self.table.sums(rows, factor_table(np.zeros(len(worth)), worth))
+        return self.borrowers(rows[~(owed < least)])
 
     def health(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:
         """Return the approximate health of some rows, in any order."""

@@ -1,12 +1,14 @@
 """One market in the book: its columns, its prices, and who is at risk in it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set as AbstractSet
+
+import numpy as np
 
 from keeper.book.columns import Columns
 from keeper.book.legs import BLOCK, Floats, Rows
 from keeper.book.spread import PIECE, Spread, Weighed, joined, measured, spread, unit, weigh
-from keeper.ports import LegArrays, LendingProtocol, Placing
+from keeper.ports import LegArrays, LendingProtocol, Placing, Valuing
 from keeper.types import (
     AtRisk,
     CallResult,
@@ -58,6 +60,7 @@ class MarketBook:
         self._pending: set[Address] = set()
         self._touched: set[Address] = set()
         self._closed = False
+        self._weights: Floats = np.zeros(0)
         self._lock = asyncio.Lock()
 
     def observe(
@@ -140,19 +143,27 @@ class MarketBook:
     async def standing(
         self, borrowers: Sequence[Address], next_block: NextBlock, is_current: IsCurrent
     ) -> tuple[Floats, Floats, Floats] | None:
-        """Return `Columns.standing` of some borrowers at the next block.
+        """Return `Columns.standing` of some accounts at the next block, debts in base currency.
 
-        None when the book went on to another head.
+        None when the book went on to another head. An asset weighs as much in the sum of scaled
+        amounts as it was worth when it was first asked for, so that a small debt's fall is seen
+        beside a large one, whatever their tokens' decimals.
         """
         async with self._lock:
             columns = await self._renew(is_current)
             if columns is None:
                 return None
-            return columns.standing(borrowers, *self.protocol.factors(self.prices, next_block))
+            collateral, debt = self.protocol.factors(self.prices, next_block)
+            worth = self._worth(debt)
+            self._weights = kept(self._weights, worth)
+            return columns.standing(borrowers, collateral, debt, worth, self._weights)
 
-    async def owing(self, least: float, next_block: NextBlock) -> list[Address] | None:
-        """Return who owes at least a value in base currency, approximately.
+    async def owing(
+        self, least: float, next_block: NextBlock, among: AbstractSet[Address] | None = None
+    ) -> list[Address] | None:
+        """Return the accounts that owe at least a value in base currency, approximately.
 
+        Those of some borrowers alone when `among` names them; one without a price may owe enough.
         Looks at a block of rows at a time, beside the event loop, so that no head waits for more
         than one of them; None when nothing is loaded.
         """
@@ -165,9 +176,10 @@ class MarketBook:
                     return None
                 if start >= len(columns):
                     return found
-                factors = self.protocol.factors(self.prices, next_block)
-                found += await asyncio.to_thread(columns.owing, start, least, *factors)
+                worth = self._worth(self.protocol.factors(self.prices, next_block)[1])
+                owing = await asyncio.to_thread(columns.owing, start, least, worth)
                 start += BLOCK
+            found += owing if among is None else [e for e in owing if e[-20:] in among]
 
     async def spread(self, next_block: NextBlock) -> Spread | None:
         """Return how far positions are from their threshold; None where the columns are being made.
@@ -199,6 +211,12 @@ class MarketBook:
             await asyncio.sleep(0)
         worth = unit(owed, exact)
         return await asyncio.to_thread(spread, weighed, worth)
+
+    def _worth(self, debt: Floats) -> Floats:
+        """Return what debts count by class, in base currency."""
+        if isinstance(self.protocol, Valuing):
+            return debt * self.protocol.worth(self.prices)
+        return debt
 
     async def _load(self) -> None:
         self._pending.clear()
@@ -261,6 +279,14 @@ class MarketBook:
             Reason.NO_PRICE,
             "a price this position needs could not be read",
         )
+
+
+def kept(weights: Floats, worth: Floats) -> Floats:
+    """Return weights by class: as they were, and by what they are worth now for those without."""
+    found = np.nan_to_num(worth)
+    known = np.flatnonzero(weights[: len(found)])
+    found[known] = weights[known]
+    return found
 
 
 def _built(gather: Callable[[], LegArrays], before: Columns | None) -> Columns:

@@ -1,7 +1,7 @@
 """Make the margin calls of one chain: beside the line, after each head that was decided on."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, time
 from functools import partial
@@ -14,34 +14,33 @@ from keeper.book.market import MarketBook
 from keeper.errors import TransientError
 from keeper.journal.outbox import (
     SqliteOutbox,
+    StandingRow,
     forget_standings,
     write_standings,
 )
 from keeper.margin.levels import Kind, Level, Standing, step
-from keeper.margin.liquidations import pools, taken_of
+from keeper.margin.liquidations import Liquidations
 from keeper.margin.message import (
+    DIGEST_ROWS,
     Situation,
+    Summary,
     Taken,
     compose,
     digest,
-    liquidation_key,
-    subject_of,
 )
-from keeper.margin.outlook import LONGEST, Outlook
-from keeper.margin.records import listed, prices_of, row_of, standing_of
-from keeper.margin.roster import Entry, Key, Roster
+from keeper.margin.outlooks import SLICE, Outlooks, plain
+from keeper.margin.records import known_of, listed, listed_row, row_of, standing_of
+from keeper.margin.roster import NEVER, Entry, Key, Known, Roster, worst_first
 from keeper.margin.watch import Watch
 from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
-from keeper.ports import Clock, LendingProtocol, Placing, Reader, Telling
+from keeper.ports import Clock, Placing, Reader
 from keeper.types import Position, View
-from keeper.units import USD, Address, to_hex
+from keeper.units import MAX_UINT256, USD, WAD, Address, Wad, to_hex
 
 log = structlog.get_logger(__name__)
 
-SLICE = 4
-"""Positions computed exactly without letting the event loop go on."""
 CHUNK = 64
 """Changes written in one transaction, so that no record of a send waits long."""
 ROWS = 500
@@ -50,16 +49,12 @@ FEW = 8
 """Changes of one head for which paths are drawn out of history as well."""
 REFRESH = 300.0
 """Seconds after which it is looked anew who owes enough to be watched."""
-OVERLAP = 16
-"""Blocks looked at once more for liquidations."""
-SEEN = 20_000
-"""Liquidations remembered as told."""
-TOLD_SECONDS = 172_800.0
-"""Seconds of messages a restart reads, not to take a liquidation for a new one."""
-LOOK_BACK = 7_200
-"""Blocks after a restart in which liquidations are looked for."""
+LISTED = 32
+"""Positions listed without letting the event loop go on."""
 HORIZONS = (3_600.0, 86_400.0, 604_800.0)
 """Seconds for which a message names chances."""
+AUCTIONS = frozenset({"maker-clip"})
+"""Protocols of which the positions are sales of what was liquidated: there is nobody to warn."""
 
 
 class Gauge(Protocol):
@@ -95,20 +90,16 @@ class MarginCaller:
         self._chain = chain
         self._watches = tuple(watches)
         self._book = book
-        self._reader = reader
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._clock = clock
         self._show = show
-        self._sample_seconds = sample_seconds
         self._digest = Daily(digest)
         self._rosters: dict[str, Roster] = {}
-        self._outlooks: dict[str, Outlook] = {}
+        self._outlooks = Outlooks(chain, outbox, sample_seconds)
+        self._liquidations = Liquidations(chain, reader, outbox, clock)
         self._refreshed: dict[str, float] = {}
-        self._looked: dict[str, int] = {}
-        self._known: dict[tuple[str, str, str], Standing] = {}
-        self._caught_up: set[str] = set()
-        self._seen: dict[str, None] = {}
+        self._known: dict[tuple[str, str, str], StandingRow] = {}
         self._latest: View | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -121,9 +112,14 @@ class MarginCaller:
 
     async def open(self) -> None:
         """Take up how everybody stood when the last process ended."""
-        for row in await self._outbox.standings(self._chain):
-            self._known[row.watch, row.market, row.borrower] = standing_of(row)
-        self._looked = await self._outbox.looked_up_to(self._chain)
+        names = {watch.name for watch in self._watches}
+        rows = await self._outbox.standings(self._chain)
+        self._known = {
+            (row.watch, row.market, row.borrower): row for row in rows if row.watch in names
+        }
+        if gone := [row for row in rows if row.watch not in names]:
+            await self._dispatcher.post([], partial(forget_standings, rows=gone))
+        await self._liquidations.open()
 
     async def run(self) -> None:
         """Look at each latest head until cancelled; what fails costs that head alone."""
@@ -151,55 +147,81 @@ class MarginCaller:
                     if entry.borrower != borrower or entry.standing.level is Level.SAFE:
                         continue
                     standing = replace(entry.standing, acknowledged=True)
-                    rows = [row_of(self._chain, market, entry, standing, {})]
+                    rows = [self._row(market, entry, standing, roster.known(entry))]
                     await self._dispatcher.post([], partial(write_standings, rows=rows))
                     roster.set(entry, standing)
                     count += 1
             return count
 
-    def listing(self, *, whole: bool) -> list[dict[str, Any]]:
-        """Return how the watched positions stand, worst first; those that are safe only if `whole`."""
-        found = []
-        for market, roster in self._rosters.items():
-            unit = self._book.markets[market].prices.unit
-            columns = zip(roster.entries, roster.health.tolist(), roster.owed.tolist(), strict=True)
-            for entry, health, owed in columns:
-                if owed > 0 and (whole or entry.standing.level is not Level.SAFE):
-                    found.append(listed(self._chain, market, entry, health, owed / unit))
-        return sorted(found, key=lambda each: (each["health"] is None, each["health"] or 0.0))
+    async def listing(
+        self, *, whole: bool, limit: int | None = None, watch: str | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return how the watched positions stand, the `limit` worst first, and how many there are.
+
+        Those that are safe only if `whole`. What was not looked at since the start is as the last
+        process left it. The event loop goes on in between.
+        """
+        held = [
+            (roster.shown(whole=whole, watch=watch), self._book.markets[name].prices.unit)
+            for name, roster in self._rosters.items()
+        ]
+        rows = [
+            row
+            for row in self._known.values()
+            if (whole or row.level != Level.SAFE.word) and watch in {None, row.watch}
+        ]
+        found: list[dict[str, Any]] = []
+        for number, (shown, unit, place) in enumerate(worst_first(held, limit)):
+            if number % LISTED == 0:
+                await asyncio.sleep(0)
+            found.append(listed(self._chain, shown.entries[place], shown.known(place), unit))
+        for number, row in enumerate(rows if limit is None else rows[: limit - len(found)]):
+            if number % LISTED == 0:
+                await asyncio.sleep(0)
+            found.append(listed_row(row))
+        return found, sum(len(shown.places) for shown, _ in held) + len(rows)
 
     async def _look(self, view: View) -> None:
+        whole = True
         for name in view.prices:
             market = self._book.markets.get(name)
-            if market is None or self._book.head != view.head:
+            if market is None or not self._covers(name, market):
                 continue
-            if isinstance(market.protocol, Placing):
-                continue  # its accounts are no borrowers: positions are not found by address
-            await self._sample(name, market, view)
+            if self._book.head != view.head:
+                whole = False
+                continue
             roster = await self._roster(name, market, view)
+            await self._outlooks.sample(name, market, roster, view)
             if len(roster):
                 await self._judge(name, market, roster, view)
+            whole = whole and roster.is_seen
         self._gauge(view)
-        if (day := self._digest.due(self._clock.time())) is not None:
-            await self._summarise(day)
+        # a digest of what was not looked at yet would say nothing, and be the day's only one
+        if whole and (day := self._digest.due(self._clock.time())) is not None:
+            await self._summarise(day, view)
+
+    def _covers(self, name: str, market: MarketBook) -> bool:
+        protocol = market.protocol.protocol
+        return protocol not in AUCTIONS and any(
+            watch.covers(self._chain, name, protocol) for watch in self._watches
+        )
 
     async def _judge(self, name: str, market: MarketBook, roster: Roster, view: View) -> None:
         def is_current() -> bool:
             return self._book.head == view.head
 
-        if name not in self._looked:
-            # What happens from here on is told of, even if the process ends in the middle of this look.
-            await self._outbox.look_from(self._chain, name, view.head.number)
-            self._looked[name] = view.head.number
-        seen = await market.standing(roster.borrowers, view.next_block, is_current)
+        await self._liquidations.begin(name, view.head.number)
+        seen = await market.standing(roster.accounts, view.next_block, is_current)
         if seen is None:
             return
-        fell = roster.see(*seen)
+        fell = roster.see(*seen, view.head.number)
         now = self._clock.time()
         unknown: set[Key] = set()
         liquidated: dict[Key, list[Taken]] = {}
         try:
-            liquidated = await self._liquidations(name, market.protocol, roster, fell, view)
+            liquidated = await self._liquidations.find(
+                name, market.protocol, roster, fell, view.head.number
+            )
         except TransientError as error:
             # nobody else's call waits for what became of these
             unknown = {entry.key for entry in fell}
@@ -216,7 +238,7 @@ class MarginCaller:
                 # the next head shows what is left
                 await self._tell(name, roster, changes)
                 return
-            position = self._position(market, entry, view)
+            position = self._position(market, roster, entry, view)
             if position is None:
                 continue
             taken = liquidated.get(entry.key, ())
@@ -233,7 +255,8 @@ class MarginCaller:
                 changes = []
         await self._tell(name, roster, changes)
         if not unknown:
-            self._done(name, roster, view.head.number)
+            roster.answered()
+            self._liquidations.done(name, view.head.number)
 
     def _situation(
         self,
@@ -244,7 +267,8 @@ class MarginCaller:
         now: float,
         drawing: object,
     ) -> Situation:
-        outlook = self._outlooks[market.protocol.market]
+        outlook = self._outlooks.of(entry.market)
+        position, prices = plain(market, position)
         horizons = {*HORIZONS}
         chances = entry.watch.chances
         if chances is not None:
@@ -258,20 +282,28 @@ class MarginCaller:
             now,
             entry.watch,
             position,
-            market.prices,
+            prices,
             entry.ladder,
             known,
             drawn,
         )
 
-    def _position(self, market: MarketBook, entry: Entry, view: View) -> Position | None:
+    def _position(
+        self, market: MarketBook, roster: Roster, entry: Entry, view: View
+    ) -> Position | None:
         """Return an exact position; None when it cannot be computed, which is nobody else's harm."""
+        protocol = market.protocol
         try:
-            return market.protocol.position(entry.borrower, market.prices, view.next_block)
+            found = protocol.position(entry.account, market.prices, view.next_block)
         except Exception as error:  # noqa: BLE001 - the line stops a market that is wrong
             fields = {"chain": self._chain, "market": market.protocol.market}
             log.warning("margin.not_judged", **fields, borrower=entry.borrower, error=str(error))
             return None
+        if found is None and roster.owes_nothing(entry):
+            # it is closed: a trove that is gone is no position any more
+            about = (entry.market, protocol.protocol, entry.borrower)
+            return Position(*about, (), (), 0, 0, Wad(MAX_UINT256))
+        return found
 
     async def _tell(
         self,
@@ -283,7 +315,7 @@ class MarginCaller:
         if not changes:
             return
         rows = [
-            row_of(self._chain, market, entry, standing, {"health": str(position.health)})
+            self._row(market, entry, standing, _known(position, int(roster.heads[0])))
             for entry, standing, _, position in changes
         ]
         notes = [
@@ -294,88 +326,11 @@ class MarginCaller:
         await self._dispatcher.post(notes, partial(write_standings, rows=rows))
         for entry, standing, written, _ in changes:
             roster.set(entry, standing)
-            self._seen |= dict.fromkeys(n.key for n in written if "liquidation" in n.data)
-        while len(self._seen) > SEEN:
-            del self._seen[next(iter(self._seen))]
+            self._liquidations.told(n.key for n in written if "liquidation" in n.data)
 
-    async def _liquidations(
-        self,
-        name: str,
-        protocol: LendingProtocol,
-        roster: Roster,
-        fell: Sequence[Entry],
-        view: View,
-    ) -> dict[Key, list[Taken]]:
-        """Return what the chain tells of liquidations of those whose debt fell, by entry.
-
-        At the first look after a start of everybody watched, since the last block looked at.
-        """
-        since, number = self._looked.get(name), view.head.number
-        restarted = name not in self._caught_up
-        if since is None or not isinstance(protocol, Telling) or not (fell or restarted):
-            return {}
-        # a reorg may have put one into a block of a height that was looked at
-        after = max(since if restarted else min(since, number) - OVERLAP, number - LOOK_BACK)
-        if after >= number:
-            return {}
-        if restarted:
-            told_since = self._clock.time() - TOLD_SECONDS
-            told = await self._outbox.keys(f"margin/{self._chain}/", told_since)
-            self._seen |= dict.fromkeys(told)
-        logs = await self._reader.logs(pools(protocol), max(after, -1) + 1, number)
-        entries = roster.entries if restarted else fell
-        found = taken_of(protocol, logs, entries, protocol.tokens())
-        fresh = {
-            key: [each for each in taken if self._key(name, key, each) not in self._seen]
-            for key, taken in found.items()
-        }
-        return {key: taken for key, taken in fresh.items() if taken}
-
-    def _key(self, market: str, key: Key, taken: Taken) -> str:
-        return liquidation_key(subject_of(self._chain, key[0], market, key[1]), taken)
-
-    def _done(self, name: str, roster: Roster, number: int) -> None:
-        """Take a head as looked at to the end."""
-        roster.answered()
-        self._caught_up.add(name)
-        if self._looked.get(name) != number:
-            self._looked[name] = number
-            self._outbox.looked(self._chain, name, number)
-
-    async def _sample(self, name: str, market: MarketBook, view: View) -> None:
-        """Keep prices from time to time, and let levels begin earlier where they are wild."""
-        protocol = market.protocol.protocol
-        if not any(watch.covers(self._chain, name, protocol) for watch in self._watches):
-            return
-        now = float(view.head.timestamp)
-        outlook = self._outlooks.get(name)
-        if outlook is None:
-            outlook = self._outlooks[name] = Outlook(self._sample_seconds)
-            rows = await self._outbox.samples(self._chain, name, now - LONGEST)
-            kept = [(time, prices_of(row)) for time, row in rows if time <= now]
-            await asyncio.to_thread(outlook.restore, kept)
-        if not outlook.wants(now):
-            return
-        await asyncio.to_thread(outlook.add, now, market.prices)
-        shown = {to_hex(asset): str(price) for asset, price in market.prices.values.items()}
-        self._outbox.sample(self._chain, name, now, shown, now - LONGEST)
-        await self._raise(name, market, view)
-
-    async def _raise(self, name: str, market: MarketBook, view: View) -> None:
-        roster, outlook = self._rosters.get(name), self._outlooks[name]
-        if roster is None or outlook.covariance is None:
-            return
-        wanted = [entry for entry in roster.entries if entry.watch.chances is not None]
-        for place, entry in enumerate(wanted):
-            if place % SLICE == 0:
-                await asyncio.sleep(0)
-            chances = entry.watch.chances
-            position = market.protocol.position(entry.borrower, market.prices, view.next_block)
-            if chances is None or position is None:
-                continue
-            raised = outlook.ladder(position, chances)
-            if raised is not None:
-                roster.raise_ladder(entry, entry.watch.ladder.raised(raised))
+    def _row(self, market: str, entry: Entry, standing: Standing, known: Known) -> StandingRow:
+        prices = self._book.markets[market].prices
+        return row_of(self._chain, entry, standing, known, round(known.owed / prices.unit, 2))
 
     async def _roster(self, name: str, market: MarketBook, view: View) -> Roster:
         """Return who is watched in a market, looked up anew from time to time."""
@@ -390,61 +345,81 @@ class MarginCaller:
             who = await self._members(watch, market, view)
             if who is None:
                 return roster
-            members += [(watch, borrower) for borrower in who]
+            members += [(watch, account) for account in who]
             # whoever was told of a level is told, too, how it ends
-            kept = {e.borrower for e in roster.entries if e.watch is watch and e.standing.level}
+            kept = {e.account for e in roster.entries if e.watch is watch and e.standing.level}
             # and whoever was watched when the last process ended, what became of him since
-            kept |= {
-                Address(bytes.fromhex(borrower[2:]))
-                for of, at, borrower in self._known
-                if (of, at) == (watch.name, name)
-            }
-            members += [(watch, borrower) for borrower in kept]
+            kept |= self._remembered(watch, name, market)
+            members += [(watch, account) for account in kept]
         before = {entry.key for entry in roster.entries}
-        dropped = roster.fill(members, partial(self._restored, name))
+        known = {key for key in self._known if _is_of(key[1], name)}
+        dropped = roster.fill(members, partial(self._opened, name, market, view.head.number))
         added = [
-            row_of(self._chain, name, entry, entry.standing, {})
+            self._row(name, entry, entry.standing, NEVER)
             for entry in roster.entries
             if entry.key not in before
-            and (entry.watch.name, name, to_hex(entry.borrower)) not in self._known
+            and (entry.watch.name, entry.market, to_hex(entry.borrower)) not in known
         ]
         for start in range(0, len(added), ROWS):
             rows = added[start : start + ROWS]
             await self._dispatcher.post([], partial(write_standings, rows=rows))
-        self._known = {key: each for key, each in self._known.items() if key[1] != name}
+        self._known = {key: row for key, row in self._known.items() if key not in known}
         self._refreshed[name] = now
-        gone = [row_of(self._chain, name, entry, entry.standing, {}) for entry in dropped]
+        gone = [self._row(name, entry, entry.standing, NEVER) for entry in dropped]
         if gone:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
-        if name in self._outlooks:
-            await self._raise(name, market, view)
+        await self._outlooks.raise_all(market, roster, view)
         return roster
 
     async def _members(
         self, watch: Watch, market: MarketBook, view: View
-    ) -> Iterable[Address] | None:
-        if watch.addresses is not None and watch.above is None:
+    ) -> Collection[Address] | None:
+        """Return the accounts a watch takes in; None when nothing is loaded."""
+        is_placing = isinstance(market.protocol, Placing)
+        if watch.addresses is not None and watch.above is None and not is_placing:
             return watch.addresses
         least = 1.0 if watch.above is None else watch.above / USD * market.prices.unit
-        who = await market.owing(least, view.next_block)
-        if who is None or watch.addresses is None:
-            return who
-        return watch.addresses.intersection(who)
+        return await market.owing(least, view.next_block, watch.addresses)
 
-    def _restored(self, market: str, watch: Watch, borrower: Address) -> Standing:
-        return self._known.get((watch.name, market, to_hex(borrower)), Standing())
+    def _remembered(self, watch: Watch, name: str, market: MarketBook) -> set[Address]:
+        """Return the accounts on a watch when the last process ended."""
+        found = set()
+        for of, place, borrower in self._known:
+            if of != watch.name or not _is_of(place, name):
+                continue
+            who: Address | None = Address(bytes.fromhex(borrower[2:]))
+            if isinstance(market.protocol, Placing) and who is not None:
+                who = market.protocol.account_in(place, who)
+            if who is not None:
+                found.add(who)
+        return found
 
-    async def _summarise(self, day: date) -> None:
+    def _opened(
+        self, name: str, market: MarketBook, number: int, watch: Watch, account: Address
+    ) -> Entry:
+        """Return an entry as it stood when the last process ended, or one that begins now."""
+        protocol = market.protocol
+        place = protocol.place(account) if isinstance(protocol, Placing) else name
+        row = self._known.get((watch.name, place, to_hex(Address(account[-20:]))))
+        if row is None:
+            return Entry(watch, account, place, watch.ladder, Standing(episode=number))
+        return Entry(watch, account, place, watch.ladder, standing_of(row), known_of(row))
+
+    async def _summarise(self, day: date, view: View) -> None:
         """Tell the channels of each watch how its positions stand, once a day."""
-        now, listed = self._clock.time(), self.listing(whole=True)
-        notes = [
-            (digest(self._chain, watch.name, day.isoformat(), now, listed), watch.channels)
-            for watch in self._watches
-        ]
+        now, totals = self._clock.time(), self._totals(view)
+        notes = []
+        for watch in self._watches:
+            mine = [totals.get((watch.name, level), (0, 0.0)) for level in Level]
+            worst, count = await self.listing(whole=False, limit=DIGEST_ROWS, watch=watch.name)
+            watched, debt = sum(number for number, _ in mine), sum(owed for _, owed in mine)
+            summary = Summary(self._chain, watch.name, day.isoformat(), watched, count, debt)
+            notes.append((digest(summary, now, worst), watch.channels))
         await self._dispatcher.post(notes)
         self._digest.done(day)
 
-    def _gauge(self, view: View) -> None:
+    def _totals(self, view: View) -> dict[tuple[str, Level], tuple[int, float]]:
+        """Return by watch and level how many positions there are, and what they owe in dollars."""
         totals: dict[tuple[str, Level], tuple[int, float]] = {}
         for name, roster in self._rosters.items():
             prices = view.prices.get(name)
@@ -453,6 +428,10 @@ class MarginCaller:
             for key, (count, owed) in roster.tally().items():
                 before = totals.get(key, (0, 0.0))
                 totals[key] = before[0] + count, before[1] + owed / prices.unit
+        return totals
+
+    def _gauge(self, view: View) -> None:
+        totals = self._totals(view)
         for watch in self._watches:
             for level in Level:
                 count, debt = totals.get((watch.name, level), (0, 0.0))
@@ -474,3 +453,13 @@ def _channels(watch: Watch, note: Note) -> tuple[str, ...]:
     """Return who is told: the pagers, too, of what nobody acknowledged."""
     pagers = watch.pagers if note.data["kind"] == Kind.REMINDER else ()
     return tuple(dict.fromkeys((*watch.channels, *pagers)))
+
+
+def _is_of(place: str, name: str) -> bool:
+    """Say whether a position's market is one of those under a name."""
+    return place == name or place.startswith(f"{name}/")
+
+
+def _known(position: Position, head: int) -> Known:
+    health = position.health / WAD if position.debt else float("inf")
+    return Known(health, float(position.debt_value), head)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from keeper.types import Position, Prices, Token
 from keeper.units import BPS, WAD, mul_div_down, mul_div_up
 
+NEAR = 10**6
+"""One over the relative difference of two healths that rounding explains."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
@@ -104,4 +107,10 @@ def _weights(position: Position) -> tuple[dict[bytes, int], dict[bytes, int]]:
     for debt in position.debt:
         at = debt.token.address
         owed[at] = owed.get(at, 0) + debt.value * BPS
+    # A threshold that is no whole number of basis points follows from the health, which is exact.
+    if len(weighted) == 1 and (due := sum(owed.values())):
+        ((asset, told),) = weighted.items()
+        exact = mul_div_down(due, position.health, WAD)
+        if abs(exact - told) * NEAR > told:
+            weighted[asset] = exact
     return weighted, owed

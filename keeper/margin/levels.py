@@ -85,7 +85,11 @@ class Habits:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The level told last, since when, and how often something was told of this position."""
+    """The level told last, since when, and how often something was told of this position.
+
+    `episode` is the head at which it came to be watched: who leaves a list and comes back to it is
+    told of everything again.
+    """
 
     level: Level = Level.SAFE
     changes: int = 0
@@ -93,10 +97,11 @@ class Standing:
     better_since: float | None = None
     acknowledged: bool = False
     reminded: bool = False
+    episode: int = 0
 
     def changed(self, level: Level, now: float) -> "Standing":
         """Return the standing after a change was told."""
-        return Standing(level, self.changes + 1, now)
+        return Standing(level, self.changes + 1, now, episode=self.episode)
 
 
 def step(

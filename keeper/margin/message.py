@@ -17,7 +17,7 @@ from keeper.margin.levels import Kind, Ladder, Level, Standing
 from keeper.margin.watch import Watch
 from keeper.notify.note import Note, Severity
 from keeper.types import Position, Prices, Token
-from keeper.units import BPS, Address, Hash, to_hex
+from keeper.units import BPS, ZERO_ADDRESS, Address, Hash, to_hex
 
 DIGEST_LINES = 20
 """Positions named in the text of a digest, the worst."""
@@ -79,7 +79,7 @@ def compose(
     position = situation.position
     watch = situation.watch.name
     subject = subject_of(situation.chain, watch, position.market, position.borrower)
-    key = f"{subject}/{after.changes}"
+    key = f"{subject}/{after.episode}.{after.changes}"
     severity = SEVERITIES[max(before.level, after.level) if kind is Kind.BETTER else after.level]
     if kind is Kind.BETTER:
         severity = min(severity, Severity.WARNING, key=list(Severity).index)
@@ -101,20 +101,28 @@ def compose(
     )
 
 
-def digest(
-    chain: str, watch: str, day: str, time: float, listed: Sequence[Mapping[str, Any]]
-) -> Note:
-    """Return the message of one day about all positions of a watch, as `MarginCaller.listing` has them."""
-    mine = [each for each in listed if each["watch"] == watch]
-    worse = [each for each in mine if each["level"] != Level.SAFE.word]
-    debt = sum(each["debt_usd"] for each in mine)
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How many positions a watch has on a day, how many of them are not safe, what all owe."""
+
+    chain: str
+    watch: str
+    day: str
+    watched: int
+    not_safe: int
+    debt_usd: float
+
+
+def digest(summary: Summary, time: float, worse: Sequence[Mapping[str, Any]]) -> Note:
+    """Return the message of one day about a watch; `worse` is as `MarginCaller.listing` has it."""
+    chain, watch, day = summary.chain, summary.watch, summary.day
     lines = [
         f"{each['level']}: {each['borrower']} in {each['market']}, health {each['health']}, "
-        f"owes {each['debt_usd']:,.0f} USD"
+        f"owes {'?' if each['debt_usd'] is None else format(each['debt_usd'], ',.0f')} USD"
         for each in worse[:DIGEST_LINES]
     ]
-    if len(worse) > DIGEST_LINES:
-        lines.append(f"and {len(worse) - DIGEST_LINES} more")
+    if summary.not_safe > len(lines):
+        lines.append(f"and {summary.not_safe - len(lines)} more")
     subject = f"digest/{chain}/{watch}"
     return Note(
         f"{subject}/{day}",
@@ -122,15 +130,16 @@ def digest(
         "digest",
         Severity.INFO,
         subject,
-        f"{day}, watch {watch} on {chain}: {len(worse)} of {len(mine)} positions not safe",
-        "\n".join([f"{len(mine)} positions owe {debt:,.0f} USD.", *lines]),
+        f"{day}, watch {watch} on {chain}: {summary.not_safe} of {summary.watched} positions not safe",
+        "\n".join([f"{summary.watched} positions owe {summary.debt_usd:,.0f} USD.", *lines]),
         {
             "chain": chain,
             "watch": watch,
             "day": day,
             "positions": worse[:DIGEST_ROWS],
-            "not_safe": len(worse),
-            "watched": len(mine),
+            "not_safe": summary.not_safe,
+            "watched": summary.watched,
+            "debt_usd": round(summary.debt_usd, 2),
         },
     )
 
@@ -162,9 +171,9 @@ def _lines(
     position, prices, watch = situation.position, situation.prices, situation.watch
     lines = [f"Watch {watch.name}, head {situation.head}, {wording.checksummed(position.borrower)}"]
     if taken is not None:
+        by = "" if taken.liquidator == ZERO_ADDRESS else f" by {wording.short(taken.liquidator)}"
         lines.append(
-            f"Block {taken.number}: {wording.amount_words(taken.debt, taken.repaid)} repaid by "
-            f"{wording.short(taken.liquidator)} for "
+            f"Block {taken.number}: {wording.amount_words(taken.debt, taken.repaid)} repaid{by} for "
             f"{wording.amount_words(taken.collateral, taken.seized)}, {to_hex(taken.tx_hash)}"
         )
     if not position.debt:

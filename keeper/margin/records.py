@@ -9,18 +9,23 @@ from eth_utils.address import to_checksum_address
 
 from keeper.journal.outbox import StandingRow
 from keeper.margin.levels import Level, Standing
-from keeper.margin.roster import Entry
-from keeper.units import Address, to_hex
+from keeper.margin.roster import Entry, Known
+from keeper.units import WAD, Address, to_hex
 
 
 def row_of(
-    chain: str, market: str, entry: Entry, standing: Standing, record: Mapping[str, str]
+    chain: str, entry: Entry, standing: Standing, known: Known, debt_usd: float
 ) -> StandingRow:
-    """Return the row of an entry that stands like this."""
+    """Return the row of an entry that stands like this, and as of when its health and debt are known."""
+    record: dict[str, Any] = {"episode": standing.episode}
+    if known.head:
+        record |= {"head": known.head, "owed": known.owed, "debt_usd": debt_usd}
+        if math.isfinite(known.health):
+            record["health"] = str(round(known.health * WAD))
     return StandingRow(
         chain,
         entry.watch.name,
-        market,
+        entry.market,
         to_hex(entry.borrower),
         standing.level.word,
         standing.changes,
@@ -28,7 +33,7 @@ def row_of(
         standing.better_since,
         standing.acknowledged,
         standing.reminded,
-        orjson.dumps(dict(record)).decode(),
+        orjson.dumps(record).decode(),
     )
 
 
@@ -41,7 +46,17 @@ def standing_of(row: StandingRow) -> Standing:
         row.better_since,
         row.acknowledged,
         row.reminded,
+        episode=int(orjson.loads(row.record).get("episode", 0)),
     )
+
+
+def known_of(row: StandingRow) -> Known:
+    """Return the health and debt that were known when a row was written."""
+    record = orjson.loads(row.record)
+    if "head" not in record:
+        return Known()
+    health = int(record["health"]) / WAD if "health" in record else math.inf
+    return Known(health, float(record["owed"]), int(record["head"]))
 
 
 def prices_of(row: Mapping[str, str]) -> dict[Address, float]:
@@ -49,16 +64,27 @@ def prices_of(row: Mapping[str, str]) -> dict[Address, float]:
     return {Address(bytes.fromhex(at[2:])): float(price) for at, price in row.items()}
 
 
-def listed(chain: str, market: str, entry: Entry, health: float, debt_usd: float) -> dict[str, Any]:
-    """Return an entry as JSON has it; a health that is not known, or without debt, is None."""
+def listed(chain: str, entry: Entry, known: Known, unit: int) -> dict[str, Any]:
+    """Return an entry as JSON has it, as of a head; what is not known, or without debt, is None.
+
+    `unit` is a dollar in the base currency.
+    """
+    return listed_row(row_of(chain, entry, entry.standing, known, known.owed / unit))
+
+
+def listed_row(row: StandingRow) -> dict[str, Any]:
+    """Return the same from a row."""
+    record = orjson.loads(row.record)
+    health, debt = record.get("health"), record.get("debt_usd")
     return {
-        "chain": chain,
-        "market": market,
-        "watch": entry.watch.name,
-        "borrower": to_checksum_address(entry.borrower),
-        "level": entry.standing.level.word,
-        "since": entry.standing.since,
-        "health": round(health, 6) if math.isfinite(health) else None,
-        "debt_usd": round(debt_usd, 2),
-        "acknowledged": entry.standing.acknowledged,
+        "chain": row.chain,
+        "market": row.market,
+        "watch": row.watch,
+        "borrower": to_checksum_address(row.borrower),
+        "level": row.level,
+        "since": row.since,
+        "health": None if health is None else round(int(health) / WAD, 6),
+        "debt_usd": None if debt is None else round(debt, 2),
+        "head": record.get("head"),
+        "acknowledged": row.acknowledged,
     }

@@ -1,9 +1,12 @@
 """The watched positions of one market, in columns, so that one pass says who is to be looked at."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keeper.margin.levels import Ladder, Level, Standing, is_due
 from keeper.margin.watch import Watch
@@ -13,22 +16,55 @@ from keeper.volatility import Floats
 MARGIN = 1e-5
 """What the float screen's health may be off by: nearer to a level, exact integers decide."""
 Key = tuple[str, Address]
-"""A watch and a borrower."""
+"""A watch and an account."""
+
+
+class Known(NamedTuple):
+    """A health and a debt in base currency as they were at a head; NaN and 0 when never looked at."""
+
+    health: float = math.nan
+    owed: float = math.nan
+    head: int = 0
+
+
+NEVER = Known()
 
 
 @dataclass(slots=True)
 class Entry:
-    """One position on one watch."""
+    """One position on one watch: an account of the protocol, and the market it is in."""
 
     watch: Watch
-    borrower: Address
+    account: Address
+    market: str
     ladder: Ladder
     standing: Standing
+    known: Known = NEVER
 
     @property
     def key(self) -> Key:
         """Identify the entry in its market."""
-        return self.watch.name, self.borrower
+        return self.watch.name, self.account
+
+    @property
+    def borrower(self) -> Address:
+        """Return whose account it is."""
+        return Address(self.account[-20:])
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Some entries of a roster as they stood at one moment; what it sees later changes nothing here."""
+
+    entries: Sequence[Entry]
+    health: Floats
+    owed: Floats
+    heads: NDArray[np.int64]
+    places: NDArray[np.intp]
+
+    def known(self, place: int) -> Known:
+        """Return the health and debt of the entry at a place."""
+        return Known(float(self.health[place]), float(self.owed[place]), int(self.heads[place]))
 
 
 class Roster:
@@ -45,9 +81,10 @@ class Roster:
         self._watches: list[str] = []
         self._watch_of = np.zeros(0, np.intp)
         self._told: set[int] = set()
-        self.borrowers: list[Address] = []
+        self.accounts: list[Address] = []
         self.health: Floats = np.zeros(0)
         self.owed: Floats = np.zeros(0)
+        self.heads = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -60,19 +97,21 @@ class Roster:
     def fill(
         self,
         members: Iterable[tuple[Watch, Address]],
-        standing_of: Callable[[Watch, Address], Standing],
+        opened: Callable[[Watch, Address], Entry],
     ) -> list[Entry]:
-        """Watch these; return who is not watched any more. Ladders and standings known are kept."""
+        """Watch these accounts; return who is not watched any more.
+
+        What is known of an entry is kept; `opened` makes one that is new.
+        """
         before = self.entries
         scaled = dict(zip(self._places, self._scaled.tolist(), strict=True))
-        wanted = {(watch.name, borrower): watch for watch, borrower in members}
-        known = {entry.key: entry for entry in before}
-        self.entries = [
-            known.get(key) or Entry(watch, key[1], watch.ladder, standing_of(watch, key[1]))
-            for key, watch in wanted.items()
-        ]
+        for entry, *known in zip(before, self.health, self.owed, self.heads, strict=True):
+            entry.known = Known(float(known[0]), float(known[1]), int(known[2]))
+        wanted = {(watch.name, account): watch for watch, account in members}
+        there = {entry.key: entry for entry in before}
+        self.entries = [there.get(key) or opened(watch, key[1]) for key, watch in wanted.items()]
         self._places = {entry.key: place for place, entry in enumerate(self.entries)}
-        self.borrowers = [entry.borrower for entry in self.entries]
+        self.accounts = [entry.account for entry in self.entries]
         self._watches = sorted({entry.watch.name for entry in self.entries})
         numbers = {name: number for number, name in enumerate(self._watches)}
         self._watch_of = np.array([numbers[entry.watch.name] for entry in self.entries], np.intp)
@@ -80,11 +119,40 @@ class Roster:
         self._told, self._fell = set(), {}
         self._scaled = np.array([scaled.get(key, np.nan) for key in self._places])
         self._worse, self._better = np.zeros(len(self.entries)), np.zeros(len(self.entries))
-        self.health = np.full(len(self.entries), np.nan)
-        self.owed = np.zeros(len(self.entries))
+        self.health = np.array([entry.known.health for entry in self.entries], np.float64)
+        self.owed = np.array([entry.known.owed for entry in self.entries], np.float64)
+        self.heads = np.array([entry.known.head for entry in self.entries], np.int64)
         for place in range(len(self.entries)):
             self._bound(place)
         return [entry for entry in before if entry.key not in self._places]
+
+    @property
+    def is_seen(self) -> bool:
+        """Say whether every entry was looked at, at one head."""
+        return not len(self.heads) or bool((self.heads > 0).all())
+
+    def known(self, entry: Entry) -> Known:
+        """Return the health and debt last seen of an entry."""
+        place = self._places[entry.key]
+        return Known(float(self.health[place]), float(self.owed[place]), int(self.heads[place]))
+
+    def shown(self, *, whole: bool, watch: str | None = None) -> "Shown":
+        """Return the entries with debt, or of which nobody knows, as they stand now.
+
+        Those that are safe only if `whole`, those of one watch only if it is named.
+        """
+        chosen = ~(self.owed == 0.0) & ((self.heads > 0) | (self._levels > 0))
+        if not whole:
+            chosen &= self._levels > 0
+        if watch is not None:
+            of = self._watches.index(watch) if watch in self._watches else -1
+            chosen &= self._watch_of == of
+        places = np.flatnonzero(chosen)
+        return Shown(self.entries, self.health, self.owed, self.heads, places)
+
+    def owes_nothing(self, entry: Entry) -> bool:
+        """Say whether the screen saw no debt of an entry."""
+        return bool(self.owed[self._places[entry.key]] == 0.0)
 
     def set(self, entry: Entry, standing: Standing) -> None:
         """Let an entry stand differently."""
@@ -96,9 +164,10 @@ class Roster:
         entry.ladder = ladder
         self._bound(self._places[entry.key])
 
-    def see(self, health: Floats, owed: Floats, scaled: Floats) -> list[Entry]:
+    def see(self, health: Floats, owed: Floats, scaled: Floats, head: int = 1) -> list[Entry]:
         """Take what the screen says; return whose debt fell, so who may have been liquidated."""
         self.health, self.owed = health, owed
+        self.heads = np.full(len(self.entries), head, np.int64)
         fell = np.flatnonzero(scaled < self._scaled * (1.0 - 1e-12))
         kept = np.isin(np.arange(len(scaled)), fell)
         self._scaled = np.where(kept, self._scaled, scaled)
@@ -130,7 +199,7 @@ class Roster:
         kinds = self._watch_of * size + self._levels
         length = size * len(self._watches)
         counts = np.bincount(kinds, self.owed > 0, length).tolist()
-        debts = np.bincount(kinds, self.owed, length).tolist()
+        debts = np.bincount(kinds, np.nan_to_num(self.owed), length).tolist()
         return {
             (name, level): (int(counts[number * size + level]), debts[number * size + level])
             for number, name in enumerate(self._watches)
@@ -148,3 +217,19 @@ class Roster:
         slack = 1.0 + entry.watch.habits.slack / BPS
         self._worse[place] = worse * (1.0 + MARGIN)
         self._better[place] = better * slack * (1.0 - MARGIN)
+
+
+def worst_first(
+    held: Sequence[tuple[Shown, int]], limit: int | None
+) -> list[tuple[Shown, int, int]]:
+    """Return what is shown of several rosters, each with the number it came with, and its place.
+
+    The least healthy first, `limit` at most; what is not known comes last.
+    """
+    if not held:
+        return []
+    health = np.concatenate([shown.health[shown.places] for shown, _ in held])
+    of = np.repeat(np.arange(len(held)), [len(shown.places) for shown, _ in held])
+    places = np.concatenate([shown.places for shown, _ in held])
+    order = np.argsort(health, kind="stable")[:limit]
+    return [(*held[of[each]], int(places[each])) for each in order.tolist()]

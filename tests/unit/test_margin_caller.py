@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 from keeper.errors import TransientError
 from keeper.journal.sqlite import SqliteJournal
-from keeper.margin.caller import MarginCaller
+from keeper.margin.caller import REFRESH, MarginCaller
 from keeper.margin.levels import Habits, Ladder
 from keeper.margin.watch import Watch
 from keeper.notify.dispatcher import Dispatcher
@@ -45,6 +46,7 @@ class Lender:
     market, protocol = "aave", "aave-v3"
 
     def __init__(self) -> None:
+        self.names = {"a": A, "b": B}
         self.health: dict[Address, float] = {}
         self.debt: dict[Address, int] = {}
         self.poison: set[Address] = set()
@@ -72,6 +74,9 @@ class Lender:
     def liquidation_target(self, debt: Address) -> tuple[Address, Address]:
         return POOL, debt
 
+    def liquidation_logs(self) -> LogWatch:
+        return LogWatch(frozenset({POOL}), frozenset({b"t"}))
+
     def liquidation(self, log: Log) -> Any:
         return Address(log.data), USDC.address, WETH.address, 10**9, 10**17, B
 
@@ -85,9 +90,10 @@ class World:
     most = 100
     name = "desk"
 
-    def __init__(self, home: Path, **watch: Any) -> None:
+    def __init__(self, home: Path, lender: Lender | None = None, **watch: Any) -> None:
         self.now = 1_000.0
-        self.lender = Lender()
+        self.lender = lender or Lender()
+        self.is_busy = False
         self.logs: list[Log] = []
         self.refuse_logs = False
         self.ranges: list[tuple[int, int]] = []
@@ -100,7 +106,7 @@ class World:
         self.book = SimpleNamespace(head=None, markets={"aave": self._market()})
         self.dispatcher = Dispatcher([self], self.journal.outbox, clock, lambda *_: None)
         reader: Any = SimpleNamespace(logs=self._logs)
-        fund = Watch("fund", ("desk",), LADDER, addresses=frozenset({A, B}), **watch)
+        fund = Watch("fund", ("desk",), LADDER, **({"addresses": frozenset({A, B})} | watch))
         self.shown: dict[tuple[str, str], int] = {}
         self.caller = MarginCaller(
             "x",
@@ -116,14 +122,23 @@ class World:
         self.tasks: list[asyncio.Task[None]] = []
 
     def _market(self) -> Any:
+        async def owing(least: float, _: Any, among: Any = None) -> list[Address]:
+            debts = self.lender.debt
+            accounts = [each for each in debts if debts[each] * 1e8 >= least]
+            return [each for each in accounts if among is None or each[-20:] in among]
+
         async def standing(who: Sequence[Address], *_: Any) -> Any:
+            if self.is_busy:
+                return None
             health = [
                 self.lender.health[each] if self.lender.debt[each] else np.inf for each in who
             ]
             debt = np.array([float(self.lender.debt[each]) for each in who])
             return np.array(health), debt * 1e8, debt
 
-        return SimpleNamespace(protocol=self.lender, prices=self.prices, standing=standing)
+        return SimpleNamespace(
+            protocol=self.lender, prices=self.prices, standing=standing, owing=owing
+        )
 
     async def _logs(self, watch: LogWatch, first: int, last: int) -> list[Log]:
         self.ranges.append((first, last))
@@ -157,7 +172,7 @@ class World:
     async def head(self, number: int, tail: int = 0, **of: tuple[float, int]) -> list[str]:
         """Let a head come with health and debt by borrower; return the levels told of it."""
         for name, (health, debt) in of.items():
-            who = {"a": A, "b": B}[name]
+            who = self.lender.names[name]
             self.lender.health[who], self.lender.debt[who] = health, debt
         before = len(self.notes)
         block = Hash(bytes([number, tail]) + bytes(30))
@@ -250,11 +265,135 @@ async def test_what_nobody_acknowledged_is_told_once_more_to_the_pager_too(tmp_p
         assert await world.head(2) == ["bb call"]
         assert world.notes[-1].data["kind"] == "reminder"
         assert await world.head(3) == []
-        listed = world.caller.listing(whole=False)
+        listed, _ = await world.caller.listing(whole=False)
         assert {each["borrower"][2:4].lower(): each["acknowledged"] for each in listed} == {
             "aa": True,
             "bb": False,
         }
+    finally:
+        await world.stop()
+
+
+async def test_who_comes_back_to_a_list_is_told_of_everything_again(tmp_path: Path) -> None:
+    habits = Habits(cooldown=0.0)
+    world = World(tmp_path, addresses=None, above=5 * 10**8, habits=habits)
+    await world.start()
+    try:
+        assert await world.head(1, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
+        assert await world.head(2, a=(1.5, 10)) == ["aa safe"]
+        world.now += REFRESH
+        await world.head(3, a=(1.5, 1))
+        assert (await world.caller.listing(whole=True))[1] == 1
+        world.now += REFRESH
+        assert await world.head(4, a=(1.05, 10)) == ["aa call"]
+        assert len({note.key for note in world.notes}) == len(world.notes) == 3
+    finally:
+        await world.stop()
+
+
+async def test_what_was_known_is_listed_after_a_restart_as_of_then(tmp_path: Path) -> None:
+    before = World(tmp_path)
+    await before.start()
+    assert await before.head(7, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
+    await before.stop()
+    after = World(tmp_path)
+    await after.start()
+    try:
+
+        async def listed() -> list[tuple[Any, ...]]:
+            found, _ = await after.caller.listing(whole=False)
+            return [(e["level"], e["health"], e["debt_usd"], e["head"]) for e in found]
+
+        assert await listed() == [("call", 1.05, 10.0, 7)]
+        # the head is never looked at, the list is filled all the same, and the digest waits
+        after.is_busy = True
+        after.now = 86_400.0 + 1_900
+        after.lender.health, after.lender.debt = {A: 1.04, B: 1.5}, {A: 20, B: 10}
+        await after.head(9)
+        assert await listed() == [("call", 1.05, 10.0, 7)]
+        assert after.notes == []
+        after.is_busy = False
+        await after.head(10)
+        assert await listed() == [("call", 1.04, 20.0, 10)]
+        (daily,) = after.notes
+        assert "20 USD" in daily.text
+    finally:
+        await after.stop()
+
+
+class Blue(Lender):
+    """Two markets under one name: an account is the number of one of them and the borrower."""
+
+    protocol = "morpho-blue"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = {
+            f"{who}{number}": Address(bytes([number]) + address)
+            for who, address in self.names.items()
+            for number in (1, 2)
+        }
+
+    def position(self, who: Address, prices: Prices, at: NextBlock) -> Position:
+        found = super().position(who, prices, at)
+        return replace(found, market=self.place(who), borrower=Address(who[-20:]))
+
+    def place(self, account: Address) -> str:
+        return f"aave/{account[0]}"
+
+    def account(self, position: Position) -> Address:
+        return Address(bytes([int(position.market[5:])]) + position.borrower)
+
+    def place_told(self, log: Log) -> str:
+        return f"aave/{log.index}"
+
+    def account_in(self, place: str, borrower: Address) -> Address | None:
+        return Address(bytes([int(place[5:])]) + borrower)
+
+
+async def test_positions_in_several_markets_under_one_name_are_told_apart(tmp_path: Path) -> None:
+    world = World(tmp_path, Blue(), addresses=frozenset({A}))
+    await world.start()
+    try:
+        told = await world.head(1, a1=(1.05, 10), a2=(1.5, 10), b1=(0.99, 10))
+        assert told == ["aa call"]
+        assert world.notes[-1].data["market"] == "aave/1"
+        assert world.shown["fund", "safe"] == 1
+        # liquidated in the second market; the same borrower's other position is not
+        world.liquidate(A, 2, index=2)
+        assert await world.head(2, a2=(1.4, 5), a1=(1.02, 9)) == ["aa liquidated", "aa critical"]
+        assert [note.data["market"] for note in world.notes[-2:]] == ["aave/2", "aave/1"]
+    finally:
+        await world.stop()
+    after = World(tmp_path, Blue(), addresses=frozenset({A}))
+    after.liquidate(A, 3, index=1)
+    await after.start()
+    try:
+        # what ended while nobody ran is told, though nothing is owed in that market any more
+        assert await after.head(5, a1=(9.0, 0), a2=(1.4, 5)) == ["aa liquidated"]
+        assert after.notes[-1].data["market"] == "aave/1"
+    finally:
+        await after.stop()
+
+
+class Troves(Lender):
+    """A market in which a position that is closed is none."""
+
+    protocol = "liquity-v1"
+
+    def position(self, who: Address, prices: Prices, at: NextBlock) -> Any:
+        return super().position(who, prices, at) if self.debt[who] else None
+
+
+async def test_a_trove_that_is_gone_is_told_once(tmp_path: Path) -> None:
+    world = World(tmp_path, Troves(), habits=Habits(cooldown=0.0))
+    await world.start()
+    try:
+        assert len(await world.head(1, a=(1.05, 10), b=(1.05, 10))) == 2
+        world.liquidate(A, 2)
+        assert await world.head(2, a=(9.0, 0), b=(9.0, 0)) == ["aa liquidated", "bb safe"]
+        assert "It owes nothing any more." in world.notes[-1].text
+        assert await world.head(3) == []
     finally:
         await world.stop()
 

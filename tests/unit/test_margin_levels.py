@@ -8,10 +8,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from keeper.book.columns import Columns
+from keeper.book.market import kept
 from keeper.margin.levels import Habits, Kind, Ladder, Level, Standing, step
-from keeper.margin.message import Situation, Taken, compose, digest
+from keeper.margin.message import Situation, Summary, Taken, compose, digest
 from keeper.margin.outlook import KNOWN, Chances, Outlook
-from keeper.margin.roster import Roster
+from keeper.margin.roster import Entry, Roster
 from keeper.margin.watch import Watch
 from keeper.notify.daily import Daily
 from keeper.notify.note import Severity
@@ -151,13 +153,14 @@ def test_good_news_never_wakes_anybody() -> None:
 
 def test_a_digest_names_the_worst() -> None:
     entry = {"watch": "fund", "level": "call", "borrower": "0x07", "market": "aave", "health": 1.05}
-    listed = [entry | {"debt_usd": 10.0}] * 25 + [entry | {"watch": "other", "debt_usd": 1.0}]
-    note = digest("ethereum", "fund", "2026-01-31", 5.0, listed)
-    assert note.title == "2026-01-31, watch fund on ethereum: 25 of 25 positions not safe"
-    assert note.text.splitlines()[0] == "25 positions owe 250 USD."
+    summary = Summary("ethereum", "fund", "2026-01-31", 30, 25, 250.0)
+    note = digest(summary, 5.0, [entry | {"debt_usd": 10.0}] * 25)
+    assert note.title == "2026-01-31, watch fund on ethereum: 25 of 30 positions not safe"
+    assert note.text.splitlines()[0] == "30 positions owe 250 USD."
     assert note.text.endswith("and 5 more")
     assert len(note.data["positions"]) == 25
-    crowd = digest("ethereum", "fund", "2026-01-31", 5.0, listed * 200)
+    # however many there are, it stays a message that channels take
+    crowd = digest(replace(summary, not_safe=5_000), 5.0, [entry | {"debt_usd": None}] * 5_000)
     assert len(crowd.record()) < 100_000
     assert (len(crowd.data["positions"]), crowd.data["not_safe"]) == (500, 5_000)
 
@@ -248,8 +251,12 @@ def test_what_a_restart_missed_counts_as_one_move_of_several_steps() -> None:
 def roster(*borrowers: bytes) -> Roster:
     found = Roster()
     members = [(WATCH, Address(each)) for each in borrowers]
-    found.fill(members, lambda *_: Standing())
+    found.fill(members, opened)
     return found
+
+
+def opened(watch: Watch, account: Address) -> Entry:
+    return Entry(watch, account, "aave", watch.ladder, Standing())
 
 
 def test_the_screen_finds_who_is_to_be_looked_at() -> None:
@@ -279,8 +286,37 @@ def test_a_debt_that_fell_is_asked_about_until_it_is_answered() -> None:
 def test_filling_anew_keeps_standings_and_names_who_left() -> None:
     held = roster(b"\x01" * 20, b"\x02" * 20)
     held.set(held.entries[0], Standing(Level.CALL, 1, 0.0))
-    left = held.fill([(WATCH, Address(b"\x01" * 20))], lambda *_: Standing())
+    held.see(np.array([1.05, 2.0]), np.array([7.0, 1.0]), np.ones(2), 41)
+    left = held.fill([(WATCH, Address(b"\x01" * 20))], opened)
     assert [entry.borrower[0] for entry in left] == [2]
     assert held.entries[0].standing.level is Level.CALL
+    # what was known is known while it is looked at anew
+    shown = held.shown(whole=False)
+    assert [shown.known(place) for place in shown.places] == [(1.05, 7.0, 41)]
+    assert held.tally()["fund", Level.CALL] == (1, 7.0)
     held.see(np.array([1.05]), np.array([7.0]), np.array([1.0]))
     assert held.tally()["fund", Level.CALL] == (1, 7.0)
+
+
+def test_the_fall_of_a_small_debt_is_seen_beside_a_large_one() -> None:
+    """A thousand dollars of six decimals fall beside a million of eighteen."""
+    columns = Columns()
+    who = Address(b"\x01" * 20)
+    columns.replace(who, [(0, 10**21)], [(0, 10**24), (1, 10**9)])
+    factors = np.array([2_500.0 / 1e18]), np.array([1e8 / 1e18, 1e8 / 1e6])
+    weights = kept(np.zeros(0), factors[1])
+    held = roster(who)
+    assert held.see(*columns.standing([who], *factors, factors[1], weights)) == []
+    columns.replace(who, [(0, 10**21)], [(0, 10**24), (1, 10**9 - 10**6)])
+    # prices move, weights do not
+    risen = factors[0], 2.0 * factors[1]
+    weights = kept(weights, risen[1])
+    (entry,) = held.see(*columns.standing([who], *risen, risen[1], weights))
+    assert entry.account == who
+
+
+def test_an_asset_without_a_price_gets_its_weight_once_it_has_one() -> None:
+    first = kept(np.zeros(0), np.array([1.0, math.nan]))
+    assert first.tolist() == [1.0, 0.0]
+    assert kept(first, np.array([3.0, 2.0, 5.0])).tolist() == [1.0, 2.0, 5.0]
+    assert kept(np.array([1.0, 2.0]), np.array([7.0])).tolist() == [1.0]

@@ -23,7 +23,7 @@ from keeper.protocols.aave_v3.bootstrap import load, token_rules, unknown_rules
 from keeper.protocols.aave_v3.deployment import Deployment, find
 from keeper.protocols.aave_v3.eras import ERAS
 from keeper.protocols.aave_v3.ledger import Ledger
-from keeper.protocols.aave_v3.liquidation import read_liquidation
+from keeper.protocols.aave_v3.liquidation import LIQUIDATION, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
 from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import Reserve
@@ -135,6 +135,10 @@ class AaveV3:
     def liquidation(self, log: Log) -> Told | None:
         """Return what a log tells of a liquidation here, None when it tells of something else."""
         return read_liquidation(log, self._deployment.pool)
+
+    def liquidation_logs(self) -> Watch:
+        """Return the pool's own event."""
+        return Watch(frozenset({self._deployment.pool}), frozenset({LIQUIDATION}))
 
     @property
     def stopped(self) -> str:

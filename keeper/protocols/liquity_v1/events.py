@@ -17,6 +17,7 @@ from keeper.types import Log, Undo
 from keeper.units import Address
 
 TROVE_UPDATED = topic("TroveUpdated(address,uint256,uint256,uint256,uint256,uint8)")
+TROVE_LIQUIDATED = topic("TroveLiquidated(address,uint256,uint256,uint8)")
 TOTALS = topic("LTermsUpdated(uint256,uint256,uint256)")
 STAKES = topic("TotalStakesUpdated(uint256)")
 SNAPSHOTS = topic("SystemSnapshotsUpdated(uint256,uint256)")
@@ -32,6 +33,7 @@ UPGRADED = topic("Upgraded(address)")
 TOPICS = frozenset(
     {
         TROVE_UPDATED,
+        TROVE_LIQUIDATED,  # it changes nothing that other logs do not, and says who was liquidated
         TOTALS,
         STAKES,
         SNAPSHOTS,

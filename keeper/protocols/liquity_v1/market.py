@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from keeper.address import EvmAddress
 from keeper.chain.words import read, selector, uint
 from keeper.errors import InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told
 from keeper.protocols.liquity_v1 import events, rules, screening, snapshot, valuation
 from keeper.protocols.liquity_v1.audit import audit
 from keeper.protocols.liquity_v1.bootstrap import find, load
 from keeper.protocols.liquity_v1.feed import coin_feed
 from keeper.protocols.liquity_v1.ledger import Ledger
+from keeper.protocols.liquity_v1.liquidation import read_liquidation
 from keeper.protocols.liquity_v1.terms import Deployment, LiquityTerms
 from keeper.types import (
     AllowedCall,
@@ -38,7 +39,7 @@ from keeper.types import (
     Undo,
     Watch,
 )
-from keeper.units import MAX_UINT256, Address, Wad
+from keeper.units import Address
 
 LIQUIDATE = selector("liquidate(address)")
 
@@ -94,6 +95,15 @@ class LiquityV1:
     def stopped(self) -> str:
         """Return why the market is only watched, empty when it is not."""
         return self._ledger.stopped
+
+    def liquidation(self, log: Log) -> Told | None:
+        """Return what a log tells of a liquidation here, None when it tells of something else."""
+        return read_liquidation(log, self._deployment)
+
+    def liquidation_logs(self) -> Watch:
+        """Return the trove manager's own event."""
+        manager = self._deployment.contracts.manager
+        return Watch(frozenset({manager}), frozenset({events.TROVE_LIQUIDATED}))
 
     def watch(self) -> Watch:
         """Return every contract whose events change a trove or a sum."""
@@ -196,14 +206,7 @@ class LiquityV1:
             raise InvariantError(self.market, "these terms are another protocol's")
         if not terms.legal_down(repay):
             return position
-        return replace(
-            position,
-            collateral=(),
-            debt=(),
-            collateral_value=0,
-            debt_value=0,
-            health=Wad(MAX_UINT256),
-        )
+        return position.emptied()
 
     def withdrawable(self, token: Address) -> int | None:
         """Return the coins of all troves: compensation comes out of the active pool."""

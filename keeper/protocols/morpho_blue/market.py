@@ -132,6 +132,7 @@ class MorphoBlue:
         self._terms = -1
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
+        self._numbers: dict[str, int] = {}
 
     @classmethod
     async def discover(
@@ -192,6 +193,24 @@ class MorphoBlue:
         caller, borrower = (Address(log.topics[place][12:]) for place in (2, 3))
         loan, collateral = pool.terms.loan, pool.terms.collateral
         return borrower, loan, collateral, uint(log.data), uint(log.data, 2), caller
+
+    def liquidation_logs(self) -> Watch:
+        """Return Morpho's own event."""
+        return Watch(frozenset({self._morpho}), frozenset({events.LIQUIDATE}))
+
+    def account_in(self, place: str, borrower: Address) -> Address | None:
+        """Return a borrower's account in the market of a name; None when there is no such market."""
+        self._refresh()
+        number = self._numbers.get(place)
+        return None if number is None else key_of(number, borrower)
+
+    def worth(self, prices: Prices) -> NDArray[np.float64]:
+        """Return by class what the loan token's smallest unit is worth."""
+        return screening.worth(self._ledger, prices)
+
+    def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
+        """Return the position, and prices with its collateral at what the market's oracle says."""
+        return position, valuation.plain(self._ledger, position, prices)
 
     def watch(self) -> Watch:
         """Return Morpho and the rate models of its markets."""
@@ -381,6 +400,8 @@ class MorphoBlue:
         self._terms = ledger.terms
         named = [token for pool in ledger.numbered for token in (pool.loan, pool.collateral)]
         self._tokens = {token.address: token for token in named if token is not None}
+        numbers = [(early or pool).number for pool, early in self._places()]
+        self._numbers = {valuation.name_of(ledger, number): number for number in numbers}
         models = {pool.terms.irm for pool in ledger.numbered} - {ZERO_ADDRESS}
         watched = frozenset({self._morpho, *models})
         if watched != self._watch.addresses:

@@ -13,6 +13,7 @@ from keeper.protocols.morpho_blue.accounts import KEY, key_of, number_of, unpack
 from keeper.protocols.morpho_blue.early import FIRST
 from keeper.protocols.morpho_blue.fixed import PRICE_SCALE, VIRTUAL_ASSETS, VIRTUAL_SHARES
 from keeper.protocols.morpho_blue.ledger import Ledger
+from keeper.types import Prices
 from keeper.units import WAD, Address
 
 Floats = NDArray[np.float64]
@@ -81,6 +82,19 @@ def _early(
 def _floats(halves: NDArray[np.uint64]) -> Floats:
     floats: Floats = halves[:, 0].astype(np.float64) * HIGH + halves[:, 1].astype(np.float64)
     return floats
+
+
+def worth(ledger: Ledger, prices: Prices) -> Floats:
+    """Return by class the price of the loan token's smallest unit, NaN for one that was not read."""
+    found = np.full(len(ledger.early) + len(ledger.numbered), np.nan)
+    numbers = [each.number for each in ledger.numbered]
+    numbers += [each.number for each in ledger.early if each.terms.id in ledger.pools]
+    for number in numbers:
+        pool, _ = ledger.pool_of(number)
+        base = prices.get(pool.terms.loan)
+        if base and pool.loan is not None:
+            found[ledger.class_of(number)] = base / 10**pool.loan.decimals
+    return found
 
 
 def factors(ledger: Ledger, prices: Mapping[int, int], timestamp: int) -> tuple[Floats, Floats]:

@@ -130,6 +130,17 @@ def _valued(
     )
 
 
+def plain(ledger: Ledger, position: Position, prices: Prices) -> Prices:
+    """Return the prices of a position's two tokens as its market sees them, the collateral's down."""
+    pool, early = ledger.pool_of(state_of(position).number)
+    price, base = prices.get(oracle_key(early or pool)), prices.get(pool.terms.loan)
+    if not price or not base or pool.loan is None or pool.collateral is None:
+        return prices
+    whole = int(10**pool.collateral.decimals)
+    implied = fixed.quoted_down(whole * base, price) // int(10**pool.loan.decimals)
+    return replace(prices, values={pool.collateral.address: implied, pool.loan.address: base})
+
+
 def terms(
     pool: Pool, early: Early | None, position: Position, price: int, base: int, *, spare: int
 ) -> MorphoTerms | None:
