@@ -541,6 +541,17 @@ class Swaps(Protocol):
         ...
 
 
+class Offering(Protocol):
+    """A venue with offers: calls made for one amount, which is the `least` of their hops.
+
+    They are no part of routes, but compete with them for a sale as it is planned.
+    """
+
+    def want(self, sold: Address, bought: Address, amount: int) -> None:
+        """Note a sale that offers are wanted for, at the heads that follow; nothing waits for them."""
+        ...
+
+
 @runtime_checkable
 class Metered(Protocol):
     """Trial swaps that know what an amount costs beyond a swap in which a pool's price hardly moves."""

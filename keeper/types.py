@@ -371,6 +371,7 @@ class Limits:
     largest_repay: Usd | None = None
     venues: frozenset[str] | None = None
     whole: bool = False
+    minimum: int = 0
     calls: int = 1
 
 
@@ -446,6 +447,7 @@ class PoolCall:
 
     `head` starts with the selector; what the call brings has to arrive at the liquidator contract.
     A `whole` call was made for one amount: it is `head` and `tail` as they are, and spends no other.
+    What brings less than `minimum` is undone.
     """
 
     target: Address
@@ -596,7 +598,7 @@ class Quote:
     Several calls on one position in one transaction are several quotes: `part` numbers them, the
     position of a later one is what the earlier ones leave, and it goes only where they go. Quotes of
     a higher `stage` run behind all of a lower one. `sale_gas` is what of `gas` the sale takes beyond its
-    swaps, as crossed ticks do.
+    swaps, as crossed ticks do. Where an offer is among `routes`, `fallback` is the sale without it.
     """
 
     opportunity: Opportunity
@@ -617,6 +619,7 @@ class Quote:
     part: int = 0
     stage: int = 0
     sale_gas: int = 0
+    fallback: tuple[Portion, ...] = ()
 
     @property
     def hops(self) -> tuple[Hop, ...]:

@@ -44,6 +44,7 @@ from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Look, Recheck
 from keeper.execution.refreshing import at_prices
 from keeper.execution.simulate import Simulator
+from keeper.execution.standby import Standby
 from keeper.execution.sweeping import looking
 from keeper.journal.read import JournalReader
 from keeper.journal.snapshots import Snapshot
@@ -561,7 +562,8 @@ def make_prover(
     if signer is None or contract is None:
         return Unproven()
     simulator = Simulator(rpc, signer.address, is_free=not live)
-    return Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
+    prover = Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
+    return Standby(prover, planner.without_offers)
 
 
 def watched_tokens(markets: Iterable[LendingProtocol]) -> dict[Address, Token]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from keeper.app.endpoints import Connection
+from keeper.app.foresight import Foresight
 from keeper.app.snapshots import Snapshots
 from keeper.app.survey import Survey
 from keeper.book.auditor import Auditor
@@ -65,6 +66,8 @@ class Upkeep:
         metrics.parts(chain, known, stopped=lambda: book.stopped)
         blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
         self.survey = Survey(chain, book.markets, metrics)
+        wants = [want for each in book.sources.values() if (want := getattr(each, "want", None))]
+        self.foresight = Foresight(chain, book, wants)
         self.widener = Widener(book, reader, blocks, self._widened, self._not_widened)
         self.rebuilder = Rebuilder(
             book,
@@ -124,6 +127,7 @@ class Upkeep:
             self.auditor.head_done()
             self.widener.look()
         self.survey.observe(subject)
+        self.foresight.observe(subject)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -132,6 +136,7 @@ class Upkeep:
             tasks.create_task(self.auditor.run(), name=f"{self._chain}-auditor")
             tasks.create_task(self.widener.run(), name=f"{self._chain}-widener")
             tasks.create_task(self.survey.run(), name=f"{self._chain}-survey")
+            tasks.create_task(self.foresight.run(), name=f"{self._chain}-foresight")
 
     def _rebuilt(self, part: str, head: Head, seconds: float) -> None:
         kind, _, name = part.partition("/")

@@ -185,11 +185,11 @@ def _action(hop: Hop, venue: Venue, amount: Amount) -> Action:
     match venue.execution(hop):
         case PoolSwap(factory, fee):
             return Swap(factory, fee, spend, receive, amount)
-        case PoolCall(target, head, tail, whole=True):
-            return Call(target, head + tail, spend, receive, amount)
-        case PoolCall(target, head, tail):
+        case PoolCall(target, head, tail, whole=True, minimum=minimum):
+            return Call(target, head + tail, spend, receive, amount, minimum)
+        case PoolCall(target, head, tail, minimum=minimum):
             data = head + bytes(32) + tail
-            return Call(target, data, spend, receive, amount, patch_at=len(head))
+            return Call(target, data, spend, receive, amount, minimum, patch_at=len(head))
         case VaultRedeem():
             return Redeem(spend, receive, amount)
         case NativeWrap():

@@ -8,7 +8,7 @@ from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
-from keeper.types import Quote, Step
+from keeper.types import Quote, Seizure, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
@@ -69,7 +69,7 @@ def orphans(quotes: Iterable[Quote]) -> list[Quote]:
 
 def cover_up(step: Step) -> int:
     """Return the amount to send for a step (`cover_up_repay`)."""
-    return cover_up_repay(step.terms, step.repay)
+    return cover_up_repay(step.terms, step.repay, step.seizure)
 
 
 def word_up(step: Step) -> int:
@@ -78,17 +78,18 @@ def word_up(step: Step) -> int:
     return cover_up(step) if word is None else word(step.repay)
 
 
-def cover_up_repay(terms: Terms, repay: int) -> int:
+def cover_up_repay(terms: Terms, repay: int, known: Seizure | None = None) -> int:
     """Return the amount to send for a repay: a little more for the largest legal one.
 
     The protocol pulls no more than is owed; a block later that has grown, and a close that falls
     short of it by a wei would leave dust and revert. Where it takes no more than it may, nothing is added,
     and where it pays for the call nothing is sent. A call that names other words than an amount, as
-    shares, pulls what they are worth by then, whatever its size.
+    shares, pulls what they are worth by then, whatever its size. `known` is what the repay seizes, if
+    that was computed before.
     """
     if repay < terms.maximum and _word_of(terms) is None:
         return repay
-    seizure = terms.seize(repay)
+    seizure = terms.seize(repay) if known is None else known
     if seizure.repaid <= 0:
         return 0
     if seizure.is_exact:
@@ -193,6 +194,7 @@ def price_quote(
         part=quote.part,
         stage=quote.stage,
         sale_gas=sale_gas,
+        fallback=quote.fallback,
     )
 
 

@@ -153,9 +153,15 @@ class Outlet:
         """Whether the pools can fill all that is sold."""
         return not self.total or self.deal(self.total).out > 0
 
-    def sale(self) -> tuple[Portion, ...]:
-        """Return the routes of the whole sale with their shares."""
-        parts = [(route, part) for route, part in self.deal(self.total).parts if route and part]
+    @property
+    def least_gas(self) -> int:
+        """Return the gas of the cheapest route, which no `Deal.net` counts."""
+        return min((way.gas for way in self._ways), default=0)
+
+    def sale(self, amount: int | None = None) -> tuple[Portion, ...]:
+        """Return the routes of the whole sale with their shares, or those of another amount."""
+        deal = self.deal(self.total if amount is None else amount)
+        parts = [(route, part) for route, part in deal.parts if route and part]
         if len(parts) > 1:
             curves = [self._curve(self._way(route)) for route, _ in parts]
             polished = polish(curves, [part for _, part in parts])

@@ -166,6 +166,17 @@ class Planner:
             return None
         return replace(remade, skips=(*plan.skips, *skips))
 
+    def without_offers(self, plan: Plan, view: View) -> Plan | None:
+        """Return a plan with every sale over pools alone, None when nothing of it pays so."""
+        keys = [quote.key for quote in plan.quotes]
+        tips = dict(zip(keys, plan.tips, strict=False))
+        quotes = [
+            replace(quote, routes=quote.fallback, fallback=()) if quote.fallback else quote
+            for quote in plan.quotes
+        ]
+        remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind, plan.refill)
+        return None if remade is None else replace(remade, skips=(*plan.skips, *skips))
+
     def settle(self, plan: Plan, gas_used: int, result: RunResult) -> Settled:
         """Return what a simulation means for a plan (`settle_plan`)."""
         return settle_plan(plan, gas_used, result)

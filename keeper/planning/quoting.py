@@ -1,6 +1,7 @@
 """From chosen opportunities to quotes: the pairs and sizes that together earn most."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from keeper.planning.crowd import Wanted, bear
 from keeper.planning.grouping import PositionKey
 from keeper.planning.improving import improve
 from keeper.planning.loans import Loans
+from keeper.planning.offered import Offered
 from keeper.planning.offers import Lane, Offer, find_offers, refuse
 from keeper.planning.routing import Router, Sales
 from keeper.planning.rules import Choice, PlanRules
@@ -60,6 +62,7 @@ class Sizing:
         self._loans = loans
         self._appraisal = appraisal
         self._claiming = Claiming(costs, trust, selling, loans, appraisal, calling)
+        self._offered = Offered(venues, sales, costs, appraisal)
         self._claims, self._order = self._claimed(offers)
 
     def run(self) -> None:
@@ -77,6 +80,7 @@ class Sizing:
         """Return the quotes, marginal costs only, in the order they were taken."""
         found = []
         sales: dict[Lane, tuple[Portion, ...]] = {}
+        sellers = Counter(call.offer.lane for call in every_call(self._settled))
         for taken in self._settled.values():
             calls = calls_of(taken)
             for call in calls if self._fills(calls) else ():
@@ -84,6 +88,8 @@ class Sizing:
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
                 sold = replace(call.quote, routes=sales[lane])
+                if sellers[lane] == 1:
+                    sold = self._offered.compete(call.offer, sold, self._selling[lane])
                 found.append(self._loans.funded(sold, self._costs))
         return found
 

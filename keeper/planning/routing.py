@@ -110,7 +110,7 @@ class Sales:
 
 
 class Router:
-    """Routes over every venue; pools that are not trusted are left out."""
+    """Routes over every venue; pools that are not trusted, and offers, are left out."""
 
     def __init__(
         self,
@@ -161,6 +161,9 @@ class Router:
             edges = self._edges[token] = {}
             for venue in self._venues.values():
                 for hop in venue.hops(token):
+                    if hop.least:
+                        # An offer has no price for other amounts: it competes with whole sales.
+                        continue
                     edges.setdefault(hop.token_out, []).append(hop)
         return edges
 

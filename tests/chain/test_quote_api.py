@@ -1,6 +1,8 @@
 """An aggregator's offers: asked beside the line, tried before they are trusted, sold as they are."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,13 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.doctor.permissions import missing
 from keeper.errors import ConfigError
-from keeper.planning.batch import GAINED, Call
-from keeper.planning.batching import _action
-from keeper.planning.routing import Router, Sales
-from keeper.ports import Observing, Venue
-from keeper.types import Hop, Reason
+from keeper.ports import Observing
+from keeper.types import Hop, Plan
 from keeper.units import WAD, Address
 from keeper.venues.quote_api import QuoteApi
 from tests.exchanges.quote_api import KEY_HEADER, SELECTOR, AggregatorStandIn
 from tests.exchanges.selling import send
-from tests.line import Play
+from tests.line import Play, assert_clean
 from tests.uniswap import DirectRpc
 
 pytestmark = pytest.mark.chain
@@ -83,15 +82,16 @@ async def opened(
     return venue, reader, contract
 
 
-async def ask(venue: QuoteApi, reader: ChainReader, amount: int) -> Hop:
-    """Want an amount as planning does, let a head pass, and wait for the answer."""
-    weth = next(iter(venue._lanes.values())).sold
-    (noted,) = [hop for hop in venue.hops(weth) if hop.pool in venue._lanes]
-    assert venue.begin().quote(noted, amount) == 0
+async def ask(venue: QuoteApi, reader: ChainReader, amount: int) -> None:
+    """Want an amount as planning does, let a head pass, and take the answer at the same head."""
+    ((sold, bought),) = venue._lanes
+    venue.want(sold, bought, amount)
+    assert venue.begin().quote(Hop("aggregator", sold, sold, bought, least=1), amount) == 0
     head = await reader.head()
     venue.observe([], head, head.next_block(12))
     await venue.settled()
-    return noted
+    assert not venue.offers
+    venue.observe([], head, head.next_block(12))
 
 
 async def test_an_offer_is_a_hop_for_the_heads_that_follow(
@@ -116,6 +116,7 @@ async def test_an_offer_is_a_hop_for_the_heads_that_follow(
     assert trials.quote(hop, 3 * WAD) == 0
     call = venue.execution(hop)
     assert (call.target, call.head, call.whole) == (server.router, made.offer.data, True)
+    assert call.minimum == made.offer.minimum
     for _ in range(2):
         net.mine()
         head = await reader.head()
@@ -148,6 +149,9 @@ async def test_little_and_unwanted_sales_are_not_asked_about(
 ) -> None:
     venue, reader, _ = await opened(server, monkeypatch)
     await ask(venue, reader, WAD - 1)
+    ((sold, bought),) = venue._lanes
+    venue.want(bought, sold, 100 * WAD)
+    await ask(venue, reader, WAD - 1)
     assert server.asked == []
 
 
@@ -179,13 +183,14 @@ def test_a_missing_key_is_one_line(net: Devnet, monkeypatch: pytest.MonkeyPatch)
             options(server, **wrong)
 
 
-async def test_the_line_wants_a_price_and_never_waits_for_it(
-    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The keeper wants a price at one head and asks beside the next; the offer is a call as it is."""
+@asynccontextmanager
+async def expecting(
+    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> AsyncIterator[tuple[Play, QuoteApi, list[bytes]]]:
+    """Run a keeper that has an offer for a borrower who is about to fall."""
     monkeypatch.setenv("KEEPER_TEST_QUOTE_KEY", KEY)
     operator = deploy_operator(net)
-    crowd = net.borrowers(1, health=(1.01, 1.02), seed=3)
+    crowd = net.borrowers(1, health=(1.01, 1.02), size_usd=300_000, seed=3)
     net.mine(20)
     weth, usdc = (to_checksum_address(net.tokens[each].address) for each in ("WETH", "USDC"))
     text = f"""
@@ -197,10 +202,11 @@ router = "{to_checksum_address(server.router)}"
 selectors = ["0x{SELECTOR.hex()}"]
 pairs = [{{ sell = "{weth}", buy = "{usdc}", least = {WAD} }}]
 slippage_bps = 5
+heads = 10
 key_header = "{KEY_HEADER}"
 key_env = "KEEPER_TEST_QUOTE_KEY"
 """
-    path = write_settings(net, operator, tmp_path, minimum_profit_usd=1_050, extra=text)
+    path = write_settings(net, operator, home, extra=text)
     settings = load([path]).settings
     chain, rpc = settings.chains["devnet"], DirectRpc(net)
     (lacking,) = await missing(rpc, chain, operator.contract, ())
@@ -210,23 +216,50 @@ key_env = "KEEPER_TEST_QUOTE_KEY"
         play = Play(stage)
         venue = stage.line.book.sources["venue/aggregator"]
         assert isinstance(venue, QuoteApi)
-        # The aggregator's pair keeps the price from before the fall, which the V3 pools follow.
-        await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 95 // 100))
-        assert play.reasons(crowd) == {Reason.UNPROFITABLE}
-        assert server.asked == []
+        await stage.mine()
+        view = stage.reports[-1].view
+        await stage.line.upkeep.foresight.look(view.next_block)
         await stage.mine()
         await venue.settled()
-        assert (len(server.asked), venue.desk.refused) == (1, {})
-        assert int(server.asked[0]["sellAmount"]) > WAD
-        venues: dict[str, Venue] = {"aggregator": venue}
-        (made,) = venue.offers.values()
-        (best,) = Router(venues, 1, None).rank(
-            Sales(venues), made.offer.lane.sold, made.offer.lane.bought, made.offer.amount
-        )
-        assert best.out == made.offer.minimum
-        call = _action(best.route[0], venue, GAINED)
-        assert isinstance(call, Call)
-        assert (call.target, call.data, call.patch_at) == (server.router, made.offer.data, None)
+        yield play, venue, crowd
     told = " ".join(f"{event.name} {event.fields}" for event in stage.events)
     assert KEY not in told
     assert "sellToken" not in told
+
+
+async def fall(play: Play, crowd: list[bytes]) -> Plan:
+    """Let the collateral fall, and return the plan of that head, which took the borrower."""
+    net, stage = play.net, play.stage
+    play.count()
+    await stage.step(lambda: net.set_price("WETH", net.price("WETH") * 97 // 100))
+    ((plan,),) = [report.sent for report in stage.reports if report.sent]
+    await stage.mine(2)
+    play.assert_taken(crowd)
+    assert_clean(play.tally)
+    return plan
+
+
+async def test_an_offer_made_ahead_sells_what_falls(
+    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The aggregator's pair keeps the price from before the fall, which the V3 pools follow."""
+    async with expecting(net, server, monkeypatch, tmp_path) as (play, venue, crowd):
+        assert venue.desk.refused == {}
+        assert {int(each["sellAmount"]) > WAD for each in server.asked} == {True}
+        plan = await fall(play, crowd)
+        (quote,) = plan.quotes
+        assert quote.routes[0].route[0].venue == "aggregator"
+        assert {hop.venue for portion in quote.fallback for hop in portion.route} == {"uniswap"}
+
+
+async def test_an_offer_that_does_not_hold_any_more_changes_nothing(
+    net: Devnet, server: AggregatorStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was tried well and brings too little by the time it is needed: the same block sells on pools."""
+    async with expecting(net, server, monkeypatch, tmp_path) as (play, venue, crowd):
+        assert venue.desk.refused == {}
+        server.mode = "down"
+        await asyncio.to_thread(server.drain)
+        assert venue.offers
+        (quote,) = (await fall(play, crowd)).quotes
+        assert {hop.venue for hop in quote.hops} == {"uniswap"}

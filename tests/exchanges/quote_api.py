@@ -43,6 +43,15 @@ class AggregatorStandIn:
     def router(self) -> Address:
         return self.exchange.router
 
+    def drain(self) -> None:
+        """Have somebody sell so much to the pair that no earlier offer holds any more."""
+        amount = 2_000 * 10**18
+        self.net.give("WETH", self.net.users[2].address, amount)
+        self.exchange.approve("WETH", self.net.users[2].address)
+        path = [self.net.tokens[each].address for each in ("WETH", "USDC")]
+        to = self.net.users[2].address
+        self.net.send(to, self.router, SELL, [amount, 0, path, to, FAR_FUTURE])
+
     def close(self) -> None:
         """Let go of the node."""
         self._rpc.close()

@@ -53,26 +53,14 @@ class Pair(BaseModel):
 
 
 class Trials:
-    """Offers tried; each sells once. What is asked of a lane is noted, for the next heads."""
+    """Offers tried; each sells once."""
 
-    def __init__(
-        self,
-        offers: Mapping[Address, Trusted],
-        lanes: Mapping[Address, Lane],
-        wanted: dict[Lane, int],
-    ) -> None:
+    def __init__(self, offers: Mapping[Address, Trusted]) -> None:
         self._offers = offers
-        self._lanes = lanes
-        self._wanted = wanted
         self._used: set[Address] = set()
 
     def quote(self, hop: Hop, amount_in: int) -> int:
         """Return what an offer promises for its amount, and so for more; 0 for less."""
-        lane = self._lanes.get(hop.pool)
-        if lane is not None:
-            if amount_in >= max(lane.least, 1):
-                self._wanted[lane] = max(self._wanted.get(lane, 0), amount_in)
-            return 0
         made = self._offers.get(hop.pool)
         if made is None or hop.pool in self._used or amount_in < made.offer.amount:
             return 0
@@ -89,11 +77,11 @@ class Trials:
 class QuoteApi:
     """Offers of an aggregator, each a call made for one amount.
 
-    Nothing waits for the API. What planning asks of a lane at one head is asked of the API beside
-    the line, within a deadline; the answer's call is tried at that head as the contract would make
-    it; and for `heads` heads what it promises at least is a hop like any other, simulated with its
-    batch before anything is sent. Without a node that tries calls (`eth_simulateV1`), or in a
-    replay, there are no offers.
+    Nothing waits for the API. What is wanted of a lane (`want`) before one head is asked of the API
+    beside the line, within a deadline; the answer's call is tried at that head as the contract would
+    make it; and from the next head on, for `heads` heads, it competes with the pools by what it
+    promises at least. Its call asks for no less when it runs. Without a node that tries calls
+    (`eth_simulateV1`), or in a replay, there are no offers.
     """
 
     class Config(BaseModel):
@@ -181,7 +169,8 @@ class QuoteApi:
         self._contract = contract
         self._heads = heads
         self._most = most
-        self._lanes = {_place(lane): lane for lane in lanes}
+        self._lanes = {(lane.sold, lane.bought): lane for lane in lanes}
+        self._arrived: dict[Lane, Trusted] = {}
         self._wanted: dict[Lane, int] = {}
         self._rehearsal: Rehearsal | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -216,11 +205,27 @@ class QuoteApi:
         """Return nothing: the API is no part of a head's reads."""
         return ()
 
+    def want(self, sold: Address, bought: Address, amount: int) -> None:
+        """Note a sale to ask the API about at the next head, unless it is none of its pairs."""
+        lane = self._lanes.get((sold, bought))
+        if lane is not None and amount >= max(lane.least, 1):
+            self._wanted[lane] = max(self._wanted.get(lane, 0), amount)
+
     def observe(self, _results: Sequence[CallResult], head: Head, _at: NextBlock) -> None:
-        """Let old offers go, and ask for what planning wanted since, unless an ask is under way."""
-        self.offers = {
+        """Take what arrived, let old offers go, and ask for what is wanted, unless asked already.
+
+        Offers change here alone, so that a head is planned and packed on the same ones.
+        """
+        kept = {
             place: made
             for place, made in self.offers.items()
+            if made.offer.lane not in self._arrived
+        }
+        kept.update((_place(made), made) for made in self._arrived.values())
+        self._arrived.clear()
+        self.offers = {
+            place: made
+            for place, made in kept.items()
             if 0 <= head.number - made.head <= self._heads
         }
         if not self._wanted or self._rehearsal is None or self.asking:
@@ -250,13 +255,8 @@ class QuoteApi:
         return None
 
     def hops(self, token_in: Address) -> Sequence[Hop]:
-        """Return the offers for a token, and for each lane a hop that only notes what is wanted."""
-        noted = [
-            Hop(self.name, place, lane.sold, lane.bought, least=max(lane.least, 1))
-            for place, lane in self._lanes.items()
-            if lane.sold == token_in
-        ]
-        made = [
+        """Return the offers for a token."""
+        return [
             Hop(
                 self.name,
                 place,
@@ -269,11 +269,11 @@ class QuoteApi:
             for place, each in self.offers.items()
             if each.offer.lane.sold == token_in
         ]
-        return [*made, *noted]
 
     def execution(self, hop: Hop) -> PoolCall:
         """Return an offer's call as it was made, for its amount alone."""
-        return PoolCall(self._api.router, self.offers[hop.pool].offer.data, b"", whole=True)
+        offer = self.offers[hop.pool].offer
+        return PoolCall(self._api.router, offer.data, b"", whole=True, minimum=offer.minimum)
 
     def permissions(self) -> Sequence[AllowedCall]:
         """Return that the router's calls have to be allowed."""
@@ -282,7 +282,7 @@ class QuoteApi:
 
     def begin(self) -> Trials:
         """Return a scratch state on which offers can be tried one after another."""
-        return Trials(self.offers, self._lanes, self._wanted)
+        return Trials(self.offers)
 
     def flash_sources(self, _token: Address) -> Sequence[FlashSource]:
         """Return nothing."""
@@ -296,17 +296,10 @@ class QuoteApi:
 
     async def _ask(self, wanted: Mapping[Lane, int], rehearsal: Rehearsal, head: Head) -> None:
         for made in await self.desk.ask(wanted, rehearsal, head):
-            offer = made.offer
-            place = Address(
-                blake2b(offer.data + offer.amount.to_bytes(32), digest_size=20).digest()
-            )
-            # A new dictionary: trials begun on the old one end on it.
-            self.offers = {
-                **{at: each for at, each in self.offers.items() if each.offer.lane != offer.lane},
-                place: made,
-            }
+            self._arrived[made.offer.lane] = made
 
 
-def _place(lane: Lane) -> Address:
-    """Return what stands for a lane where other venues have a pool."""
-    return Address(blake2b(lane.sold + lane.bought, digest_size=20).digest())
+def _place(made: Trusted) -> Address:
+    """Return what stands for an offer where other venues have a pool."""
+    offer = made.offer
+    return Address(blake2b(offer.data + offer.amount.to_bytes(32), digest_size=20).digest())

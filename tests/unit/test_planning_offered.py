@@ -1,0 +1,148 @@
+"""Offers for one amount beside the pools: when they take a sale, and what stays when they fail."""
+
+import pytest
+
+from keeper.planning.planner import Planner
+from keeper.planning.rules import PlanRules
+from keeper.planning.shares import divide
+from keeper.types import Bid, FlashSource, Hop, Plan, PoolCall, Quote
+from keeper.units import Address, Wei
+from tests.fake_market import (
+    CONTRACT,
+    GWEI,
+    MARKET,
+    USDC,
+    WBTC,
+    WETH,
+    FakeChoice,
+    FakeLender,
+    FakeTerms,
+    choice,
+    pool,
+    venue,
+    view,
+)
+
+RULES = PlanRules("test", CONTRACT, Wei(GWEI))
+SHALLOW = pool(1, WETH, USDC, 500, 1_000_000)
+TERMS = FakeTerms(WETH, USDC, 100_000 * 10**6)
+ROUTER = Address(b"\xaa" * 20)
+
+
+class Made:
+    """A venue that holds one offer, of `amount` for `minimum`, and notes what is wanted."""
+
+    name = "offers"
+
+    def __init__(self, amount: int, minimum: int) -> None:
+        self.minimum = minimum
+        self.hop = Hop("offers", ROUTER, WETH.address, USDC.address, least=amount)
+        self.wanted: list[tuple[bytes, bytes, int]] = []
+
+    def want(self, sold: Address, bought: Address, amount: int) -> None:
+        self.wanted.append((sold, bought, amount))
+
+    def hops(self, token_in: Address) -> list[Hop]:
+        return [self.hop] if token_in == WETH.address else []
+
+    def begin(self) -> "Made":
+        return self
+
+    def quote(self, hop: Hop, amount: int) -> int:
+        return self.minimum if amount >= hop.least else 0
+
+    apply = quote
+
+    def flash_sources(self, token: Address) -> tuple[FlashSource, ...]:
+        del token
+        return ()
+
+    def execution(self, hop: Hop) -> PoolCall:
+        del hop
+        return PoolCall(ROUTER, b"\x01\x02\x03\x04made", b"", whole=True, minimum=self.minimum)
+
+
+def planner(made: Made | None) -> Planner:
+    venues = {"uniswap": venue(SHALLOW)} | ({} if made is None else {"offers": made})
+    return Planner(RULES, venues, {MARKET: FakeLender()}, lambda: "plan")  # type: ignore[arg-type, dict-item]
+
+
+def quotes(made: Made | None, *choices: FakeChoice) -> list[Quote]:
+    found, _ = planner(made).quote(view(), choices or (choice(1, TERMS),))
+    return found
+
+
+def plan_of(made: Made | None, quote: Quote) -> Plan:
+    bid = Bid(Wei(0), Wei(100 * GWEI), 2**40)
+    ((plan,), _) = planner(made).pack(view(), [(quote, bid)])
+    return plan
+
+
+def planned() -> tuple[int, int]:
+    """Return what the pools alone would have sold, and what it brings."""
+    (quote,) = quotes(None)
+    return quote.steps[0].seizure.received, quote.proceeds
+
+
+def test_an_offer_that_brings_more_takes_the_sale_and_the_pools_the_rest() -> None:
+    sold, brought = planned()
+    made = Made(sold * 998 // 1000, brought * 11 // 10)
+    (quote,) = quotes(made)
+    assert made.wanted == [(WETH.address, USDC.address, sold)]
+    assert quote.steps[0].seizure.received == sold
+    assert [portion.route[0].venue for portion in quote.routes] == ["offers", "uniswap"]
+    first, rest = divide(quote.routes, sold)
+    assert made.hop.least <= first <= made.hop.least + 1
+    assert quote.proceeds > made.minimum
+    # The rest goes first through a pool nobody else moves: above the price of the whole.
+    assert brought * rest // sold < quote.proceeds - made.minimum < 2 * brought * rest // sold
+    (alone,) = quotes(None)
+    assert quote.fallback == alone.routes
+    assert quote.net > alone.net
+    plan = plan_of(made, quote)
+    assert b"made" in plan.calldata
+    assert made.minimum.to_bytes(16, "big") in plan.calldata
+
+
+def test_what_an_offer_leaves_is_not_worth_a_swap() -> None:
+    sold, brought = planned()
+    made = Made(sold - 1000, brought * 11 // 10)
+    (quote,) = quotes(made)
+    assert [portion.route[0].venue for portion in quote.routes] == ["offers"]
+    assert quote.proceeds == made.minimum
+
+
+def test_without_offers_a_plan_is_what_the_pools_alone_would_have_made_it() -> None:
+    sold, brought = planned()
+    made = Made(sold * 998 // 1000, brought * 11 // 10)
+    plan = planner(made).without_offers(plan_of(made, quotes(made)[0]), view())
+    (alone,) = quotes(None)
+    assert plan is not None
+    assert plan.calldata == plan_of(None, alone).calldata
+    assert plan.quotes[0].fallback == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "times"), [(1, (11, 10)), (-1000, (10, 10)), (-1000, (0, 1))], ids=str
+)
+def test_an_offer_for_more_or_for_no_better_price_changes_nothing(
+    more: int, times: tuple[int, int]
+) -> None:
+    sold, brought = planned()
+    made = Made(sold + more, brought * times[0] // times[1])
+    assert quotes(made) == quotes(None)
+
+
+def test_offers_are_for_one_position_and_a_strategy_that_allows_the_venue() -> None:
+    sold, brought = planned()
+    made = Made(sold // 10, brought)
+    small = FakeTerms(WETH, USDC, 10_000 * 10**6)
+    two = choice(1, small), choice(2, small)
+    assert len(quotes(None, *two)) == 2
+    assert quotes(made, *two) == quotes(None, *two)
+    assert made.wanted == []
+    narrow = choice(1, TERMS, venues=frozenset({"uniswap"}))
+    assert quotes(made, narrow) == quotes(None, narrow)
+    other = choice(1, FakeTerms(WBTC, USDC, 10**9))
+    assert quotes(made, other) == quotes(None, other)
+    assert made.wanted == []
