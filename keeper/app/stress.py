@@ -15,21 +15,20 @@ from keeper.errors import ConfigError
 from keeper.planning.routing import Router, Sales
 from keeper.ports import Progress
 from keeper.stress import draws, shapes
-from keeper.stress.cascade import Cascade, Costs, Outcome, Standing
+from keeper.stress.cascade import Cascade, Outcome, Standing
+from keeper.stress.costs import Costs
 from keeper.stress.draws import Spread
 from keeper.stress.exposure import Exposure, Fallen, grids, total, volatile
 from keeper.stress.pools import Pools
 from keeper.stress.shapes import Shape
-from keeper.types import Token, View
-from keeper.units import USD, Address, Usd
+from keeper.types import FlashSource, Token
+from keeper.units import Address
 from keeper.volatility import log_moves
 
 MULTIPLES = tuple(1 - k / 40 for k in range(37))
 """Prices from as they are now to a tenth, a fortieth at a time."""
 GRID = tuple(0.2 + k * 0.02 for k in range(41))
 """Prices from a fifth of now to as they are."""
-GAS = 450_000
-"""What a liquidation with its sale takes; the transaction's share included."""
 HOUR = 3_600.0
 
 
@@ -181,20 +180,16 @@ def _spread(
 
 def _cascade(looked: Looked, standing: Sequence[Standing], shape: Shape, asked: Asked) -> Outcome:
     venues = looked.watched.venues
-    router = Router(venues, looked.table.routing.max_hops, hubs_of(looked.table))
+    table = looked.table
+    router = Router(venues, table.routing.max_hops, hubs_of(table))
     pools = Pools(Sales(venues), router)
     at = looked.view.next_block
-    costs = Costs(_gas_usd(looked.view))
+
+    def sources(token: Address) -> list[FlashSource]:
+        lent = [
+            s for market in looked.watched.markets.values() for s in market.flash_sources(token)
+        ]
+        return lent + [s for venue in venues.values() for s in venue.flash_sources(token)]
+
+    costs = Costs(looked.view, sources, table.usual_priority_fee, table.fees.gas_cap)
     return Cascade(standing, pools, looked.view.tokens, at, costs, asked.feedback).run(shape)
-
-
-def _gas_usd(view: View) -> Usd:
-    """Return the dollars one liquidation's gas costs now."""
-    for name, prices in view.prices.items():
-        native = view.price(name, view.native.address)
-        if native:
-            wei = GAS * int(view.next_block.base_fee)
-            return Usd(wei * native * USD // (10**18 * prices.unit))
-    raise ConfigError(
-        f"no market of {view.chain} prices {view.native.symbol}", "gas cannot be weighed without"
-    )

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keeper.ports import LendingProtocol, Terms, account_of
+from keeper.stress.costs import Costs
 from keeper.stress.exposure import Exposure
 from keeper.stress.pools import Pools, Sale
 from keeper.stress.shapes import Multiples, Shape
-from keeper.types import NextBlock, Position, Prices, Seizure, Token
+from keeper.types import NextBlock, Position, Prices, Seizure, Step, Token
 from keeper.units import BPS, USD, WAD, Address, Usd, Wad
 
 _MARGIN = 1.0001
@@ -23,14 +24,6 @@ _SHARES = (1, 2, 4, 8, 16)
 _ROUNDS = 50
 _REFERENCE_USD = 100_000
 Account = tuple[str, Address]
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What a liquidation costs besides its slippage: gas in dollars, and the flash premium."""
-
-    gas_usd: Usd
-    premium_bps: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +173,10 @@ class Cascade:
     def _liquidate(self, prices: Mapping[str, Prices], number: int) -> list[Act]:
         """Take everyone whom it pays to take, as often as it does."""
         acts: list[Act] = []
-        for position in self._fallen(prices):
-            while (act := self._act(position, prices[position.home], number)) is not None:
+        fallen = self._fallen(prices)
+        mates = len(fallen)
+        for position in fallen:
+            while (act := self._act(position, prices[position.home], number, mates)) is not None:
                 acts.append(act[0])
                 position = act[1]  # noqa: PLW2901  # what the call left is what is looked at next
         return acts
@@ -209,13 +204,15 @@ class Cascade:
                     found.append(moved)
         return sorted(found, key=lambda each: each.health)
 
-    def _act(self, position: Position, prices: Prices, number: int) -> tuple[Act, Position] | None:
+    def _act(
+        self, position: Position, prices: Prices, number: int, mates: int
+    ) -> tuple[Act, Position] | None:
         """Liquidate the pair and part that pays most, or return None when none pays."""
         protocol = self._standing[position.home].protocol
         pairs, _ = protocol.pairs(position, prices, self._at)
         best: tuple[Usd, Terms, int, Seizure, Sale] | None = None
         for terms in pairs:
-            found = self._largest_paying(terms, prices)
+            found = self._largest_paying(position, terms, prices, mates)
             if found is not None and (best is None or found[0] > best[0]):
                 best = found[0], terms, *found[1:]
         if best is None:
@@ -245,7 +242,7 @@ class Cascade:
         return act, replace(left, health=Wad(WAD)) if account in self._finished else left
 
     def _largest_paying(
-        self, terms: Terms, prices: Prices
+        self, position: Position, terms: Terms, prices: Prices, mates: int
     ) -> tuple[Usd, int, Seizure, Sale] | None:
         """Return profit, repay, seizure and sale of the largest of a few sizes that pays."""
         for share in _SHARES:
@@ -257,20 +254,22 @@ class Cascade:
             sale = self._pools.best(sold, bought, seizure.received)
             if sale is None:
                 continue
-            profit = self._profit(prices, terms.debt, sale.out, seizure.repaid)
+            profit = self._profit(position, Step(terms, repay, seizure), sale, prices, mates)
             if profit is not None and profit > 0:
                 return profit, repay, seizure, sale
         return None
 
-    def _profit(self, prices: Prices, debt: Token, out: int, repaid: int) -> Usd | None:
-        """Return what is left of a sale's proceeds in dollars, None without a price."""
-        price = prices.get(debt.address)
-        if price is None:
+    def _profit(
+        self, position: Position, step: Step, sale: Sale, prices: Prices, mates: int
+    ) -> Usd | None:
+        """Return what is left of a sale's proceeds in dollars, None without a price or a lender."""
+        debt, repaid = step.terms.debt, step.seizure.repaid
+        price, lender = prices.get(debt.address), self._costs.lender(step, sale)
+        if price is None or lender is None:
             return None
-        gain = out - repaid - -(-repaid * self._costs.premium_bps // BPS)
-        return Usd(
-            gain * price * USD // (10**debt.decimals * prices.unit) - int(self._costs.gas_usd)
-        )
+        gain = sale.out - repaid - lender.premium_up(max(repaid, 0))
+        gas = self._costs.gas_usd_up(position, step, sale, lender, mates, prices)
+        return Usd(gain * price * USD // (10**debt.decimals * prices.unit) - gas)
 
     def _follow(self, acts: Sequence[Act], prices: Mapping[str, Prices]) -> bool:
         """Let prices take over what the sales did to the pools; tell whether any moved."""
