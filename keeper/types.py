@@ -371,7 +371,6 @@ class Limits:
     largest_repay: Usd | None = None
     venues: frozenset[str] | None = None
     whole: bool = False
-    minimum: int = 0
     calls: int = 1
 
 
@@ -454,6 +453,7 @@ class PoolCall:
     head: bytes
     tail: bytes
     whole: bool = False
+    minimum: int = 0
 
 
 @dataclass(frozen=True, slots=True)
