@@ -236,6 +236,13 @@ def test_a_planted_drift_is_found(followed: FollowingVenus) -> None:
     assert [drift.subject for drift in followed.drifts()] == [f"{name} membership of vWETH"]
     ledger.entered[borrower] ^= 1 << held.id
     assert followed.drifts() == []
+    core = held.terms[0]
+    for wrong in (replace(core, threshold=Wad(1)), replace(core, incentive=Wad(1))):
+        held.terms[0] = wrong
+        (drift,) = followed.drifts()
+        assert drift.subject.startswith(f"cToken 0x{held.address.hex()} ")
+        assert (drift.held, drift.actual in {core.threshold, core.incentive}) == (1, True)
+    held.terms[0] = core
     owed.index += 1
     assert any("borrowIndex" in drift.subject for drift in followed.drifts())
 

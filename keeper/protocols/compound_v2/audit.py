@@ -1,10 +1,11 @@
 """Compare the ledger with the chain at the head it stands at."""
 
 import random
+from collections.abc import Callable
 
 from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
-from keeper.protocols.compound_v2.ledger import Ledger
+from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.vai import Unread
 from keeper.types import Call, Drift, Head
 from keeper.units import Address
@@ -14,12 +15,15 @@ async def audit(
     reader: Reader, ledger: Ledger, comptroller: Address, head: Head, sample: int, seed: int
 ) -> list[Drift]:
     """Return what differs in every cToken and in `sample` random holders, about half debtors."""
-    calls = [read(comptroller, "closeFactorMantissa()")]
-    held = [("close factor", ledger.close_factor)]
+    calls: list[Call] = []
+    held: list[tuple[str, int, int]] = []
 
-    def ask(subject: str, value: int, call: Call) -> None:
+    def ask(subject: str, value: int, call: Call, at: int = 0) -> None:
         calls.append(call)
-        held.append((subject, value))
+        held.append((subject, value, at))
+
+    ask("close factor", ledger.close_factor, read(comptroller, "closeFactorMantissa()"))
+    _ask_terms(ledger, comptroller, ask)
 
     moment = "accrualBlockTimestamp()" if ledger.by_seconds else "accrualBlockNumber()"
     for ctoken in ledger.ctokens:
@@ -56,10 +60,30 @@ async def audit(
             )
     results = answers(await reader.multicall(calls, head.hash), f"audit of {ledger.market}")
     return [
-        Drift(subject, value, uint(answer))
-        for (subject, value), answer in zip(held, results, strict=True)
-        if uint(answer) != value
+        Drift(subject, value, uint(answer, at))
+        for (subject, value, at), answer in zip(held, results, strict=True)
+        if uint(answer, at) != value
     ]
+
+
+def _ask_terms(ledger: Ledger, comptroller: Address, ask: Callable[..., None]) -> None:
+    """Ask for what each cToken counts for in each pool, and what a liquidation of it brings."""
+    for ctoken in ledger.ctokens:
+        core, name = ledger.terms_of(CORE, ctoken), f"cToken 0x{ctoken.address.hex()}"
+        listing = read(comptroller, "markets(address)", ctoken.address)
+        if ledger.tells_incentives:
+            ask(f"{name} threshold", core.threshold, listing, 3)
+            ask(f"{name} incentive", core.incentive, listing, 4)
+        else:
+            ask(f"{name} threshold", core.threshold, listing, 2 if ledger.has_thresholds else 1)
+            common = read(comptroller, "liquidationIncentiveMantissa()")
+            ask(f"{name} incentive", core.incentive, common)
+        for pool, terms in ctoken.terms.items():
+            if pool == CORE:
+                continue
+            listing = read(comptroller, "poolMarkets(uint96,address)", pool, ctoken.address)
+            ask(f"{name} threshold in pool {pool}", terms.threshold, listing, 3)
+            ask(f"{name} incentive in pool {pool}", terms.incentive, listing, 4)
 
 
 def holders(ledger: Ledger, sample: int, seed: int) -> list[Address]:

@@ -223,8 +223,9 @@ async def _core_terms(reader: Reader, comptroller: Address, head: Head, ledger: 
     listings = answers(rest[::width], f"markets of {ledger.market}")
     # Compound's third word is a flag; where it is a number, or there are more, it has thresholds.
     ledger.has_thresholds = any(len(each) >= 160 or uint(each, 2) > 1 for each in listings)
+    ledger.tells_incentives = all(len(each) >= 160 for each in listings)
     for number, (ctoken, listing) in enumerate(zip(ledger.ctokens, listings, strict=True)):
-        if len(listing) >= 160:
+        if ledger.tells_incentives:
             terms = Terms(Wad(uint(listing, 3)), Wad(uint(listing, 4)))
         else:
             threshold = uint(listing, 2 if ledger.has_thresholds else 1)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from keeper.protocols.compound_v2.columns import Column
 from keeper.protocols.compound_v2.exponential import (
     Accrued,
     accrue_down,
@@ -45,8 +46,8 @@ class CToken:
     paused: int = 0
     is_forced: bool = False
     doubt: str = ""
-    balances: dict[Address, int] = field(default_factory=dict)
-    debts: dict[Address, Debt] = field(default_factory=dict)
+    balances: Column[int] = field(default_factory=Column)
+    debts: Column[Debt] = field(default_factory=Column)
     cash: int | None = None
     supply: int | None = None
     reserves: int | None = None

@@ -1,10 +1,11 @@
 """Every balance, membership and parameter of one market, each change with what takes it back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from keeper.errors import InvariantError
+from keeper.protocols.compound_v2.columns import Column
 from keeper.protocols.compound_v2.ctoken import CToken, Debt, Terms
 from keeper.protocols.compound_v2.vai import Minted, Unread, Vai
 from keeper.types import Undo
@@ -28,7 +29,7 @@ class Ledger:
 
     `entered` are the cTokens a holder entered, `owing` those it owes, one bit for each id; `chosen` is
     the pool of who left the core. `has_thresholds` says that collateral factors do not decide who is
-    liquidated. `minters` owe VAI; without `vai` nothing is known of how much. `stopped` says why nothing in here may be relied on, `touched`
+    liquidated, `tells_incentives` that each cToken has its own. `minters` owe VAI; without `vai` nothing is known of how much. `stopped` says why nothing in here may be relied on, `touched`
     collects borrowers whose legs changed, `terms` counts what changes thresholds. Every `set_`
     returns what takes the change back, and changes nothing when it raises.
     """
@@ -36,11 +37,12 @@ class Ledger:
     market: str
     by_seconds: bool = False
     has_thresholds: bool = False
+    tells_incentives: bool = False
     ctokens: list[CToken] = field(default_factory=list)
     by_address: dict[Address, CToken] = field(default_factory=dict)
-    entered: dict[Address, int] = field(default_factory=dict)
-    owing: dict[Address, int] = field(default_factory=dict)
-    chosen: dict[Address, int] = field(default_factory=dict)
+    entered: Column[int] = field(default_factory=Column)
+    owing: Column[int] = field(default_factory=Column)
+    chosen: Column[int] = field(default_factory=Column)
     pools: dict[int, Pool] = field(default_factory=dict)
     close_factor: int = 0
     redeem_fee: int = 0
@@ -61,6 +63,31 @@ class Ledger:
             raise InvariantError(self.market, f"cToken id {ctoken.id} is out of turn")
         self.ctokens.append(ctoken)
         self.by_address[ctoken.address] = ctoken
+
+    def freeze(self) -> "Ledger":
+        """Return a ledger that stays as this one is now; no holder is copied."""
+        ctokens = [
+            replace(
+                each,
+                balances=each.balances.freeze(),
+                debts=each.debts.freeze(),
+                terms=each.terms.copy(),
+            )
+            for each in self.ctokens
+        ]
+        return replace(
+            self,
+            ctokens=ctokens,
+            by_address={each.address: each for each in ctokens},
+            entered=self.entered.freeze(),
+            owing=self.owing.freeze(),
+            chosen=self.chosen.freeze(),
+            pools=self.pools.copy(),
+            restricted=self.restricted.copy(),
+            vai=None if self.vai is None else replace(self.vai),
+            minters=self.minters.copy(),
+            touched=set(),
+        )
 
     def terms_of(self, pool: int, ctoken: CToken) -> Terms:
         """Return what a cToken counts for in a pool (MarketFacet.getLiquidationParams)."""
@@ -136,7 +163,7 @@ class Ledger:
         """Declare the state unreliable; the last reason stands."""
         return self.set_value(self, "stopped", reason)
 
-    def _put(self, holder: Address, column: dict[Address, int], value: int, nothing: int) -> None:
+    def _put(self, holder: Address, column: Column[int], value: int, nothing: int) -> None:
         if value == nothing:
             column.pop(holder, None)
         else:

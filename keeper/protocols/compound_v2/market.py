@@ -1,7 +1,6 @@
 """One market of Compound V2 or a fork of it, under one comptroller, as the keeper follows it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -149,7 +148,7 @@ class CompoundV2:
 
     def snapshot(self) -> Pages:
         """Freeze the ledger and return what encodes it."""
-        return snapshot.freeze(self._ledger, self._deployment, self._known)
+        return partial(snapshot.pages, self._ledger.freeze(), self._deployment, self._known)
 
     def restore(self, pages: Iterable[bytes]) -> None:
         """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read."""
@@ -217,20 +216,8 @@ class CompoundV2:
 
     def all_legs(self) -> Callable[[], LegArrays]:
         """Freeze every borrower's legs and return what gathers them, to be called off the loop."""
-        ledger = self._ledger
-        ledger.touched = set()
-        frozen = replace(
-            ledger,
-            ctokens=[
-                replace(each, balances=each.balances.copy(), debts=each.debts.copy())
-                for each in ledger.ctokens
-            ],
-            entered=ledger.entered.copy(),
-            owing=ledger.owing.copy(),
-            chosen=ledger.chosen.copy(),
-            minters=ledger.minters.copy(),
-        )
-        return partial(screening.gather, frozen)
+        self._ledger.touched = set()
+        return partial(screening.gather, self._ledger.freeze())
 
     def factors(
         self, prices: Prices, at: NextBlock

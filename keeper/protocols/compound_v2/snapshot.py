@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 
 from keeper.errors import InvariantError
-from keeper.ports import Pages
 from keeper.protocols.compound_v2.bootstrap import Deployment
 from keeper.protocols.compound_v2.codes import Codes
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
@@ -28,12 +27,10 @@ BALANCES, DEBTS, ENTERED, CHOSEN = range(4)
 NUMBERS = ("index", "borrows", "accrued_at", "reserve_factor", "seize_share", "paused")
 PLAIN = ("close_factor", "redeem_fee", "treasury_share", "minimum_collateral")
 
-Column = Mapping[Address, tuple[int, ...]]
 
-
-def freeze(ledger: Ledger, deployment: Deployment, known: Codes) -> Pages:
-    """Freeze a ledger as it stands, and the code it is known by; return what encodes it."""
-    header = orjson.dumps(
+def pages(ledger: Ledger, deployment: Deployment, known: Codes) -> Iterator[bytes]:
+    """Encode a frozen ledger, and the code it is known by."""
+    yield orjson.dumps(
         {
             "format": FORMAT,
             "market": ledger.market,
@@ -41,6 +38,7 @@ def freeze(ledger: Ledger, deployment: Deployment, known: Codes) -> Pages:
             "codes": {contract.hex(): code.hex() for contract, code in known.items()},
             "by_seconds": ledger.by_seconds,
             "has_thresholds": ledger.has_thresholds,
+            "tells_incentives": ledger.tells_incentives,
             "is_paused": ledger.is_paused,
             "stopped": ledger.stopped,
             "plain": {name: str(getattr(ledger, name)) for name in PLAIN},
@@ -55,21 +53,13 @@ def freeze(ledger: Ledger, deployment: Deployment, known: Codes) -> Pages:
             "borrowers": len(ledger.owing),
         }
     )
-    single: list[tuple[int, int, dict[Address, int]]] = [
-        (BALANCES, each.id, each.balances.copy()) for each in ledger.ctokens
-    ]
-    single += [(ENTERED, 0, ledger.entered.copy()), (CHOSEN, 0, ledger.chosen.copy())]
-    debts = [(each.id, each.debts.copy()) for each in ledger.ctokens]
-
-    def pages() -> Iterator[bytes]:
-        yield header
-        for kind, number, column in single:
-            entries = ((holder, (value,)) for holder, value in column.items())
-            yield from _pages(kind, number, entries)
-        for number, owed in debts:
-            yield from _pages(DEBTS, number, owed.items())
-
-    return pages
+    single = [(BALANCES, each.id, each.balances) for each in ledger.ctokens]
+    single += [(ENTERED, 0, ledger.entered), (CHOSEN, 0, ledger.chosen)]
+    for kind, number, column in single:
+        entries = ((holder, (value,)) for holder, value in column.items())
+        yield from _pages(kind, number, entries)
+    for each in ledger.ctokens:
+        yield from _pages(DEBTS, each.id, each.debts.items())
 
 
 def contracts(deployment: Deployment) -> dict[str, Any]:
@@ -194,6 +184,7 @@ def _ledger(market: str, deployment: Deployment, about: Mapping[str, Any]) -> Le
         market,
         by_seconds=bool(about["by_seconds"]),
         has_thresholds=bool(about["has_thresholds"]),
+        tells_incentives=bool(about["tells_incentives"]),
         is_paused=bool(about["is_paused"]),
         liquidator=deployment.liquidator,
         stopped=str(about["stopped"]),
