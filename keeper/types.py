@@ -386,7 +386,8 @@ class Opportunity:
     @property
     def key(self) -> tuple[str, Address]:
         """Identify the position on its chain."""
-        return self.position.key
+        position = self.position
+        return position.market, position.borrower
 
     @property
     def toxic(self) -> bool:
@@ -629,7 +630,8 @@ class Quote:
     @property
     def key(self) -> tuple[str, Address, int]:
         """Identify the call: its position, and how many calls on that stand before it."""
-        return (*self.opportunity.key, self.part)
+        position = self.opportunity.position
+        return position.market, position.borrower, self.part
 
     @property
     def toxic(self) -> bool:
