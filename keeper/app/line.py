@@ -246,8 +246,8 @@ async def open_line(
     def refill() -> Wei:
         return Wei(0) if treasury is None else treasury.refill()
 
-    planner = make_planner(
     lends = await open_lenders(name, chain, watched, reader, observation, stack)
+    planner = make_planner(
         name, chain, watched, process.settings, lambda: book.stopped, lists, refill, lends
     )
     contest = Contest(chain.relays)
@@ -477,9 +477,9 @@ def make_planner(
     stopped: Callable[[], Container[str]] = frozenset,
     lists: Lists = Lists(),  # noqa: B008  # frozen
     refill: Callable[[], Wei] = lambda: Wei(0),
+    lends: Callable[[FlashSource], bool] = lambda _: True,
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
-    lends: Callable[[FlashSource], bool] = lambda _: True,
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,
@@ -494,9 +494,9 @@ def make_planner(
         lanes=max(len(chain.lanes), 1),
         toxic_parts=settings.limits.toxic_parts,
         excluded=lists.refusal,
+        lends=lends,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped, refill)
-        lends=lends,
 
 
 def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Address) -> Rules:
