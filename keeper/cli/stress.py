@@ -135,6 +135,7 @@ def as_json_of(found: Stressed) -> dict[str, Any]:
                 "repaid_usd": outcome.repaid_usd,
                 "profit_usd": outcome.profit_usd,
                 "bad_debt_usd": outcome.bad_debt_usd,
+                "shortfall_usd": outcome.shortfall_usd,
                 "left": outcome.left,
                 "left_usd": outcome.left_usd,
                 "rounds": [
@@ -203,6 +204,7 @@ def _print(found: Stressed) -> None:
     out.print(table(heads, played, right=heads[:4]))
     out.print(
         f"{len(outcome.acts):,} liquidations repay {usd(outcome.repaid_usd)} USD and earn "
-        f"{usd(outcome.profit_usd)}; bad debt {usd(outcome.bad_debt_usd)}; "
+        f"{usd(outcome.profit_usd)}; bad debt {usd(outcome.bad_debt_usd)}, "
+        f"{usd(outcome.shortfall_usd)} of it beyond the markets' reserves; "
         f"{outcome.left} left that nobody earns on, {usd(outcome.left_usd)} USD"
     )

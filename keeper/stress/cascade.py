@@ -13,6 +13,7 @@ import numpy as np
 from keeper.ports import LendingProtocol, Terms, account_of
 from keeper.stress.costs import Costs
 from keeper.stress.exposure import Exposure
+from keeper.stress.losses import Losses
 from keeper.stress.pools import Pools, Sale
 from keeper.stress.shapes import Multiples, Shape
 from keeper.types import NextBlock, Position, Prices, Seizure, Step, Token
@@ -57,14 +58,16 @@ class Round:
 class Outcome:
     """How a cascade ended.
 
-    `bad_debt_usd` is owed by nobody any more or stands behind nothing; `left_usd` is owed by those
-    who are liquidatable and whom it pays nobody to liquidate.
+    `bad_debt_usd` is owed by nobody any more or has nothing behind it, `shortfall_usd` what of it is
+    more than the market holds against that in the same token; `left_usd` is owed by those who are
+    liquidatable and whom it pays nobody to liquidate.
     """
 
     shape: str
     rounds: tuple[Round, ...]
     acts: tuple[Act, ...]
     bad_debt_usd: Usd
+    shortfall_usd: Usd
     left_usd: Usd
     left: int
 
@@ -110,7 +113,7 @@ class Cascade:
         self._touched: dict[Account, tuple[Position, Prices]] = {}
         self._finished: set[Account] = set()
         self._acts: list[Act] = []
-        self._bad = 0
+        self._losses = Losses()
 
     def run(self, shape: Shape) -> Outcome:
         """Play every step of a shape to its end."""
@@ -136,9 +139,16 @@ class Cascade:
                 self._acts += acts
                 if not moved:
                     break
-        left, owed, hollow = self._left(prices)
+        left, owed = self._left(prices)
+        held = {name: each.protocol.backstops() for name, each in self._standing.items()}
         return Outcome(
-            shape.name, tuple(rounds), tuple(self._acts), Usd(self._bad + hollow), owed, left
+            shape.name,
+            tuple(rounds),
+            tuple(self._acts),
+            self._losses.total_usd,
+            self._losses.shortfall_usd(held, prices),
+            owed,
+            left,
         )
 
     def _priced(self, step: Multiples) -> dict[str, Prices]:
@@ -223,8 +233,7 @@ class Cascade:
         repaid_value = _value(prices, terms.debt, seizure.repaid)
         account = position.home, account_of(protocol, position)
         if left.collateral_value == 0:
-            # Some protocols write off what is left, others keep it on their books for ever.
-            self._bad += int(prices.usd(max(position.debt_value - repaid_value, 0)))
+            self._losses.written_off(position, terms.debt, repaid_value, prices)
             self._finished.add(account)
         self._touched[account] = left, prices
         act = Act(
@@ -294,15 +303,15 @@ class Cascade:
                     moved = True
         return moved
 
-    def _left(self, prices: Mapping[str, Prices]) -> tuple[int, Usd, Usd]:
-        """Return how many are left liquidatable, what they owe, and what nothing stands behind."""
+    def _left(self, prices: Mapping[str, Prices]) -> tuple[int, Usd]:
+        """Return how many are left liquidatable and what they owe; what has nothing behind it is a loss."""
         left = self._fallen(prices)
-        owed = hollow = 0
+        owed = 0
         for position in left:
             dollars = prices[position.home]
             owed += int(dollars.usd(position.debt_value))
-            hollow += int(dollars.usd(max(position.debt_value - position.collateral_value, 0)))
-        return len(left), Usd(owed), Usd(hollow)
+            self._losses.hollow(position, dollars)
+        return len(left), Usd(owed)
 
 
 def repriced(position: Position, then: Prices, now: Prices) -> Position:

@@ -111,6 +111,7 @@ async def test_a_cascade_is_what_the_same_fall_does_on_the_chain(
         net.call(net.market.pool, "getReserveDeficit(address)", [net.tokens["USDC"].address])
     )
     assert outcome.bad_debt_usd == pytest.approx(deficit * 100, rel=1e-3)
+    assert outcome.shortfall_usd == outcome.bad_debt_usd, "Aave keeps no reserve for it"
 
 
 def test_the_command_draws_and_tells_the_same_twice(

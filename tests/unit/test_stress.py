@@ -13,8 +13,9 @@ from keeper.ports import LegArrays
 from keeper.stress import draws, shapes
 from keeper.stress.cascade import repriced
 from keeper.stress.exposure import Exposure, Fallen, grids, volatile
-from keeper.types import CollateralLeg, DebtLeg, NextBlock, Position, Prices, Token
-from keeper.units import WAD, Address, Bps, Wad, Wei
+from keeper.stress.losses import Losses
+from keeper.types import Backstop, CollateralLeg, DebtLeg, NextBlock, Position, Prices, Token
+from keeper.units import USD, WAD, Address, Bps, Wad, Wei
 
 ETH, BTC, USD_COIN = (Address(bytes([k]) * 20) for k in (1, 2, 3))
 TOKENS = {
@@ -104,6 +105,30 @@ def test_a_position_is_priced_anew() -> None:
     fallen = repriced(position, PRICES, replace(PRICES, values={**PRICES.values, ETH: 150_000}))
     assert (fallen.collateral_value, fallen.debt_value) == (150_000, 150_000)
     assert fallen.health == WAD * 8 // 10
+
+
+def test_losses_are_borne_by_what_a_market_holds_in_the_same_token() -> None:
+    position = Position(
+        "market",
+        "aave-v3",
+        Address(b"a" * 20),
+        (CollateralLeg(TOKENS[ETH], 10**18, 200_000, Bps(8_000), Bps(10_500)),),
+        (DebtLeg(TOKENS[USD_COIN], 0, 240_000), DebtLeg(TOKENS[BTC], 0, 60_000)),
+        200_000,
+        300_000,
+        Wad(WAD // 2),
+    )
+    prices = {"market": PRICES}
+    held = Backstop("reserves", TOKENS[USD_COIN], 900 * 10**6)
+    losses = Losses()
+    losses.hollow(position, PRICES)
+    assert losses.total_usd == 1_000 * USD
+    assert losses.shortfall_usd({}, prices) == 1_000 * USD
+    assert losses.shortfall_usd({"market": [held]}, prices) == 200 * USD
+    assert losses.shortfall_usd({"market": [replace(held, kind="deficit")]}, prices) == 1_000 * USD
+    losses.written_off(position, TOKENS[USD_COIN], 200_000, PRICES)
+    assert losses.total_usd == 2_000 * USD
+    assert losses.shortfall_usd({"market": [held]}, prices) == 1_100 * USD
 
 
 @pytest.mark.parametrize("name", shapes.SHAPES)
