@@ -20,8 +20,12 @@ def put_arbitrage(
     pools: Iterable[Pool],
     tokens: Mapping[bytes, Token],
     prices: Mapping[str, int],
+    max_fee: int = ARBITRAGE_FEE,
 ) -> int:
-    """Put a swap into each pool that is further from the prices than its fee; return how many."""
+    """Put a swap into each pool that is further from the prices than its fee; return how many.
+
+    `max_fee` decides their place in the block.
+    """
     known = [pool for pool in pools if pool.token0 in tokens and pool.token1 in tokens]
     slots = chain.call_many(
         [(pool.address, "slot0()", []) for pool in known], ["uint160"], "latest"
@@ -34,6 +38,6 @@ def put_arbitrage(
             into, out = (pool.token0, pool.token1) if target < now else (pool.token1, pool.token0)
             entry = (into, out, pool.fee, trader, _FAR_FUTURE, 2**120, 0, target)
             data = calldata(EXACT_INPUT, [entry])
-            chain.put(Transaction(trader, router, data, gas=16_000_000, max_fee=ARBITRAGE_FEE))
+            chain.put(Transaction(trader, router, data, gas=16_000_000, max_fee=max_fee))
             count += 1
     return count

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from keeper.devnet.accounts import Cast, test_account
 from keeper.devnet.anvil import Anvil
-from keeper.devnet.arbitrage import EXACT_INPUT, put_arbitrage
+from keeper.devnet.arbitrage import ARBITRAGE_FEE, EXACT_INPUT, put_arbitrage
 from keeper.devnet.artifacts import compile_aave
 from keeper.devnet.borrowers import crowd_spec, open_crowd
 from keeper.devnet.calls import calldata
@@ -270,12 +270,16 @@ class Devnet:
         *,
         move_pools: bool = True,
         market: Market | None = None,
+        max_fee: int = ARBITRAGE_FEE,
     ) -> None:
-        """Put into the block what `set_prices` sends; inside `one_block`."""
+        """Put into the block what `set_prices` sends; inside `one_block`.
+
+        `max_fee` decides where in the block pools are brought along.
+        """
         where = market or self.market
         put_prices(self.chain, where, prices)
         if move_pools:
-            self._put_arbitrage(where)
+            self._put_arbitrage(where, max_fee)
 
     def price_path(
         self, symbol: str, path: Sequence[int], *, move_pools: bool = True
@@ -381,11 +385,17 @@ class Devnet:
         )
         return market
 
-    def _put_arbitrage(self, market: Market) -> int:
+    def _put_arbitrage(self, market: Market, max_fee: int = ARBITRAGE_FEE) -> int:
         tokens = {token.address: token for token in market.tokens.values()}
         prices = read_prices(self.chain, market, "pending")
         return put_arbitrage(
-            self.chain, self.uniswap.router, Cast.TRADER, self.uniswap.pools, tokens, prices
+            self.chain,
+            self.uniswap.router,
+            Cast.TRADER,
+            self.uniswap.pools,
+            tokens,
+            prices,
+            max_fee,
         )
 
 

@@ -17,6 +17,7 @@ from tests.bench import (
     aave_early,
     compound,
     economics,
+    exactness,
     folding,
     gas,
     latency,
@@ -25,6 +26,7 @@ from tests.bench import (
     margin,
     million,
     morpho,
+    protocols,
     ratios,
     screen,
     sizing_time,
@@ -62,10 +64,16 @@ TARGETS: dict[str, float] = {
     "bytes_per_borrower": 600,
     "loop_lag_ms_p999": 20,
     "economics_losing_plans": 0,
+    "uniswap_v3_quotes_different": 0,
     "margin_message_ms_p95": 200,
     "margin_head_to_send_ratio": 1.05,
     "sizing_us_p50": 1_000,
     "stress_grid_seconds_100k": 10,
+    "protocols_missed": 0,
+    "protocols_rejected": 0,
+    "protocols_reverted": 0,
+    "protocols_profit_not_held": 0,
+    "protocols_estimate_error_bps": 1,
 }
 FLOORS: dict[str, float] = {
     "fold_logs_per_second": 100_000,
@@ -103,12 +111,14 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "loop_lag": loop_lag.figures,
     "stress": stress.figures,
     "economics": lambda: on_chain(lambda net: economics.figures(net, economics.MARKETS)),
+    "exactness": lambda: on_chain(exactness.figures),
     "sizing": lambda: on_chain(sizing_time.figures),
     "margin": lambda: on_chain(margin.figures),
     "aave_early": lambda: on_chain(aave_early.figures),
     "morpho": lambda: on_chain(morpho.figures),
     "liquity": lambda: on_chain(liquity.figures),
     "compound": lambda: on_chain(compound.figures),
+    "protocols": protocols.figures,
 }
 
 

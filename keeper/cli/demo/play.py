@@ -145,12 +145,12 @@ class Story:
         stage, street = self._stage, self._street
         self._screen.heading(list(self.liquidatable))
         self.take()
-        steps, idle = street.crash(), 0
+        steps = street.crash()
         while (prices := await stage.step(partial(next, steps, None))) is not None:
             self._look(await asyncio.to_thread(street.rewards))
             self._show(prices)
-            await stage.step(street.beat)
-            idle = self._show(None)
+            await self._settle()
+        idle = 1
         for _ in range(MOST_HEADS):
             waiting = await asyncio.to_thread(street.waiting)
             if idle >= IDLE_HEADS and not waiting:
@@ -160,9 +160,16 @@ class Story:
             seconds = pause if idle >= IDLE_HEADS else BLOCK_SECONDS
             await stage.step(partial(street.beat, seconds))
             self._look(waiting)
-            idle = (idle + 1) * self._show(None, terse=True)
+            idle = 0 if self._show(None, terse=True) else idle + 1
         await stage.mine()
         self.take()
+
+    async def _settle(self) -> None:
+        """Make heads until one sends nothing: what was sent for these prices is then mined."""
+        for _ in range(MOST_HEADS):
+            await self._stage.step(self._street.beat)
+            if not self._show(None):
+                return
 
     def take(self) -> None:
         """Count what was reported."""
@@ -174,15 +181,15 @@ class Story:
         for market, who in found:
             self.liquidatable[market].add(who)
 
-    def _show(self, prices: Mapping[str, int] | None, *, terse: bool = False) -> int:
-        """Print the last head, a terse one only when something came of it; return 1 for an idle one."""
+    def _show(self, prices: Mapping[str, int] | None, *, terse: bool = False) -> bool:
+        """Print the last head, a terse one only when something came of it; tell whether any was sent."""
         report, before = self._stage.reports[-1], copy.copy(self.tally)
         self._near = {risk.position.borrower for risk in report.view.at_risk}
         self.tally.recent.clear()
         self.take()
         if not terse or report.sent or self.tally.recent:
             self._screen.head(report, prices, self.tally, before)
-        return 0 if report.sent else 1
+        return bool(report.sent)
 
 
 def _worth(net: Devnet, settings: Settings) -> int:

@@ -49,7 +49,7 @@ class AaveLending:
         """Open borrowers of several kinds."""
         self.accounts = gather(self._net, count, seed).all
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
         """Do nothing: its prices are those that move."""
 
     def own_tokens(self) -> Sequence[bytes]:

@@ -49,8 +49,11 @@ class Lending(Protocol):
         """Open borrowers, the same for the same seed."""
         ...
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
-        """Put into the block what its own oracle reads (USD, 8 decimals), and what follows of it."""
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
+        """Put into the block what its own oracle reads (USD, 8 decimals), and what follows of it.
+
+        `arbitrage_fee` decides where in the block its own exchange is brought along.
+        """
         ...
 
     def own_tokens(self) -> Sequence[bytes]:

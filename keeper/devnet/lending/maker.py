@@ -140,8 +140,9 @@ slippage_bps = 150
         )
         self._urns = urns
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
         """Put the oracle's price, and a rival's start of every auction that follows from it."""
+        del arbitrage_fee
         price, chain = prices["WETH"] * _TO_RAY, self._net.chain
         if price == self._told:
             return

@@ -77,8 +77,9 @@ prices = "{to_hex(self._net.market.oracle)}"
         for market, opening in zip(self._markets, openings, strict=True):
             self._morpho.open(market, opening)
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
         """Put what each market's oracle says at these prices."""
+        del arbitrage_fee
         for market in self._markets:
             pair = prices[market.collateral.symbol], prices[market.loan.symbol]
             self._net.chain.put(self._morpho.quote(market, market.quotient(*pair)))

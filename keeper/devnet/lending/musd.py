@@ -26,7 +26,8 @@ _RESERVE = 200
 """What a trove owes beside its debt, and pays whoever liquidates it."""
 _SHARE = 200
 """The part of a trove's coins that pays whoever liquidates it."""
-_AT_ONCE = 120
+_AT_ONCE = 60
+"""Troves that are opened while one answer of the feed is good."""
 _TO_WAD = WAD // USD
 _OPEN = 1
 
@@ -95,13 +96,15 @@ wrapped = "{to_hex(self._net.tokens["WETH"].address)}"
             self._net.chain.send_all(openings[start : start + _AT_ONCE])
         self.accounts = [who for *_, who in drawn]
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
         """Put the coin's price, which is good for a minute, and what a trader makes of it."""
         self._net.chain.put(self._musd.price(prices["WETH"] * _TO_WAD))
         if self._pool is not None:
             known = {**prices, "mUSD": USD}
             router, pools = self._net.uniswap.router, (self._pool,)
-            put_arbitrage(self._net.chain, router, self._whale, pools, self._tokens, known)
+            put_arbitrage(
+                self._net.chain, router, self._whale, pools, self._tokens, known, arbitrage_fee
+            )
 
     def own_tokens(self) -> Sequence[bytes]:
         """Return mUSD."""

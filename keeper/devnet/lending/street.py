@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from keeper.devnet.arbitrage import ARBITRAGE_FEE
 from keeper.devnet.chain import BLOCK_SECONDS, GWEI
 from keeper.devnet.devnet import Devnet
 from keeper.devnet.lending.lending import Lending
@@ -39,16 +40,21 @@ class Street:
             moved = {symbol: prices[symbol] * step // 10_000 for symbol in CRASH}
             prices |= moved
             with self.net.one_block():
-                self._put(prices, moved)
+                self.net.put_prices(moved)
+                for each in self.lending:
+                    each.put_prices(prices, ARBITRAGE_FEE)
             yield moved
 
     def beat(self, seconds: int = BLOCK_SECONDS) -> None:
-        """Make a block in which prices are told again, and traders bring pools back to them."""
+        """Make a block in which prices are told again, and pools are brought back to them at its end."""
         prices = self.net.prices()
+        last = self.net.chain.base_fee() * 5 // 4
         if seconds != BLOCK_SECONDS:
             self.net.rpc("evm_setNextBlockTimestamp", self.net.chain.timestamp() + seconds)
         with self.net.one_block():
-            self._put(prices, {})
+            self.net.put_prices({}, move_pools=len(self.lending) > 1, max_fee=last)
+            for each in self.lending:
+                each.put_prices(prices, last)
 
     def rewards(self) -> dict[tuple[str, bytes], int]:
         """Return whom any contract lets anyone liquidate now, by market, and the most it brings.
@@ -67,8 +73,3 @@ class Street:
         """Return every token that a liquidation may bring."""
         listed = [token.address for token in self.net.tokens.values()]
         return [*listed, *(token for each in self.lending for token in each.own_tokens())]
-
-    def _put(self, prices: dict[str, int], moved: dict[str, int]) -> None:
-        self.net.put_prices(moved, move_pools=len(self.lending) > 1 or bool(moved))
-        for each in self.lending:
-            each.put_prices(prices)

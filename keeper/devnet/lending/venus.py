@@ -80,7 +80,7 @@ wrapped = "{wrapped}"
             self._send(loans)
         self.accounts = accounts
 
-    def put_prices(self, prices: Mapping[str, int]) -> None:
+    def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
         """Do nothing: the pool reads the chain's Aave oracle."""
 
     def own_tokens(self) -> Sequence[bytes]:
