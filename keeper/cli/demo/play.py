@@ -15,7 +15,7 @@ from eth_utils.address import to_checksum_address
 from keeper import log
 from keeper.cli.demo.purse import Purse, weigh
 from keeper.cli.demo.screen import Screen
-from keeper.cli.demo.stage import Stage, staged
+from keeper.cli.demo.stage import SETTLE_SECONDS, Stage, staged
 from keeper.cli.demo.street import build, settle_in
 from keeper.cli.demo.tally import Summary, Tally
 from keeper.cli.screen import console
@@ -25,6 +25,7 @@ from keeper.devnet.chain import BLOCK_SECONDS
 from keeper.devnet.lending.street import Street
 from keeper.devnet.operator import CHAIN_NAME, Operator, deploy_operator
 from keeper.errors import TransientError
+from keeper.types import Reason
 from keeper.units import WAD
 
 PICTURE_WIDTH = 104
@@ -40,6 +41,8 @@ AUCTION_SECONDS = 90
 """Between two heads while auctions alone go on: the time of one of their prices."""
 FAR_SECONDS = 5 * AUCTION_SECONDS
 """The same while all of them ask for more than they would bring."""
+SETTLED_PER_SECOND = 20
+"""Borrowers for whom a head may take another second, on a machine with much else to do."""
 GAS_OF_ONE = 600_000
 """Gas of a liquidation in a batch of its own: what pays for no more is not missed."""
 
@@ -98,7 +101,9 @@ async def _keep(
 ) -> Summary:
     """Run a keeper through the crash."""
     net = street.net
-    async with staged(net, settings, live=True) as stage:
+    crowd = sum(len(each.accounts) for each in street.lending)
+    patience = SETTLE_SECONDS + crowd / SETTLED_PER_SECOND
+    async with staged(net, settings, live=True, patience=patience) as stage:
         screen.done("keeper", f"live, {stage.keeper.server.address}/metrics")
         story = Story(stage, street, screen)
         purse = await asyncio.to_thread(weigh, street, operator)
@@ -165,7 +170,7 @@ class Story:
         self.take()
 
     async def _settle(self) -> None:
-        """Make heads until one sends nothing: what was sent for these prices is then mined."""
+        """Make heads until one has nothing to send: what was sent for these prices is then mined."""
         for _ in range(MOST_HEADS):
             await self._stage.step(self._street.beat)
             if not self._show(None):
@@ -182,14 +187,15 @@ class Story:
             self.liquidatable[market].add(who)
 
     def _show(self, prices: Mapping[str, int] | None, *, terse: bool = False) -> bool:
-        """Print the last head, a terse one only when something came of it; tell whether any was sent."""
+        """Print the last head, a terse one only when something came of it; return whether it was busy."""
         report, before = self._stage.reports[-1], copy.copy(self.tally)
         self._near = {risk.position.borrower for risk in report.view.at_risk}
         self.tally.recent.clear()
         self.take()
         if not terse or report.sent or self.tally.recent:
             self._screen.head(report, prices, self.tally, before)
-        return bool(report.sent)
+        # a strategy that was late on a machine with other work is asked again
+        return bool(report.sent) or any(skip.reason is Reason.TIMEOUT for skip in report.skips)
 
 
 def _worth(net: Devnet, settings: Settings) -> int:

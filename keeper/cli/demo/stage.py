@@ -15,7 +15,7 @@ from keeper.errors import TransientError
 from keeper.observers.observation import Event
 
 SETTLE_SECONDS = 30.0
-"""Longest wait for the keeper to be done with a head; reaching it is a failure, not a delay."""
+"""Longest wait for the keeper to be done with a head, usually; it is a failure, not a delay."""
 
 Answer = TypeVar("Answer")
 
@@ -24,9 +24,15 @@ class Stage:
     """Step the chain and wait until the keeper is done with the head."""
 
     def __init__(
-        self, net: Devnet, keeper: Keeper, line: Line, working: asyncio.Task[None]
+        self,
+        net: Devnet,
+        keeper: Keeper,
+        line: Line,
+        working: asyncio.Task[None],
+        patience: float = SETTLE_SECONDS,
     ) -> None:
         self.net = net
+        self._patience = patience
         self.keeper = keeper
         self.line = line
         self._working = working
@@ -51,7 +57,7 @@ class Stage:
         """Wait until the keeper has reported on the chain's latest head."""
         latest = await asyncio.to_thread(self.net.chain.block_number)
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 while self._done < latest:
                     self._changed.clear()
                     changing = asyncio.ensure_future(self._changed.wait())
@@ -77,13 +83,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(net: Devnet, settings: Settings, *, live: bool) -> AsyncIterator[Stage]:
-    """Run a keeper on a local chain for the length of the block, from its first settled head."""
+async def staged(
+    net: Devnet, settings: Settings, *, live: bool, patience: float = SETTLE_SECONDS
+) -> AsyncIterator[Stage]:
+    """Run a keeper on a local chain for the length of the block, from its first settled head.
+
+    `patience` is how many seconds a head may take.
+    """
     async with Keeper(settings, live=live) as keeper:
         (line,) = keeper.lines.values()
         working = asyncio.create_task(keeper.run())
         try:
-            stage = Stage(net, keeper, line, working)
+            stage = Stage(net, keeper, line, working, patience)
             await stage.settle()
             yield stage
         finally:
