@@ -16,6 +16,9 @@ app = typer.Typer(
     no_args_is_help=True, help="See who is warned before a liquidation, test and acknowledge."
 )
 NOT_DELIVERED, NOTHING = 3, 4
+LIMIT = 50
+LIST_SECONDS = 120.0
+"""How long a keeper may take to list everybody, between its heads."""
 
 
 @app.command("list")
@@ -26,6 +29,9 @@ def list_positions(
     whole: Annotated[
         bool, typer.Option("--all", help="Show the positions that are safe as well.")
     ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="Show the N worst; JSON has all.")
+    ] = LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """List watched positions that are not safe, worst first, and channels that do not deliver.
@@ -39,10 +45,11 @@ def list_positions(
     settings = settings_from(configs, overrides).settings
     if chain is not None:
         chain_named(settings, chain)
+    most = None if as_json else limit
     try:
-        listed, source = _asked(settings, chain, whole=whole), "keeper"
+        (listed, total), source = _asked(settings, chain, most, whole=whole), "keeper"
     except TransientError:
-        listed, source = _recorded(settings, chain, whole=whole), "journal"
+        (listed, total), source = _recorded(settings, chain, most, whole=whole), "journal"
     stuck = _stuck(settings)
     if as_json:
         show_json({"source": source, "positions": listed, "channels": stuck})
@@ -56,11 +63,15 @@ def list_positions(
                 "–" if each["debt_usd"] is None else f"{each['debt_usd']:,.0f}",
                 each["watch"],
                 datetime.fromtimestamp(each["since"], UTC).strftime("%Y-%m-%d %H:%M"),
+                "–" if each["head"] is None else str(each["head"]),
             )
             for each in listed
         ]
         columns = ("level", "health", "borrower", "market", "debt USD", "watch", "since (UTC)")
-        console().print(table(columns, rows, right=("health", "debt USD")))
+        right = ("health", "debt USD", "block")
+        console().print(table((*columns, "block"), rows, right=right))
+        if total > len(listed):
+            console().print(f"and {total - len(listed)} more: --limit shows them, --json all")
     else:
         console().print("no watched position is near its liquidation")
     if source == "journal" and not as_json:
@@ -135,43 +146,34 @@ def ack(
         console().print(answer["text"])
 
 
-def _asked(settings: Settings, chain: str | None, *, whole: bool) -> list[dict[str, Any]]:
+def _asked(
+    settings: Settings, chain: str | None, limit: int | None, *, whole: bool
+) -> tuple[list[dict[str, Any]], int]:
     from keeper.cli.control import ask
 
-    asked = {"command": "margin", "chain": chain, "whole": whole}
-    answer = ask(settings.journal.home / "control.sock", asked)
+    asked = {"command": "margin", "chain": chain, "whole": whole, "limit": limit}
+    answer = ask(settings.journal.home / "control.sock", asked, LIST_SECONDS)
     found: list[dict[str, Any]] = answer.get("positions", [])
-    return found
+    found.sort(key=lambda each: (each["health"] is None, each["health"]))
+    return found[:limit], int(answer.get("total", 0))
 
 
-def _recorded(settings: Settings, chain: str | None, *, whole: bool) -> list[dict[str, Any]]:
-    import orjson
-    from eth_utils.address import to_checksum_address
-
+def _recorded(
+    settings: Settings, chain: str | None, limit: int | None, *, whole: bool
+) -> tuple[list[dict[str, Any]], int]:
     from keeper.journal.outbox import OutboxReader
     from keeper.margin.levels import Level
+    from keeper.margin.records import listed_row
 
     if not settings.journal_file.exists():
-        return []
-    found = []
-    for row in OutboxReader(settings.journal_file).standings():
-        if chain not in {None, row.chain} or (row.level == Level.SAFE.word and not whole):
-            continue
-        health = orjson.loads(row.record).get("health")
-        found.append(
-            {
-                "chain": row.chain,
-                "market": row.market,
-                "watch": row.watch,
-                "borrower": to_checksum_address(row.borrower),
-                "level": row.level,
-                "since": row.since,
-                "health": None if health is None else int(health) / 10**18,
-                "debt_usd": None,
-                "acknowledged": row.acknowledged,
-            }
-        )
-    return sorted(found, key=lambda each: -Level[each["level"].upper()])
+        return [], 0
+    rows = [
+        row
+        for row in OutboxReader(settings.journal_file).standings()
+        if chain in {None, row.chain} and (row.level != Level.SAFE.word or whole)
+    ]
+    rows.sort(key=lambda row: -Level[row.level.upper()])
+    return [listed_row(row) for row in rows[:limit]], len(rows)
 
 
 def _stuck(settings: Settings) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ FEW = 8
 """Changes of one head for which paths are drawn out of history as well."""
 REFRESH = 300.0
 """Seconds after which it is looked anew who owes enough to be watched."""
-LISTED = 32
+LISTED = 8
 """Positions listed without letting the event loop go on."""
 HORIZONS = (3_600.0, 86_400.0, 604_800.0)
 """Seconds for which a message names chances."""

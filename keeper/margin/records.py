@@ -69,7 +69,19 @@ def listed(chain: str, entry: Entry, known: Known, unit: int) -> dict[str, Any]:
 
     `unit` is a dollar in the base currency.
     """
-    return listed_row(row_of(chain, entry, entry.standing, known, known.owed / unit))
+    debt = known.owed / unit
+    return {
+        "chain": chain,
+        "market": entry.market,
+        "watch": entry.watch.name,
+        "borrower": to_checksum_address(entry.borrower),
+        "level": entry.standing.level.word,
+        "since": entry.standing.since,
+        "health": round(known.health, 6) if math.isfinite(known.health) else None,
+        "debt_usd": round(debt, 2) if math.isfinite(debt) else None,
+        "head": known.head or None,
+        "acknowledged": entry.standing.acknowledged,
+    }
 
 
 def listed_row(row: StandingRow) -> dict[str, Any]:

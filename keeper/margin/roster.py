@@ -1,7 +1,7 @@
 """The watched positions of one market, in columns, so that one pass says who is to be looked at."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -221,15 +221,17 @@ class Roster:
 
 def worst_first(
     held: Sequence[tuple[Shown, int]], limit: int | None
-) -> list[tuple[Shown, int, int]]:
-    """Return what is shown of several rosters, each with the number it came with, and its place.
+) -> Iterator[tuple[Shown, int, int]]:
+    """Yield what is shown of several rosters, each with the number it came with, and its place.
 
     The least healthy first, `limit` at most; what is not known comes last.
     """
     if not held:
-        return []
+        return
     health = np.concatenate([shown.health[shown.places] for shown, _ in held])
     of = np.repeat(np.arange(len(held)), [len(shown.places) for shown, _ in held])
     places = np.concatenate([shown.places for shown, _ in held])
     order = np.argsort(health, kind="stable")[:limit]
-    return [(*held[of[each]], int(places[each])) for each in order.tolist()]
+    for each in order:
+        shown, number = held[of[each]]
+        yield shown, number, int(places[each])

@@ -94,14 +94,11 @@ def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None
         open_ones = "SELECT count(*) FROM notices WHERE delivered IS NULL"
         live.until(lambda: live.rows(open_ones) == [(0,)])
         env = {**os.environ, "KEEPER_HOME": str(tmp_path)}
-        listed: list[dict[str, str]] = []
-        for _ in range(20):
-            # A watch that is being filled anew lists nobody for a moment.
-            told = run_command(["margin", "list", "--json", *live.options], tmp_path, env)
-            listed = listed or json.loads(told.stdout)["positions"]
-            if listed:
-                break
-        (worst, *_) = listed
+        answer = run_command(["margin", "list", "--json", *live.options], tmp_path, env)
+        (worst, *_) = json.loads(answer.stdout)["positions"]
+        assert worst["head"] == head
+        shown = run_command(["margin", "list", "--limit", "1", *live.options], tmp_path, env)
+        assert "more: --limit shows them" in shown.stdout
         seen = run_command(["margin", "ack", worst["borrower"], *live.options], tmp_path, env)
         assert seen.stdout == f"acknowledged: 1 open calls to {worst['borrower']}\n", seen.stderr
         assert live.rows("SELECT count(*) FROM margin_standings WHERE acknowledged") == [(1,)]

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
+from keeper.app.desk import Desk
 from keeper.errors import TransientError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.margin.caller import REFRESH, MarginCaller
@@ -272,6 +274,18 @@ async def test_what_nobody_acknowledged_is_told_once_more_to_the_pager_too(tmp_p
         }
     finally:
         await world.stop()
+
+
+async def test_a_list_is_bounded_and_its_worst_come_first(world: World) -> None:
+    await world.head(1, a=(1.09, 10), b=(1.05, 10))
+    listed, total = await world.caller.listing(whole=False, limit=1)
+    assert [(each["borrower"][2:4].lower(), each["health"]) for each in listed] == [("bb", 1.05)]
+    assert total == 2
+    lines: Any = {"x": SimpleNamespace(margin=world.caller)}
+    desk = Desk(["x"], lines)
+    answer = orjson.loads(orjson.dumps(await desk.command({"command": "margin"})))
+    assert [each["health"] for each in answer["positions"]] == [1.05, 1.09]
+    assert "error" in await desk.command({"command": "margin", "limit": 0})
 
 
 async def test_who_comes_back_to_a_list_is_told_of_everything_again(tmp_path: Path) -> None:
