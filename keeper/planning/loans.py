@@ -27,16 +27,19 @@ class Loans:
         selling: Selling,
         lends: Callable[[FlashSource], bool],
     ) -> None:
+        self._selling = selling
         self._lenders: dict[Address, list[FlashSource]] = {}
         self._sources: dict[Address, FlashSource] = {}
         # whatever market stands behind the view lends, be it only another one's liquidations
         names = sorted(markets.keys() & view.prices.keys())
+        lenders: list[LendingProtocol | Venue] = [markets[name] for name in names]
+        lenders += venues.values()
         used: frozenset[Address] | None = None
         lent = frozenset[Address]()
         for token, wanted in demands(offers).items():
             sources = self._lenders[token] = [
                 source
-                for lender in (*(markets[name] for name in names), *venues.values())
+                for lender in lenders
                 for source in lender.flash_sources(token)
                 if lends(source)
             ]
@@ -71,13 +74,16 @@ class Loans:
         return max(left if lent is None else min(left, lent), 0)
 
     def move(self, calls: Iterable[Call], placed: frozenset[Address]) -> None:
-        """Borrow from pools that no sale goes through after all, where that costs less."""
+        """Borrow from pools that no sale goes through after all, where that costs less.
+
+        How a sale is divided may change once more: those pools are shut to all of them.
+        """
         wanted: dict[Address, int] = {}
         for call in calls:
             token = call.quote.debt.address
             if call.quote.flash.kind is not FlashKind.NONE:
                 wanted[token] = wanted.get(token, 0) + cover_up(call.quote.steps[0])
-        used = placed | funding_pools(self._sources.values())
+        used = lending = placed | funding_pools(self._sources.values())
         for token, amount in wanted.items():
             source = choose_source(self._lenders[token], amount, used)
             if source is None or source.available < amount:
@@ -85,6 +91,8 @@ class Loans:
             if source.fee_ppm < self._sources[token].fee_ppm:
                 self._sources[token] = source
                 used |= funding_pools([source])
+        if used != lending:
+            self._selling.shut(funding_pools(self._sources.values()))
 
     def funded(self, quote: Quote, costs: Costs) -> Quote:
         """Return a quote that borrows where its token is borrowed in the end."""
