@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,9 @@ import typer
 from keeper.cli.options import AsJson, Configs, Overrides, settings_from
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keeper.journal.liquidations import LiquidationRow
     from keeper.journal.report import Spread, Summary
 
 _FIRST, _LAST = "0001-01-01", "9999-12-31"
@@ -31,35 +35,65 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with pictures instead.")
     ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Also list every liquidation that others had.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show profit over time, the funnel, what others had and why, latency and gas."""
     from keeper.cli.history import seconds
-    from keeper.cli.screen import console, show_json
+    from keeper.cli.screen import console, show_json, table
     from keeper.errors import ConfigError
+    from keeper.journal.liquidations import read_liquidations
     from keeper.journal.report import summarise
 
     if html is not None and as_json:
         raise ConfigError("--html and --json exclude each other", "give one")
     path = settings_from(configs, overrides).settings.journal_file
-    found = summarise(path, seconds(since), seconds(until))
+    span = seconds(since), seconds(until)
+    found = summarise(path, *span)
+    rows = [row for row in read_liquidations(path, *span) if not row.is_ours] if each else []
     if html is not None:
         from keeper.cli.report_page import page
 
         try:
-            html.write_text(page(found), encoding="utf-8")
+            html.write_text(page(found, rows), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--html: {html} cannot be written: {error.strerror}") from None
         console().print(f"written to {html}")
     elif as_json:
-        show_json(as_json_of(found))
+        show_json(as_json_of(found, rows if each else None))
     else:
         _print(found)
+        if rows:
+            console().print(table(COLUMNS, [cells(row) for row in rows], right=("tip",)))
     raise typer.Exit(0 if found.days or found.missed else 4)
 
 
-def as_json_of(found: Summary) -> dict[str, Any]:
-    """Return the figures by name; dollars as decimals in text, gas in native coin."""
+COLUMNS = (
+    *("block second (UTC)", "seen", "block", "index", "market", "borrower"),
+    *("winner", "why not ours", "tip", "state"),
+)
+
+
+def cells(row: LiquidationRow) -> tuple[str, ...]:
+    """Return a liquidation as the cells of `COLUMNS`; `seen` is how long after its block's second."""
+    from keeper.cli.screen import short
+    from keeper.journal.history import decimal
+
+    when = datetime.fromtimestamp(row.block_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    why = f"{row.reason}: {row.detail}" if row.detail else row.reason
+    known = row.winner if row.winner != "other" else short(row.liquidator)
+    seen = f"{row.seen - row.block_time:+.1f} s"
+    place = str(row.block_number), str(row.transaction_index), row.market, short(row.borrower)
+    return when, seen, *place, known, why, decimal(int(row.tip), 18), row.state
+
+
+def as_json_of(found: Summary, rows: Iterable[LiquidationRow] | None = None) -> dict[str, Any]:
+    """Return the figures by name; dollars as decimals in text, gas in native coin.
+
+    `rows` are the liquidations that others had, where they are asked for.
+    """
     from dataclasses import asdict
 
     from keeper.cli.screen import amounts
@@ -71,6 +105,11 @@ def as_json_of(found: Summary) -> dict[str, Any]:
         day["gas"] = decimal(int(day["gas"]), 18)
     for name in ("by_strategy", "by_market"):
         told[name] = {key: decimal(usd, 8) for key, usd in told[name].items()}
+    if rows is not None:
+        told["others"] = [asdict(row) for row in rows]
+        for row in told["others"]:
+            for name in ("repaid_usd", "seized_usd"):
+                row[name] = None if row[name] is None else decimal(int(row[name]), 8)
     return told
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from keeper.cli.report import told_of
+from keeper.cli.report import COLUMNS, cells, told_of
 from keeper.units import USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from keeper.journal.liquidations import LiquidationRow
     from keeper.journal.report import Summary
 
 _STYLE = """
@@ -24,8 +25,8 @@ _WIDTH, _HEIGHT, _LEFT, _BELOW = 760, 200, 70, 24
 GREEN, RED, BLUE, AMBER = "#2f9e44", "#e03131", "#1c7ed6", "#f08c00"
 
 
-def page(found: Summary) -> str:
-    """Return the page."""
+def page(found: Summary, rows: Sequence[LiquidationRow] = ()) -> str:
+    """Return the page; `rows` are liquidations that others had, each of them in a table."""
     total = found.total()
     days = [day.date for day in found.days]
     net = [day.net_usd / USD for day in found.days]
@@ -58,7 +59,10 @@ def page(found: Summary) -> str:
             f"<h2>What others had</h2><p>{found.ours:,} liquidations were ours, "
             f"{sum(winners.values()):,} others', {found.orphaned:,} reorganised out.</p>"
         ),
+        "<h2>What others had, by reason</h2>",
         _bars(list(whys), [float(count) for count in whys.values()], RED),
+        "<h2>What others had, by winner</h2>",
+        _bars(list(winners), [float(count) for count in winners.values()], AMBER),
         _table(
             ("winner", "why not ours", "count", "bonus USD"),
             (
@@ -69,6 +73,10 @@ def page(found: Summary) -> str:
         (
             f"<h2>Latency</h2><p>From the decision to the first send: {told_of(found.decided)}. From a "
             f"block's second to its log here: {told_of(found.seen)}.</p>"
+        ),
+        "<h2>From the decision to the first send by day, middle, ms</h2>",
+        _bars(
+            list(found.decided_by_day), [each.p50 for each in found.decided_by_day.values()], BLUE
         ),
         "<h2>Net by strategy and by market, USD</h2>",
         _table(
@@ -93,9 +101,15 @@ def page(found: Summary) -> str:
                 for day in (*found.days, total)
             ),
         ),
+        _each(rows),
         "</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _each(rows: Sequence[LiquidationRow]) -> str:
+    told = "<h2>Every liquidation that others had</h2>"
+    return told + _table(COLUMNS, (cells(row) for row in rows)) if rows else ""
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

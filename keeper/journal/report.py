@@ -12,6 +12,9 @@ from statistics import quantiles
 from keeper.journal.history import Entry, history
 from keeper.journal.liquidations import INCLUDED, LiquidationRow, read_liquidations
 from keeper.journal.read import JournalReader
+from keeper.metrics import CATCHING_UP, NOT_RUNNING
+
+_LATER = frozenset({NOT_RUNNING, CATCHING_UP})
 
 
 @dataclass(slots=True)
@@ -49,7 +52,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A report's figures; `by_strategy` and `by_market` are net dollars."""
+    """A report's figures; `by_strategy` and `by_market` are net dollars.
+
+    `seen` leaves out what was folded late, after a start or behind heads nobody decided on.
+    """
 
     days: Sequence[Day]
     funnel: Mapping[str, int]
@@ -60,6 +66,7 @@ class Summary:
     seen: Spread | None
     by_strategy: Mapping[str, int]
     by_market: Mapping[str, int]
+    decided_by_day: Mapping[str, Spread]
 
     def total(self) -> Day:
         """Return the sum of all days."""
@@ -82,7 +89,7 @@ class _Sums:
     markets: Counter[str] = field(default_factory=Counter)
 
     def add(self, entry: Entry) -> None:
-        date = datetime.fromtimestamp(entry.time, UTC).date().isoformat()
+        date = day_of(entry.time)
         day = self.days.setdefault(date, Day(date))
         day.included += entry.outcome == "included"
         day.failed += entry.outcome != "included"
@@ -105,27 +112,36 @@ def summarise(path: Path, since: float, until: float) -> Summary:
     included = [row for row in rows if row.state == INCLUDED]
     with closing(reader.open()) as db:
         funnel = _funnel(db, since, until)
-        decided = _spread(
-            1_000 * seconds
-            for (seconds,) in db.execute(
-                "SELECT min(transactions.sent) - plans.time FROM transactions "
+        decided = [
+            (day_of(time), 1_000 * seconds)
+            for time, seconds in db.execute(
+                "SELECT plans.time, min(transactions.sent) - plans.time FROM transactions "
                 "JOIN plans ON plans.id = transactions.plan "
                 "WHERE transactions.sent IS NOT NULL AND plans.time >= ? AND plans.time < ? "
-                "GROUP BY plans.id",
+                "GROUP BY plans.id ORDER BY plans.time",
                 (since, until),
             )
-        )
+        ]
+    by_day: defaultdict[str, list[float]] = defaultdict(list)
+    for date, milliseconds in decided:
+        by_day[date].append(milliseconds)
     return Summary(
         [sums.days[date] for date in sorted(sums.days)],
         funnel,
         _missed(included),
         sum(row.is_ours for row in included),
         len(rows) - len(included),
-        decided,
-        _spread(1_000 * (row.seen - row.block_time) for row in included),
+        spread(milliseconds for _, milliseconds in decided),
+        spread(1_000 * (row.seen - row.block_time) for row in included if row.reason not in _LATER),
         dict(sums.strategies.most_common()),
         dict(sums.markets.most_common()),
+        {date: found for date, each in by_day.items() if (found := spread(each)) is not None},
     )
+
+
+def day_of(time: float) -> str:
+    """Return the day (UTC) of a time, as 2026-01-31."""
+    return datetime.fromtimestamp(time, UTC).date().isoformat()
 
 
 def _funnel(db: Connection, since: float, until: float) -> dict[str, int]:
@@ -161,7 +177,8 @@ def _missed(rows: Iterable[LiquidationRow]) -> list[Missed]:
     return sorted(found, key=lambda each: (-each.count, each.winner, each.reason))
 
 
-def _spread(milliseconds: Iterable[float]) -> Spread | None:
+def spread(milliseconds: Iterable[float]) -> Spread | None:
+    """Return the middle and the slow end of measurements, None without any."""
     values = sorted(milliseconds)
     if not values:
         return None

@@ -95,13 +95,14 @@ async def test_ours_and_others_are_judged_and_a_reorg_takes_them_back(
 
         assert_sums(net, settings.journal_file, operator, ether, rows)
         page = tmp_path / "report.html"
-        command = ["keeper", "report", "-c", str(path), "--html", str(page)]
+        command = ["keeper", "report", "-c", str(path), "--html", str(page), "--each"]
         monkeypatch.setattr("sys.argv", [*command, *(f"--set={each}" for each in overrides)])
         with pytest.raises(SystemExit) as ended:
             await asyncio.to_thread(main)
         assert not ended.value.code
         text = page.read_text()
-        assert text.count("<svg") == 5
+        assert text.count("<svg") == 7
+        assert text.count("<td>swift</td>") == 2 + 2, "by reason, and each"
         assert "2 liquidations were ours, 2 others'" in text
         assert "swift" in text
 
