@@ -16,10 +16,11 @@ from keeper.errors import ConfigError
 from keeper.planning.size import batch_size
 from keeper.protocols.aave_v3 import AaveV3
 from keeper.types import Reason
-from keeper.units import MAX_UINT256, WAD, Address, to_hex
+from keeper.units import MAX_UINT256, RAY, WAD, Address, to_hex
 from tests.aave import BLOCK_SECONDS, Following, found, state
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
 from tests.early_aave import compact_call, early_in_place, upgrade
+from tests.first_atoken import put_first_atokens
 from tests.line import assert_clean, playing
 
 pytestmark = pytest.mark.chain
@@ -80,6 +81,48 @@ def test_history_gives_what_is_loaded_and_an_audit_finds_one_unit(net: Devnet) -
     assert len(loaded.drifts()) == 2
     undo()
     assert loaded.drifts() == []
+
+
+def test_the_first_atokens_tell_transfers_in_the_underlying(net: Devnet) -> None:
+    """v3.0.0's have v3.0.1's revision, and what they tell of a transfer is not what it moves."""
+    put_first_atokens(net)
+    one, two = (account.address for account in net.users[:2])
+    pool, weth = net.market.pool, net.tokens["WETH"]
+    net.borrowers(2, collateral="USDC", debt="WETH", health=1.3)
+    following = Following(net, pool)
+    assert following.market.stopped == ""
+    ledger = following.ledger
+    reserve = ledger.by_asset[Address(weth.address)]
+    assert all(each.tells_amounts for each in ledger.reserves.values())
+    amount = 10 * WAD
+    net.give("WETH", one, amount)
+    net.send(one, weth.address, "approve(address,uint256)", [pool, amount])
+    net.send(one, pool, SUPPLY, [weth.address, amount, one, 0])
+    net.send(one, pool, "withdraw(address,uint256,address)", [weth.address, 7, one])
+    following.follow()
+    assert WAD * RAY // reserve.liquidity_index < WAD - 10**6, "or both forms are alike"
+    before = state(ledger)
+    for sent in (WAD + 1, 3, 5 * WAD + 7):
+        net.send(one, weth.a_token, "transfer(address,uint256)", [two, sent])
+    following.follow()
+    for holder in (one, two):
+        scaled = net.call(weth.a_token, "scaledBalanceOf(address)", [holder])
+        assert ledger.supplied(Address(holder), reserve) == scaled > 0
+    assert following.drifts() == []
+    pages = list(following.market.snapshot()())
+    again = following.run(found(following.reader, Address(pool), following.head))
+    again.restore(pages)
+    assert state(again._ledger) == state(ledger)
+    for block in reversed(following.blocks[-3:]):
+        following.take_back(block.undos)
+    assert state(ledger) == before
+
+
+def test_an_atoken_of_neither_kind_is_watched_and_not_sent_to(net: Devnet) -> None:
+    upgraded(net, net.tokens["DAI"].a_token, "handleRepayment(address,uint256)", b"\x01")
+    loaded = Following(net, net.market.pool)
+    assert loaded.market.stopped.endswith("tells of transfers is not known")
+    assert "\n" not in loaded.market.stopped
 
 
 def test_an_isolated_position_with_a_siloed_debt_is_judged_as_any(following: Following) -> None:

@@ -47,6 +47,7 @@ async def load(
         ledger.sentinel = address(header[2])
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
     await _check_rules(reader, head, ledger)
+    await _forms(reader, head, ledger)
     await _categories(reader, pool, head, ledger)
     await refuse_special_debts(reader, head, ledger, addresses(header[0]), pool)
     await load_holders(reader, pool, head, ledger, first_block)
@@ -111,6 +112,45 @@ async def _check_rules(reader: Reader, head: Head, ledger: Ledger) -> None:
         if why := unknown_rules(token, known, result):
             ledger.stop(why)
             return
+
+
+async def _forms(reader: Reader, head: Head, ledger: Ledger) -> None:
+    """Find aTokens that tell transfers in the underlying, among those of early eras."""
+    if not ledger.era.rounds_balances:
+        return
+    reserves = list(ledger.reserves.values())
+    calls = [call for reserve in reserves for call in form_calls(reserve.supply_token)]
+    results = await reader.multicall(calls, head.hash)
+    for number, reserve in enumerate(reserves):
+        form = tells_amounts(results[2 * number : 2 * number + 2])
+        if form is None:
+            ledger.stop(unknown_form(reserve.supply_token))
+        reserve.tells_amounts = bool(form)
+
+
+def form_calls(token: Address) -> list[Call]:
+    """Return what `tells_amounts` looks at: functions that only the pool may call.
+
+    v3.0.0 and v3.0.1 have the revision 1 both; the latter's handleRepayment has another argument.
+    """
+    return [
+        read(token, f"handleRepayment({types})", *(0,) * (types.count(",") + 1))
+        for types in ("address,uint256", "address,address,uint256")
+    ]
+
+
+def tells_amounts(results: Sequence[CallResult]) -> bool | None:
+    """Tell whether an aToken's transfers are in the underlying, None when it is of neither kind.
+
+    A function that is not there fails without a word, one that is says why it refuses.
+    """
+    first, later = (result.ok or bool(result.data) for result in results)
+    return None if first == later else first
+
+
+def unknown_form(token: Address) -> str:
+    """Say why an aToken's transfers cannot be followed."""
+    return f"how token {to_checksum_address(token)} tells of transfers is not known"
 
 
 def token_rules(reserve: Reserve) -> tuple[tuple[Address, str, frozenset[int]], ...]:

@@ -7,9 +7,9 @@ than the gain is told as a Mint of less than the gain.
 
 from collections.abc import Callable
 
-from keeper.chain.words import LAST_ADDRESS
+from keeper.chain.words import LAST_ADDRESS, uint
 from keeper.errors import InvariantError
-from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step
+from keeper.protocols.aave_v3.balances import WORD, Change, Rule, Step, supply_transfer
 from keeper.protocols.aave_v3.early import scaled_half_up
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
@@ -51,6 +51,23 @@ def _rule(holder_at: int, sign: int, *, owes: bool) -> Rule:
         return change
 
     return rule
+
+
+def supply_transfer_of_amount(ledger: Ledger, reserve: Reserve) -> Change:
+    """Return what takes a transfer told in the underlying, as the first aTokens tell it.
+
+    AToken._transfer of v3.0.0 moves `amount.rayDiv(index)` and emits amount and index.
+    """
+    moved = supply_transfer(ledger, reserve)
+
+    def transfer(log: Log) -> Step | None:
+        if len(log.data) != 64:
+            raise malformed(log)
+        amount, index = uint(log.data), uint(log.data, 1)
+        scaled = scaled_half_up(amount, index).to_bytes(32)
+        return moved(log._replace(data=scaled + log.data[32:]))
+
+    return transfer
 
 
 supply_mint = _rule(2, 1, owes=False)

@@ -118,6 +118,7 @@ def _listed(ledger: Ledger, log: Log) -> Undo:
         debt_token=address(log.data, 1),
         configuration=active,
         era=ledger.era,
+        tells_amounts=any(each.tells_amounts for each in ledger.reserves.values()),
     )
     return ledger.list_reserve(reserve)
 
@@ -353,6 +354,9 @@ def changes(
         found[token] = code | {key: rule(ledger, reserve) for key, rule in debts.items()}
     for token, reserve in ledger.by_supply_token.items():
         found[token] = code | {key: rule(ledger, reserve) for key, rule in supplies.items()}
+        if reserve.tells_amounts:
+            told = early_balances.supply_transfer_of_amount(ledger, reserve)
+            found[token][SUPPLY_TRANSFER] = told
     return found
 
 

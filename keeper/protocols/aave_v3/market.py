@@ -19,7 +19,14 @@ from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, val
 from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
 from keeper.protocols.aave_v3.balances import Step, take_back
-from keeper.protocols.aave_v3.bootstrap import load, token_rules, unknown_rules
+from keeper.protocols.aave_v3.bootstrap import (
+    form_calls,
+    load,
+    tells_amounts,
+    token_rules,
+    unknown_form,
+    unknown_rules,
+)
 from keeper.protocols.aave_v3.deployment import Deployment, find
 from keeper.protocols.aave_v3.eras import ERAS
 from keeper.protocols.aave_v3.ledger import Ledger
@@ -218,6 +225,8 @@ class AaveV3:
                 wanted.append(read(reserve.asset, "symbol()"))
                 wanted.append(read(pool, "getConfiguration(address)", reserve.asset))
                 wanted += [read(token, name) for token, name, _ in token_rules(reserve)]
+                if reserve.era.rounds_balances:
+                    wanted += form_calls(reserve.supply_token)
             calls.extend(wanted)
             asked.append((len(wanted), self._take_reserve(reserve)))
         sentinel = self._current_sentinel()
@@ -390,6 +399,13 @@ class AaveV3:
             if not told or reserve.token is not None:
                 return
             symbol, configuration, *revisions = told
+            if reserve.era.rounds_balances:
+                form, revisions = tells_amounts(revisions[-2:]), revisions[:-2]
+                if form is None:
+                    raise InvariantError(self.market, unknown_form(reserve.supply_token))
+                if form != reserve.tells_amounts:
+                    reserve.tells_amounts = form
+                    self._ledger.terms += 1
             for (token, _, known), revision in zip(token_rules(reserve), revisions, strict=True):
                 if why := unknown_rules(token, known, revision):
                     raise InvariantError(self.market, why)

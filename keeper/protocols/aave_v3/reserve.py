@@ -20,7 +20,8 @@ class Reserve:
 
     `configuration` is the pool's own bitmap (ReserveConfiguration.sol), `token` is None until
     symbol and decimals were read, `cash` and `virtual_balance` are None when they were not. `era` has
-    the rules its interest follows.
+    the rules its interest follows. `tells_amounts` says that transfers of the aToken are told in the
+    underlying.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Reserve:
     deficit: int = 0
     token: Token | None = None
     era: Era = field(default=V36, repr=False)
+    tells_amounts: bool = False
     scaled_supply: int = 0
     scaled_debt: int = 0
     virtual_balance: int | None = None

@@ -75,6 +75,7 @@ def _reserve_in(entry: Mapping[str, Any], era: Era) -> Reserve:
         supply_token=_address(entry["supply_token"]),
         debt_token=_address(entry["debt_token"]),
         era=era,
+        tells_amounts=bool(entry["tells_amounts"]),
         token=None if token is None else Token(asset, str(token[0]), int(token[1])),
         **numbers,  # type: ignore[arg-type]
     )

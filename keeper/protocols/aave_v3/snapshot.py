@@ -17,7 +17,7 @@ from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.units import Address
 
-FORMAT = 1
+FORMAT = 2
 PAGE_BYTES = 1 << 20
 FIRST = struct.Struct("<HH")
 NUMBERS = (
@@ -97,6 +97,7 @@ def _reserve_out(reserve: Reserve) -> dict[str, object]:
         "asset": reserve.asset.hex(),
         "supply_token": reserve.supply_token.hex(),
         "debt_token": reserve.debt_token.hex(),
+        "tells_amounts": reserve.tells_amounts,
         "token": None if token is None else [token.symbol, token.decimals],
         **{name: None if value is None else str(value) for name, value in numbers.items()},
     }
