@@ -19,6 +19,7 @@ from keeper.units import Address
 
 log = structlog.get_logger(__name__)
 
+_REFUSED = "NotAllowed"
 HEADS = 100
 """Heads between two looks: the owner may change his mind while the keeper runs."""
 
@@ -78,9 +79,10 @@ class Lenders:
         self._barred = frozenset(barred)
 
     def observe(self, subject: Report | Event) -> None:
-        """Look again now and then, beside the line."""
+        """Look again now and then, beside the line, and when a simulation says that something is barred."""
         if isinstance(subject, Report):
-            self._left -= 1
+            refused = any(skip.detail.startswith(_REFUSED) for skip in subject.skips)
+            self._left = 0 if refused else self._left - 1
             if self._left <= 0 and (self._look is None or self._look.done()):
                 self._left = HEADS
                 self._look = asyncio.ensure_future(self._again())

@@ -337,7 +337,7 @@ async def open_line(
         book,
         strategist,
         planner,
-        make_prover(rpc, planner, signer, chain.contract, live=live),
+        make_prover(name, rpc, planner, signer, chain.contract, live=live),
         executor,
         clock,
         chain.block_time,
@@ -556,12 +556,23 @@ def make_converter(
 
 
 def make_prover(
-    rpc: Rpc, planner: Planner, signer: Signer | None, contract: Address | None, *, live: bool
+    name: str,
+    rpc: Rpc,
+    planner: Planner,
+    signer: Signer | None,
+    contract: Address | None,
+    *,
+    live: bool,
 ) -> Prove:
     """Return what simulates plans; without contract and wallet estimates have to do."""
     if signer is None or contract is None:
         return Unproven()
-    simulator = Simulator(rpc, signer.address, is_free=not live)
+    simulator = Simulator(
+        rpc,
+        signer.address,
+        is_free=not live,
+        note=lambda words: log.warning("simulation.limited", chain=name, reason=words),
+    )
     prover = Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
     return Standby(prover, planner.without_offers)
 

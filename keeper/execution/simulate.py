@@ -1,7 +1,7 @@
 """What plans would do in the next block, asked of the node with the bytes that will be sent."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -31,13 +31,12 @@ class Way(IntEnum):
 
 
 NOTES = {
-    Way.SIMULATE: "",
     Way.OVERRIDE: "the node has no eth_simulateV1: gas is the plan's own estimate and plans of one "
     "head are simulated apart",
     Way.PLAIN: "the node takes no block overrides: simulated on its pending block, not the next one's "
     "number, timestamp and base fee",
 }
-"""What an operator should know about each way."""
+"""What an operator should know about each lesser way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +58,21 @@ class Simulator:
     """Simulate plans one after another at the next block; remembers what the node cannot do.
 
     Each is sent by its lane, those without one by `operator`. With `is_free` the sender's balance
-    does not matter: what is never sent needs no money.
+    does not matter: what is never sent needs no money. `note` is told, once each, what the node lacks.
     """
 
-    def __init__(self, rpc: Rpc, operator: Address, *, is_free: bool = False) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        operator: Address,
+        *,
+        is_free: bool = False,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._rpc = rpc
         self._operator = operator
         self._is_free = is_free
+        self._note = note
         self._way = Way.SIMULATE
 
     @property
@@ -86,8 +93,14 @@ class Simulator:
             except RpcError as error:
                 if not _is_missing(error):
                     raise
-                self._way = Way.OVERRIDE
+                self._lower(Way.OVERRIDE)
         return list(await asyncio.gather(*(self._alone(plan, head, at) for plan in plans)))
+
+    def _lower(self, way: Way) -> None:
+        """Simulate in a lesser way from now on."""
+        if way > self._way:
+            self._way = way
+            self._note(NOTES[way])
 
     async def _in_one_request(
         self, plans: Sequence[Plan], head: Head, at: NextBlock
@@ -120,7 +133,7 @@ class Simulator:
             except RpcError as error:
                 if error.code != _INVALID_PARAMS and not _is_missing(error):
                     raise
-                self._way = Way.PLAIN
+                self._lower(Way.PLAIN)
         if self._is_free:
             # Without a price nothing is paid for, and it needs no override.
             transaction = {key: transaction[key] for key in transaction if "Fee" not in key}

@@ -149,24 +149,28 @@ async def test_all_plans_of_a_head_go_in_one_request() -> None:
 
 async def test_a_node_without_the_method_is_asked_for_it_once() -> None:
     node, plan = Node(missing=frozenset({"eth_simulateV1"})), Plans().make()
-    simulator = Simulator(node, OPERATOR)
+    told: list[str] = []
+    simulator = Simulator(node, OPERATOR, note=told.append)
     for _ in range(2):
         (result,) = await simulator.simulate([plan], HEAD, VIEW.next_block)
         assert (result.ok, result.gas_used, result.measured) == (True, plan.gas, False)
     assert [method for method, _ in node.requests] == ["eth_simulateV1", "eth_call", "eth_call"]
     assert node.requests[1][1][3]["baseFee"] == hex(VIEW.next_block.base_fee)
     assert simulator.way is Way.OVERRIDE
-    assert "eth_simulateV1" in NOTES[simulator.way]
+    assert told == [NOTES[Way.OVERRIDE]]
 
 
 async def test_a_node_without_overrides_is_asked_plainly() -> None:
     node = Node(missing=frozenset({"eth_simulateV1"}), refuse_overrides=True)
-    simulator = Simulator(node, OPERATOR)
-    for _ in range(2):
-        (result,) = await simulator.simulate([Plans().make()], HEAD, VIEW.next_block)
-        assert result.ok
-    assert [len(params) for _, params in node.requests] == [2, 4, 2, 2]
+    told: list[str] = []
+    simulator = Simulator(node, OPERATOR, note=told.append)
+    many = [Plans().make() for _ in range(3)]
+    for plans in ([Plans().make()], many):
+        results = await simulator.simulate(plans, HEAD, VIEW.next_block)
+        assert all(result.ok for result in results)
+    assert [len(params) for _, params in node.requests] == [2, 4, 2, 2, 2, 2]
     assert simulator.way is Way.PLAIN
+    assert told == [NOTES[Way.OVERRIDE], NOTES[Way.PLAIN]]
 
 
 @pytest.mark.parametrize("missing", [frozenset[str](), frozenset({"eth_simulateV1"})])

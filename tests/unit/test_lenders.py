@@ -1,5 +1,6 @@
 """Only who may lend to the contract is asked for a loan."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 import structlog
+from eth_hash.auto import keccak
 
 from keeper.app.lenders import HEADS, Lenders
 from keeper.engine import Report
 from keeper.errors import TransientError
 from keeper.planning.owner_calls import AAVE_FLASH, LIQUIDATION_CALL
-from keeper.types import AllowedCall, Call, CallResult, FlashKind, FlashSource, Reason
+from keeper.planning.reasons import explain_reason
+from keeper.types import AllowedCall, Call, CallResult, FlashKind, FlashSource, Reason, Skip
 from keeper.units import ZERO_ADDRESS, Address
 from tests.fake_market import (
     AAVE,
@@ -31,6 +34,7 @@ from tests.unit.test_planning_quotes import RULES, only, planner, refused
 LOAN = FlashSource(FlashKind.AAVE, AAVE, USDC.address, 10**12, 500)
 POOL = venue(pool(1, WETH, USDC, 500, 10**6))
 (OF_POOL,) = POOL.flash_sources(USDC.address)
+NOT_ALLOWED = keccak(b"NotAllowed()")[:4]
 ALLOWED, REFUSED = AAVE.rjust(32, b"\0"), ZERO_ADDRESS.rjust(32, b"\0")
 (TRUST,) = POOL.permissions()
 
@@ -118,7 +122,12 @@ async def test_an_owner_who_allows_it_later_is_noticed_beside_the_line() -> None
     assert found.may_lend(LOAN)
     assert contract.asked == 3
     assert [each["event"] for each in logs] == ["lender.allowed"]
+    contract.say(REFUSED, TRUST.code_hash)
+    refused = Skip(MARKET, "p", AAVE, Reason.SIMULATION_FAILED, explain_reason(NOT_ALLOWED))
+    found.observe(Report(view(), skips=[refused]))
+    await asyncio.sleep(0)
     await found.close()
+    assert not found.may_lend(LOAN), "what a simulation meets is looked at then and there"
 
 
 def test_a_plan_borrows_from_the_next_lender_when_the_cheapest_is_barred() -> None:
