@@ -150,7 +150,9 @@ class Screen:
         """Print a line for each of several protocols."""
         if len(summary.protocols) < 2:
             return
-        mixed = f"{summary.mixed_transactions} took from several protocols at once"
+        mixed = (
+            f"{summary.mixed_transactions} took from several protocols, up to {summary.most_mixed}"
+        )
         self._print(f"of {summary.transactions} transactions {mixed}")
         self._print()
         self._print(

@@ -52,6 +52,7 @@ class Summary:
     reverted: int
     transactions: int
     mixed_transactions: int
+    most_mixed: int
     net_profit_usd: float
     profit_is_held: bool
     estimate_error_bps: int
@@ -84,6 +85,7 @@ class Tally:
     reverted: int = 0
     transactions: int = 0
     mixed: int = 0
+    most_mixed: int = 0
     liquidations: int = 0
     gas: int = 0
     gas_paid: int = 0
@@ -149,6 +151,7 @@ class Tally:
         self.taken += won
         self.recent += won
         self.mixed += len(won) > 1
+        self.most_mixed = max(self.most_mixed, len(won))
         shares = Counter({_home(quote): 0 for quote in plan.quotes})
         gas = sum(quote.gas for quote in plan.quotes)
         for quote, item in pairs:
@@ -205,6 +208,7 @@ class Tally:
             reverted=self.reverted,
             transactions=self.transactions,
             mixed_transactions=self.mixed,
+            most_mixed=self.most_mixed,
             net_profit_usd=round(self.net_usd / USD, 2),
             profit_is_held=profit_is_held,
             estimate_error_bps=self.worst_error_bps,
