@@ -12,6 +12,7 @@ from keeper.chain.endpoint import Endpoint
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
+from keeper.doctor.channels import check_channel
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import build_venue, configure_market
@@ -34,6 +35,8 @@ async def examine(
     yield await look("", "journal", partial(process.check_journal, settings))
     yield await look("", "control", partial(process.check_control, settings))
     yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
+    for channel, place in settings.notify.channels.items():
+        yield await look("", f"channel {channel}", partial(check_channel, channel, place))
     for name, table in settings.chains.items():
         if chain in {None, name}:
             async with aclosing(_examine_chain(loaded, name, table, ask=ask)) as found:
