@@ -21,7 +21,7 @@ td, th { padding: .25rem .9rem; border-bottom: 1px solid #d9e2ec; text-align: ri
 td:first-child, th:first-child { text-align: left; }
 svg { background: #f7f9fb; margin: .5rem 0; } svg text { font: 11px system-ui, sans-serif; fill: #52606d; }
 """
-_WIDTH, _HEIGHT, _LEFT, _BELOW = 760, 200, 70, 24
+_WIDTH, _HEIGHT, _LEFT, _BELOW, _WIDEST = 760, 200, 70, 24, 90
 GREEN, RED, BLUE, AMBER = "#2f9e44", "#e03131", "#1c7ed6", "#f08c00"
 
 
@@ -125,7 +125,7 @@ def _bars(names: Sequence[str], values: Sequence[float], colour: str) -> str:
     if not values:
         return "<p>nothing</p>"
     low, high = min(0.0, *values), max(0.0, *values)
-    step = (_WIDTH - _LEFT) / len(values)
+    step = min((_WIDTH - _LEFT) / len(values), _WIDEST)
     zero = _y(0.0, low, high)
     drawn = []
     for k, value in enumerate(values):
@@ -144,7 +144,7 @@ def _line(names: Sequence[str], values: Sequence[float], colour: str) -> str:
     if not values:
         return "<p>nothing</p>"
     low, high = min(0.0, *values), max(0.0, *values)
-    step = (_WIDTH - _LEFT) / len(values)
+    step = min((_WIDTH - _LEFT) / len(values), _WIDEST)
     points = " ".join(
         f"{_LEFT + (k + 0.5) * step:.1f},{_y(value, low, high):.1f}"
         for k, value in enumerate(values)

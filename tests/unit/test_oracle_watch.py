@@ -1,17 +1,21 @@
 """Feeds followed from head to head: ages, heartbeats and bands learned, and the lag behind pools."""
 
 import random
+import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from keeper.app.oracles import make_oracles
+from keeper.config import Settings
+from keeper.errors import ConfigError
 from keeper.oracles.pools import PoolPrices
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
 from keeper.risk.oracles import Doubt, OracleWatch, rested_on
 from keeper.types import CollateralLeg, DebtLeg, Hop, Prices, Reason, Token, View
-from keeper.units import BPS, USD, WAD, Address, Bps
+from keeper.units import BPS, USD, WAD, Address, Bps, to_hex
 from tests.plans import USDC, WETH, address, make_head, make_view
 
 NOTHING = Expected()
@@ -272,6 +276,34 @@ def test_the_lag_behind_pools_is_told_with_market_and_token() -> None:
     made.observe(seen(102, 2_000 * USD))
     made.observe(seen(103, 1_900 * USD))
     assert lags == [("aave-v3", "WETH", 24)]
+
+
+def test_what_settings_say_of_feeds_is_taken_up_by_symbol_or_address() -> None:
+    said = (
+        "[chains.x]\nchain_id = 1\nendpoints = ['ws://a']\n"
+        f"[chains.x.feeds.WETH]\nheartbeat_seconds = 120\n"
+        f"[chains.x.feeds.{to_hex(DAI.address)}]\ndeviation_bps = 25\n"
+    )
+
+    class Market:
+        oracle = None
+
+        def tokens(self) -> dict[Address, Token]:
+            return TOKENS
+
+    def make(text: str) -> OracleWatch:
+        settings = Settings.model_validate(tomllib.loads(text))
+        markets: Any = {"aave-v3": Market()}
+        return make_oracles("x", settings, settings.chains["x"], markets, list)
+
+    view = seen(100, 2_000 * USD)
+    prices = {WETH.address: 2_000 * USD, DAI.address: USD}
+    made = make(said)
+    made.observe(replace(view, prices={"aave-v3": Prices("aave-v3", USD, prices)}))
+    found = {each.asset: (each.heartbeat, each.band) for each in made.standing()}
+    assert found == {"WETH": (120, 50), "DAI": (None, 25)}
+    with pytest.raises(ConfigError, match=r"chains.x.feeds: no market here has a token WETHH"):
+        make(said.replace("WETH", "WETHH"))
 
 
 def test_crumbs_of_a_token_keep_nobody_from_a_position() -> None:
