@@ -225,6 +225,13 @@ def load_strategy(
     return built
 
 
+def require_strategy(use: str, configured: Iterable[str], where: str) -> None:
+    """Raise `ConfigError` for a name that nothing has; those of the settings are suggested, too."""
+    known = {point.name for point in _points(STRATEGIES)}
+    if ":" not in use and use not in known:
+        raise _unknown("strategy", use, known | set(configured), where)
+
+
 def build_strategy(
     name: str, table: StrategyTable, blame: Callable[[str], str] = lambda _: "settings"
 ) -> tuple[Strategy, int | None]:

@@ -30,6 +30,7 @@ Chosen = Annotated[
 def load_chosen(configs: list[Path], overrides: list[str], names: list[str]) -> Loaded:
     """Load the settings, with the strategies named on the command line among them."""
     from keeper.errors import ConfigError
+    from keeper.plugins import require_strategy
 
     others = [each for each in overrides if not each.strip().startswith("strategies.")]
     known = settings_from(configs, others)
@@ -40,6 +41,7 @@ def load_chosen(configs: list[Path], overrides: list[str], names: list[str]) -> 
             raise ConfigError("--strategy needs NAME or NAME=USE", "--strategy eager=profitability")
         is_set = known.origins.of(f"strategies.{name}") != "default"
         if equals or not is_set:
+            require_strategy(use or name, known.settings.strategies, f"--strategy {each}")
             added.append(f"strategies.{name}.use={use or name}")
     return settings_from(configs, [*added, *overrides])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,8 @@ def record(
     loaded = settings_from(configs, overrides)
     log.configure("warning", loaded.settings.log.format, CurrentStderr())
     name = chain_named(loaded.settings, chain)
+    if last is None and not as_json:
+        print(f"recording {name} into {output}, until Ctrl-C", file=sys.stderr)
     made = run_async(_record(loaded, name, output, first, last))
     if as_json:
         from dataclasses import asdict

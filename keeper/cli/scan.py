@@ -119,7 +119,8 @@ def _compare(
     ]
     console().print(table(columns, cells, right=[c for c in columns if c.endswith("USD")]))
     for each_name, plans, net in zip(found.names, found.plans, found.nets_usd, strict=True):
-        console().print(f"{each_name}: {plans} plans, net {usd(net)} USD at block {found.head}")
+        many = "1 plan" if plans == 1 else f"{plans} plans"
+        console().print(f"{each_name}: {many}, net {usd(net)} USD at block {found.head}")
     raise typer.Exit
 
 

@@ -322,7 +322,7 @@ def test_scan_shows_strategies_side_by_side_on_one_head(
         assert refused["told"].startswith("unprofitable")
         code, out, _ = run(monkeypatch, capsys, *command)
         assert code == 0
-        assert "picky: 1 plans" in out
+        assert "picky: 1 plan, " in out
     finally:
         devnet.automine(False)
         devnet.revert(before)
@@ -333,6 +333,7 @@ def test_scan_shows_strategies_side_by_side_on_one_head(
     [
         (["--strategy", "profitabilty"], "did you mean profitability?"),
         (["--strategy", "a=nothing_like_it"], "known here: full_close"),
+        (["--strategy", "nothing_like_it"], "--strategy nothing_like_it: no strategy is named"),
         (["--strategy", "a="], "--strategy needs NAME or NAME=USE"),
         (
             ["--strategy", "full_close", "--set", "strategies.full_close.min_profit_usd=-1"],

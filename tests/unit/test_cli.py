@@ -50,6 +50,7 @@ COMMANDS = (
     *("wallet sweep", "wallet convert", "wallet refill"),
     *("margin list", "margin test", "margin ack"),
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
+    "contract deploy-auctioneer",
     *("grafana export", "grafana check"),
     *("contract allow", "contract withdraw", "config check", "config show", "config schema"),
 )
@@ -263,6 +264,13 @@ def test_misspelt_names_and_options_fail_the_check(cli: Keeper, tmp_path: Path) 
     assert (code, "did you mean min_profit_usd?" in one_line(err)) == (2, True)
 
 
+def test_a_misspelt_strategy_of_the_settings_is_suggested(cli: Keeper, tmp_path: Path) -> None:
+    settings(tmp_path, "[strategies.patient]\nuse = 'profitability'\n")
+    code, _, err = cli("scan", "--strategy", "patien")
+    assert (code, "--strategy patien: " in one_line(err)) == (2, True)
+    assert "did you mean patient?" in err
+
+
 @pytest.mark.parametrize(
     ("mode", "flag", "sends", "missing"),
     [
@@ -339,6 +347,10 @@ def test_deployment_is_printed_for_another_wallet(cli: Keeper, tmp_path: Path) -
     assert code == 0
     assert action["to"] is None
     assert action["data"].endswith(POOL[2:])
+    named = ("--clip", POOL, "--gem-join", POOL, "--dollar-join", POOL)
+    code, out, _ = cli("contract", "deploy-auctioneer", *named)
+    assert code == 0
+    assert out.startswith("# deploy the auctioneer\nto:    (new contract)")
     code, _, err = cli("contract", "deploy", "--owner", "0x12", "--treasury", POOL)
     assert (code, "--owner must be an address" in one_line(err)) == (2, True)
 
