@@ -41,6 +41,20 @@ class Panel:
     alert: str = ""
 
 
+def figure(
+    title: str,
+    unit: str,
+    description: str,
+    queries: Sequence[Query],
+    steps: Sequence[tuple[str, float | None]] = (("green", None),),
+    alert: str = "",
+) -> Panel:
+    """Return a panel of single figures, four of which stand in a row."""
+    return Panel(
+        title, "stat", unit, description, queries, width=6, height=5, steps=steps, alert=alert
+    )
+
+
 BARS = {"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal"}}
 
 

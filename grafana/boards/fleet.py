@@ -1,8 +1,9 @@
 """All instances side by side: which one is down, blind, stopped or short of gas."""
 
 from grafana import limits
+from grafana.boards.alike import breakers, gas_left, head_age
 from grafana.layout import INSTANCES, JOBS, Board, Row
-from grafana.panel import JOB, Panel, Query, above, below
+from grafana.panel import JOB, Panel, Query, below
 
 ALL = (
     Panel(
@@ -44,57 +45,13 @@ ALL = (
 )
 HERE = f'{JOB},instance=~"$instance"'
 EACH = (
-    Panel(
-        "Breakers",
-        "stat",
-        "bool_yes_no",
-        "Yes: this instance plans but does not send. See the runbook under breaker.",
-        [
-            Query(
-                f"max by (chain, breaker) (keeper_breaker_open{{{HERE}}})", "{{chain}} {{breaker}}"
-            )
-        ],
-        width=8,
-        steps=above(limits.SET),
-        alert="KeeperBreakerOpen",
-    ),
-    Panel(
-        "Head age of what is allowed",
-        "stat",
-        "percentunit",
-        "Three block times and 15 seconds are allowed. Beyond: this instance is blind there; look at its "
-        "endpoints.",
-        [
-            Query(
-                f"(time() - max by (chain) (keeper_head_timestamp_seconds{{{HERE}}} > 0))"
-                f" / ({limits.HEAD_GRACE_BLOCKS}"
-                f" * max by (chain) (keeper_block_time_seconds{{{HERE}}})"
-                f" + {limits.HEAD_GRACE_SECONDS})",
-                "{{chain}}",
-            )
-        ],
-        width=4,
-        steps=above(limits.HEAD_LATE),
-        decimals=0,
-        alert="KeeperHeadStale",
-    ),
-    Panel(
-        "Gas left",
-        "stat",
-        "none",
-        "Transactions each wallet can pay for at what the last ones cost. Red: fund it.",
-        [
-            Query(
-                f"keeper_wallet_balance_ether{{{HERE}}} / on (instance, chain) group_left () clamp_min("
-                "max by (instance, chain) (avg_over_time("
-                f"keeper_plan_cost_ether{{{HERE}}}[6h])), 1e-9)",
-                "{{chain}} {{wallet}}",
-            )
-        ],
-        width=4,
-        steps=below(limits.GAS_TRANSACTIONS),
-        decimals=0,
-        alert="KeeperWalletRunningDry",
+    breakers(HERE, "Yes: this instance plans but does not send. See the runbook under breaker."),
+    head_age(HERE, "this instance is blind there; look at its endpoints."),
+    gas_left(
+        HERE,
+        "instance, chain",
+        4,
+        "Transactions each wallet can pay for at what the last ones cost.",
     ),
     Panel(
         "Memory",

@@ -1,7 +1,7 @@
 """How near borrowers are to liquidation, and what a fall of prices would bring."""
 
 from grafana.layout import CHAINS, JOBS, Board, Row, variable
-from grafana.panel import CHAIN, JOB, Panel, Query, total
+from grafana.panel import CHAIN, JOB, Panel, Query, figure, total
 
 PROTOCOL = CHAIN + ',protocol=~"$protocol"'
 PROTOCOLS = variable("protocol", f"label_values(keeper_positions{{{CHAIN}}}, protocol)", many=True)
@@ -14,28 +14,21 @@ def fallen(metric: str, fall: str, by: str = "chain, protocol") -> str:
 
 
 NEAR = (
-    Panel(
+    figure(
         "Liquidatable now",
-        "stat",
         "short",
         "Positions under their threshold, dust among them. Many and no plans: read the skips on the "
         "overview.",
         [Query(fallen("keeper_health_positions", NOW_UNDER), "{{chain}} {{protocol}}")],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Their debt",
-        "stat",
         "currencyUSD",
         "What the positions under their threshold owe. A jump is work: see that plans follow.",
         [Query(fallen("keeper_health_debt_usd", NOW_UNDER), "{{chain}} {{protocol}}")],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Next liquidations: within 5 %",
-        "stat",
         "short",
         "Positions that a fall of 5 % of what they hold against what they owe makes liquidatable, those "
         "that are already left out. Warn their owners, or see that gas and capital suffice.",
@@ -46,12 +39,9 @@ NEAR = (
                 "{{chain}} {{protocol}}",
             )
         ],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Next liquidations: their debt",
-        "stat",
         "currencyUSD",
         "What the positions within 5 % owe. Compare it with what the pools you sell through hold.",
         [
@@ -61,8 +51,6 @@ NEAR = (
                 "{{chain}} {{protocol}}",
             )
         ],
-        width=6,
-        height=5,
     ),
 )
 DISTRIBUTION = (

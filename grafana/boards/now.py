@@ -1,23 +1,13 @@
 """The first row: may it send, does it see, does it earn."""
 
-from grafana import limits
-from grafana.panel import CHAIN, JOB, STRATEGY, Panel, Query, above, below
+from grafana.boards.alike import breakers, gas_left, head_age
+from grafana.panel import CHAIN, JOB, STRATEGY, Panel, Query
 
 NOW = (
-    Panel(
-        "Breakers",
-        "stat",
-        "bool_yes_no",
+    breakers(
+        CHAIN,
         "Yes: the keeper plans but does not send. See the runbook under breaker, then find out why "
         "before you restart it.",
-        [
-            Query(
-                f"max by (chain, breaker) (keeper_breaker_open{{{CHAIN}}})", "{{chain}} {{breaker}}"
-            )
-        ],
-        width=8,
-        steps=above(limits.SET),
-        alert="KeeperBreakerOpen",
     ),
     Panel(
         "Head age",
@@ -30,26 +20,7 @@ NOW = (
         steps=(("text", None),),
         decimals=0,
     ),
-    Panel(
-        "Head age of what is allowed",
-        "stat",
-        "percentunit",
-        "Three block times and 15 seconds are allowed. Beyond: what falls under its threshold now is "
-        "not seen; look at the endpoints.",
-        [
-            Query(
-                f"(time() - max by (chain) (keeper_head_timestamp_seconds{{{CHAIN}}} > 0))"
-                f" / ({limits.HEAD_GRACE_BLOCKS}"
-                f" * max by (chain) (keeper_block_time_seconds{{{CHAIN}}})"
-                f" + {limits.HEAD_GRACE_SECONDS})",
-                "{{chain}}",
-            )
-        ],
-        width=4,
-        steps=above(limits.HEAD_LATE),
-        decimals=0,
-        alert="KeeperHeadStale",
-    ),
+    head_age(CHAIN, "what falls under its threshold now is not seen; look at the endpoints."),
     Panel(
         "Net profit in range",
         "stat",
@@ -73,22 +44,11 @@ NOW = (
         width=4,
         steps=(("text", None),),
     ),
-    Panel(
-        "Gas left",
-        "stat",
-        "none",
-        "How many more transactions the wallet can pay for at what the last ones cost. Red: fund it.",
-        [
-            Query(
-                f"keeper_wallet_balance_ether{{{CHAIN}}} / on (chain) group_left () clamp_min("
-                f"max by (chain) (avg_over_time(keeper_plan_cost_ether{{{CHAIN}}}[6h])), 1e-9)",
-                "{{chain}} {{wallet}}",
-            )
-        ],
-        width=6,
-        steps=below(limits.GAS_TRANSACTIONS),
-        alert="KeeperWalletRunningDry",
-        decimals=0,
+    gas_left(
+        CHAIN,
+        "chain",
+        6,
+        "How many more transactions the wallet can pay for at what the last ones cost.",
     ),
     Panel(
         "Head",

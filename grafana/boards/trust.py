@@ -1,24 +1,20 @@
 """Whether the book is to be believed."""
 
 from grafana import limits
-from grafana.panel import CHAIN, JOB, Panel, Query, above, total
+from grafana.panel import CHAIN, JOB, Query, above, figure, total
 
 TRUST = (
-    Panel(
+    figure(
         "Stopped",
-        "stat",
         "short",
         "Markets and venues not acted on now; the others are. /status and the log line market.stopped "
         "or venue.stopped say why. It is loaded anew by itself; one with unknown rules stays stopped.",
         [Query(f"max by (chain, part) (keeper_part_stopped{{{CHAIN}}})", "{{chain}} {{part}}")],
-        width=6,
-        height=5,
         steps=above(limits.SET),
         alert="KeeperMarketStopped",
     ),
-    Panel(
+    figure(
         "Faults and rebuilds",
-        "stat",
         "short",
         "What stopped a market or venue, by kind, and attempts to load it anew. Failed attempts that "
         "go on: the log line market.rebuild_failed says why.",
@@ -26,33 +22,24 @@ TRUST = (
             Query(total("keeper_faults_total", "part, kind"), "{{part}} {{kind}}"),
             Query(total("keeper_rebuilds_total", "part, result"), "{{part}} rebuild {{result}}"),
         ],
-        width=6,
-        height=5,
         steps=(("text", None),),
     ),
-    Panel(
+    figure(
         "Drift",
-        "stat",
         "short",
         "Values in the book that differed from the chain. Not zero: that market stopped; report it.",
         [Query(total("keeper_audit_drift_total", "chain, protocol"), "{{chain}} {{protocol}}")],
-        width=6,
-        height=5,
         steps=above(limits.ONCE),
         alert="KeeperStateDrift",
     ),
-    Panel(
+    figure(
         "Audited",
-        "stat",
         "short",
         "Values compared with the chain. Zero for an hour: audits do not run.",
         [Query(total("keeper_audit_checked_total", "chain, protocol"), "{{chain}} {{protocol}}")],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Snapshot age",
-        "stat",
         "s",
         "Time since the book was last written to disk, every journal.snapshot_minutes. Older: the log "
         "line snapshot.failed or snapshot.left_out says why; a restart then takes longer.",
@@ -62,32 +49,23 @@ TRUST = (
                 "{{chain}}",
             )
         ],
-        width=6,
-        height=5,
         steps=above(limits.SNAPSHOT_AGE_SECONDS),
         alert="KeeperSnapshotOld",
     ),
-    Panel(
+    figure(
         "Snapshot size",
-        "stat",
         "bytes",
         "What the last snapshot of the book takes in the journal. Up to three are kept.",
         [Query(f"max by (chain) (keeper_snapshot_bytes{{{CHAIN}}})", "{{chain}}")],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Snapshot time",
-        "stat",
         "s",
         "How long the last snapshot took to write, beside everything else. Minutes: the disk is slow.",
         [Query(f"max by (chain) (keeper_snapshot_duration_seconds{{{CHAIN}}})", "{{chain}}")],
-        width=6,
-        height=5,
     ),
-    Panel(
+    figure(
         "Snapshots failed, books rebuilt",
-        "stat",
         "short",
         "Snapshots that could not be written: look at the disk. Books loaded anew because a reorg was "
         "deeper than can be undone: the log line book.rebuilt says from what.",
@@ -95,25 +73,19 @@ TRUST = (
             Query(total("keeper_snapshot_failures_total", "chain"), "{{chain}} failed"),
             Query(total("keeper_book_rebuilds_total", "chain"), "{{chain}} rebuilt"),
         ],
-        width=6,
-        height=5,
         steps=above(limits.ONCE),
         alert="KeeperBookRebuilt",
     ),
-    Panel(
+    figure(
         "Plug-in faults",
-        "stat",
         "short",
         "Exceptions of strategies. The faulty one is disabled until a restart or a reload.",
         [Query(total("keeper_plugin_errors_total", "plugin", JOB), "{{plugin}}")],
-        width=6,
-        height=5,
         steps=above(limits.ONCE),
         alert="KeeperPluginFault",
     ),
-    Panel(
+    figure(
         "Strategies loaded",
-        "stat",
         "short",
         "How often the strategies were loaded, how many of those were within the range, and whether "
         "the last SIGHUP failed: then the old ones go on, and strategies.not_reloaded says why.",
@@ -125,13 +97,10 @@ TRUST = (
             ),
             Query(f"max(keeper_strategies_reload_failed{{{JOB}}})", "failed"),
         ],
-        width=6,
-        height=5,
         steps=(("green", None),),
     ),
-    Panel(
+    figure(
         "Observations dropped",
-        "stat",
         "short",
         "What journal and observers were too slow for; money is never among it. Not zero: the disk "
         "or the CPU is short.",
@@ -139,8 +108,6 @@ TRUST = (
             Query(f"sum(increase(keeper_journal_dropped_total{{{JOB}}}[$__range]))", "journal"),
             Query(f"sum(increase(keeper_reports_dropped_total{{{CHAIN}}}[$__range]))", "reports"),
         ],
-        width=6,
-        height=5,
         steps=above(limits.ONCE),
         alert="KeeperObservationsDropped",
     ),
