@@ -238,18 +238,25 @@ class MarginCaller:
                 # the next head shows what is left
                 await self._tell(name, roster, changes)
                 return
-            position = self._position(market, roster, entry, view)
-            if position is None:
-                continue
             taken = liquidated.get(entry.key, ())
-            standing, kinds = _judged(entry, position, taken, now)
-            if standing != entry.standing:
-                few = len(looked_at) <= FEW
-                situation = self._situation(entry, position, market, view, now, kinds and few)
-                notes = [
-                    compose(situation, entry.standing, standing, kind, told) for kind, told in kinds
-                ]
-                changes.append((entry, standing, notes, position))
+            try:
+                position = self._position(market, roster, entry, view)
+                if position is not None:
+                    standing, kinds = _judged(entry, position, taken, now)
+                    if standing != entry.standing:
+                        drawing = bool(kinds) and len(looked_at) <= FEW
+                        about = self._situation(entry, position, market, view, now, drawing)
+                        notes = [compose(about, entry.standing, standing, *kind) for kind in kinds]
+                        changes.append((entry, standing, notes, position))
+                elif taken:
+                    unknown.add(entry.key)
+            except Exception as error:  # noqa: BLE001 - one position harms no other
+                fields = {"chain": self._chain, "market": entry.market}
+                log.warning(
+                    "margin.not_judged", **fields, borrower=to_hex(entry.borrower), error=str(error)
+                )
+                if taken:
+                    unknown.add(entry.key)
             if len(changes) == CHUNK:
                 await self._tell(name, roster, changes)
                 changes = []
@@ -265,7 +272,7 @@ class MarginCaller:
         market: MarketBook,
         view: View,
         now: float,
-        drawing: object,
+        drawing: bool,
     ) -> Situation:
         outlook = self._outlooks.of(entry.market)
         position, prices = plain(market, position)
@@ -291,14 +298,9 @@ class MarginCaller:
     def _position(
         self, market: MarketBook, roster: Roster, entry: Entry, view: View
     ) -> Position | None:
-        """Return an exact position; None when it cannot be computed, which is nobody else's harm."""
+        """Return an exact position; None when a price it needs was not read."""
         protocol = market.protocol
-        try:
-            found = protocol.position(entry.account, market.prices, view.next_block)
-        except Exception as error:  # noqa: BLE001 - the line stops a market that is wrong
-            fields = {"chain": self._chain, "market": market.protocol.market}
-            log.warning("margin.not_judged", **fields, borrower=entry.borrower, error=str(error))
-            return None
+        found = protocol.position(entry.account, market.prices, view.next_block)
         if found is None and roster.owes_nothing(entry):
             # it is closed: a trove that is gone is no position any more
             about = (entry.market, protocol.protocol, entry.borrower)

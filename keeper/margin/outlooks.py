@@ -72,7 +72,7 @@ class Outlooks:
 
 def plain(market: MarketBook, position: Position) -> tuple[Position, Prices]:
     """Return a position in tokens that people know, and the prices of them."""
-    if isinstance(market.protocol, Plain):
+    if position.debt and isinstance(market.protocol, Plain):
         return market.protocol.plain(position, market.prices)
     return position, market.prices
 

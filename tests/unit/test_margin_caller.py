@@ -220,6 +220,15 @@ async def test_levels_do_not_wait_for_logs_that_cannot_be_read(world: World) -> 
     assert await world.head(4) == []
 
 
+async def test_a_liquidation_waits_for_a_position_that_cannot_be_computed(world: World) -> None:
+    await world.head(1, a=(0.99, 10), b=(1.5, 10))
+    world.lender.poison = {A}
+    world.liquidate(A, 2)
+    assert await world.head(2, a=(1.2, 5), b=(1.05, 10)) == ["bb call"]
+    world.lender.poison = set()
+    assert await world.head(3) == ["aa liquidated"]
+
+
 async def test_a_repay_is_no_liquidation(world: World) -> None:
     await world.head(1, a=(1.05, 10), b=(1.5, 10))
     assert world.ranges == []
