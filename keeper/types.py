@@ -5,12 +5,12 @@ otherwise; values are in the base currency of the market's oracle, whose unit `P
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from keeper.fees import BidRecord, DataFee, FeeHistory, Inclusion
-from keeper.units import BPS, USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
+from keeper.units import BPS, MAX_UINT256, USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
 
 if TYPE_CHECKING:
     from keeper.ports import Terms
@@ -267,6 +267,18 @@ class Position:
         """Whether it is liquidatable and every collateral, seized in part, leaves less health."""
         held = [leg for leg in self.collateral if leg.amount]
         return self.health < WAD and bool(held) and all(self._worsens(leg) for leg in held)
+
+    def emptied(self) -> "Position":
+        """Return it without its legs, as a call leaves it that takes all."""
+        return replace(
+            self,
+            collateral=(),
+            debt=(),
+            collateral_value=0,
+            debt_value=0,
+            health=Wad(MAX_UINT256),
+            state=(),
+        )
 
     def worsens(self, collateral: Token) -> bool:
         """Tell whether repaying a part against a collateral leaves the position less healthy.

@@ -76,6 +76,38 @@ def deploy(
     run_async(_carry_out(table, key, [action], as_json=as_json))
 
 
+@app.command("deploy-auctioneer")
+def deploy_auctioneer(
+    configs: Configs,
+    overrides: Overrides,
+    clip: Annotated[str, typer.Option(metavar="ADDRESS", help="The Clipper it is for.")],
+    gem_join: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The join of the Clipper's collateral.")
+    ],
+    dollar_join: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The join of the stablecoin: DaiJoin, UsdsJoin.")
+    ],
+    chain: ChainName = None,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    password_env: PasswordEnv = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy what calls one of Maker's Clippers: print the creation code, or send it."""
+    from keeper.cli.owner import Action, Owner
+    from keeper.contracts import auctioneer
+
+    code = auctioneer().creation_code(
+        _address(clip, "--clip"),
+        _address(gem_join, "--gem-join"),
+        _address(dollar_join, "--dollar-join"),
+    )
+    action = Action("deploy the auctioneer", None, code, "auctioneer")
+    key = Owner(keystore, password_file, password_env)
+    table = _chain(configs, overrides, chain)
+    run_async(_carry_out(table, key, [action], as_json=as_json))
+
+
 @app.command()
 def verify(
     configs: Configs, overrides: Overrides, chain: ChainName = None, as_json: AsJson = False
@@ -231,7 +263,7 @@ async def _carry_out(chain: Chain, owner: Owner, actions: list[Action], *, as_js
             if not as_json:
                 print(f"{action.what}: {receipt['transactionHash']}")
                 if shown:
-                    print(f'contract = "{shown}"')
+                    print(f'{action.name} = "{shown}"')
     if as_json:
         show_json(done)
 

@@ -24,11 +24,12 @@ _LOOKS = 360
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One transaction of the owner; `to` is None for a deployment."""
+    """One transaction of the owner; `to` is None for a deployment of what settings call `name`."""
 
     what: str
     to: Address | None
     data: bytes
+    name: str = "contract"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The liquidator contract: its committed interface, bytecode and bounds."""
+"""The contracts an operator deploys: their committed interfaces, bytecode and bounds."""
 
 import json
 from collections.abc import Mapping
@@ -34,10 +34,31 @@ class Artifact:
         return self.runtime + bytes(12) + wrapped_native
 
 
+@dataclass(frozen=True, slots=True)
+class Auctioneer:
+    """What the compiler made of `auctioneer.vy`; its immutables stand behind the runtime."""
+
+    bytecode: bytes
+    runtime: bytes
+    source_sha256: str
+
+    def creation_code(self, clip: Address, gem_join: Address, dollar_join: Address) -> bytes:
+        """Return the code that deploys one for a Clipper and two joins."""
+        return self.bytecode + encode(["address"] * 3, [clip, gem_join, dollar_join])
+
+    def is_code(self, code: bytes) -> bool:
+        """Tell whether a chain holds this code, whatever its immutables are."""
+        return code.startswith(self.runtime) and len(code) == len(self.runtime) + 7 * 32
+
+
+def _load(name: str) -> Any:
+    return json.loads(files(__name__).joinpath(name).read_text(encoding="utf-8"))
+
+
 @cache
 def liquidator() -> Artifact:
     """Load the committed artifact."""
-    raw = json.loads(files(__name__).joinpath("liquidator.json").read_text(encoding="utf-8"))
+    raw = _load("liquidator.json")
     return Artifact(
         abi=tuple(raw["abi"]),
         bytecode=bytes.fromhex(raw["bytecode"]),
@@ -46,4 +67,13 @@ def liquidator() -> Artifact:
         evm_version=raw["evm_version"],
         source_sha256=raw["source_sha256"],
         bounds=raw["bounds"],
+    )
+
+
+@cache
+def auctioneer() -> Auctioneer:
+    """Load the committed artifact."""
+    raw = _load("auctioneer.json")
+    return Auctioneer(
+        bytes.fromhex(raw["bytecode"]), bytes.fromhex(raw["runtime"]), raw["source_sha256"]
     )

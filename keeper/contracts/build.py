@@ -1,4 +1,4 @@
-"""Regenerate `liquidator.json` from `liquidator.vy`: `python -m keeper.contracts.build`."""
+"""Regenerate the artifacts beside the sources: `python -m keeper.contracts.build`."""
 
 import hashlib
 import json
@@ -11,23 +11,25 @@ import vyper  # type: ignore[import-untyped]
 COMPILER = "0.4.3"
 SOURCE = Path(__file__).with_name("liquidator.vy")
 ARTIFACT = SOURCE.with_suffix(".json")
+AUCTIONEER = Path(__file__).with_name("auctioneer.vy")
+SOURCES = (SOURCE, AUCTIONEER)
 _BOUND = re.compile(
     r"^(MAX_[A-Z]+|RUN_RESERVE|ITEM_RESERVE): constant\(uint256\) = (\d+)$", re.MULTILINE
 )
 _EVM_VERSION = re.compile(r"^# pragma evm-version (\w+)$", re.MULTILINE)
 
 
-def build() -> dict[str, Any]:
-    """Compile the source; the result depends on nothing but its text and the compiler.
+def build(path: Path = SOURCE) -> dict[str, Any]:
+    """Compile a source; the result depends on nothing but its text and the compiler.
 
     Raises RuntimeError when another compiler is installed.
     """
     if vyper.__version__.split("+")[0] != COMPILER:
         raise RuntimeError(f"vyper {COMPILER} is needed, {vyper.__version__} is installed")
-    source = SOURCE.read_text(encoding="utf-8")
+    source = path.read_text(encoding="utf-8")
     version = _EVM_VERSION.search(source)
     if version is None:
-        raise RuntimeError(f"{SOURCE.name} states no evm-version")
+        raise RuntimeError(f"{path.name} states no evm-version")
     output = vyper.compile_code(source, output_formats=["abi", "bytecode", "bytecode_runtime"])
     return {
         "abi": output["abi"],
@@ -40,10 +42,11 @@ def build() -> dict[str, Any]:
     }
 
 
-def text() -> str:
-    """Return the artifact as it is committed."""
-    return json.dumps(build(), indent=1, sort_keys=True) + "\n"
+def text(path: Path = SOURCE) -> str:
+    """Return the artifact of a source as it is committed."""
+    return json.dumps(build(path), indent=1, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    ARTIFACT.write_text(text(), encoding="utf-8")
+    for each in SOURCES:
+        each.with_suffix(".json").write_text(text(each), encoding="utf-8")

@@ -4,8 +4,9 @@ from keeper.contracts import build
 from keeper.devnet.compile_contracts import FOLDER, STAND_INS, compile_contracts
 
 
-def test_recompiling_the_liquidator_gives_the_committed_bytes() -> None:
-    assert build.text() == build.ARTIFACT.read_text(encoding="utf-8")
+def test_recompiling_what_operators_deploy_gives_the_committed_bytes() -> None:
+    for path in build.SOURCES:
+        assert build.text(path) == path.with_suffix(".json").read_text(encoding="utf-8")
 
 
 def test_recompiling_the_local_chains_contracts_gives_the_committed_bytes() -> None:

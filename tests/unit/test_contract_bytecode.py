@@ -4,12 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import pytest
 from eth_abi.abi import decode
 from eth_hash.auto import keccak
 
-from keeper.contracts import build, liquidator
+from keeper.contracts import auctioneer, build, liquidator
 from keeper.planning import owner_calls, reasons
 from keeper.planning.encoding import RUN
 from keeper.units import Address
@@ -26,6 +28,16 @@ def test_the_artifact_names_its_source_and_compiler() -> None:
     assert f"# pragma version {artifact.compiler}\n".encode() in source
     assert f"# pragma evm-version {artifact.evm_version}\n".encode() in source
     assert artifact.evm_version == "cancun"
+
+
+def test_the_auctioneers_artifact_is_of_its_source_and_gives_itself_to_three_addresses() -> None:
+    artifact = auctioneer()
+    assert artifact.source_sha256 == hashlib.sha256(build.AUCTIONEER.read_bytes()).hexdigest()
+    code = artifact.creation_code(ONE, TWO, THREE)
+    assert code == artifact.bytecode + b"".join(each.rjust(32, b"\0") for each in (ONE, TWO, THREE))
+    assert artifact.is_code(artifact.runtime + bytes(7 * 32))
+    assert not artifact.is_code(artifact.runtime + bytes(6 * 32))
+    assert not artifact.is_code(bytes(len(artifact.runtime) + 7 * 32))
 
 
 def test_it_fits_the_chain() -> None:
@@ -128,10 +140,11 @@ def test_every_owner_call_is_in_the_interface() -> None:
     assert rest == callbacks | {"run", "run_group"}
 
 
-def test_every_function_others_can_call_says_what_it_does() -> None:
-    source = build.SOURCE.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("path", "count"), [(build.SOURCE, 20), (build.AUCTIONEER, 7)])
+def test_every_function_others_can_call_says_what_it_does(path: Path, count: int) -> None:
+    source = path.read_text(encoding="utf-8")
     functions = re.split(r"^@(?:external|deploy)$", source, flags=re.MULTILINE)[1:]
-    assert len(functions) >= 20
+    assert len(functions) >= count
     for function in functions:
         head, _, body = function.partition(':\n    """\n')
         assert body.startswith("    @notice "), head

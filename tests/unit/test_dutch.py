@@ -29,9 +29,8 @@ from keeper.protocols.maker_clip.dutch import (
     survival_ppm,
     take,
 )
-from keeper.protocols.maker_clip.ledger import YANK, Ledger, Sale, name_of
-from keeper.types import Log, Seizure
-from keeper.units import MAX_UINT256, RAY, WAD, ZERO_ADDRESS, Hash
+from keeper.types import Seizure
+from keeper.units import MAX_UINT256, RAY, WAD
 
 RAD = 10**45
 STEPS = Stairstep(99 * RAY // 100, 90)
@@ -199,21 +198,6 @@ def test_a_look_is_due_when_the_price_falls() -> None:
 def test_a_duration_below_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="no duration"):
         rpow_near(RAY, -1)
-
-
-@pytest.mark.parametrize("is_indexed", [False, True])
-def test_a_yanked_auction_is_gone_and_comes_back_on_undo(is_indexed: bool) -> None:
-    """The Clipper does not index the number; forks may."""
-    sale = Sale(1, 2, 3, 4)
-    ledger = Ledger("clip", {7: sale})
-    number = (7).to_bytes(32, "big")
-    topics, data = ((YANK, number), b"") if is_indexed else ((YANK,), number)
-    undo = ledger.fold(Log(ZERO_ADDRESS, topics, data, 1, Hash(b"h" * 32), 0))
-    assert ledger.sales == {}
-    assert ledger.touched == {name_of(7)}
-    assert undo is not None
-    undo()
-    assert ledger.sales == {7: sale}
 
 
 class Buyer:

@@ -170,7 +170,11 @@ def take(auction: Auction, amount: int, timestamp: int) -> Taken | None:
     """Return what taking up to an amount does, None when the call would revert (clip.sol: take)."""
     if auction.needs_redo(timestamp):
         return None
-    price = auction.price_at(timestamp)
+    return buy(auction, amount, auction.price_at(timestamp))
+
+
+def buy(auction: Auction, amount: int, price: int) -> Taken | None:
+    """Return what taking up to an amount at a price does, None when the call would revert."""
     part = min(auction.lot, amount)
     owe = part * price
     if owe > auction.tab:
@@ -182,6 +186,15 @@ def take(auction: Auction, amount: int, timestamp: int) -> Taken | None:
         owe = auction.tab - auction.chost
         part = owe // price
     return Taken(part, owe)
+
+
+def affordable_down(auction: Auction, pay: int, price: int) -> int:
+    """Return the collateral to ask for with so much money, in wad (auctioneer.vy: take).
+
+    Where it pays for all that is wanted that is the lot: the rounded part would leave less than
+    `chost` of the tab, and so be cut or refused.
+    """
+    return auction.lot if pay * RAY >= auction.tab else min(auction.lot, pay * RAY // price)
 
 
 @dataclass(frozen=True, slots=True)

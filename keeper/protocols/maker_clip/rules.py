@@ -1,9 +1,9 @@
-"""What logs do not tell of a Clipper: its figures, read at each head; and when to take an auction."""
+"""What logs do not tell of a Clipper and its Dog, read at each head; and when to take an auction."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from keeper.chain.words import read, uint
+from keeper.chain.words import address, answered, read, uint
 from keeper.protocols.maker_clip.dutch import (
     Auction,
     Calculator,
@@ -11,28 +11,53 @@ from keeper.protocols.maker_clip.dutch import (
     Linear,
     Moment,
     Stairstep,
+    Vault,
     best_moment,
     moments,
 )
-from keeper.protocols.maker_clip.ledger import Sale
+from keeper.protocols.maker_clip.ledger import Kind, Sale, Urn
 from keeper.types import Call, CallResult
 from keeper.units import BPS, WAD, Address
 
 BLOCK_SECONDS = 12
 MOST_MOMENTS = 200
-NO_TAKE = 3
-"""`stopped` from which on nothing can be taken."""
+NO_BARK, NO_REDO, NO_TAKE = 1, 2, 3
+"""`stopped` from which on nothing can be started, started anew, taken."""
+_OWN = ("tail()", "cusp()", "chost()", "stopped()", "tip()", "chip()")
+_DOG = ("Hole()", "Dirt()", "live()")
+_CALCULATOR = ("cut()", "step()", "tau()")
+_MILK = 4
+"""Words of Dog.ilks: Clipper, penalty, most, running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """The contracts of one Clipper; `ilk` is the Vat's word for the collateral."""
+
+    clip: Address
+    dog: Address
+    vat: Address
+    auctioneer: Address
+    ilk: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A Clipper's figures at one head."""
+    """A Clipper's and its Dog's figures at one head.
+
+    `room` is what may still be auctioned (rad); `barks` whether the Dog hands urns to this Clipper.
+    """
 
     calculator: Calculator
     tail: int
     cusp: int
     chost: int
     stopped: int
+    tip: int
+    chip: int
+    room: int
+    chop: int
+    barks: bool
 
     def auction(self, sale: Sale) -> Auction:
         """Return one auction under these figures."""
@@ -47,30 +72,61 @@ class Figures:
             self.chost,
         )
 
+    def vault(self, urn: Urn, kind: Kind) -> Vault:
+        """Return one urn under these figures."""
+        return Vault(urn.ink, urn.art, kind.rate, kind.spot, kind.dust, self.room, self.chop)
 
-def figure_calls(clip: Address, calculator: Address) -> list[Call]:
+
+def figure_calls(contracts: Contracts, calculator: Address) -> list[Call]:
     """Return the reads of all figures; a calculator answers only what it has."""
-    own = ("tail()", "cusp()", "chost()", "stopped()")
-    theirs = ("cut()", "step()", "tau()")
-    return [read(clip, name) for name in own] + [read(calculator, name) for name in theirs]
+    return [
+        read(contracts.clip, "calc()"),
+        *(read(contracts.clip, name) for name in _OWN),
+        *(read(contracts.dog, name) for name in _DOG),
+        read(contracts.dog, "ilks(bytes32)", contracts.ilk),
+        *(read(calculator, name) for name in _CALCULATOR),
+    ]
 
 
-def figures_of(results: Sequence[CallResult]) -> Figures | None:
+def calculator_named(results: Sequence[CallResult]) -> Address | None:
+    """Return the calculator that the Clipper names in the answers to `figure_calls`."""
+    return address(results[0].data) if answered(results[0]) else None
+
+
+def figures_of(results: Sequence[CallResult], clip: Address) -> Figures | None:
     """Return what the answers to `figure_calls` say, None when they do not tell enough."""
-    words = [uint(each.data) if each.ok and len(each.data) == 32 else None for each in results]
-    tail, cusp, chost, stopped, cut, step, tau = words
-    if tail is None or cusp is None or chost is None or stopped is None:
+    _, *rest = results
+    own, rest = rest[: len(_OWN)], rest[len(_OWN) :]
+    dog, (milk, *asked) = rest[: len(_DOG)], rest[len(_DOG) :]
+    if not all(map(answered, (*own, *dog))) or not answered(milk, _MILK):
         return None
-    calculator: Calculator
+    calculator = _calculator(asked)
+    if calculator is None:
+        return None
+    tail, cusp, chost, stopped, tip, chip = (uint(each.data) for each in own)
+    hole, dirt, live = (uint(each.data) for each in dog)
+    chop, most, running = (uint(milk.data, place) for place in (1, 2, 3))
+    return Figures(
+        calculator,
+        tail,
+        cusp,
+        chost,
+        stopped,
+        tip,
+        chip,
+        min(hole - dirt, most - running),
+        chop,
+        live == 1 and address(milk.data) == clip,
+    )
+
+
+def _calculator(asked: Sequence[CallResult]) -> Calculator | None:
+    cut, step, tau = (uint(each.data) if answered(each) else None for each in asked)
     if cut is not None and step:
-        calculator = Stairstep(cut, step)
-    elif tau:
-        calculator = Linear(tau)
-    elif cut is not None:
-        calculator = Exponential(cut)
-    else:
-        return None
-    return Figures(calculator, tail, cusp, chost, stopped)
+        return Stairstep(cut, step)
+    if tau:
+        return Linear(tau)
+    return None if cut is None else Exponential(cut)
 
 
 def times(auction: Auction, first: int) -> Iterator[int]:
