@@ -148,6 +148,7 @@ def state(ledger: Ledger) -> dict[str, object]:
             for number, reserve in ledger.reserves.items()
         },
         "accounts": {holder: ledger.accounts.get(holder) for holder in ledger.accounts},
+        "stable": dict(ledger.stable),
         "categories": dict(ledger.categories),
         "borrowers": ledger.borrowers,
         "premium": ledger.flash_premium,

@@ -15,8 +15,9 @@ from keeper.devnet.chain import Transaction
 from keeper.errors import ConfigError
 from keeper.planning.size import batch_size
 from keeper.protocols.aave_v3 import AaveV3
-from keeper.types import Reason
-from keeper.units import MAX_UINT256, RAY, WAD, Address, to_hex
+from keeper.protocols.aave_v3.special import DISCOUNT
+from keeper.types import Log, NextBlock, Reason
+from keeper.units import MAX_UINT256, RAY, WAD, Address, Hash, Wei, to_hex
 from tests.aave import BLOCK_SECONDS, Following, found, state
 from tests.chain.test_aave_market import configure, unhealthy, upgraded
 from tests.early_aave import compact_call, early_in_place, upgrade
@@ -157,15 +158,32 @@ def test_an_isolated_position_with_a_siloed_debt_is_judged_as_any(following: Fol
     assert (pair.collateral.symbol, pair.debt.symbol, skips) == ("PT", "sUSDe", [])
 
 
-def test_gho_at_a_discount_is_watched_and_not_sent_to(net: Devnet) -> None:
+@pytest.mark.parametrize(("discount", "refused"), [(10, True), (0, False)])
+def test_gho_is_an_ordinary_debt_while_nobody_has_a_discount(
+    net: Devnet, discount: int, refused: bool
+) -> None:
+    """Only a discount of somebody who owes some bars the market, at the start or later."""
     (borrower,) = net.borrowers(1, collateral="WETH", debt="USDC", health=1.05)
     net.set_price("WETH", net.price("WETH") * 93 // 100, move_pools=False)
-    upgraded(net, net.tokens["DAI"].v_token, "getDiscountPercent(address)", b"\x0a")
+    token = net.tokens["USDC"].v_token
+    upgraded(net, token, "getDiscountPercent(address)", bytes([discount]))
     following = Following(net, net.market.pool)
-    pairs, (skip,) = following.pairs(borrower)
-    assert (pairs, skip.reason) == ([], Reason.DENIED)
-    assert skip.detail.endswith("grow at a discount, which is not followed")
+    pairs, skips = following.pairs(borrower)
+    assert (len(pairs), len(skips)) == ((0, 1) if refused else (1, 0))
     assert following.drifts() == []
+    market = following.market
+    assert market.stopped.endswith("grow at a discount, which is not followed") is refused
+    if refused:
+        return
+    for percent, stops in ((0, False), (1, True)):
+        topics = (DISCOUNT, borrower.rjust(32, b"\0"), bytes([percent]).rjust(32, b"\0"))
+        log = Log(Address(token), topics, bytes(32), following.head.number, Hash(bytes(32)), 0)
+        assert DISCOUNT in market.watch().topics
+        undo = market.fold(log)
+        assert bool(market.stopped) is stops
+        if undo is not None:
+            undo()
+        assert market.stopped == ""
 
 
 def test_the_compact_call_of_a_rollup_does_the_same_and_saves_nothing_in_a_batch(
@@ -202,24 +220,58 @@ def intrinsic(data: bytes) -> int:
     return sum(16 if byte else 4 for byte in data)
 
 
-def test_a_debt_at_a_stable_rate_stops_the_market(following: Following) -> None:
+def test_a_debt_at_a_stable_rate_bars_its_borrower_alone(following: Following) -> None:
     net, (user, *_) = following.net, [account.address for account in following.net.users]
-    pool, usdc = net.market.pool, net.tokens["USDC"]
+    (other,) = net.borrowers(1, collateral="WETH", debt="USDC", health=1.05)
+    pool, usdc, weth = net.market.pool, net.tokens["USDC"], net.tokens["WETH"]
     configure(following, "setReserveStableRateBorrowing(address,bool)", usdc.address, True)
     amount = 10 * 10**18
     net.give("WETH", user, amount)
-    net.send(user, net.tokens["WETH"].address, "approve(address,uint256)", [pool, amount])
-    net.send(user, pool, SUPPLY, [net.tokens["WETH"].address, amount, user, 0])
+    net.send(user, weth.address, "approve(address,uint256)", [pool, amount])
+    net.send(user, pool, SUPPLY, [weth.address, amount, user, 0])
     net.send(user, pool, BORROW, [usdc.address, 10**8, 2, 0, user])
     following.follow()
-    assert following.market.stopped == ""
-    assert following.drifts() == []
-    net.send(user, pool, BORROW, [usdc.address, 10**8, 1, 0, user])
-    following.follow()
-    assert "stable rate" in following.market.stopped
+    start = state(following.ledger)
+    steps: list[tuple[bytes, str, list[Any]]] = [
+        (pool, BORROW, [usdc.address, 10**10, 1, 0, user]),
+        (usdc.address, "approve(address,uint256)", [pool, MAX_UINT256]),
+        (pool, "repay(address,uint256,uint256,address)", [usdc.address, 10**9, 1, user]),
+        (pool, BORROW, [usdc.address, 2 * 10**9, 1, 0, user]),
+        (pool, "repay(address,uint256,uint256,address)", [usdc.address, 1, 1, user]),
+    ]
+    for to, signature, args in steps:
+        net.send(user, to, signature, args)
+        following.follow()
+        assert following.market.stopped == ""
+        assert following.drifts() == []
+        now = following.market.position(
+            Address(user), following.prices, NextBlock(0, following.head.timestamp, Wei(0))
+        )
+        assert now is not None
+        assert (now.debt_value, now.health) == (
+            net.account_data(user)[1],
+            net.account_data(user)[5],
+        )
     loaded = Following(net, pool)
-    assert loaded.market.stopped == "there are debts in USDC at stable rates"
-    assert loaded.market.flash_sources(Address(usdc.address)) == ()
+    assert state(loaded.ledger) == state(following.ledger)
+    again = loaded.run(found(loaded.reader, Address(pool), loaded.head))
+    again.restore(loaded.market.snapshot()())
+    assert state(again._ledger) == state(loaded.ledger)
+    net.set_price("WETH", 1_100 * 10**8, move_pools=False)
+    following.follow()
+    pairs, (skip,) = following.pairs(user)
+    assert (pairs, skip.reason) == ([], Reason.DENIED)
+    assert skip.detail.startswith("it has a debt at a stable rate")
+    pairs, skips = following.pairs(other)
+    assert (len(pairs), skips) == (1, [])
+    repay = [usdc.address, MAX_UINT256, 1, user]
+    net.give("USDC", user, 10**10)
+    net.send(user, pool, "repay(address,uint256,uint256,address)", repay)
+    following.follow()
+    assert following.ledger.stable == {}
+    for block in reversed(following.blocks[1:]):
+        following.take_back(block.undos)
+    assert state(following.ledger)["stable"] == start["stable"] == {}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from keeper.ports import Reader
 from keeper.protocols.aave_v3.accounts import SHARDS, Account, has_debt
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.types import Call, Drift, Head
-from keeper.units import Address
+from keeper.units import ZERO_ADDRESS, Address
 
 RESERVE_WORDS = {
     0: "configuration",
@@ -43,10 +43,16 @@ async def audit(
         account = ledger.account(holder)
         name = f"holder 0x{holder.hex()}"
         calls.append(read(pool, "getUserConfiguration(address)", holder))
-        held.append([(f"{name} configuration", 0, configuration(account))])
+        stable = ledger.stable.get(holder, {})
+        owing = sum(1 << 2 * number for number in stable)
+        held.append([(f"{name} configuration", 0, configuration(account) | owing)])
         calls.append(read(pool, "getUserEMode(address)", holder))
         held.append([(f"{name} category", 0, account.category)])
         for reserve in ledger.reserves.values():
+            if reserve.stable_token != ZERO_ADDRESS:
+                calls.append(read(reserve.stable_token, "principalBalanceOf(address)", holder))
+                principal = stable[reserve.id].principal if reserve.id in stable else 0
+                held.append([(f"{name} 0x{reserve.stable_token.hex()}", 0, principal)])
             for token, balances in (
                 (reserve.supply_token, account.supplied),
                 (reserve.debt_token, account.borrowed),

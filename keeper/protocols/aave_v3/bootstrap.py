@@ -13,7 +13,7 @@ from keeper.protocols.aave_v3.events import own_price
 from keeper.protocols.aave_v3.holders import load_holders
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
-from keeper.protocols.aave_v3.special import refuse_special_debts
+from keeper.protocols.aave_v3.special import load_special_debts
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import ZERO_ADDRESS, Address, Bps
 
@@ -49,9 +49,9 @@ async def load(
     await _check_rules(reader, head, ledger)
     await _forms(reader, head, ledger)
     await _categories(reader, pool, head, ledger)
-    await refuse_special_debts(reader, head, ledger, addresses(header[0]), pool)
     await load_holders(reader, pool, head, ledger, first_block)
     await _check_totals(reader, head, ledger, first_block)
+    await load_special_debts(reader, head, ledger, first_block)
     return ledger
 
 
@@ -87,6 +87,7 @@ async def _reserves(
             borrow_rate=uint(main, 4),
             updated_at=uint(main, 6),
             era=era,
+            stable_token=address(main, 9) if era.has_stable_rates else ZERO_ADDRESS,
         )
         for name in names:
             setattr(reserve, name, uint(next(data)))

@@ -12,6 +12,14 @@ from keeper.protocols.aave_v3.balances import Change, Step, take_back
 from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import CATEGORY_BIT, Reserve
+from keeper.protocols.aave_v3.special import (
+    DISCOUNT,
+    STABLE_BURN,
+    STABLE_MINT,
+    discount,
+    stable_burn,
+    stable_mint,
+)
 from keeper.protocols.aave_v3.words import malformed, small, topic_address
 from keeper.types import Log, Undo
 from keeper.units import ZERO_ADDRESS, Address, Bps
@@ -118,6 +126,7 @@ def _listed(ledger: Ledger, log: Log) -> Undo:
         debt_token=address(log.data, 1),
         configuration=active,
         era=ledger.era,
+        stable_token=address(log.data) if ledger.era.has_stable_rates else ZERO_ADDRESS,
         tells_amounts=any(each.tells_amounts for each in ledger.reserves.values()),
     )
     return ledger.list_reserve(reserve)
@@ -189,13 +198,6 @@ def _category_of(ledger: Ledger, log: Log) -> Undo:
 def _all_back(undos: list[Undo]) -> None:
     for undo in reversed(undos):
         undo()
-
-
-def _stable_rate(ledger: Ledger, log: Log) -> Undo | None:
-    """Stop at a debt at a stable rate, which no ledger here holds."""
-    if log.topics[0] == BORROW and small(log.data, 2, 8) != STABLE:
-        return None
-    return ledger.stop(f"a debt at a stable rate was made in block {log.block_number}")
 
 
 def _premium(ledger: Ledger, log: Log) -> Undo:
@@ -271,9 +273,6 @@ FLAGS = _rules(
         "ReserveUsedAsCollateralDisabled(address,address)": balances.collateral_off,
     }
 )
-BORROW = topic("Borrow(address,address,address,uint256,uint8,uint256,uint16)")
-STABLE = 1
-"""DataTypes.InterestRateMode.STABLE."""
 RATES = topic(_RATES)
 NAMES[RATES] = "ReserveDataUpdated"
 POOL = _events(
@@ -287,11 +286,9 @@ POOL = _events(
     ("DeficitCovered(address,address,uint256)", 1, _deficit_covered),
     _UPGRADED,
 )
-STABLE_RATES = _events(
-    ("Borrow(address,address,address,uint256,uint8,uint256,uint16)", 3, _stable_rate),
-    ("SwapBorrowRateMode(address,address,uint8)", 2, _stable_rate),
-)
+STABLE_TOKEN = {STABLE_MINT: stable_mint, STABLE_BURN: stable_burn}
 """What tells of debts at stable rates, which there were up to v3.1."""
+NAMES |= {STABLE_MINT: "Mint", STABLE_BURN: "Burn", DISCOUNT: "DiscountPercentUpdated"}
 CONFIGURATOR = _events(
     ("ReserveInitialized(address,address,address,address,address)", 2, _listed),
     ("ReserveDropped(address)", 1, _dropped),
@@ -324,7 +321,7 @@ PROVIDER = _events(
     ("PriceOracleSentinelUpdated(address,address)", 2, _sentinel),
     ("AddressSet(bytes32,address,address)", 3, _address_set),
 )
-TOPICS = frozenset(NAMES) - frozenset(STABLE_RATES)
+TOPICS = frozenset(NAMES) - {*STABLE_TOKEN, DISCOUNT}
 
 Changes = Mapping[Address, Mapping[bytes, Change]]
 
@@ -343,8 +340,6 @@ def changes(
         configurator: _bound(ledger, rates, CONFIGURATOR),
         pool: _bound(ledger, rates, POOL) | flags | {RATES: rates.take},
     }
-    if ledger.era.has_stable_rates:
-        found[pool] |= _bound(ledger, rates, STABLE_RATES)
     code = _bound(ledger, rates, TOKEN)
     early = ledger.era.rounds_balances
     debts, supplies = EARLY_DEBT_TOKEN if early else DEBT_TOKEN, SUPPLY_TOKEN
@@ -352,6 +347,11 @@ def changes(
         supplies = EARLY_SUPPLY_TOKEN
     for token, reserve in ledger.by_debt_token.items():
         found[token] = code | {key: rule(ledger, reserve) for key, rule in debts.items()}
+        if ledger.era.has_discounts:
+            found[token][DISCOUNT] = discount(ledger, reserve)
+        if reserve.stable_token != ZERO_ADDRESS:
+            bound = {key: rule(ledger, reserve) for key, rule in STABLE_TOKEN.items()}
+            found[reserve.stable_token] = bound
     for token, reserve in ledger.by_supply_token.items():
         found[token] = code | {key: rule(ledger, reserve) for key, rule in supplies.items()}
         if reserve.tells_amounts:
@@ -362,7 +362,9 @@ def changes(
 
 def topics(ledger: Ledger) -> frozenset[bytes]:
     """Return the first topics to watch in a market of the ledger's era."""
-    return TOPICS | frozenset(STABLE_RATES) if ledger.era.has_stable_rates else TOPICS
+    era = ledger.era
+    stable = frozenset(STABLE_TOKEN) if era.has_stable_rates else frozenset()
+    return TOPICS | stable | ({DISCOUNT} if era.has_discounts else frozenset())
 
 
 def _bound(ledger: Ledger, rates: Rates, events: Mapping[bytes, Event]) -> dict[bytes, Change]:

@@ -1,6 +1,6 @@
 """Every balance, flag and parameter of one market, each change with what takes it back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,7 @@ from keeper.protocols.aave_v3.accounts import (
 from keeper.protocols.aave_v3.classes import Classes
 from keeper.protocols.aave_v3.eras import V36, Era
 from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.stable import Stable
 from keeper.types import Undo
 from keeper.units import Address, Bps
 
@@ -40,6 +41,7 @@ class Category:
 class Ledger:
     """State of one market.
 
+    `stable` has debts at stable rates by borrower and reserve id.
     `stopped` says why nothing in here may be relied on, `touched` collects the borrowers whose
     legs changed, `terms` counts what may change the contracts, the classes or their thresholds.
     Every `set_` method returns what takes the change back, and changes nothing when it raises.
@@ -55,6 +57,7 @@ class Ledger:
     borrowers: int = 0
     flash_premium: Bps = Bps(0)
     sentinel: Address = Address(bytes(20))
+    stable: dict[Address, Mapping[int, Stable]] = field(default_factory=dict)
     stopped: str = ""
     era: Era = field(default=V36, repr=False)
     touched: set[Address] = field(default_factory=set, compare=False)
@@ -99,6 +102,23 @@ class Ledger:
         reserve.scaled_debt = before + scaled - amount(record, at)
         self.touched.add(holder)
         return partial(self.unput_borrowed, holder, record, reserve, before, borrowers)
+
+    def set_stable(self, holder: Address, reserve: Reserve, debt: Stable) -> Undo:
+        """Replace a debt at a stable rate; one without principal is none."""
+        before = self.stable.get(holder, {})
+        after = {**before, reserve.id: debt}
+        if not debt.principal:
+            del after[reserve.id]
+        self._put_stable(holder, after)
+        return partial(self._put_stable, holder, before)
+
+    def _put_stable(self, holder: Address, debts: Mapping[int, Stable]) -> None:
+        if debts:
+            self.stable[holder] = debts
+        else:
+            self.stable.pop(holder, None)
+        if has_debt(self.accounts.get(holder)):
+            self.touched.add(holder)
 
     def set_flag(self, holder: Address, reserve: Reserve, *, used: bool) -> Undo:
         """Mark or unmark a supply as collateral."""

@@ -36,6 +36,7 @@ from keeper.protocols.aave_v3.rates import Rates
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
+from keeper.protocols.aave_v3.v36 import HEALTHY
 from keeper.types import (
     AllowedCall,
     Backstop,
@@ -290,6 +291,10 @@ class AaveV3:
             denied = Reason.DENIED
             why = self._ledger.stopped
             return [], [Skip(self.market, self.protocol, position.borrower, denied, why)]
+        if position.borrower in self._ledger.stable and position.health < HEALTHY:
+            why = "it has a debt at a stable rate, of which it is not liquidated here"
+            skip = Skip(self.market, self.protocol, position.borrower, Reason.DENIED, why)
+            return [], [skip]
         return pairs(self._ledger, position, prices, at.timestamp, self._current_sentinel())
 
     def after(self, position: Position, terms: Terms, repay: int) -> Position:

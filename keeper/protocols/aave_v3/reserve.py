@@ -7,7 +7,7 @@ from keeper.protocols.aave_v3.eras import V36, Era
 from keeper.protocols.aave_v3.fixed import ray_mul_half_up
 from keeper.protocols.aave_v3.v36 import liquidity_index
 from keeper.types import Token, Undo
-from keeper.units import RAY, Address, Bps
+from keeper.units import RAY, ZERO_ADDRESS, Address, Bps
 
 CATEGORY_BIT = 168
 """ReserveConfiguration.EMODE_CATEGORY_START_BIT_POSITION, up to v3.1."""
@@ -21,7 +21,7 @@ class Reserve:
     `configuration` is the pool's own bitmap (ReserveConfiguration.sol), `token` is None until
     symbol and decimals were read, `cash` and `virtual_balance` are None when they were not. `era` has
     the rules its interest follows. `tells_amounts` says that transfers of the aToken are told in the
-    underlying.
+    underlying. `stable_token` is zero where there are no debts at stable rates.
     """
 
     id: int
@@ -39,6 +39,7 @@ class Reserve:
     token: Token | None = None
     era: Era = field(default=V36, repr=False)
     tells_amounts: bool = False
+    stable_token: Address = ZERO_ADDRESS
     scaled_supply: int = 0
     scaled_debt: int = 0
     virtual_balance: int | None = None

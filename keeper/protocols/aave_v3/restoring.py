@@ -16,6 +16,7 @@ from keeper.protocols.aave_v3.ledger import Category, Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.screening import ENTRY
 from keeper.protocols.aave_v3.snapshot import FIRST, FORMAT, NUMBERS
+from keeper.protocols.aave_v3.stable import Stable
 from keeper.types import Token
 from keeper.units import Address, Bps
 
@@ -60,6 +61,10 @@ def _ledger(market: str, about: Mapping[str, Any], era: Era) -> Ledger:
     )
     for entry in about["reserves"]:
         ledger.list_reserve(_reserve_in(entry, era))
+    for holder, debts in about["stable"].items():
+        for number, entry in debts.items():
+            debt = Stable(*map(int, entry))
+            ledger.set_stable(_address(holder), ledger.reserves[int(number)], debt)
     for number, entry in about["categories"].items():
         values = {key: int(value) for key, value in entry.items()}
         ledger.categories[int(number)] = Category(**values)  # type: ignore[arg-type]
@@ -75,6 +80,7 @@ def _reserve_in(entry: Mapping[str, Any], era: Era) -> Reserve:
         supply_token=_address(entry["supply_token"]),
         debt_token=_address(entry["debt_token"]),
         era=era,
+        stable_token=_address(entry["stable_token"]),
         tells_amounts=bool(entry["tells_amounts"]),
         token=None if token is None else Token(asset, str(token[0]), int(token[1])),
         **numbers,  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ little-endian, records as the ledger keeps them.
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 import numpy as np
 import orjson
@@ -52,6 +52,12 @@ def header(ledger: Ledger, contracts: Mapping[str, Address], revision: int) -> b
             "borrowers": str(ledger.borrowers),
             "holders": str(len(ledger.accounts)),
             "reserves": [_reserve_out(reserve) for reserve in ledger.reserves.values()],
+            "stable": {
+                holder.hex(): {
+                    str(n): [str(value) for value in astuple(d)] for n, d in debts.items()
+                }
+                for holder, debts in ledger.stable.items()
+            },
             "categories": {
                 str(number): {key: str(value) for key, value in asdict(category).items()}
                 for number, category in ledger.categories.items()
@@ -97,6 +103,7 @@ def _reserve_out(reserve: Reserve) -> dict[str, object]:
         "asset": reserve.asset.hex(),
         "supply_token": reserve.supply_token.hex(),
         "debt_token": reserve.debt_token.hex(),
+        "stable_token": reserve.stable_token.hex(),
         "tells_amounts": reserve.tells_amounts,
         "token": None if token is None else [token.symbol, token.decimals],
         **{name: None if value is None else str(value) for name, value in numbers.items()},

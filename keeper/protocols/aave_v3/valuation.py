@@ -57,12 +57,16 @@ def position(
         collateral.append(CollateralLeg(reserve.token, amount, value, threshold, bonus))
     debt = []
     owed = 0
-    for number in sorted(account.borrowed):
+    borrowed, stable = account.borrowed, ledger.stable.get(borrower)
+    for number in sorted(borrowed if stable is None else {*borrowed, *stable}):
         reserve = ledger.reserves[number]
         price = values.get(reserve.asset)
         if price is None or reserve.token is None:
             return None
-        amount = era.debt_balance(account.borrowed[number], reserve.borrow_index_at(timestamp))
+        scaled = borrowed.get(number, 0)
+        amount = era.debt_balance(scaled, reserve.borrow_index_at(timestamp)) if scaled else 0
+        if stable is not None and number in stable:
+            amount += stable[number].owed(era.compounded, timestamp)
         value = era.debt_value(amount, price, reserve.unit)
         owed += value
         debt.append(DebtLeg(reserve.token, amount, value))
