@@ -39,6 +39,10 @@ class Reads:
     asked: tuple[tuple[str, slice], ...] = ()
 
 
+MS_EACH = 1
+"""What each position at risk adds to the time strategies have: a crowd takes longer, and is worth it."""
+
+
 class Book:
     """Follow every source of one chain and answer which positions are at risk at the next block."""
 
@@ -189,6 +193,7 @@ class Book:
     async def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]] | None:
         """Return the positions at risk at the next block, and those that could not be judged.
 
+        Strategies have `deadline_ms`, and a little more for each position.
         None when the book went on to another head before all were judged.
         """
         head = self.head
@@ -220,7 +225,7 @@ class Book:
             prices={name: market.prices for name, market in trusted},
             tokens=self.tokens(),
             native=self._native,
-            deadline_ms=deadline_ms,
+            deadline_ms=deadline_ms + len(at_risk) * MS_EACH,
         )
         return view, skips
 

@@ -277,6 +277,14 @@ async def test_the_cause_tells_position_price_and_interest_apart() -> None:
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [9, 8, 7]
 
 
+async def test_strategies_have_longer_for_more_positions() -> None:
+    """In the same time for any crowd they would answer for none of a large one, head after head."""
+    book, _ = standing()
+    assert (await view_at(book, UNIT, 0))[0].deadline_ms == 100
+    book.fold(head(1), [log(head(1), 7, 90 * WAD), log(head(1), 8, 91 * WAD)])
+    assert (await view_at(book, UNIT, 0))[0].deadline_ms == 102
+
+
 async def test_a_position_of_exactly_one_is_healthy() -> None:
     book, _ = standing()
     book.fold(head(1), [log(head(1), 7, 80 * WAD), log(head(1), 8, 80 * WAD + 10**11)])
