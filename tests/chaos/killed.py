@@ -99,7 +99,7 @@ async def run_killed(playing: Play, _: Settings, home: Path) -> None:
     """Kill and start again a few times, then compare the last keeper with the chain."""
     plan, outcome, chain = playing.plan, playing.outcome, playing.chain
     rng = random.Random(plan.seed)
-    async with FaultProxy(playing.world.net.rpc_url, seed=plan.seed) as proxy:
+    async with FaultProxy(playing.world.net.rpc_url, plan.seed, playing.world.stillness) as proxy:
         url = proxy.ws_url if plan.shape[0] == "ws" else proxy.http_url
         write_settings(playing.world, home, url)
         for each in plan.rounds:

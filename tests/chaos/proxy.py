@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from tests.chaos.branch import Branch
+from tests.chaos.stillness import READS, Stillness
 from tests.chaos.wrong import WRONG, Inapplicable
 
 _LAGGING = frozenset(
@@ -44,13 +45,14 @@ class FaultProxy:
     break, by kind: one of three that a kind fits is hit until its number is used up.
     """
 
-    def __init__(self, node: str, seed: int = 0) -> None:
+    def __init__(self, node: str, seed: int = 0, stillness: Stillness | None = None) -> None:
         self.requests: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
         self.injected: Counter[str] = Counter()
         self.errors: dict[str, list[dict[str, Any]]] = {}
         self.shots: Counter[str] = Counter()
         self._node = node
+        self._stillness = stillness or Stillness()
         self._rng = random.Random(seed)
         self._port = 0
         self._sockets: dict[web.WebSocketResponse, bool] = {}
@@ -383,6 +385,12 @@ class FaultProxy:
         return told.get("result")
 
     async def _forward(self, asked: Mapping[str, Any]) -> bytes:
+        if asked["method"] not in READS:
+            return await self._post(asked)
+        async with self._stillness.reading():
+            return await self._post(asked)
+
+    async def _post(self, asked: Mapping[str, Any]) -> bytes:
         headers = {"Content-Type": "application/json"}
         body = orjson.dumps(asked)
         async with self._session.post(self._node, data=body, headers=headers) as response:

@@ -119,7 +119,8 @@ async def run_in_process(playing: Play, settings: Settings, _: Path) -> None:
     plan, outcome = playing.plan, playing.outcome
     async with AsyncExitStack() as stack:
         for number in range(len(plan.shape)):
-            proxy = FaultProxy(playing.world.net.rpc_url, seed=plan.seed * 7 + number)
+            world = playing.world
+            proxy = FaultProxy(world.net.rpc_url, plan.seed * 7 + number, world.stillness)
             playing.proxies.append(await stack.enter_async_context(proxy))
         urls = [
             proxy.ws_url if scheme == "ws" else proxy.http_url

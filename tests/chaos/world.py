@@ -8,6 +8,7 @@ from keeper.devnet import Cast, Devnet, Pool
 from keeper.devnet.arbitrage import EXACT_INPUT
 from keeper.devnet.prices import put_prices
 from keeper.units import BPS, MAX_UINT256, WAD, Address
+from tests.chaos.stillness import Stillness, StillRpc
 from tests.uniswap import ANY, FAR_FUTURE, MINT, SPACING
 
 BURN = "decreaseLiquidity((uint256,uint128,uint256,uint256,uint256))"
@@ -27,6 +28,8 @@ class World:
 
     def __init__(self, net: Devnet) -> None:
         self.net = net
+        self.stillness = Stillness()
+        net.rpc = net.chain.rpc = StillRpc(net.rpc, self.stillness)
         self.market = net.market
         self.prices = net.prices()
         near = (1.01, 1.25)
