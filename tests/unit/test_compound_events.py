@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from keeper.chain.codes import doubts, fingerprint
 from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.planning.grouping import group_key
 from keeper.ports import LendingProtocol, Redeeming
 from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
-from keeper.protocols.compound_v2.codes import doubts, fingerprint
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
 from keeper.protocols.compound_v2.vai import Unread
+from keeper.protocols.compound_v2.valuation import behind, parts, with_parts
 from keeper.risk import Lists
 from keeper.types import (
     Call,
@@ -142,10 +143,14 @@ def test_debts_and_balances_are_kept_with_their_owner() -> None:
         events.fold(ledger, COMPTROLLER, VAI, event(CETH, transfer, ALICE, BOB, 71, indexed=2))
     fold(ledger, event(CUSDC, "Borrow(address,uint256,uint256,uint256)", ALICE, 5, 9, 90))
     assert ledger.ctokens[1].debts == {ALICE: (9, WAD)}
-    assert (ledger.owing, ledger.touched) == ({ALICE: 2}, {ALICE})
+    assert (dict(ledger.owing), ledger.touched) == ({ALICE: 2}, {ALICE})
     repay = "RepayBorrow(address,address,uint256,uint256,uint256)"
     fold(ledger, event(CUSDC, repay, BOB, ALICE, 9, 0, 81))
-    assert (ledger.ctokens[1].debts, ledger.ctokens[1].borrows, ledger.owing) == ({}, 81, {})
+    assert (dict(ledger.ctokens[1].debts), ledger.ctokens[1].borrows, dict(ledger.owing)) == (
+        {},
+        81,
+        {},
+    )
 
 
 def test_who_minted_vai_or_is_restricted_is_remembered() -> None:
@@ -316,6 +321,30 @@ def test_two_ctokens_of_one_underlying_are_called_apart() -> None:
     assert {each.debt.address for each in found} == {USDC}
     keys = {group_key(quoted(position, each)): market.execution(each).target for each in found}
     assert sorted(keys.values()) == [CUSDC, other]
+
+
+def test_a_debt_that_was_repaid_is_not_taken_for_its_twin() -> None:
+    """Two debts in one token are told apart when a call of the same block closed the first."""
+    market, ledger, prices = owing()
+    usdc = ledger.ctokens[1].underlying
+    twin = Token(Address(bytes([20]) * 20), "cUSDC2", 8)
+    ledger.list_ctoken(CToken(2, twin, usdc, False, WAD, 0, 5))
+    late = ledger.ctokens[2]
+    late.cash, late.supply, late.reserves, late.rate = 2 * 10**12, 10**16, 0, 0
+    ledger.set_debt(ALICE, late, (70 * 10**6, WAD))
+    ledger.entered[ALICE] = 7
+    held = parts(ledger, ALICE, prices, 8)
+    assert held is not None
+    for first, second in ((0, 70), (60, 0), (25, 70), (60, 30), (0, 0)):
+        debts = {CUSDC: first * 10**6, twin.address: second * 10**6}
+        left = [
+            part.accrued(part.balance, debts[part.token.address]) if part.debts[1] else part
+            for part in held
+        ]
+        blank = Position("old", "compound-v2", ALICE, (), (), 0, 0, Wad(0))
+        found = behind(held, with_parts(blank, left))
+        assert {p.token.address: p.debts[1] for p in found if p.token.address in debts} == debts
+    assert market.market == "old"
 
 
 def quoted(position: Position, terms: CompoundTerms) -> Quote:

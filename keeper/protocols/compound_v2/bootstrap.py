@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.codes import Codes, codes_of
 from keeper.chain.words import address, addresses, answered, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError, RpcError
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.clock import counts_seconds
-from keeper.protocols.compound_v2.codes import Codes, codes_of
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.events import (
     LIQUIDATE_ACTION,

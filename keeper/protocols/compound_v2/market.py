@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.chain.codes import doubts, fingerprint
 from keeper.chain.words import selector, word
 from keeper.errors import InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told, Venue
@@ -21,7 +22,6 @@ from keeper.protocols.compound_v2.bootstrap import (
     state_calls,
     take_state,
 )
-from keeper.protocols.compound_v2.codes import doubts, fingerprint
 from keeper.protocols.compound_v2.exponential import exchange_rate_down
 from keeper.protocols.compound_v2.holders import load_holders
 from keeper.protocols.compound_v2.ledger import CORE, Ledger

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
+from keeper.chain.codes import Codes
 from keeper.errors import InvariantError
 from keeper.protocols.compound_v2.bootstrap import Deployment
-from keeper.protocols.compound_v2.codes import Codes
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import Ledger, Pool
 from keeper.protocols.compound_v2.vai import Minted, Unread, Vai

@@ -217,11 +217,22 @@ def behind(held: Sequence[Part], position: Position) -> list[Part]:
     debts: dict[Address, list[int]] = {}
     for leg in position.debt:
         debts.setdefault(leg.token.address, []).append(leg.amount)
+    # Legs do not tell cTokens of one token apart: what nothing happened to is found first.
+    same = {part.id for part in held if _taken(debts, part, part.debts[1])}
     left = []
     for part in held:
-        owed = debts.get(part.underlying.address, []) if part.debts[1] else []
-        debt = owed.pop(0) if owed else 0
+        rest = debts.get(part.underlying.address, []) if part.debts[1] else []
+        debt = part.debts[1] if part.id in same else rest.pop(0) if rest else 0
         balance = balances.get(part.token.address, 0)
         is_as_read = (balance, debt) == (part.balance, part.debts[1])
         left.append(part if is_as_read else part.accrued(balance, debt))
     return left
+
+
+def _taken(debts: dict[Address, list[int]], part: Part, debt: int) -> bool:
+    """Take a part's debt out of the legs of its token, and tell whether it was there."""
+    legs = debts.get(part.underlying.address, [])
+    if not debt or debt not in legs:
+        return False
+    legs.remove(debt)
+    return True
