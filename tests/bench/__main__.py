@@ -23,6 +23,7 @@ from tests.bench import (
     latency,
     liquity,
     loop_lag,
+    maker,
     margin,
     million,
     morpho,
@@ -118,6 +119,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "morpho": lambda: on_chain(morpho.figures),
     "liquity": lambda: on_chain(liquity.figures),
     "compound": lambda: on_chain(compound.figures),
+    "maker": lambda: on_chain(maker.figures),
     "protocols": protocols.figures,
 }
 

@@ -46,3 +46,4 @@ def test_several_wallets_take_every_protocol_through_one_crash() -> None:
     assert told["profit_is_held"]
     assert told["estimate_error_bps"] <= 1
     assert told["mixed_transactions"] > 0
+    assert told["most_mixed"] > 1

@@ -116,7 +116,8 @@ class Screen:
         requests = f"{summary.rpc_requests_per_quiet_head:g} RPC requests per quiet head"
         for line in (
             (
-                f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable borrowers "
+                f"[bold]{summary.liquidated} of {summary.liquidatable} liquidatable "
+                f"{'positions' if self._markets else 'borrowers'} "
                 f"liquidated[/] in {summary.transactions} transactions"
             ),
             (

@@ -7,8 +7,8 @@ from keeper.devnet.accounts import Cast
 from keeper.devnet.calls import calldata
 from keeper.devnet.chain import Transaction
 from keeper.devnet.devnet import Devnet
-from keeper.devnet.lending.lending import SIZE_USD, USD, account, draws
-from keeper.devnet.maker import BARK, ILK, Maker, deploy_maker
+from keeper.devnet.lending.lending import USD, account, draws
+from keeper.devnet.maker import Maker, deploy_maker
 from keeper.devnet.operator import Operator
 from keeper.devnet.prices import POST_FEE
 from keeper.devnet.toolchain import Progress
@@ -16,15 +16,21 @@ from keeper.units import RAY, WAD
 
 MOST_URNS = 60
 """How many auctions the story runs at once."""
-BARK_FEE = POST_FEE - 10**9
 _LEAST_USD = 12_000
 """Whole USD of collateral whose debt is over the vat's dust."""
+_RATIO = 15, 10
+"""Of collateral to debt, below which an urn's auction may be started."""
+_PENALTY = 113, 100
 _MILLION = 1_000_000
 _TO_RAY = RAY // USD
+_RAD_TO_USD = WAD * RAY // USD
 
 
 class MakerLending:
-    """Urns of the coin; others start their auctions, and the keeper takes them."""
+    """Urns of the coin: the keeper starts their auctions, and takes them as their prices fall.
+
+    Both are positions to it, an auction under a name of its own.
+    """
 
     protocol: ClassVar[str] = "maker-clip"
     contracts: ClassVar[str] = "a stand-in for Maker's auctions"
@@ -58,36 +64,35 @@ class MakerLending:
         """Open urns, as many as auctions can run at once."""
         price, urns = self._net.price("WETH"), {}
         for number, (health, size) in enumerate(draws(min(count, MOST_URNS), seed)):
-            held = max(size, _LEAST_USD if size < SIZE_USD[0] else size) * USD * WAD // price
-            most = held * price // USD * 10 // 15
+            held = max(size, _LEAST_USD) * USD * WAD // price
+            most = held * price // USD * _RATIO[1] // _RATIO[0]
             owed = most * _MILLION // round(health * _MILLION)
             urns[account(self.protocol, number)] = (held, owed)
         self._maker.open_urns(urns)
         self._urns = list(urns)
 
     def put_prices(self, prices: Mapping[str, int], arbitrage_fee: int) -> None:
-        """Put the oracle's price, and a rival's start of every auction that follows from it."""
+        """Put the oracle's price."""
         del arbitrage_fee
-        price, chain, maker = prices["WETH"] * _TO_RAY, self._net.chain, self._maker
-        if price == self._told:
-            return
-        self._told = price
-        poke = calldata("poke(uint256)", [price])
-        chain.put(Transaction(Cast.DEPLOYER, maker.clip, poke, max_fee=POST_FEE))
-        spot = price * 10 // 15
-        for urn, (held, owed) in zip(self._urns, maker.urns(self._urns), strict=True):
-            if held * spot < owed * RAY:
-                bark = calldata(BARK, [ILK, urn, Cast.RIVAL])
-                chain.put(Transaction(Cast.RIVAL, maker.clip, bark, max_fee=BARK_FEE))
+        price = prices["WETH"] * _TO_RAY
+        if price != self._told:
+            self._told, clip = price, self._maker.clip
+            poke = calldata("poke(uint256)", [price])
+            self._net.chain.put(Transaction(Cast.DEPLOYER, clip, poke, max_fee=POST_FEE))
 
     def rewards(self) -> dict[bytes, int]:
-        """Return what the lots of running auctions are worth above their prices, by the feed."""
+        """Return what starting an auction pays, and what a lot is worth above its price by the feed."""
         maker, price, numbers = self._maker, self._net.price("WETH"), self._maker.running()
         found = {}
         for number, (_, asked, lot, tab) in zip(numbers, maker.statuses(numbers), strict=True):
             owed = min(tab, lot * asked)
-            gain = owed // asked * price // WAD - owed // RAY * USD // WAD
+            gain = owed // asked * price // WAD - owed // _RAD_TO_USD
             found[maker.name_of(number)] = max(gain, 0)
+        tip, chip = (self._net.call(maker.clip, name) for name in ("tip()", "chip()"))
+        for urn, (held, owed) in zip(self._urns, maker.urns(self._urns), strict=True):
+            if held * price * _RATIO[1] < owed * USD * _RATIO[0]:
+                tab = owed * RAY * _PENALTY[0] // _PENALTY[1]
+                found[urn] = (tip + tab * chip // WAD) // _RAD_TO_USD
         return found
 
     def own_tokens(self) -> Sequence[bytes]:
