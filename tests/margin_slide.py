@@ -74,6 +74,14 @@ def by_borrower(notes: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any
     return found
 
 
+def by_position(notes: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return what was told of each position, by its market and borrower, in order."""
+    found = defaultdict(list)
+    for note in notes:
+        found[note["data"]["market"], note["data"]["borrower"].lower()].append(note["data"])
+    return found
+
+
 async def slide(
     net: Devnet,
     home: Path,
