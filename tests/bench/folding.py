@@ -20,6 +20,7 @@ from keeper.protocols.aave_v3 import AaveV3, v36
 from keeper.types import Head, Log
 from keeper.units import Address, Hash, Wei
 from tests.bench import million
+from tests.bench.folding_floor import Floor
 
 HOLDERS = 100_000
 BLOCKS = 100
@@ -147,9 +148,9 @@ def _heads() -> list[Head]:
 def figures() -> dict[str, float]:
     """Return logs folded a second, and how many times as long `process_log` takes alone.
 
-    With them where the microseconds of a log go, and what this machine takes for one turn of an
-    empty loop, by which figures of two machines can be compared. All of it runs under the garbage
-    collection the keeper runs under.
+    With them where the microseconds of a log go, what the least of it takes here (`Floor`), and
+    what this machine takes for one turn of an empty loop, by which figures of two machines can be
+    compared. All of it runs under the garbage collection the keeper runs under.
     """
     with Collection(lambda _: None) as collection:
         return _figures(collection)
@@ -164,9 +165,10 @@ def _figures(collection: Collection) -> dict[str, float]:
     market = million.market(HOLDERS)
     parts = Parts("bench", {"market/million": market}, {"million": market}, _refuse)
     parts.stand_at(heads[0])
+    floor = Floor(market._ledger)
     collection.settle()
     folds: list[list[float]] = []
-    peers, turns = [], []
+    peers, turns, floors = [], [], []
     for _ in range(ROUNDS):
         folds.append(_fold(parts, heads[1:], answers))
         if market._ledger != chain._ledger:
@@ -176,6 +178,7 @@ def _figures(collection: Collection) -> dict[str, float]:
         # In turns, so that what else the machine does slows both.
         peers.append(process_log.seconds())
         turns.append(_turn())
+        floors.append(floor.seconds(answers))
     whole, decode, read, apply = (median(column) for column in zip(*folds, strict=True))
     return {
         "fold_logs_per_second": 1 / whole,
@@ -186,6 +189,8 @@ def _figures(collection: Collection) -> dict[str, float]:
         "fold_us_json": decode * 1e6,
         "fold_us_parse": read * 1e6,
         "fold_us_apply": apply * 1e6,
+        "fold_us_floor": median(floors) * 1e6,
+        "fold_vs_floor": median(fold[0] / least for fold, least in zip(folds, floors, strict=True)),
         "process_log_us": median(peers) * 1e6,
         "empty_loop_ns": median(turns) * 1e9,
     }
