@@ -9,10 +9,10 @@ from pathlib import Path
 
 from eth_abi.abi import encode
 
+from keeper.chain.codes import IMPLEMENTATION_SLOT
 from keeper.devnet import Devnet
 from keeper.devnet.cache import cached, fingerprint
 from keeper.devnet.toolchain import find_node, run_tool
-from keeper.protocols.compound_v2.codes import IMPLEMENTATION_SLOT
 from keeper.units import to_hex
 
 PACKAGE = "@aave/core-v3@1.16.2"

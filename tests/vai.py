@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from eth_abi.abi import encode
 
+from keeper.chain.codes import IMPLEMENTATION_SLOT
 from keeper.devnet import Devnet
 from keeper.devnet.venus import WAD, Venus, load_venus
-from keeper.protocols.compound_v2.codes import IMPLEMENTATION_SLOT
 from keeper.units import ZERO_ADDRESS, to_hex
 
 YEARLY = 100 * WAD

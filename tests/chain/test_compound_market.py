@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from keeper.chain.codes import IMPLEMENTATION_SLOT
 from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
 from keeper.devnet.chain import Transaction
 from keeper.devnet.venus import WAD, Venus, deploy_venus
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.protocols.compound_v2 import CompoundV2, events
-from keeper.protocols.compound_v2.codes import IMPLEMENTATION_SLOT
 from keeper.protocols.compound_v2.events import UPGRADED
 from keeper.types import Log, Reason, Skip
 from keeper.units import Address, Hash, Wad, to_hex

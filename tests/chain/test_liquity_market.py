@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from keeper.chain.codes import IMPLEMENTATION_SLOT
 from keeper.devnet import Devnet
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.errors import ConfigError, InvariantError
@@ -105,6 +106,46 @@ def test_new_code_behind_a_proxy_stops_the_market_and_its_undo_starts_it(
     undo()
     assert market.stopped == ""
     assert market.pairs(position, following.prices, following.next())[0]
+
+
+def test_after_an_upgrade_only_code_that_is_known_is_sent_to(following: MusdFollowing) -> None:
+    market, musd, net = following.market, following.musd, following.net
+    manager = Address(musd.manager)
+    upgraded = Log(manager, (UPGRADED, bytes(32)), b"", 1, following.head.hash, 0)
+
+    def anew() -> None:
+        market.fold(upgraded)
+        assert market.stopped
+        following.run(market.bootstrap(following.reader, following.head))
+
+    anew()
+    assert market.stopped == ""
+    slot = following.run(following.reader.storage(manager, IMPLEMENTATION_SLOT))
+    code = net.rpc("eth_getCode", to_hex(slot[-20:]), "latest")
+    net.rpc("anvil_setCode", to_hex(slot[-20:]), code + "00")
+    musd.set_price(1_200 * WAD)
+    following.follow()
+    known = list(market.snapshot()())
+    anew()
+    doubt = f"the code of {to_hex(manager)} was replaced: review it, then set code = "
+    assert market.stopped.startswith(doubt)
+    assert "\n" not in market.stopped
+    # It is followed and audited, and nothing is sent to it.
+    following.observe()
+    assert following.run(market.audit(following.reader, following.head, 10, 1)) == []
+    position = following.position(owner(1))
+    assert position is not None
+    pairs, (skip,) = market.pairs(position, following.prices, following.next())
+    assert (pairs, skip.reason, skip.detail) == ([], Reason.DENIED, market.stopped)
+    # A restart does not forget what was known; who looked at the code names it.
+    weth = to_hex(net.tokens["WETH"].address)
+    named = market.stopped.split('"')[1]
+    other = "is not the code that was reviewed"
+    for reviewed, why in (("", doubt), (named, ""), ("0x" + "ab" * 8, other)):
+        config = LiquityV1.Config(trove_manager=to_hex(manager), wrapped=weth, code=reviewed)
+        again = following.run(LiquityV1.discover(following.reader, "musd", config, following.head))
+        again.restore(known)
+        assert why in again.stopped if why else not again.stopped
 
 
 def test_a_planted_drift_is_found(following: MusdFollowing) -> None:

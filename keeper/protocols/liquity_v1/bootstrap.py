@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from eth_utils.address import to_checksum_address
 
+from keeper.chain.codes import codes_of
 from keeper.chain.words import address, answers, read, text, uint
 from keeper.errors import ConfigError, IncompleteError
 from keeper.ports import Reader
@@ -92,7 +93,8 @@ async def find(
         gas_pool,
     )
     coin, debt = await _tokens(reader, head, (wrapped, token))
-    return Deployment(contracts, coin, debt, uint(words[-1]), is_coin)
+    codes = await codes_of(reader, sorted(contracts.watched), head)
+    return Deployment(contracts, coin, debt, uint(words[-1]), is_coin, codes)
 
 
 async def _tokens(reader: Reader, head: Head, tokens: Iterable[Address]) -> list[Token]:

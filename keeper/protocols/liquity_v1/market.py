@@ -7,11 +7,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.chain.codes import doubts, fingerprint
 from keeper.chain.words import read, selector, uint
-from keeper.errors import InvariantError
+from keeper.errors import ConfigError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told
 from keeper.protocols.liquity_v1 import events, rules, screening, snapshot, valuation
 from keeper.protocols.liquity_v1.audit import audit
@@ -52,16 +53,23 @@ class LiquityV1:
 
     protocol: str = "liquity-v1"
 
-    def __init__(self, market: str, deployment: Deployment, oracle: Oracle) -> None:
+    def __init__(self, market: str, deployment: Deployment, oracle: Oracle, code: str = "") -> None:
         self.market = market
         self.oracle = oracle
         self._deployment = deployment
+        self._code = code
+        self._known = deployment.codes
+        self._doubt = ""
         self._surplus: int | None = None
         self._reserves: int | None = None
         self._follow(Ledger(market))
 
     class Config(BaseModel):
-        """Which system: its trove manager, and what its coin is wrapped into for a sale."""
+        """Which system: its trove manager, and what its coin is wrapped into for a sale.
+
+        `code` is the fingerprint of the system's code that was reviewed; without one, code is known as
+        it was first found.
+        """
 
         model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -69,6 +77,7 @@ class LiquityV1:
         wrapped: EvmAddress
         is_coin: bool = False
         """The wrapped token is the coin itself under a token's face, as on Mezo."""
+        code: str = Field(default="", pattern=r"^(0x[0-9a-f]{16})?$")
 
     @classmethod
     async def discover(
@@ -84,17 +93,32 @@ class LiquityV1:
         )
         contracts = deployment.contracts
         coin, debt = deployment.coin.address, deployment.debt.address
-        return cls(market, deployment, coin_feed(market, contracts.feed, coin, debt))
+        feed = coin_feed(market, contracts.feed, coin, debt)
+        return cls(market, deployment, feed, config.code)
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
-        """Load every trove and the system's sums as of exactly this head."""
-        self._follow(await load(reader, self.market, self._deployment, head))
+        """Load every trove and the system's sums as of exactly this head, and look at its code again.
+
+        What was replaced by code that is not known is loaded and followed, and only watched. Raises
+        `InvariantError` when the system's contracts are others now, or its rules others than known.
+        """
+        before = self._deployment
+        manager, coin = before.contracts.manager, before.coin.address
+        try:
+            found = await find(reader, manager, coin, head, is_coin=before.is_coin)
+        except ConfigError as error:
+            raise InvariantError(self.market, str(error)) from error
+        if (found.contracts, found.debt) != (before.contracts, before.debt):
+            raise InvariantError(self.market, "its contracts are others than before: start again")
+        self._follow(await load(reader, self.market, found, head))
+        self._deployment = found
+        self._judge_code()
         self.observe(await reader.multicall(self.calls(), head.hash), head)
 
     @property
     def stopped(self) -> str:
         """Return why the market is only watched, empty when it is not."""
-        return self._ledger.stopped
+        return self._ledger.stopped or self._doubt
 
     def liquidation(self, log: Log) -> Told | None:
         """Return what a log tells of a liquidation here, None when it tells of something else."""
@@ -125,12 +149,14 @@ class LiquityV1:
 
     def snapshot(self) -> Pages:
         """Freeze the ledger and return what encodes it."""
-        head = snapshot.header(self._ledger, self._deployment)
+        head = snapshot.header(self._ledger, self._deployment, self._known)
         return partial(snapshot.pages, head, dict(self._ledger.troves))
 
     def restore(self, pages: Iterable[bytes]) -> None:
         """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read."""
-        self._follow(snapshot.restored(pages, self.market, self._deployment))
+        ledger, self._known = snapshot.restored(pages, self.market, self._deployment)
+        self._follow(ledger)
+        self._judge_code()
 
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: what owners may claim, and the reserves."""
@@ -198,7 +224,9 @@ class LiquityV1:
         self, position: Position, prices: Prices, at: NextBlock
     ) -> tuple[Sequence[LiquityTerms], Sequence[Skip]]:
         """Return the one pair of a trove that may be liquidated, or why it may not."""
-        return valuation.pairs(self._ledger, self._deployment, position, prices, at.timestamp)
+        return valuation.pairs(
+            self._ledger, self._deployment, position, prices, at.timestamp, self.stopped
+        )
 
     def after(self, position: Position, terms: Terms, repay: int) -> Position:
         """Return the position without its legs: a trove is taken whole."""
@@ -259,6 +287,16 @@ class LiquityV1:
         if self._surplus is not None:
             held.append(Backstop("surplus", deployment.coin, self._surplus))
         return held
+
+    def _judge_code(self) -> None:
+        """Stop the market where its code is not the one that is known."""
+        codes, self._doubt = self._deployment.codes, ""
+        if self._code == (found := fingerprint(codes)):
+            self._known = codes
+        elif self._code:
+            self._doubt = f"its code {found} is not the code that was reviewed, {self._code}"
+        else:
+            self._doubt = next(iter(doubts(self._known, codes).values()), "")
 
     def _follow(self, ledger: Ledger) -> None:
         self._ledger = ledger

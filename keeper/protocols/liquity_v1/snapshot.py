@@ -6,23 +6,25 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from keeper.chain.codes import Codes
 from keeper.errors import InvariantError
 from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
 from keeper.units import Address
 
-FORMAT = 1
+FORMAT = 2
 PAGE = 4_000
 """Troves in one page."""
 ADDRESS = 20
 
 
-def header(ledger: Ledger, deployment: Deployment) -> dict[str, Any]:
-    """Return everything but the troves."""
+def header(ledger: Ledger, deployment: Deployment, known: Codes) -> dict[str, Any]:
+    """Return everything but the troves, the code that is known with it."""
     return {
         "format": FORMAT,
         "market": ledger.market,
         "contracts": _contracts(deployment),
+        "codes": {contract.hex(): code.hex() for contract, code in known.items()},
         "stopped": ledger.stopped,
         "troves": len(ledger.troves),
         "system": asdict(ledger.system),
@@ -37,15 +39,18 @@ def pages(head: dict[str, Any], troves: Mapping[Address, Trove]) -> Iterator[byt
         yield json.dumps([[owner.hex(), *trove] for owner, trove in page]).encode()
 
 
-def restored(source: Iterable[bytes], market: str, deployment: Deployment) -> Ledger:
-    """Return the ledger of a snapshot; raise `InvariantError` when it cannot be read or add up."""
+def restored(source: Iterable[bytes], market: str, deployment: Deployment) -> tuple[Ledger, Codes]:
+    """Return a snapshot's ledger and the code that was known with it.
+
+    Raises `InvariantError` when it cannot be read or does not add up.
+    """
     try:
         return _ledger(iter(source), market, deployment)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InvariantError(market, f"the snapshot cannot be read: {error}") from error
 
 
-def _ledger(rest: Iterator[bytes], market: str, deployment: Deployment) -> Ledger:
+def _ledger(rest: Iterator[bytes], market: str, deployment: Deployment) -> tuple[Ledger, Codes]:
     head = json.loads(next(rest, b""))
     if head["format"] != FORMAT:
         raise ValueError(f"its format is {head['format']}")
@@ -62,7 +67,8 @@ def _ledger(rest: Iterator[bytes], market: str, deployment: Deployment) -> Ledge
         raise ValueError("the stakes do not add up")
     last = max((trove.since for trove in ledger.troves.values()), default=0)
     ledger.look_ahead(max(last, ledger.system.accrued_at))
-    return ledger
+    codes = {_address(contract): bytes.fromhex(code) for contract, code in head["codes"].items()}
+    return ledger, codes
 
 
 def _contracts(deployment: Deployment) -> dict[str, str]:

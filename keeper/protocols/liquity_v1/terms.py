@@ -1,12 +1,13 @@
 """What liquidating a trove pays: one call for the whole of it, which repays nothing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.events import Contracts
 from keeper.protocols.liquity_v1.ledger import Whole
 from keeper.types import Seizure, Token
-from keeper.units import BPS, WAD, Bps
+from keeper.units import BPS, WAD, Address, Bps
 
 ONE_CALL = 1
 """The least amount stands for the call: a trove is taken whole, at nobody's cost but the pool's."""
@@ -20,7 +21,8 @@ class Deployment:
     """One system: its contracts, the wrapped coin, its own token, and the reserve of each trove.
 
     Collateral is the native coin; `coin` is what it is wrapped into for a sale, if that is not the
-    coin itself (`is_coin`). `reserve` is what the gas pool pays for each trove, in wei of the token.
+    coin itself (`is_coin`). `reserve` is what the gas pool pays for each trove, in wei of the token;
+    `codes` are the prints of the code behind each contract.
     """
 
     contracts: Contracts
@@ -28,6 +30,7 @@ class Deployment:
     debt: Token
     reserve: int
     is_coin: bool = False
+    codes: Mapping[Address, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,20 @@ def position(
 
 
 def pairs(
-    ledger: Ledger, deployment: Deployment, position: Position, prices: Prices, timestamp: int
+    ledger: Ledger,
+    deployment: Deployment,
+    position: Position,
+    prices: Prices,
+    timestamp: int,
+    stopped: str,
 ) -> tuple[list[LiquityTerms], list[Skip]]:
-    """Return the terms of a trove under 110 %, or why it is left alone."""
+    """Return the terms of a trove under 110 %, or why it is left alone; `stopped` as the market says."""
 
     def skip(reason: Reason, why: str) -> Skip:
         return Skip(position.market, position.protocol, position.borrower, reason, why)
 
-    if ledger.stopped:
-        return [], [skip(Reason.DENIED, ledger.stopped)]
+    if stopped:
+        return [], [skip(Reason.DENIED, stopped)]
     trove = ledger.troves.get(position.borrower)
     if position.health >= WAD or trove is None:
         return [], []
