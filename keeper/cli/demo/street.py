@@ -1,4 +1,4 @@
-"""Put the protocols of the story on the chain as an operator would: settings, permissions, consent."""
+"""Put the protocols of the story on the chain as an operator would: settings and permissions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,8 +56,6 @@ def settle_in(street: Street, operator: Operator, home: Path, extra: str) -> tup
         net.chain.send_all(
             [Transaction(operator.owner, operator.contract, each.data) for each in grants]
         )
-        for each in street.lending:
-            each.prepare()
     return path, settings
 
 

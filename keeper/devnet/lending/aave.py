@@ -42,9 +42,6 @@ class AaveLending:
         """Return nothing: every settings file here has it."""
         return ""
 
-    def prepare(self) -> None:
-        """Do nothing."""
-
     def open(self, count: int, seed: int) -> None:
         """Open borrowers of several kinds."""
         self.accounts = gather(self._net, count, seed).all

@@ -41,10 +41,6 @@ class Lending(Protocol):
         """Return its part of the settings; empty where they have it."""
         ...
 
-    def prepare(self) -> None:
-        """Do what an operator does once, after the owner allowed what the market needs."""
-        ...
-
     def open(self, count: int, seed: int) -> None:
         """Open borrowers, the same for the same seed."""
         ...

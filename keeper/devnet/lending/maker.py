@@ -57,9 +57,6 @@ class MakerLending:
         """Return the auctions, called through their auctioneer."""
         return self._maker.table(self.market, survival_percent=50, slippage_bps=150)
 
-    def prepare(self) -> None:
-        """Do nothing: the auctioneer has what it needs since it was deployed."""
-
     def open(self, count: int, seed: int) -> None:
         """Open urns, as many as auctions can run at once."""
         price, urns = self._net.price("WETH"), {}

@@ -59,9 +59,6 @@ morpho = "{to_hex(self._morpho.address)}"
 prices = "{to_hex(self._net.market.oracle)}"
 """
 
-    def prepare(self) -> None:
-        """Do nothing."""
-
     def open(self, count: int, seed: int) -> None:
         """Open borrowers of both markets in turn."""
         prices = self._net.prices()

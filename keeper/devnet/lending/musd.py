@@ -71,9 +71,6 @@ trove_manager = "{to_hex(self._musd.manager)}"
 wrapped = "{to_hex(self._net.tokens["WETH"].address)}"
 """
 
-    def prepare(self) -> None:
-        """Do nothing."""
-
     def open(self, count: int, seed: int) -> None:
         """Open troves, the safest first, so that each has its place behind the one before."""
         price = self._net.price("WETH") * _TO_WAD

@@ -55,9 +55,6 @@ venue = "wrapped-native"
 wrapped = "{wrapped}"
 """
 
-    def prepare(self) -> None:
-        """Do nothing."""
-
     def open(self, count: int, seed: int) -> None:
         """Open borrowers against each collateral in turn."""
         net, venus = self._net, self._venus
