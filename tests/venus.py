@@ -83,8 +83,8 @@ def state(ledger: Ledger) -> dict[str, Any]:
         "ctokens": [
             replace(
                 each,
-                balances=dict(each.balances),
-                debts=dict(each.debts),
+                balances=each.balances.freeze(),
+                debts=each.debts.freeze(),
                 terms=dict(each.terms),
                 cash=None,
                 supply=None,
