@@ -122,7 +122,8 @@ class ChainStatus:
         lag = None if head is None else max(round(self.clock.time() - head.timestamp), 0)
         balance = self.executor.balance
         at_risk = () if self._report is None else self._report.view.at_risk
-        feeds = list(self.feeds())
+        # a terminal shows the first ten
+        feeds = sorted(self.feeds(), key=lambda each: (not each.stale, -abs(each.feed.off or 0)))
         return {
             "state": self._state(breakers, feeds),
             "phase": self.phase,

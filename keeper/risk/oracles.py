@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from keeper.oracles.pools import PoolPrices, Quoted
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
-from keeper.types import Position, Prices, Reason, Token, View
+from keeper.types import CollateralLeg, DebtLeg, Position, Reason, Token, View
 from keeper.units import WAD, Address, Bps, to_hex
 
 Key = tuple[str, Address]
 """A market and one of its assets; or a position."""
+Why = tuple[Reason, str] | None
 LEAST_SHARE = 100
 """A feed under less than a hundredth of a position's collateral or debt keeps nobody from it."""
 
@@ -95,19 +96,20 @@ class OracleWatch:
     def doubtful(self, view: View) -> dict[Key, tuple[Reason, str]]:
         """Return the positions at risk that rest on a feed not to be believed, and why not."""
         found: dict[Key, tuple[Reason, str]] = {}
-        quoted: Quoted | None = None
-        said: dict[Key, tuple[Reason, str] | None] = {}
+        quoted = self._pools.at(dollars(view), view.tokens)
+        judged: dict[str, dict[Address, Why]] = {}
         for risk in view.at_risk:
             position = risk.position
-            prices = view.prices.get(position.home)
-            for token in rested_on(position):
-                key = position.home, token.address
-                if key not in said:
-                    quoted = quoted or self._pools.at(dollars(view), view.tokens)
-                    said[key] = self._judge(key, token, prices, view.head.timestamp, quoted)
-                if (why := said[key]) is not None:
-                    found[position.key] = why
-                    break
+            said = judged.setdefault(position.market, {})
+            for held in (position.collateral, position.debt):
+                for leg in held:
+                    if leg.token.address not in said:
+                        said[leg.token.address] = self._judge(
+                            position.home, leg.token, view, quoted
+                        )
+                    why = said[leg.token.address]
+                    if why is not None and is_rested_on(position, leg):
+                        found[position.key] = why
         return found
 
     def standing(self) -> Iterator[FeedStanding]:
@@ -121,14 +123,13 @@ class OracleWatch:
     def _of(self, asset: Address) -> Expected:
         return self._expected.get(asset, Expected())
 
-    def _judge(
-        self, key: Key, token: Token, prices: Prices | None, now: int, quoted: Quoted
-    ) -> tuple[Reason, str] | None:
-        value, feed = None if prices is None else prices.get(token.address), self._feeds.get(key)
+    def _judge(self, market: str, token: Token, view: View, quoted: Quoted) -> Why:
+        prices, now = view.prices.get(market), view.head.timestamp
+        value = None if prices is None else prices.get(token.address)
         if prices is None or not value:
             return None
         price = value * WAD // prices.unit
-        expected = self._of(token.address)
+        feed, expected = self._feeds.get((market, token.address)), self._of(token.address)
         silent = "" if feed is None else stale(feed, now, price, expected, self._doubt.beats)
         if silent:
             return Reason.STALE_ORACLE, f"the feed of {token.symbol} had {silent}"
@@ -158,15 +159,10 @@ def dollars(view: View) -> dict[Address, int]:
     return found
 
 
-def rested_on(position: Position) -> Iterator[Token]:
-    """Yield the tokens whose prices say how healthy a position is, but for crumbs of others.
+def is_rested_on(position: Position, leg: CollateralLeg | DebtLeg) -> bool:
+    """Say whether a leg is more than a crumb of what a position holds, or owes.
 
     Somebody who puts up a little of a token with a dead feed is not to be out of reach for it.
     """
-    for held, whole in (
-        (position.collateral, position.collateral_value),
-        (position.debt, position.debt_value),
-    ):
-        for leg in held:
-            if leg.value * LEAST_SHARE >= whole:
-                yield leg.token
+    whole = position.collateral_value if leg in position.collateral else position.debt_value
+    return leg.value * LEAST_SHARE >= whole

@@ -13,7 +13,7 @@ from keeper.config import Settings
 from keeper.errors import ConfigError
 from keeper.oracles.pools import PoolPrices
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
-from keeper.risk.oracles import Doubt, OracleWatch, rested_on
+from keeper.risk.oracles import Doubt, OracleWatch, is_rested_on
 from keeper.types import CollateralLeg, DebtLeg, Hop, Prices, Reason, Token, View
 from keeper.units import BPS, USD, WAD, Address, Bps, to_hex
 from tests.plans import USDC, WETH, address, make_head, make_view
@@ -316,4 +316,4 @@ def test_crumbs_of_a_token_keep_nobody_from_a_position() -> None:
     position = replace(
         held.position, collateral=legs, debt=owed, collateral_value=1_000, debt_value=900
     )
-    assert [token.symbol for token in rested_on(position)] == ["WETH", "USDC"]
+    assert [is_rested_on(position, leg) for leg in (*legs, *owed)] == [True, False, True]

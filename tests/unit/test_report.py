@@ -95,3 +95,21 @@ def test_each_liquidation_of_others_has_its_line(told: Callable[..., str], home:
     ]
     told("--html", "page.html", "--each")
     assert (home / "page.html").read_text().count("late: plan-1") == 2
+
+
+async def test_the_last_blocks_on_record_are_told_without_orphans(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.sqlite", FakeClock(), 30, lambda _: None, 64)
+    journal.open()
+    hashes = {number: to_hex(block_hash(number)) for number in (5, 6, 7)}
+    rows = [
+        replace(ROW, block_number=number, block_time=number * DAY, block_hash=text, log_index=index)
+        for number, text in hashes.items()
+        for index in (0, 1)
+    ]
+    await journal.liquidations.add(rows)
+    await journal.liquidations.orphan("x", block_hash(6))
+    recent = [(7, block_hash(7)), (5, block_hash(5))]
+    assert await journal.liquidations.recent("x", 8) == recent
+    assert await journal.liquidations.recent("x", 1) == recent[:1]
+    assert await journal.liquidations.recent("y", 8) == []
+    journal.close()
