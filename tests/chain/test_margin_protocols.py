@@ -63,6 +63,7 @@ async def test_everybody_is_told_whatever_the_protocol(
         protocols[messages[0]["protocol"]] |= set(levels)
         for each in messages:
             check_crossing(each)
+            assert int(each["debt_usd"]) == 0 or int(each["liquidation_cost_usd"]) > 0
     # an auction is of somebody who was liquidated already
     assert protocols.keys() == LENDING.keys() - {"maker-clip"}
     assert all("liquidated" in levels for levels in protocols.values())

@@ -18,6 +18,7 @@ from keeper.errors import TransientError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.margin.caller import REFRESH, MarginCaller
 from keeper.margin.levels import Habits, Ladder
+from keeper.margin.outlook import KNOWN, Chances
 from keeper.margin.watch import Watch
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
@@ -92,7 +93,9 @@ class World:
     most = 100
     name = "desk"
 
-    def __init__(self, home: Path, lender: Lender | None = None, **watch: Any) -> None:
+    def __init__(
+        self, home: Path, lender: Lender | None = None, sample: float = 300.0, **watch: Any
+    ) -> None:
         self.now = 1_000.0
         self.lender = lender or Lender()
         self.is_busy = False
@@ -119,6 +122,7 @@ class World:
             self.dispatcher,
             clock,
             lambda watch, level, count, debt: self.shown.update({(watch, level): count}),
+            sample_seconds=sample,
             digest=time(0, 30),
         )
         self.tasks: list[asyncio.Task[None]] = []
@@ -397,6 +401,36 @@ async def test_positions_in_several_markets_under_one_name_are_told_apart(tmp_pa
         assert after.notes[-1].data["market"] == "aave/1"
     finally:
         await after.stop()
+
+
+class Quoted(Blue):
+    """The same, where each market has an oracle of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quotes = {"aave/1": 2_500 * 10**8, "aave/2": 10**8}
+
+    def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
+        quoted = {WETH.address: self.quotes[position.market], USDC.address: 10**8}
+        return position, replace(prices, values=quoted)
+
+
+async def test_each_market_under_a_name_has_chances_of_its_own(tmp_path: Path) -> None:
+    lender, chances = Quoted(), Chances(0.05, 0.2, 0.5, 3_600.0)
+    world = World(tmp_path, lender, 12.0, addresses=frozenset({A}), chances=chances)
+    await world.start()
+    try:
+        await world.head(1, a1=(1.5, 10), a2=(1.5, 10))
+        for number in range(2, KNOWN + 4):
+            lender.quotes["aave/1"] = 2_500 * 10**8 + (-1) ** number * 5 * 10**8
+            assert await world.head(number) == []
+        assert await world.head(40, a1=(1.2, 10), a2=(1.2, 10)) == ["aa warning"] * 2
+        chance = {note.data["market"]: note.data["chances"]["3600"] for note in world.notes}
+        assert chance["aave/1"] > 0.0 == chance["aave/2"]
+        levels = {note.data["market"]: int(note.data["levels"]["call"]) for note in world.notes}
+        assert levels["aave/2"] == LADDER.call
+    finally:
+        await world.stop()
 
 
 class Troves(Lender):

@@ -129,6 +129,10 @@ class LiquityV1:
         manager = self._deployment.contracts.manager
         return Watch(frozenset({manager}), frozenset({events.TROVE_LIQUIDATED}))
 
+    def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
+        """Return a position whose collateral costs its owner what a liquidation takes of it: all."""
+        return valuation.plain(position), prices
+
     def watch(self) -> Watch:
         """Return every contract whose events change a trove or a sum."""
         return Watch(self._deployment.contracts.watched, events.TOPICS)

@@ -1,5 +1,7 @@
 """A trove as a position, exact at the next block."""
 
+from dataclasses import replace
+
 from keeper.protocols.liquity_v1 import rules
 from keeper.protocols.liquity_v1.ledger import Ledger
 from keeper.protocols.liquity_v1.terms import Deployment, LiquityTerms
@@ -41,6 +43,14 @@ def position(
         worth,
         whole.debt,
         Wad(min(ratio * WAD // rules.MCR, MAX_UINT256)),
+    )
+
+
+def plain(position: Position) -> Position:
+    """Return a trove that loses what it holds beyond its debt: a tenth when it is liquidated."""
+    bonus = Bps(rules.MCR * BPS // WAD)
+    return replace(
+        position, collateral=tuple(replace(leg, bonus=bonus) for leg in position.collateral)
     )
 
 
