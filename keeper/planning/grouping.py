@@ -8,7 +8,7 @@ from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
-from keeper.types import Quote, Seizure, Step
+from keeper.types import FlashKind, Quote, Seizure, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
@@ -22,6 +22,8 @@ CallKey = tuple[str, Address, int]
 """A position, and how many calls on it stand before: `Quote.key`."""
 
 _LATE_SHARE = 100_000
+_GAS = 10**6
+"""Gas that margins are measured in: one unit of it may cost less than the smallest of a token."""
 _ROUNDS = 8
 
 
@@ -109,12 +111,13 @@ def price_groups(
     rates: Rates,
     gas_price: int,
     data_fee: DataFee | None = None,
+    able: Mapping[CallKey, int] | None = None,
 ) -> list[Group]:
-    """Price every quote exactly: sales in order, one per group, overheads shared evenly.
+    """Price every quote exactly: sales in order, one per group, overheads shared (`share_gas`).
 
     Within a group a quote's proceeds are what its collateral adds to the sale of those before it.
     """
-    used = share_gas(groups)
+    used = share_gas(groups, able)
     data = 0
     if data_fee is not None and used:
         whole = data_fee.wei_up(run_size(groups), sum(used))
@@ -144,21 +147,40 @@ def moving_gas(group: Group) -> int:
     return extra_gas(group[0].hops) + sum(quote.sale_gas for quote in group)
 
 
-def share_gas(groups: Sequence[Group]) -> list[int]:
-    """Return each quote's gas in order: its own, and even shares of its group, loan and run."""
+def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None) -> list[int]:
+    """Return each quote's gas in order: its own, and shares of its group's, its loan's and the run's.
+
+    Shares are even, or by what each is `able` to carry in gas beyond its own: then all that pay for
+    themselves pay together exactly when what they earn is enough for what they share.
+    """
     everyone = [quote for group in groups for quote in group]
-    overhead = run_gas(everyone) if everyone else 0
-    borrowers: dict[Address, int] = {}
-    for quote in everyone:
-        borrowers[quote.debt.address] = borrowers.get(quote.debt.address, 0) + 1
-    return [
-        item_gas(quote.opportunity.position, quote.steps[0])
-        + mul_div_up(group_gas(len(group[0].hops), extra_gas(group[0].hops)), 1, len(group))
-        + mul_div_up(FUND[quote.flash.kind], 1, borrowers[quote.debt.address])
-        + mul_div_up(overhead, 1, len(everyone))
-        for group in groups
-        for quote in group
-    ]
+    used = [item_gas(quote.opportunity.position, quote.steps[0]) for quote in everyone]
+    left = [1 if able is None else able[quote.key] for quote in everyone]
+
+    def carry(total: int, places: Sequence[int]) -> None:
+        bearing = [max(left[place], 0) for place in places]
+        whole = sum(bearing)
+        for place, share in zip(places, bearing, strict=True):
+            part = mul_div_up(total, share, whole) if whole else mul_div_up(total, 1, len(places))
+            used[place] += part
+            if able is not None:
+                left[place] -= part
+
+    first = 0
+    for group in groups:
+        hops = group[0].hops
+        carry(group_gas(len(hops), extra_gas(hops)), range(first, first + len(group)))
+        first += len(group)
+    loans: dict[Address, dict[FlashKind, list[int]]] = {}
+    for place, quote in enumerate(everyone):
+        loans.setdefault(quote.debt.address, {}).setdefault(quote.flash.kind, []).append(place)
+    for kinds in loans.values():
+        borrowers = sum(len(places) for places in kinds.values())
+        for kind, places in kinds.items():
+            carry(mul_div_up(FUND[kind], len(places), borrowers), places)
+    if everyone:
+        carry(run_gas(everyone), range(len(everyone)))
+    return used
 
 
 def price_quote(
@@ -208,6 +230,7 @@ def prune_groups(
 ) -> tuple[list[Group], list[Quote]]:
     """Price quotes and drop the worst quarter of each group's short ones until none is short.
 
+    Where one is short at even shares of the overhead, those that earn more carry more of it.
     `tips` are in each quote's debt token and come out of its net. Dropping one leaves the others a
     better price and a larger share of the overhead, so all are priced again each time. What follows
     a dropped call on the same position goes with it.
@@ -216,14 +239,28 @@ def prune_groups(
     def margin(quote: Quote) -> int:
         return quote.net - tips.get(quote.key, 0) - quote.minimum_profit
 
+    def ability(quote: Quote) -> int:
+        """Return how much gas a quote can pay beyond its own and its sale's."""
+        own = item_gas(quote.opportunity.position, quote.steps[0]) + quote.sale_gas
+        unit = max(rates.of(quote).gas_up(_GAS, gas_price), 1)
+        return margin(quote) * _GAS // unit + quote.gas - own
+
     groups, dropped = group_quotes(quotes), list[Quote]()
     for round_number in range(len(quotes) + 1):
         groups = price_groups(groups, begin(), rates, gas_price, data_fee)
         short = [[quote for quote in group if margin(quote) < 0] for group in groups]
         if not any(short):
             break
+        able = {quote.key: ability(quote) for group in groups for quote in group}
+        groups = price_groups(groups, begin(), rates, gas_price, data_fee, able)
+        short = [[quote for quote in group if margin(quote) < 0] for group in groups]
+        if not any(short):
+            break
         if round_number < _ROUNDS:
-            short = [sorted(some, key=margin)[: -(-len(some) // 4)] for some in short]
+            short = [
+                sorted(some, key=lambda quote: able[quote.key])[: -(-len(some) // 4)]
+                for some in short
+            ]
         gone = {id(quote) for some in short for quote in some}
         left = [quote for group in groups for quote in group if id(quote) not in gone]
         lost = orphans(left)

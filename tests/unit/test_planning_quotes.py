@@ -157,6 +157,25 @@ def test_what_pays_only_together_is_taken_only_together() -> None:
     assert skips == []
 
 
+def test_who_earns_more_carries_more_of_what_all_share() -> None:
+    # Gas alone is 12 dollars, of which a second one adds 3: evenly shared it would be 8 for each.
+    large, small = FakeTerms(WETH, USDC, 400 * 10**6), FakeTerms(WETH, USDC, 120 * 10**6)
+    alone = only(quote_all(choice(1, large, minimum=1)))
+    assert refused(quote_all(choice(2, small, minimum=1))).reason is Reason.UNPROFITABLE
+    quotes, skips = quote_all(choice(1, large, minimum=1), choice(2, small, minimum=1))
+    assert skips == []
+    assert len(quotes) == 2
+    assert all(quote.net >= quote.minimum_profit for quote in quotes)
+    assert sum(quote.net for quote in quotes) > alone.net
+
+
+def test_who_does_not_pay_for_itself_is_carried_by_nobody() -> None:
+    large, tiny = FakeTerms(WETH, USDC, 10**10), FakeTerms(WETH, USDC, 30 * 10**6)
+    quotes, (skip,) = quote_all(choice(1, large), choice(2, tiny, minimum=1))
+    assert (len(quotes), skip.reason) == (1, Reason.UNPROFITABLE)
+    assert quotes == quote_all(choice(1, large))[0]
+
+
 def test_the_cheapest_lender_that_can_is_chosen() -> None:
     lending = pool(7, USDC, DAI, 100, 30_000_000)
     cheap = only(quote_all(choice(1, TEN_THOUSAND), pools=(DEEP, lending)))
