@@ -67,6 +67,11 @@ def figures(net: Devnet) -> Mapping[str, float]:
         columns.table.under(excess_table(*factors, 1.0))
         reads.append(1000 * (between - started))
         screens.append(1000 * (time.thread_time() - between))
+    freezes = []
+    for freeze in (market.all_legs, market.snapshot) * ROUNDS:
+        started = time.thread_time()
+        freeze()
+        freezes.append(1000 * (time.thread_time() - started))
     logs = folded(market)
     started = time.thread_time()
     for log in logs:
@@ -74,12 +79,13 @@ def figures(net: Devnet) -> Mapping[str, float]:
     fold = 1e6 * (time.thread_time() - started) / LOGS
     print(
         f"compound: {CTOKENS} cTokens, {BORROWERS:,} borrowers: factors {median(reads):.2f} ms, "
-        f"pass {median(screens):.2f} ms; fold {fold:.2f} us a log"
+        f"pass {median(screens):.2f} ms; fold {fold:.2f} us a log, frozen in {median(freezes):.2f} ms"
     )
     found = {
         "compound_factors_ms": median(reads),
         "compound_pass_ms": median(screens),
         "compound_fold_us": fold,
+        "compound_freeze_ms": median(freezes),
     }
     return found | gas(net)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keeper.chain.words import selector, word
-from keeper.errors import ConfigError
+from keeper.errors import ConfigError, IncompleteError
 from keeper.protocols.compound_v2.clock import counts_seconds
 from keeper.protocols.compound_v2.events import ACCRUE
 from keeper.types import Call, CallResult, Head, Log, Watch
@@ -48,7 +48,15 @@ async def asked(telling: Telling, *ctokens: Address) -> bool:
 async def test_blocks_are_the_chains_own() -> None:
     block = HEAD.number - 5
     assert not await asked(Telling((NUMBER, block), logged=block), ONE)
-    assert not await asked(Telling((NUMBER, 3), (NUMBER, block), logged=block), ONE, TWO)
+    assert not await asked(Telling((NUMBER, 3), (NUMBER, block), logged=3), ONE, TWO)
+
+
+async def test_an_index_that_lags_is_waited_for_and_not_refused() -> None:
+    fresh = HEAD.number - 1
+    with pytest.raises(IncompleteError, match="no log yet"):
+        await asked(Telling((NUMBER, fresh)), ONE)
+    older = HEAD.number - 200
+    assert not await asked(Telling((NUMBER, older), (NUMBER, fresh), logged=older), ONE, TWO)
 
 
 async def test_seconds_are_told_by_name() -> None:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from eth_utils.address import to_checksum_address
 
 from keeper.chain.words import answered, read, uint
-from keeper.errors import ConfigError
+from keeper.errors import ConfigError, IncompleteError
 from keeper.ports import Reader
 from keeper.protocols.compound_v2.events import ACCRUE, ACCRUE_FIRST
 from keeper.types import Head, Watch
 from keeper.units import WAD, Address
+
+SETTLED = 64
+"""Blocks below the head whose logs every node has."""
 
 
 async def counts_seconds(
@@ -47,16 +50,26 @@ async def counts_seconds(
             "such a market is not followed",
         )
     by_seconds = bool(moments[True])
-    latest, ctoken = max(moments[by_seconds])
+    latest = max(moments[by_seconds])[0]
     if by_seconds:
         if latest > head.timestamp:
             raise ConfigError(f"comptroller {shown} counts interest in seconds to come", "")
-    elif latest:
-        watch = Watch(frozenset({ctoken}), frozenset({ACCRUE, ACCRUE_FIRST}))
-        if latest > head.number or not await reader.logs(watch, latest, latest):
-            raise ConfigError(
-                f"comptroller {shown} counts interest by another chain's blocks:"
-                f" last in {latest}, of which this chain has no log",
-                "such a market is not followed",
-            )
-    return by_seconds
+        return True
+    stranger = ConfigError(
+        f"comptroller {shown} counts interest by another chain's blocks:"
+        f" last in {latest}, of which this chain has no log",
+        "such a market is not followed",
+    )
+    if latest > head.number:
+        raise stranger
+    # A node's index of logs may lag behind its state for some blocks.
+    settled = [each for each in moments[False] if each[0] <= head.number - SETTLED]
+    told, ctoken = max(settled) if any(each for each, _ in settled) else max(moments[False])
+    if not told:
+        return False
+    watch = Watch(frozenset({ctoken}), frozenset({ACCRUE, ACCRUE_FIRST}))
+    if not await reader.logs(watch, told, told):
+        if told > head.number - SETTLED:
+            raise IncompleteError(f"interest of block {told} has no log yet")
+        raise stranger
+    return False
