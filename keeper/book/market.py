@@ -61,6 +61,8 @@ class MarketBook:
         self._touched: set[Address] = set()
         self._closed = False
         self._weights: Floats = np.zeros(0)
+        self._followed: AbstractSet[Address] = frozenset()
+        self._arrived: set[Address] = set()
         self._lock = asyncio.Lock()
 
     def observe(
@@ -181,6 +183,15 @@ class MarketBook:
                 start += BLOCK
             found += owing if among is None else [e for e in owing if e[-20:] in among]
 
+    def follow(self, borrowers: AbstractSet[Address]) -> None:
+        """Keep from now on which accounts of these borrowers change, for `arrived`."""
+        self._followed = borrowers
+
+    def arrived(self) -> set[Address]:
+        """Return and forget the accounts that changed, of those who are followed."""
+        arrived, self._arrived = self._arrived, set()
+        return arrived
+
     async def spread(self, next_block: NextBlock) -> Spread | None:
         """Return how far positions are from their threshold; None where the columns are being made.
 
@@ -246,6 +257,8 @@ class MarketBook:
         changed = self.protocol.changed()
         self._pending |= changed
         self._touched |= changed
+        if self._followed:
+            self._arrived |= {each for each in changed if each[-20:] in self._followed}
 
     def _causes_of(
         self, columns: Columns, rows: Rows, next_block: NextBlock

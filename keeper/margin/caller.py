@@ -338,7 +338,8 @@ class MarginCaller:
         """Return who is watched in a market, looked up anew from time to time."""
         now = self._clock.time()
         roster = self._rosters.setdefault(name, Roster())
-        if now - self._refreshed.get(name, float("-inf")) < REFRESH:
+        is_new = self._arrived(name, market, roster)
+        if not is_new and now - self._refreshed.get(name, float("-inf")) < REFRESH:
             return roster
         members: list[tuple[Watch, Address]] = []
         for watch in self._watches:
@@ -372,6 +373,22 @@ class MarginCaller:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
         await self._outlooks.raise_all(market, roster, view)
         return roster
+
+    def _arrived(self, name: str, market: MarketBook, roster: Roster) -> bool:
+        """Say whether somebody named on a watch has an account that nobody watches yet."""
+        if not isinstance(market.protocol, Placing):
+            return False
+        watches = [
+            watch
+            for watch in self._watches
+            if watch.addresses and watch.covers(self._chain, name, market.protocol.protocol)
+        ]
+        market.follow(frozenset().union(*(watch.addresses or () for watch in watches)))
+        return any(
+            account[-20:] in (watch.addresses or ()) and roster.get((watch.name, account)) is None
+            for account in market.arrived()
+            for watch in watches
+        )
 
     async def _members(
         self, watch: Watch, market: MarketBook, view: View

@@ -143,7 +143,12 @@ class World:
             return np.array(health), debt * 1e8, debt
 
         return SimpleNamespace(
-            protocol=self.lender, prices=self.prices, standing=standing, owing=owing
+            protocol=self.lender,
+            prices=self.prices,
+            standing=standing,
+            owing=owing,
+            follow=lambda _: None,
+            arrived=lambda: set(self.lender.debt),
         )
 
     async def _logs(self, watch: LogWatch, first: int, last: int) -> list[Log]:
@@ -386,6 +391,10 @@ async def test_positions_in_several_markets_under_one_name_are_told_apart(tmp_pa
         assert told == ["aa call"]
         assert world.notes[-1].data["market"] == "aave/1"
         assert world.shown["fund", "safe"] == 1
+        # a position that is new is watched at once
+        world.lender.names["a3"] = Address(b"\x03" + A)
+        assert await world.head(1, tail=1, a3=(1.05, 10)) == ["aa call"]
+        assert world.notes[-1].data["market"] == "aave/3"
         # liquidated in the second market; the same borrower's other position is not
         world.liquidate(A, 2, index=2)
         assert await world.head(2, a2=(1.4, 5), a1=(1.02, 9)) == ["aa liquidated", "aa critical"]
@@ -397,7 +406,9 @@ async def test_positions_in_several_markets_under_one_name_are_told_apart(tmp_pa
     await after.start()
     try:
         # what ended while nobody ran is told, though nothing is owed in that market any more
-        assert await after.head(5, a1=(9.0, 0), a2=(1.4, 5)) == ["aa liquidated"]
+        after.lender.names["a3"] = Address(b"\x03" + A)
+        told = await after.head(5, a1=(9.0, 0), a2=(1.4, 5), a3=(1.05, 10))
+        assert told == ["aa liquidated"]
         assert after.notes[-1].data["market"] == "aave/1"
     finally:
         await after.stop()

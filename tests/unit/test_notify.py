@@ -202,6 +202,22 @@ async def test_what_is_refused_for_itself_holds_up_nothing_and_is_given_up(tmp_p
     assert state.lost == ("title 1", "title 4")
 
 
+async def test_what_arrived_of_a_refused_batch_is_not_sent_again_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    desk = Recorder("desk", poison=frozenset({"1"}))
+    before = Post(tmp_path, desk)
+    async with before.running() as dispatcher:
+        await dispatcher.post([(note(str(n)), ["desk"]) for n in range(3)])
+        await desk.until(2)
+    assert desk.keys == ["0", "2"]
+    again = Post(tmp_path, Recorder("desk"))
+    again.clock.now += 10.0
+    async with again.running():
+        await again.channels[0].until(1)
+    assert again.channels[0].keys == ["1"]
+
+
 async def test_a_doubtful_refusal_is_tried_again_and_given_up_once_others_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
