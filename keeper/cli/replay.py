@@ -132,7 +132,7 @@ def _print(outcomes: list[Outcome], audited: Audited | None, most: int) -> None:
         contested, contested_usd = each.contested
         screen.print(f"\n{each.name}: {len(each.at_risk)} positions at risk, skipped: {told}")
         screen.print(
-            f"  settled locally: {each.plans} plans, {each.by_record} of them with the gas the chain "
+            f"  plans settled locally: {each.plans}, {each.by_record} of them with the gas the chain "
             f"recorded, {each.open} open at the end, {each.dropped} dropped"
         )
         if contested:
