@@ -16,6 +16,7 @@ from keeper.oracles.aave_oracle import (
 )
 from keeper.ports import LendingProtocol, Oracle
 from keeper.protocols.aave_v3 import AaveV3, events
+from keeper.protocols.aave_v3.bootstrap import tells_amounts
 from keeper.protocols.aave_v3.deployment import Deployment
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.pairs import refusal
@@ -421,3 +422,13 @@ def test_a_debt_that_nothing_stands_behind_is_refused_with_a_reason(market: Aave
     pairs, (skip,) = market.pairs(bare, Prices("main", 10**8, {ASSET: 10**8}), AT)
     assert pairs == []
     assert (skip.reason, skip.detail) == (Reason.DUST, "no collateral is left to seize")
+
+
+def test_what_an_atoken_refuses_tells_how_it_tells_of_transfers() -> None:
+    """One that lacks a function fails without a word; v3.0.0's repayments have an argument less."""
+    refused, absent = CallResult(False, b"23"), CallResult(False, b"")
+    assert tells_amounts([refused, absent]) is True
+    assert tells_amounts([absent, refused]) is False
+    assert tells_amounts([absent, CallResult(True, b"")]) is False
+    assert tells_amounts([absent, absent]) is None
+    assert tells_amounts([refused, refused]) is None
