@@ -15,6 +15,7 @@ from keeper import log
 from keeper.devnet import Devnet
 from tests.bench import (
     aave_early,
+    by_protocol,
     compound,
     economics,
     exactness,
@@ -184,6 +185,7 @@ def main() -> None:
         OUT.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
         seconds, load = time.monotonic() - start, os.getloadavg()[0]
         print(f"{section}: {seconds:.1f} s, load average {load:.2f}")
+    print("\n--- by protocol", *by_protocol.table(every), sep="\n")
     print(f"written to {OUT}", file=sys.stderr)
 
 
