@@ -1,15 +1,17 @@
 import asyncio
 import copy
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from eth_utils.address import to_checksum_address
 
 from keeper.errors import RpcError, TransientError
 from keeper.execution.answer import Answer
+from keeper.execution.relays import bundles as bundling
 from keeper.execution.relays.bundles import Bundles
 from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.identity import Identity
@@ -109,6 +111,27 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+async def test_the_first_blocks_bundle_leaves_before_the_others_are_made(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hand-over ends with its answer; what later blocks get follows by itself."""
+    relay = await crowd.stand_in()
+    asked: list[int] = []
+    call = RelayWire.call
+
+    async def counted(self: RelayWire, method: str, params: Sequence[Any]) -> Any:
+        asked.append(int(params[0]["blockNumber"], 16))
+        return await call(self, method, params)
+
+    monkeypatch.setattr(RelayWire, "call", counted)
+    monkeypatch.setattr(bundling, "APART", 0.2)
+    made = Bundles(crowd.wire("builder", relay))
+    await made.send(await signed(), [], 101, 103)
+    assert asked == [101]
+    await until(lambda: relay.taken["eth_sendBundle"] == 3)
+    assert asked == [101, 102, 103]
 
 
 async def test_bundles_go_out_for_every_block_and_are_built_for_theirs(crowd: Crowd) -> None:
@@ -263,8 +286,8 @@ async def test_what_relays_hold_is_not_given_to_them_again_before_its_last_block
     for head in (100, 101, 102):
         assert flow.wants(one.hash, head) is (head != 101)
         flow.keep(one, [], head)
-    await asyncio.sleep(0.05)
-    assert relay.taken["eth_sendBundle"] == 4
+    await until(lambda: relay.taken["eth_sendBundle"] == 4)
+    assert not flow.wants(one.hash, 103)
     assert flow.until(one.hash) == 104
 
 

@@ -16,6 +16,9 @@ Asked = asyncio.Future[TransientError | None]
 Line = tuple[Address, int]
 """A sender's nonce."""
 
+APART = 0.005
+"""Seconds by which bundles for later blocks follow: making them delays the first one's answer."""
+
 
 class Bundles:
     """Speak `eth_sendBundle` to one builder.
@@ -45,6 +48,7 @@ class Bundles:
                     "blockNumber": hex(block),
                     "replacementUuid": replacement(signed, block),
                 },
+                0.0 if block == first else APART,
             )
             for block in range(first, last + 1)
         ]
@@ -68,10 +72,10 @@ class Bundles:
         await asyncio.gather(*asking, return_exceptions=True)
         await self._wire.close()
 
-    def _begin(self, signed: Signed, method: str, wish: object) -> Asked:
+    def _begin(self, signed: Signed, method: str, wish: object, pause: float = 0.0) -> Asked:
         """Ask beside the work; whoever stops waiting does not break the request off."""
         line = signed.sender, signed.nonce
-        asked = asyncio.ensure_future(self._ask(method, wish))
+        asked = asyncio.ensure_future(self._ask(method, wish, pause))
         self._asking.setdefault(line, set()).add(asked)
         asked.add_done_callback(partial(self._answered, line))
         return asked
@@ -87,7 +91,9 @@ class Bundles:
         if asking:
             await asyncio.wait(asking)
 
-    async def _ask(self, method: str, wish: object) -> TransientError | None:
+    async def _ask(self, method: str, wish: object, pause: float) -> TransientError | None:
+        if pause:
+            await asyncio.sleep(pause)
         try:
             await self._wire.call(method, [wish])
         except TransientError as error:
