@@ -508,6 +508,18 @@ def account_of(protocol: LendingProtocol, position: Position) -> Address:
 
 
 @runtime_checkable
+class Rating(Protocol):
+    """A market of many places, each with an oracle of its own that gives one token in another."""
+
+    def rates(self, prices: Prices) -> Mapping[str, tuple[Token, Token, int]]:
+        """Return by place its collateral, its loan token, and the price in 1e18ths of the latter.
+
+        Of whole tokens, rounded down; a place whose price was not read is absent.
+        """
+        ...
+
+
+@runtime_checkable
 class Redeeming(Protocol):
     """A lending protocol that pays in claims on collateral: it brings what redeems them as a venue."""
 

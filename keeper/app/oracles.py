@@ -1,7 +1,6 @@
 """Every feed of a chain's markets: followed, shown, and not rested on when it fails."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 
 from keeper.config import Chain, Settings
 from keeper.engine import Report
@@ -9,10 +8,10 @@ from keeper.metrics import Metrics
 from keeper.observers.observation import Event
 from keeper.oracles.pools import PoolPrices
 from keeper.oracles.watch import Expected
-from keeper.ports import Announcing, LendingProtocol, Venue
+from keeper.ports import LendingProtocol, Venue
 from keeper.risk import Doubt, OracleWatch
 from keeper.risk.lists import find_tokens
-from keeper.units import BPS, WAD, Address, Bps
+from keeper.units import BPS, WAD, Bps
 
 
 def make_oracles(
@@ -37,7 +36,7 @@ def make_oracles(
         PoolPrices(venues),
         Doubt(breakers.stale_feed_heartbeats, Bps(breakers.feed_off_bps)),
         expected,
-        partial(_rounds, markets),
+        markets,
         followed,
     )
 
@@ -65,8 +64,3 @@ def showing(watch: OracleWatch, metrics: Metrics, chain: str) -> Callable[[Repor
             metrics.oracle(chain, each.market, each.asset, age, each.heartbeat, band, off)
 
     return observe
-
-
-def _rounds(markets: Mapping[str, LendingProtocol], market: str) -> Mapping[Address, int]:
-    oracle = markets[market].oracle
-    return oracle.rounds() if isinstance(oracle, Announcing) else {}

@@ -86,6 +86,14 @@ class Quoted:
             self._found[token] = self._along(token)
         return self._found[token]
 
+    def rate(self, token: Address, other: Address) -> int | None:
+        """Return how much of another token pools give for one, in 1e18ths; None where none tells."""
+        price, feed = self.price(token), self._feeds.get(other)
+        if price is None or not feed:
+            return None
+        worth = feed if is_dollar(feed) else self.price(other) or feed
+        return price * WAD // worth
+
     def _along(self, token: Address) -> int | None:
         way, feed = self._ways.get(token), self._feeds.get(token)
         if way is None or not feed:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from keeper.oracles.pools import PoolPrices, Quoted
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
-from keeper.types import CollateralLeg, DebtLeg, Position, Reason, Token, View
+from keeper.ports import Announcing, LendingProtocol, Rating
+from keeper.types import CollateralLeg, DebtLeg, Position, Reason, Token, View, home_of
 from keeper.units import WAD, Address, Bps, to_hex
 
 Key = tuple[str, Address]
 """A market and one of its assets; or a position."""
 Why = tuple[Reason, str] | None
+Rates = Mapping[str, tuple[Token, Token, int]]
 LEAST_SHARE = 100
 """A feed under less than a hundredth of a position's collateral or debt keeps nobody from it."""
 
@@ -45,8 +47,9 @@ class FeedStanding:
 class OracleWatch:
     """Follow every feed of a chain's markets from head to head, and say on which not to rest.
 
-    `rounds` tells of a market's assets how many rounds were heard of, `followed` is told each time a
-    feed came after the pools, and how many seconds that took.
+    Where each place of a market has an oracle of its own (`ports.Rating`), that is a feed as well:
+    the place's, of its collateral. `followed` is told each time a feed came after the pools, and how
+    many seconds that took.
     """
 
     def __init__(
@@ -54,13 +57,13 @@ class OracleWatch:
         pools: PoolPrices,
         doubt: Doubt,
         expected: Mapping[Address, Expected],
-        rounds: Callable[[str], Mapping[Address, int]],
+        markets: Mapping[str, LendingProtocol],
         followed: Callable[[str, str, int], None] = lambda _market, _asset, _seconds: None,
     ) -> None:
         self._pools = pools
         self._doubt = doubt
         self._expected = expected
-        self._rounds = rounds
+        self._markets = markets
         self._followed = followed
         self._feeds: dict[Key, Feed] = {}
         self._names: dict[Address, str] = {}
@@ -71,41 +74,48 @@ class OracleWatch:
         feeds = dollars(view)
         self._pools.look(view.head.number, feeds, view.tokens)
         quoted = self._pools.at(feeds, view.tokens)
-        seen: dict[Key, Feed] = {}
         self._names = names(view.tokens.values())
+        kept = self._feeds
+        # what was not read at this head is not forgotten, as long as its token is there
+        self._feeds = {key: feed for key, feed in kept.items() if key[1] in view.tokens}
+        now = view.head.timestamp
         for market, prices in view.prices.items():
-            rounds = self._rounds(market)
+            protocol = self._markets[market]
+            oracle = protocol.oracle
+            rounds = oracle.rounds() if isinstance(oracle, Announcing) else {}
             for asset, value in prices.values.items():
-                if asset not in view.tokens or not value:
-                    continue
-                look = Look(
-                    view.head.timestamp,
-                    value * WAD // prices.unit,
-                    quoted.price(asset),
-                    rounds.get(asset, 0),
-                )
-                key = market, asset
-                seen[key], lag = fold(self._feeds.get(key), look, self._of(asset))
-                if lag is not None:
-                    self._followed(market, self._names[asset], lag)
-        # what was not read at this head is not forgotten, as long as its market is there
-        kept = {key: feed for key, feed in self._feeds.items() if key[1] in view.tokens}
-        self._feeds = kept | seen
-        self._now = view.head.timestamp
+                if asset in view.tokens and value:
+                    price, heard = value * WAD // prices.unit, rounds.get(asset, 0)
+                    look = Look(now, price, quoted.price(asset), heard)
+                    self._look((market, asset), look, self._of(asset))
+            if isinstance(protocol, Rating):
+                for place, (token, loan, price) in protocol.rates(prices).items():
+                    pool = quoted.rate(token.address, loan.address)
+                    self._look((place, token.address), Look(now, price, pool), Expected())
+        self._now = now
+
+    def _look(self, key: Key, look: Look, expected: Expected) -> None:
+        self._feeds[key], lag = fold(self._feeds.get(key), look, expected)
+        if lag is not None:
+            self._followed(key[0], self._names[key[1]], lag)
 
     def doubtful(self, view: View) -> dict[Key, tuple[Reason, str]]:
         """Return the positions at risk that rest on a feed not to be believed, and why not."""
         found: dict[Key, tuple[Reason, str]] = {}
         quoted = self._pools.at(dollars(view), view.tokens)
         judged: dict[str, dict[Address, Why]] = {}
+        rates: dict[str, Rates] = {}
         for risk in view.at_risk:
             position = risk.position
             said = judged.setdefault(position.market, {})
             for held in (position.collateral, position.debt):
                 for leg in held:
                     if leg.token.address not in said:
+                        home = position.home
+                        if home not in rates:
+                            rates[home] = self._rates(home, view)
                         said[leg.token.address] = self._judge(
-                            position.home, leg.token, view, quoted
+                            position.market, leg.token, rates[home], view, quoted
                         )
                     why = said[leg.token.address]
                     if why is not None and is_rested_on(position, leg):
@@ -115,7 +125,7 @@ class OracleWatch:
     def standing(self) -> Iterator[FeedStanding]:
         """Yield every feed as of the last head."""
         for (market, asset), feed in sorted(self._feeds.items()):
-            expected = self._of(asset)
+            expected = self._of(asset) if home_of(market) == market else Expected()
             silent = stale(feed, self._now, feed.price, expected, self._doubt.beats)
             beat, name = heartbeat(feed, expected), self._names[asset]
             yield FeedStanding(market, name, feed, beat, band(feed, expected), silent)
@@ -123,17 +133,30 @@ class OracleWatch:
     def _of(self, asset: Address) -> Expected:
         return self._expected.get(asset, Expected())
 
-    def _judge(self, market: str, token: Token, view: View, quoted: Quoted) -> Why:
-        prices, now = view.prices.get(market), view.head.timestamp
-        value = None if prices is None else prices.get(token.address)
-        if prices is None or not value:
-            return None
-        price = value * WAD // prices.unit
-        feed, expected = self._feeds.get((market, token.address)), self._of(token.address)
+    def _rates(self, market: str, view: View) -> Rates:
+        protocol = self._markets[market]
+        if market in view.prices and isinstance(protocol, Rating):
+            return protocol.rates(view.prices[market])
+        return {}
+
+    def _judge(self, place: str, token: Token, rates: Rates, view: View, quoted: Quoted) -> Why:
+        """Return why a token's feed is not to be believed in a position's `market`, if it is not."""
+        rate, market = rates.get(place), home_of(place)
+        if rate is not None and rate[0] == token:
+            key, expected, price = (place, token.address), Expected(), rate[2]
+            pool = quoted.rate(token.address, rate[1].address)
+        else:
+            prices = view.prices.get(market)
+            value = None if prices is None else prices.get(token.address)
+            if prices is None or not value:
+                return None
+            key, expected = (market, token.address), self._of(token.address)
+            price, pool = value * WAD // prices.unit, quoted.price(token.address)
+        feed, now = self._feeds.get(key), view.head.timestamp
         silent = "" if feed is None else stale(feed, now, price, expected, self._doubt.beats)
         if silent:
             return Reason.STALE_ORACLE, f"the feed of {token.symbol} had {silent}"
-        off = astray(price, quoted.price(token.address), self._doubt.limit)
+        off = astray(price, pool, self._doubt.limit)
         if off:
             return Reason.BREAKER, f"deviation: the feed of {token.symbol} is {off}"
         return None

@@ -103,6 +103,12 @@ async def test_a_storm_is_taken_at_the_estimate(net: Devnet, tmp_path: Path, cou
         assert play.reasons(dust) == {Reason.UNPROFITABLE}
         assert_clean(play.tally)
         assert await play.audit() == []
+        (feed,) = [
+            each
+            for each in play.stage.line.status.as_json()["feeds"]
+            if each["market"].startswith("blue/") and each["asset"] == "WETH"
+        ]
+        assert 0 <= feed["off_bps"] <= 100, "pools stand a little lower after the sales"
         for who in crowd:
             left = net.call(morpho.address, POSITION, [market.id, who], ["uint256"] * 3)
             assert left[1] == 0

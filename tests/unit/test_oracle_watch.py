@@ -220,6 +220,27 @@ def seen(number: int, ether: int, *, at_risk: bool = False) -> View:
     return replace(view, prices={"aave-v3": Prices("aave-v3", USD, prices)}, tokens=TOKENS)
 
 
+class Market:
+    """A market with prices in dollars."""
+
+    oracle = None
+
+    def tokens(self) -> dict[Address, Token]:
+        return TOKENS
+
+
+RATIO = address("ratio")
+
+
+class Places(Market):
+    """A market whose place has an oracle of its own, kept among its prices by a made-up address."""
+
+    PLACE = "blue/WETH-DAI"
+
+    def rates(self, prices: Prices) -> dict[str, tuple[Token, Token, int]]:
+        return {self.PLACE: (WETH, DAI, prices.values[RATIO] * WAD)}
+
+
 def watch(
     pools: Pools, doubt: Doubt, lags: list[tuple[str, str, int]] | None = None
 ) -> OracleWatch:
@@ -230,7 +251,8 @@ def watch(
             lags.append((market, asset, seconds))
 
     expected = {WETH.address: Expected(120, Bps(50))}
-    return OracleWatch(PoolPrices(lambda: venues), doubt, expected, lambda _: {}, followed)
+    markets: Any = {"aave-v3": Market(), "blue": Places()}
+    return OracleWatch(PoolPrices(lambda: venues), doubt, expected, markets, followed)
 
 
 def test_positions_under_a_silent_feed_are_left_alone_until_it_speaks() -> None:
@@ -266,6 +288,44 @@ def test_positions_under_a_feed_far_off_the_pools_are_left_alone() -> None:
     assert not made.doubtful(seen(101, 1_500 * USD, at_risk=True))
 
 
+def test_an_oracle_of_a_place_is_held_against_the_pools_of_its_two_tokens() -> None:
+    pools = Pools({(WETH, USDC): 2_000, (USDC, DAI): 0.5})
+    made = watch(pools, Doubt(limit=Bps(1_000)))
+
+    def blue(number: int, ratio: int) -> View:
+        view = seen(number, 2_000 * USD, at_risk=True)
+        (held,) = view.at_risk
+        leg = CollateralLeg(WETH, 1, 1_000, Bps(8_000), Bps(10_500))
+        position = replace(
+            held.position,
+            market=Places.PLACE,
+            collateral=(leg,),
+            debt=(DebtLeg(DAI, 900, 900),),
+            collateral_value=1_000,
+            debt_value=900,
+        )
+        values = {DAI.address: 2 * USD, RATIO: ratio}
+        prices = {**view.prices, "blue": Prices("blue", USD, values)}
+        return replace(view, at_risk=(replace(held, position=position),), prices=prices)
+
+    made.observe(blue(100, 1_000))
+    found = {(each.market, each.asset): each for each in made.standing()}
+    assert set(found) == {
+        ("aave-v3", "USDC"),
+        ("aave-v3", "WETH"),
+        ("blue", "DAI"),
+        (Places.PLACE, "WETH"),
+    }
+    assert found[Places.PLACE, "WETH"].feed.off == pytest.approx(0, abs=10**14)
+    assert found[Places.PLACE, "WETH"].heartbeat is None, "another feed's is not its own"
+    assert not made.doubtful(blue(101, 1_050))
+    ((reason, why),) = made.doubtful(blue(101, 1_200)).values()
+    assert (reason, why) == (
+        Reason.BREAKER,
+        "deviation: the feed of WETH is 2000 bps above the pools",
+    )
+
+
 def test_the_lag_behind_pools_is_told_with_market_and_token() -> None:
     lags: list[tuple[str, str, int]] = []
     pools = Pools({(WETH, USDC): 2_000})
@@ -284,12 +344,6 @@ def test_what_settings_say_of_feeds_is_taken_up_by_symbol_or_address() -> None:
         f"[chains.x.feeds.WETH]\nheartbeat_seconds = 120\n"
         f"[chains.x.feeds.{to_hex(DAI.address)}]\ndeviation_bps = 25\n"
     )
-
-    class Market:
-        oracle = None
-
-        def tokens(self) -> dict[Address, Token]:
-            return TOKENS
 
     def make(text: str) -> OracleWatch:
         settings = Settings.model_validate(tomllib.loads(text))

@@ -208,6 +208,10 @@ class MorphoBlue:
         """Return by class what the loan token's smallest unit is worth."""
         return screening.worth(self._ledger, prices)
 
+    def rates(self, prices: Prices) -> Mapping[str, tuple[Token, Token, int]]:
+        """Return what each market's own oracle says of its collateral, in its loan token."""
+        return valuation.rates_down(self._ledger, prices)
+
     def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
         """Return the position, and prices with its collateral at what the market's oracle says."""
         return position, valuation.plain(self._ledger, position, prices)

@@ -130,6 +130,22 @@ def _valued(
     )
 
 
+def rates_down(ledger: Ledger, prices: Prices) -> dict[str, tuple[Token, Token, int]]:
+    """Return by place collateral, loan token and the oracle's price in 1e18ths, whole for whole."""
+    found = {}
+    for pool in ledger.pools.values():
+        collateral, loan = pool.collateral, pool.loan
+        if collateral is None or loan is None:
+            continue
+        for early in (None, *pool.early):
+            price = prices.get(oracle_key(early or pool)) or 0
+            scaled = price * WAD * int(10**collateral.decimals)
+            if whole := scaled // (int(10**loan.decimals) * fixed.PRICE_SCALE):
+                name = f"{ledger.market}/{pool.place}" + (f"-{early.place}" if early else "")
+                found[name] = collateral, loan, whole
+    return found
+
+
 def plain(ledger: Ledger, position: Position, prices: Prices) -> Prices:
     """Return the prices of a position's two tokens as its market sees them, the collateral's down."""
     pool, early = ledger.pool_of(state_of(position).number)
