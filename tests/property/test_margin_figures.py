@@ -73,7 +73,9 @@ def test_a_position_is_liquidatable_from_the_price_told_on(account) -> None:
         beyond, before = (crossing.price + sign * slack for sign in signs)
         if beyond > 0:
             assert build(held, owed, prices | {number: beyond}).health < WAD
-        assert build(held, owed, prices | {number: before}).health >= WAD
+        # so deep under that nothing but a price of next to nothing helps: rounding is all there is
+        if before > 0:
+            assert build(held, owed, prices | {number: before}).health >= WAD
     named = {crossing.token for crossing in found}
     for n in held.keys() | owed.keys():
         if TOKENS[n] not in named:
