@@ -17,7 +17,7 @@ Line = tuple[Address, int]
 """A sender's nonce."""
 
 APART = 0.005
-"""Seconds by which bundles for later blocks follow: making them delays the first one's answer."""
+"""Seconds by which bundles for later blocks follow: to every builder goes the next block's first."""
 
 
 class Bundles:
