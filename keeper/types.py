@@ -529,7 +529,9 @@ class CallLiquidation:
     `value` the repay, in wrapped native token, goes along as native coin. A call that brings no
     collateral has failed unless `gainless`. The debt is still there when word `nth` of what `viewed`
     answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before. With
-    `native` the collateral, a wrapped native token, comes as native coin and is wrapped first.
+    `native` the collateral, a wrapped native token, comes as native coin and is wrapped first. With
+    `together` one call liquidates all of a group: behind `opening` it takes a list of the borrowers alone,
+    and who still owes by the `view` afterwards was left out.
     """
 
     target: Address
@@ -542,6 +544,7 @@ class CallLiquidation:
     gainless: bool = False
     unbounded: bool = False
     native: bool = False
+    together: bool = False
     viewed: Address = Address(b"")
     view: bytes = b""
     nth: int = 0

@@ -186,6 +186,8 @@ WITH_VALUE: constant(uint256) = 4
 GAINLESS: constant(uint256) = 8
 # Amounts of the calls are none of the debt token: they do not bound what is approved while they run.
 UNBOUNDED: constant(uint256) = 16
+# One call liquidates all items: it takes their borrowers as its one argument, a list, and leaves out whom it may not.
+TOGETHER: constant(uint256) = 32
 TEMPLATED: constant(uint256) = 256
 
 ACTION_SWAP: constant(uint256) = 1
@@ -747,52 +749,75 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
         self._approve(debt, spender, allowance)
     minimum: int256 = 0
     survived: bool = False
+    ok: bool = False
+    answer: Bytes[4] = b""
+    if flags & TOGETHER != 0:
+        called: DynArray[address, MAX_ITEMS] = []
+        offset = GROUP_HEADER_SIZE
+        for i: uint256 in range(count, bound=MAX_ITEMS):
+            if results[i + 1] == 0:
+                called.append(convert(extract32(group, offset, output_type=uint256) >> 96, address))
+            offset += ITEM_SIZE
+        # What one item may use is kept for the sale.
+        if msg.gas < item_gas * 3 // 2:
+            self._fail(STARVED)
+        ok, answer = raw_call(
+            pool,
+            concat(opening, abi_encode(called)),
+            max_outsize=4,
+            gas=msg.gas - item_gas,
+            revert_on_failure=False,
+        )
     offset = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
         if results[i + 1] == 0:
-            if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
-                self._fail(STARVED)
             word: uint256 = extract32(group, offset, output_type=uint256)
-            amount: uint256 = extract32(group, offset + 32, output_type=uint256) >> 128
-            ok: bool = False
-            answer: Bytes[4] = b""
-            if flags == 0:
-                ok, answer = raw_call(
-                    pool,
-                    abi_encode(
-                        collateral,
-                        debt,
-                        convert(word >> 96, address),
-                        amount,
-                        False,
-                        method_id=LIQUIDATION_CALL,
-                    ),
-                    max_outsize=4,
-                    gas=item_gas,
-                    revert_on_failure=False,
-                )
-            else:
-                ok, answer = raw_call(
-                    pool,
-                    concat(
-                        opening,
-                        slice(convert(word >> 96, bytes32), 0, 32 * (flags & 1)),
-                        middle,
-                        slice(convert(amount, bytes32), 0, 32 * ((flags >> 1) & 1)),
-                        closing,
-                    ),
-                    max_outsize=4,
-                    gas=item_gas,
-                    value=amount * ((flags >> 2) & 1),
-                    revert_on_failure=False,
-                )
+            amounts: uint256 = extract32(group, offset + 32, output_type=uint256)
+            amount: uint256 = amounts >> 128
             gained: uint256 = 0
-            if ok:
-                holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
-                if holds > held:
-                    gained = min(holds - held, LARGEST_TOLD)
-                held = holds
-            if gained != 0 or (ok and flags & (TEMPLATED | GAINLESS) != TEMPLATED):
+            done: bool = False
+            if flags & TOGETHER != 0:
+                done = ok and self._owed(check, debt_token, word >> 96, view, nth) < amounts & MAX_UINT128
+            else:
+                if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
+                    self._fail(STARVED)
+                if flags == 0:
+                    ok, answer = raw_call(
+                        pool,
+                        abi_encode(
+                            collateral,
+                            debt,
+                            convert(word >> 96, address),
+                            amount,
+                            False,
+                            method_id=LIQUIDATION_CALL,
+                        ),
+                        max_outsize=4,
+                        gas=item_gas,
+                        revert_on_failure=False,
+                    )
+                else:
+                    ok, answer = raw_call(
+                        pool,
+                        concat(
+                            opening,
+                            slice(convert(word >> 96, bytes32), 0, 32 * (flags & 1)),
+                            middle,
+                            slice(convert(amount, bytes32), 0, 32 * ((flags >> 1) & 1)),
+                            closing,
+                        ),
+                        max_outsize=4,
+                        gas=item_gas,
+                        value=amount * ((flags >> 2) & 1),
+                        revert_on_failure=False,
+                    )
+                if ok:
+                    holds: uint256 = staticcall IERC20(collateral).balanceOf(self)
+                    if holds > held:
+                        gained = min(holds - held, LARGEST_TOLD)
+                    held = holds
+                done = gained != 0 or (ok and flags & (TEMPLATED | GAINLESS) != TEMPLATED)
+            if done:
                 survived = True
                 total -= amount
                 # A negative minimum is what an item may cost when its collateral is held, not sold.

@@ -158,7 +158,8 @@ class Template:
     as a word and `closing`; flags leave a word out. With `value` the repay, in wrapped native token,
     is sent along as native coin. An item that brings no collateral has failed unless `gainless`: some
     protocols return an error. An `unbounded` one may spend more of the debt token than the repay says,
-    up to all that is there. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
+    up to all that is there. With `together` one call takes a list of all borrowers behind `opening`,
+    and an item has failed whose debt is as it was; it needs a view. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
     to `view` followed by the borrower.
     """
 
@@ -170,6 +171,7 @@ class Template:
     value: bool = False
     gainless: bool = False
     unbounded: bool = False
+    together: bool = False
     view: bytes = b""
     nth: int = 0
 

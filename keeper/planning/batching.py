@@ -146,6 +146,7 @@ def _call(liquidation: Liquidation) -> _Call:
                 value=liquidation.value,
                 gainless=liquidation.gainless,
                 unbounded=liquidation.unbounded,
+                together=liquidation.together,
                 view=liquidation.view,
                 nth=liquidation.nth,
             )

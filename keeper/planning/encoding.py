@@ -241,6 +241,7 @@ def _pack_template(out: bytearray, template: Template) -> None:
         template.value,
         template.gainless,
         template.unbounded,
+        template.together,
     )
     out += template.opening + template.middle + template.closing + template.view
     out += len(template.opening).to_bytes(2, "big")

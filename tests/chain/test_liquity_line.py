@@ -1,13 +1,22 @@
 """Troves of the real mUSD, from a price to a receipt, through the batch contract and without capital."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eth_hash.auto import keccak
 
+from keeper.chain import parse
 from keeper.devnet import Devnet
+from keeper.devnet.chain import Transaction
 from keeper.devnet.musd import Musd, deploy_musd
+from keeper.devnet.operator import deploy_operator
+from keeper.planning.batch import Batch, Check, Group, Item, Protocol, Template, Wrap
+from keeper.planning.decoding import RunEvent, decode_receipt_logs
+from keeper.planning.encoding import encode_run
+from keeper.protocols.liquity_v1.market import LIQUIDATE
 from keeper.types import Reason
-from keeper.units import USD, WAD
+from keeper.units import USD, WAD, Address
 from tests.line import assert_clean
 from tests.musd import open_pool, owner, playing_musd
 
@@ -69,3 +78,59 @@ async def test_nobody_is_judged_at_a_stale_price(net: Devnet, musd: Musd, tmp_pa
         await play.stage.step(lambda: net.mine(seconds=61))
         assert play.reasons([who]) == {Reason.NO_PRICE}
         assert play.tally.transactions == 0
+
+
+async def test_a_batch_leaves_out_whom_the_system_does_and_says_so(
+    net: Devnet, musd: Musd, tmp_path: Path
+) -> None:
+    """One call for all: a trove a rival closed first, and one that is healthy by then, cost nothing."""
+    taken = crowd(musd, 3, 12_000, 113, 100)
+    (healthy,) = crowd(musd, 1, 12_000, 140, 200)
+    (gone,) = crowd(musd, 1, 12_000, 113, 300)
+    operator = deploy_operator(net)
+    args = [musd.manager, LIQUIDATE, musd.manager]
+    net.send(operator.owner, operator.contract, "allow(address,bytes4,address)", args)
+    musd.set_price(PRICE * 96 // 100)
+    net.send(WHALE, musd.manager, "liquidate(address)", [gone])
+    weth = Address(net.tokens["WETH"].address)
+    items = [Item(Address(each), 0, minimum_debt=10**18) for each in (*taken, healthy, gone)]
+    view = keccak(b"getTroveDebt(address)")[:4]
+    template = Template(LIQUIDATE, amount=False, gainless=True, together=True, view=view)
+    group = Group(
+        pool=Address(musd.manager),
+        collateral=weth,
+        debt=Address(musd.token),
+        items=tuple(items),
+        actions=(Wrap(weth),),
+        item_gas=1_200_000,
+        group_gas=5_000_000,
+        debt_token=Address(musd.manager),
+        check=Check.VIEW,
+        protocol=Protocol.CALL,
+        template=template,
+    )
+
+    def sent(*groups: Group) -> RunEvent:
+        musd.set_price(PRICE * 96 // 100)
+        data = encode_run(Batch(deadline=2**40, tokens=(weth, Address(musd.token)), groups=groups))
+        sender, contract = operator.wallet.address, operator.contract
+        (mined,) = net.chain.send_all([Transaction(sender, contract, data, 0, 9_000_000)])
+        logs = parse.logs(list(mined.logs))
+        (event,) = decode_receipt_logs(logs, contract)
+        return event
+
+    before = net.balance(musd.token, operator.contract), net.balance(weth, operator.contract)
+    event = sent(group)
+    assert event.items == (0, 1, 2)
+    assert open_of(net, musd, [*taken, healthy, gone]) == [healthy]
+    assert net.balance(musd.token, operator.contract) - before[0] == 3 * 200 * WAD
+    assert net.balance(weth, operator.contract) > before[1]
+    # Nobody is left that may be liquidated: the call reverts, and the batch ends without it.
+    assert sent(replace(group, items=tuple(items[3:]))).items == ()
+    # Less gas than one may take is no reason to try.
+    crowd(musd, 1, 12_000, 113, 400)
+    starved = replace(
+        group, items=(Item(Address(owner(400)), 0, minimum_debt=1),), group_gas=1_500_000
+    )
+    assert sent(starved).items == ()
+    assert open_of(net, musd, [owner(400)]) == [owner(400)]

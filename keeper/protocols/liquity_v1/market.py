@@ -42,7 +42,7 @@ from keeper.types import (
 )
 from keeper.units import Address
 
-LIQUIDATE = selector("liquidate(address)")
+LIQUIDATE = selector("batchLiquidateTroves(address[])")
 
 
 class LiquityV1:
@@ -252,7 +252,10 @@ class LiquityV1:
         return ()
 
     def execution(self, terms: Terms) -> CallLiquidation:
-        """Return the call for one trove: what it brings comes as the coin and as the debt token."""
+        """Return the call for all troves of a group: what it brings comes as coin and as the debt token.
+
+        It leaves out whom others closed or who is healthy (TroveManager._getTotalsFromBatchLiquidate).
+        """
         del terms
         manager = self._deployment.contracts.manager
         return CallLiquidation(
@@ -261,12 +264,13 @@ class LiquityV1:
             takes_amount=False,
             gainless=not self._deployment.is_coin,
             native=not self._deployment.is_coin,
+            together=True,
             viewed=manager,
             view=selector("getTroveDebt(address)"),
         )
 
     def permissions(self) -> Sequence[Permission]:
-        """Return the call that liquidates a trove."""
+        """Return the call that liquidates troves."""
         manager = self._deployment.contracts.manager
         return (AllowedCall(manager, LIQUIDATE, manager),)
 
