@@ -44,6 +44,7 @@ def test_several_wallets_take_every_protocol_through_one_crash() -> None:
     earned = sum(part["net_profit_usd"] for part in parts.values())
     assert told["net_profit_usd"] == pytest.approx(earned, abs=0.05)
     assert told["profit_is_held"]
+    assert told["ledger_agrees"]
     assert told["estimate_error_bps"] <= 1
     assert told["mixed_transactions"] > 0
     assert told["most_mixed"] > 1

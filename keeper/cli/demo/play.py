@@ -25,6 +25,7 @@ from keeper.devnet.chain import BLOCK_SECONDS
 from keeper.devnet.lending.street import Street
 from keeper.devnet.operator import CHAIN_NAME, Operator, deploy_operator
 from keeper.errors import TransientError
+from keeper.journal.report import summarise
 from keeper.types import Reason
 from keeper.units import WAD
 
@@ -43,6 +44,8 @@ FAR_SECONDS = 5 * AUCTION_SECONDS
 """The same while all of them ask for more than they would bring."""
 SETTLED_PER_SECOND = 20
 """Borrowers for whom a head may take another second, on a machine with much else to do."""
+FOR_EVER = 2**40
+"""A time after all others, in seconds."""
 GAS_OF_ONE = 600_000
 """Gas of a liquidation in a batch of its own: what pays for no more is not missed."""
 
@@ -123,6 +126,7 @@ async def _keep(
             time.monotonic() - started,
             [lane.address for lane in stage.line.executor.lanes],
             profit_is_held=changed == Purse(tally.gains, -tally.gas_paid),
+            ledger_agrees=await asyncio.to_thread(_agrees, settings.journal_file, tally),
         )
         everybody = set().union(*story.liquidatable.values())
         screen.summary(summary, tally.reasons(everybody), await _audit(stage))
@@ -202,6 +206,13 @@ def _worth(net: Devnet, settings: Settings) -> int:
     """Return the most a liquidation may bring that nobody would send (USD, 8 decimals)."""
     gas = GAS_OF_ONE * net.chain.base_fee() * net.price("WETH") // WAD
     return settings.limits.minimum_profit + gas
+
+
+def _agrees(journal: Path, tally: Tally) -> bool:
+    """Say whether the journal adds up to what was reported: one ledger for every protocol."""
+    booked = summarise(journal, 0, FOR_EVER).total()
+    told = tally.net_usd, tally.transactions, tally.liquidations
+    return told == (booked.net_usd, booked.included + booked.failed, booked.liquidated)
 
 
 async def _quiet(stage: Stage) -> float:

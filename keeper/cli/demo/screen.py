@@ -135,8 +135,11 @@ class Screen:
             f"{requests}; {audit}",
         ):
             self._print(line)
-        held = "is" if summary.profit_is_held else "is NOT"
-        self._print(f"what the balances changed by {held} what the receipts say, to the wei")
+        held = "equal" if summary.profit_is_held else "[red]do not equal[/]"
+        booked = "adds up to" if summary.ledger_agrees else "[red]does not add up to[/]"
+        self._print(
+            f"the receipts {held} the change of balances to the wei; the journal {booked} them"
+        )
         if summary.missed:
             self._print(f"[red]{summary.missed} left that would have paid[/]")
         self._parts(summary)

@@ -55,6 +55,7 @@ class Summary:
     most_mixed: int
     net_profit_usd: float
     profit_is_held: bool
+    ledger_agrees: bool
     estimate_error_bps: int
     gas_per_liquidation: int
     head_to_send_ms_p50: float
@@ -66,8 +67,9 @@ class Summary:
 
     @property
     def is_clean(self) -> bool:
-        """Say whether nothing was missed, refused or reverted, and the profit is there."""
-        return not (self.rejected_sends or self.reverted or self.missed) and self.profit_is_held
+        """Say whether nothing was missed, refused or reverted, and the profit is there and on record."""
+        faults = self.rejected_sends or self.reverted or self.missed
+        return not faults and self.profit_is_held and self.ledger_agrees
 
     def as_json(self) -> dict[str, Any]:
         """Return the values by name."""
@@ -178,6 +180,7 @@ class Tally:
         wallets: Sequence[Address],
         *,
         profit_is_held: bool,
+        ledger_agrees: bool,
     ) -> Summary:
         """Return the figures.
 
@@ -211,6 +214,7 @@ class Tally:
             most_mixed=self.most_mixed,
             net_profit_usd=round(self.net_usd / USD, 2),
             profit_is_held=profit_is_held,
+            ledger_agrees=ledger_agrees,
             estimate_error_bps=self.worst_error_bps,
             gas_per_liquidation=self.gas // max(self.liquidations, 1),
             head_to_send_ms_p50=milliseconds(self.head_to_send, 0.5),
