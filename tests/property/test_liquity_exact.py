@@ -86,7 +86,8 @@ class Walk:
 
     def state(self) -> bytes:
         ledger = self.following.ledger
-        head = header(ledger, self.following.market._deployment)
+        deployment = self.following.market._deployment
+        head = header(ledger, deployment, deployment.codes)
         return b"".join(pages(head, dict(sorted(ledger.troves.items()))))
 
     def compare(self) -> None:
