@@ -30,6 +30,8 @@ LENGTH = 900
 CAP = 20
 """Blocks of logs the provider gives at once."""
 PATIENCE = 60.0
+FEES = "chains.devnet.venues.uniswap.fees=[3000]"
+"""Exchanges are not what is looked at: the pools with the closest ticks take seconds to load."""
 TOO_LONG = {"code": -32005, "message": f"block range over {CAP}"}
 
 Range = tuple[int, int]
@@ -92,7 +94,7 @@ class Provider:
 def keeper(home: Path, config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run the command line in a process of its own, and leave none behind."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KEEPER_")}
-    command = [sys.executable, "-m", "keeper", "run", "-c", str(config)]
+    command = [sys.executable, "-m", "keeper", "run", "-c", str(config), "--set", FEES]
     with (home / "output").open("ab") as output:
         process = subprocess.Popen(
             command,

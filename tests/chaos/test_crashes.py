@@ -23,6 +23,7 @@ def scene(devnet: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_a_crash_at_any_record_changes_nothing(scene: Scene, name: str) -> None:
     play = PLAYS[name]
     whole, live, steps = scene.run(play)
+    assert '"snapshot.restored"' in live.output.read_text()
     assert not live.deaths
     assert not whole.problems
     assert whole.liquidated == dict.fromkeys(scene.crowd, 1)
