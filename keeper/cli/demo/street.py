@@ -13,8 +13,6 @@ from keeper.devnet.lending import LENDING, deploy_lending
 from keeper.devnet.lending.street import Street
 from keeper.devnet.operator import CHAIN_NAME, Operator, write_settings
 from keeper.devnet.toolchain import Progress
-from keeper.doctor.node import dial
-from keeper.doctor.permissions import Grant, missing
 from keeper.errors import ConfigError
 
 ALL = "all"
@@ -52,16 +50,18 @@ def settle_in(street: Street, operator: Operator, home: Path, extra: str) -> tup
     path = write_settings(net, operator, home, extra=tables)
     settings = load([path], [LARGEST_GAS]).settings
     if tables:
-        grants = asyncio.run(_missing(settings))
-        net.chain.send_all(
-            [Transaction(operator.owner, operator.contract, each.data) for each in grants]
-        )
+        calls = asyncio.run(_missing(settings))
+        net.chain.send_all([Transaction(operator.owner, operator.contract, data) for data in calls])
     return path, settings
 
 
-async def _missing(settings: Settings) -> list[Grant]:
+async def _missing(settings: Settings) -> list[bytes]:
+    """Return the owner's calls that allow what the settings need."""
+    from keeper.doctor.node import dial
+    from keeper.doctor.permissions import missing
+
     chain = settings.chains[CHAIN_NAME]
     assert chain.contract is not None
     async with AsyncExitStack() as stack:
         (rpc,) = await dial(chain, stack)
-        return await missing(rpc, chain, chain.contract, ())
+        return [each.data for each in await missing(rpc, chain, chain.contract, ())]
