@@ -24,7 +24,8 @@ def put_arbitrage(
 ) -> int:
     """Put a swap into each pool that is further from the prices than its fee; return how many.
 
-    `max_fee` decides their place in the block.
+    `max_fee` decides their place in the block. Behind others a swap may find its pool past the price:
+    then it fails, and nobody minds.
     """
     known = [pool for pool in pools if pool.token0 in tokens and pool.token1 in tokens]
     slots = chain.call_many(
@@ -38,6 +39,7 @@ def put_arbitrage(
             into, out = (pool.token0, pool.token1) if target < now else (pool.token1, pool.token0)
             entry = (into, out, pool.fee, trader, _FAR_FUTURE, 2**120, 0, target)
             data = calldata(EXACT_INPUT, [entry])
-            chain.put(Transaction(trader, router, data, gas=16_000_000, max_fee=max_fee))
+            swap = Transaction(trader, router, data, gas=16_000_000, max_fee=max_fee)
+            chain.put(swap, check=max_fee >= ARBITRAGE_FEE)
             count += 1
     return count
