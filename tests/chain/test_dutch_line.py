@@ -178,9 +178,9 @@ async def test_a_redo_without_reward_and_a_stopped_clipper_are_reasons(
 
 
 async def test_what_is_no_clipper_is_one_line(net: Devnet, maker: Maker) -> None:
+    other = deploy_maker(net, price_of(net))
     reader = ChainReader(DirectRpc(net))
     head = await reader.head()
-    other = deploy_maker(net, price_of(net))
     wrong = [
         ("clip", net.market.pool, "is no Clipper"),
         ("clip", maker.vat, "is no Clipper"),
