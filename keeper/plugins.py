@@ -318,7 +318,11 @@ def _instance(kind: Any, use: str, checked: BaseModel, where: str) -> Any:
 
 
 def _load(group: str, kind: str, name: str, where: str) -> Any:
-    found = [point for point in _points(group) if point.name == name]
+    own = SHIPPED.get(group, {})
+    if name in own:  # nobody else can have it, and to look takes longer than to load it
+        found = [EntryPoint(name, own[name], group)]
+    else:
+        found = [point for point in _points(group) if point.name == name]
     if not found:
         raise _unknown(kind, name, {point.name for point in _points(group)}, where)
     if len(found) > 1:

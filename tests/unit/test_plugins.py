@@ -261,3 +261,15 @@ def test_a_deadline_before_publication_is_refused_in_one_line(
         made({"builder": relay}, deadline_seconds=3_600),
     ):
         assert load_strategies(fine)
+
+
+def test_what_is_shipped_is_found_without_asking_every_installed_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def asked(group: str) -> list[object]:
+        raise AssertionError(f"looked for {group}")
+
+    monkeypatch.setattr("keeper.plugins.entry_points", asked)
+    assert load_venue("uniswap-v2") is UniswapV2
+    with pytest.raises(AssertionError, match=r"looked for keeper\.venues"):
+        load_venue("somebody-elses")
