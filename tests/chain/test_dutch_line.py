@@ -22,6 +22,8 @@ from tests.maker import auction_of, config_of, playing_maker, price_of
 pytestmark = pytest.mark.chain
 
 SLIPPAGE = {"slippage_bps": 250}
+FALL = 86
+"""Percent of the price after which auctions start: a little above the market, that they come to soon."""
 
 
 def urns_of(count: int, first: int = 1) -> list[bytes]:
@@ -36,7 +38,7 @@ def opened(maker: Maker, owners: list[bytes], ink: int) -> None:
 
 def started(maker: Maker, owner: bytes) -> int:
     """Have a rival start an auction after the price fell; return when it started."""
-    maker.poke(price_of(maker.net) * 96 // 100)
+    maker.poke(price_of(maker.net) * FALL // 100)
     maker.net.send(Cast.RIVAL, maker.clip, BARK, [ILK, owner, Cast.RIVAL])
     return auction_of(maker, 1).tic
 
@@ -76,7 +78,7 @@ async def storm(net: Devnet, maker: Maker, home: Path, count: int) -> None:
     maker.open_urns(dict.fromkeys(safe, (9 * WAD, 6_000 * WAD)))
     names = [maker.name_of(number + 1) for number in range(count)]
     async with playing_maker({"clip": maker}, home, **SLIPPAGE) as play:
-        await play.stage.step(lambda: maker.poke(price_of(net) * 96 // 100))
+        await play.stage.step(lambda: maker.poke(price_of(net) * FALL // 100))
         await play.stage.mine(2)
         play.assert_taken(owners)
         assert maker.urns(owners) == [(0, 0)] * count
