@@ -258,7 +258,7 @@ def damaged(pages: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     yield "nothing", []
     yield "no holders", [head]
     yield "no JSON", [b"{" + head, body]
-    yield "another format", [head.replace(b'"format":1', b'"format":2'), body]
+    yield "another format", [head.replace(b'"format":2', b'"format":1'), body]
     yield "another market", [head.replace(b'"main"', b'"other"'), body]
     yield "a key less", [head.replace(b'"deficit"', b'"deficits"'), body]
     yield "another total", [head.replace(b'"borrowers":"200"', b'"borrowers":"201"'), body]
