@@ -115,7 +115,7 @@ def _learn(feed: Feed, gap: int, move: int, expected: Expected) -> Feed:
         quiet = ()  # it would have come sooner, had that been its heartbeat
     if move * 2 * BPS < band(feed, expected) * WAD:
         return replace(feed, quiet=(*quiet, gap)[-QUIET_KEPT:])
-    early = beat is not None and gap * 4 < beat * 3
+    early = beat is None or gap * 4 < beat * 3
     moves = (*feed.moves, move)[-MOVES_KEPT:] if early else feed.moves
     return replace(feed, quiet=quiet, moves=moves)
 
@@ -136,7 +136,7 @@ def heartbeat(feed: Feed, expected: Expected) -> int | None:
 def band(feed: Feed | None, expected: Expected) -> Bps:
     """Return how far the price goes before a feed speaks: as set, as learned, or as assumed.
 
-    Learned is the lower quartile of the moves of rounds that came well before the heartbeat.
+    Learned is the lower quartile of the moves of rounds that no heartbeat is known to have brought.
     """
     if expected.band is not None:
         return expected.band
