@@ -553,11 +553,17 @@ class Swaps(Protocol):
         ...
 
 
+@runtime_checkable
 class Offering(Protocol):
     """A venue with offers: calls made for one amount, which is the `least` of their hops.
 
     They are no part of routes, but compete with them for a sale as it is planned.
     """
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Return why offers were not believed so far, and how often."""
+        ...
 
     def want(self, sold: Address, bought: Address, amount: int) -> None:
         """Note a sale that offers are wanted for, at the heads that follow; nothing waits for them."""

@@ -1,7 +1,7 @@
 """Ask for offers ahead: for what a fall of prices would make liquidatable, before it is."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -10,13 +10,11 @@ from keeper.book.book import Book
 from keeper.engine import Report
 from keeper.errors import TransientError
 from keeper.observers.observation import Event
-from keeper.ports import LendingProtocol, Placing, Terms
+from keeper.ports import LendingProtocol, Offering, Placing, Terms
 from keeper.types import NextBlock, Position, Prices
 from keeper.units import WAD, Address
 
 log = structlog.get_logger(__name__)
-
-Want = Callable[[Address, Address, int], None]
 
 NEAR = 1.02
 """Health under which offers are asked for: a fall of 2 % between two heads is a lot."""
@@ -28,20 +26,22 @@ _UNDER = WAD * 9_995 // 10_000
 class Foresight:
     """After each head, size what nearly can be liquidated as if it could, and say what would be sold.
 
-    Beside the line and never waited for. `wants` note sales (`ports.Offering`); the riskiest position
-    of a pair of tokens is the one that counts.
+    Beside the line and never waited for. The venues with offers (`offering`, by name) note the sales;
+    the riskiest position of a pair of tokens is the one that counts. Why offers are refused is told
+    once for each reason.
     """
 
-    def __init__(self, chain: str, book: Book, wants: Sequence[Want]) -> None:
+    def __init__(self, chain: str, book: Book, offering: Mapping[str, Offering]) -> None:
         self._chain = chain
         self._book = book
-        self._wants = wants
+        self._offering = offering
+        self._told: set[tuple[str, str]] = set()
         self._due = asyncio.Event()
         self._next_block: NextBlock
 
     def observe(self, subject: Report | Event) -> None:
         """Look after every head that was decided on."""
-        if self._wants and isinstance(subject, Report):
+        if self._offering and isinstance(subject, Report):
             self._next_block = subject.view.next_block
             self._due.set()
 
@@ -63,6 +63,11 @@ class Foresight:
 
         Raises `TransientError` when the book went on meanwhile.
         """
+        for name, venue in self._offering.items():
+            for why in sorted(venue.refused):
+                if (name, why) not in self._told:
+                    self._told.add((name, why))
+                    log.warning("offer.refused", chain=self._chain, venue=name, why=why)
         asked: set[tuple[Address, Address]] = set()
         for position in await self._book.positions(next_block, NEAR, MOST):
             market = self._book.markets[position.home]
@@ -72,8 +77,8 @@ class Foresight:
                 if pair in asked or pair[0] == pair[1] or repay <= 0:
                     continue
                 asked.add(pair)
-                for want in self._wants:
-                    want(*pair, terms.seize(repay).received)
+                for venue in self._offering.values():
+                    venue.want(*pair, terms.seize(repay).received)
 
 
 def fallen(

@@ -23,6 +23,7 @@ from keeper.config.schema import Audit
 from keeper.engine import Report
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
+from keeper.ports import Offering
 from keeper.types import Head
 from keeper.units import Address
 
@@ -66,8 +67,12 @@ class Upkeep:
         metrics.parts(chain, known, stopped=lambda: book.stopped)
         blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
         self.survey = Survey(chain, book.markets, metrics)
-        wants = [want for each in book.sources.values() if (want := getattr(each, "want", None))]
-        self.foresight = Foresight(chain, book, wants)
+        offering = {
+            name.partition("/")[2]: source
+            for name, source in book.sources.items()
+            if isinstance(source, Offering)
+        }
+        self.foresight = Foresight(chain, book, offering)
         self.widener = Widener(book, reader, blocks, self._widened, self._not_widened)
         self.rebuilder = Rebuilder(
             book,

@@ -241,6 +241,11 @@ class QuoteApi:
         )
 
     @property
+    def refused(self) -> Mapping[str, int]:
+        """Return why answers were no offers so far, and how often."""
+        return self.desk.refused
+
+    @property
     def asking(self) -> bool:
         """Return whether the API is being asked."""
         return self._asking is not None and not self._asking.done()
