@@ -12,7 +12,7 @@ ONE_CALL = 1
 TAKE_GAS = 150_000
 BARK_GAS = 330_000
 REDO_GAS = 90_000
-"""What the calls take beyond one of Aave's liquidations, at worst (`python -m tests.bench dutch`)."""
+"""What the calls take beyond one of Aave's liquidations, at worst (`python -m tests.bench.maker`)."""
 
 
 class Way(IntEnum):
