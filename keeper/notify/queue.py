@@ -94,6 +94,7 @@ class Queue:
         self._failures = 0
         self._refusals = 0
         self._taken = 0
+        self._is_others_turn = False
         self._wake = asyncio.Event()
 
     def put(self, posted: Posted) -> None:
@@ -129,14 +130,19 @@ class Queue:
                 pass
 
     def _batch(self, now: float) -> list[Posted]:
-        """Return what is to be tried now: one that was set aside by itself, others together."""
-        for each in self.waiting if self._aside else ():
-            aside = self._aside.get(each.id)
-            if aside is not None and aside.until <= now:
-                return [each]
+        """Return what is to be tried now: one that was set aside by itself, others together, by turns."""
+        again = [
+            each
+            for each in (self.waiting if self._aside else ())
+            if (aside := self._aside.get(each.id)) is not None and aside.until <= now
+        ]
+        if again and not self._is_others_turn:
+            self._is_others_turn = True
+            return again[:1]
+        self._is_others_turn = False
         found = ready(self._free(), self._subjects, now)[: self._limit]
         if not found:
-            return []
+            return again[:1]
         return found[: self.channel.fitting([self._notes[each.id] for each in found])]
 
     def _free(self) -> list[Posted]:
@@ -199,7 +205,9 @@ class Queue:
         if len(batch) > 1:
             self._limit = len(batch) // 2
         else:
-            self._limit = self.channel.most
+            if batch[0].id not in self._aside:
+                # it is found; one that is tried again says nothing of the others
+                self._limit = self.channel.most
             await self._set_aside(batch[0], error, why, now)
         over = self._refusals - FREE
         return pause_after(over, self._jitter()) if over > 0 else 0.0
@@ -213,6 +221,7 @@ class Queue:
         until = now + pause_after(tries, self._jitter())
         if await self._again([each], until, why):
             self._aside[each.id] = _Aside(tries, until, before.taken)
+            self._is_others_turn = True
 
     async def _again(self, batch: Sequence[Posted], due: float, why: str) -> list[Posted]:
         """Record when messages are tried again, and give up what is too old; return the others."""

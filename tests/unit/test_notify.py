@@ -233,8 +233,8 @@ async def test_a_doubtful_refusal_is_tried_again_and_given_up_once_others_arrive
     async with post.running() as dispatcher:
         passing = asyncio.create_task(pass_time())
         # alone in the channel nothing is given up: the channel itself may be wrong
-        await dispatcher.post([(note("bad", "s"), ["desk"]), (note("next", "s"), ["desk"])])
-        await dispatcher.post([(note("other"), ["desk"])])
+        first = [note("bad", "s"), note("next", "s"), note("other")]
+        await dispatcher.post([(each, ["desk"]) for each in first])
         await desk.until(2)
         await until_given_up(post, 1)
         assert desk.tried.count(["bad"]) >= TRIES
