@@ -20,7 +20,7 @@ from keeper.app.endpoints import open_endpoints
 from keeper.app.events import OperatorEvents
 from keeper.app.lenders import open_lenders
 from keeper.app.margin import make_caller, watching_heads
-from keeper.app.oracles import following, make_oracles, showing
+from keeper.app.oracles import believing, following, make_oracles, showing
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
@@ -345,7 +345,7 @@ async def open_line(
         observation.tell,
         on_undecided,
         conditions,
-        oracles.doubtful,
+        believing(oracles, on_observer_fault),
     )
     status = ChainStatus(
         name,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from keeper.config import Chain, Settings
-from keeper.engine import Report
+from keeper.engine import Doubts, Report
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
 from keeper.oracles.pools import PoolPrices
@@ -11,6 +11,7 @@ from keeper.oracles.watch import Expected
 from keeper.ports import LendingProtocol, Venue
 from keeper.risk import Doubt, OracleWatch
 from keeper.risk.lists import find_tokens
+from keeper.types import View
 from keeper.units import BPS, WAD, Bps
 
 
@@ -39,6 +40,21 @@ def make_oracles(
         markets,
         followed,
     )
+
+
+def believing(
+    watch: OracleWatch, on_fault: Callable[[Exception], None]
+) -> Callable[[View], Doubts]:
+    """Return what says on which positions not to act; where that fails, it is told, and none is left."""
+
+    def doubtful(view: View) -> Doubts:
+        try:
+            return watch.doubtful(view)
+        except Exception as error:  # noqa: BLE001 - a watch is no reason to send nothing
+            on_fault(error)
+            return {}
+
+    return doubtful
 
 
 def following(watch: OracleWatch) -> Callable[[Report | Event], None]:

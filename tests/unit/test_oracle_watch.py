@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keeper.app.oracles import make_oracles
+from keeper.app.oracles import believing, make_oracles
 from keeper.config import Settings
 from keeper.errors import ConfigError
 from keeper.oracles.pools import PoolPrices
@@ -358,6 +358,18 @@ def test_what_settings_say_of_feeds_is_taken_up_by_symbol_or_address() -> None:
     assert found == {"WETH": (120, 50), "DAI": (None, 25)}
     with pytest.raises(ConfigError, match=r"chains.x.feeds: no market here has a token WETHH"):
         make(said.replace("WETH", "WETHH"))
+
+
+def test_a_watch_that_fails_is_told_of_and_keeps_nobody_back() -> None:
+    faults: list[Exception] = []
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt(limit=Bps(1_000)))
+    made.observe(seen(100, 2_000 * USD))
+    doubtful = believing(made, faults.append)
+    assert len(doubtful(seen(101, 1_500 * USD, at_risk=True))) == 1
+    view = seen(101, 1_500 * USD, at_risk=True)
+    broken = replace(view, prices={"aave-v3": Prices("aave-v3", 0, view.prices["aave-v3"].values)})
+    assert doubtful(broken) == {}
+    assert [type(fault) for fault in faults] == [ZeroDivisionError]
 
 
 def test_crumbs_of_a_token_keep_nobody_from_a_position() -> None:
