@@ -185,7 +185,8 @@ def main() -> None:
         OUT.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
         seconds, load = time.monotonic() - start, os.getloadavg()[0]
         print(f"{section}: {seconds:.1f} s, load average {load:.2f}")
-    print("\n--- by protocol", *by_protocol.table(every), sep="\n")
+    if lines := by_protocol.table(every):
+        print("\n--- by protocol", *lines, sep="\n")
     print(f"written to {OUT}", file=sys.stderr)
 
 

@@ -65,8 +65,11 @@ ROWS: dict[str, tuple[str, int, str, str, str, str]] = {
 
 
 def table(found: Mapping[str, float]) -> list[str]:
-    """Return a line for each protocol of which something was measured; bare calls sell nothing."""
-    lines = [f"{'protocol':<16}" + "".join(f"{name:>12}" for name in COLUMNS)]
+    """Return a heading and a line for each protocol of which something was measured; none for none.
+
+    A bare call sells nothing.
+    """
+    lines = []
     for protocol, (passing, borrowers, fold, *gas) in ROWS.items():
         if fold in found or gas[0] in found:
             cells = (
@@ -74,7 +77,9 @@ def table(found: Mapping[str, float]) -> list[str]:
                 *(_told(found, name, 0) for name in gas),
             )
             lines.append(f"{protocol:<16}" + "".join(f"{cell:>12}" for cell in cells))
-    return lines
+    if not lines:
+        return []
+    return [f"{'protocol':<16}" + "".join(f"{name:>12}" for name in COLUMNS), *lines]
 
 
 def _told(found: Mapping[str, float], name: str, digits: int) -> str:
