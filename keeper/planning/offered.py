@@ -18,6 +18,11 @@ from keeper.ports import Venue
 from keeper.types import Hop, Portion, Quote
 from keeper.units import WAD, mul_div_up
 
+_SMALLEST_REST = 1_000_000
+"""What is less than a millionth of a sale is left over: a share of it would not be exact."""
+_REST_KEPT = 16
+"""A rest may shrink to a sixteenth before the share of the call beside it covers the call no more."""
+
 
 class Offered:
     """The offers of a head, each against the sale that it could be a part of."""
@@ -51,7 +56,7 @@ class Offered:
             beside = outlet.deal(rest).net + brought - int(gas * self._costs.per_gas(offer))
             if brought and alone > best:
                 best, found = alone, (Portion((hop,)),)
-            if brought and rest and beside > best:
+            if brought and rest * _SMALLEST_REST >= outlet.total and beside > best:
                 best, found = beside, (*_first(hop, outlet, rest),)
         if found is None:
             return quote
@@ -71,8 +76,12 @@ class Offered:
 
 
 def _first(hop: Hop, outlet: Outlet, rest: int) -> Iterator[Portion]:
-    """Yield the portions of a sale that makes an offer's call, and sells the rest behind it."""
-    share = mul_div_up(hop.least, WAD, hop.least + rest)
+    """Yield the portions of a sale that makes an offer's call, and sells the rest behind it.
+
+    The call takes exactly its amount, and fails where less is seized than planned if its share was as
+    exact. So the share covers it down to a part of the rest, which sells whatever the call leaves.
+    """
+    share = mul_div_up(hop.least, WAD, hop.least + max(rest // _REST_KEPT, 1))
     yield Portion((hop,), share)
     left = WAD - share
     portions = outlet.sale(rest)

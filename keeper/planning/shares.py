@@ -16,9 +16,14 @@ def shares_of_left(routes: Sequence[Portion]) -> list[int]:
 
 
 def divide(routes: Sequence[Portion], amount: int) -> Iterator[int]:
-    """Yield what each route sells of an amount (liquidator.vy: run_group, AMOUNT_SHARE)."""
-    for share in shares_of_left(routes):
+    """Yield what each route sells of an amount (liquidator.vy: run_group, AMOUNT_SHARE).
+
+    An offer's call sells what it was made for, however much of the rest its share lets it take.
+    """
+    for portion, share in zip(routes, shares_of_left(routes), strict=True):
         part = amount * share // WAD
+        least = portion.route[0].least if portion.route else 0
+        part = min(part, least) if least else part
         yield part
         amount -= part
 

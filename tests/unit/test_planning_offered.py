@@ -4,9 +4,9 @@ import pytest
 
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
-from keeper.planning.shares import divide
+from keeper.planning.shares import divide, shares_of_left
 from keeper.types import Bid, FlashSource, Hop, Plan, PoolCall, Quote
-from keeper.units import Address, Wei
+from keeper.units import WAD, Address, Wei
 from tests.fake_market import (
     CONTRACT,
     GWEI,
@@ -92,7 +92,7 @@ def test_an_offer_that_brings_more_takes_the_sale_and_the_pools_the_rest() -> No
     assert quote.steps[0].seizure.received == sold
     assert [portion.route[0].venue for portion in quote.routes] == ["offers", "uniswap"]
     first, rest = divide(quote.routes, sold)
-    assert made.hop.least <= first <= made.hop.least + 1
+    assert (first, rest) == (made.hop.least, sold - made.hop.least)
     assert quote.proceeds > made.minimum
     # The rest goes first through a pool nobody else moves: above the price of the whole.
     assert brought * rest // sold < quote.proceeds - made.minimum < 2 * brought * rest // sold
@@ -102,6 +102,20 @@ def test_an_offer_that_brings_more_takes_the_sale_and_the_pools_the_rest() -> No
     plan = plan_of(made, quote)
     assert b"made" in plan.calldata
     assert made.minimum.to_bytes(16, "big") in plan.calldata
+
+
+@pytest.mark.parametrize("rest_bps", [1, 20, 4_000])
+def test_an_offer_is_covered_when_less_is_seized_than_planned(rest_bps: int) -> None:
+    sold, brought = planned()
+    made = Made(sold - sold * rest_bps // 10_000, brought * 12 // 10)
+    (quote,) = quotes(made)
+    share, last = shares_of_left(quote.routes)
+    rest = sold - made.hop.least
+    for seized in (sold, made.hop.least + rest // 2, made.hop.least + rest // 16 + 1):
+        # What the contract approves: liquidator.vy, run_group, AMOUNT_SHARE.
+        assert seized * share // WAD >= made.hop.least
+        assert list(divide(quote.routes, seized)) == [made.hop.least, seized - made.hop.least]
+    assert last == WAD
 
 
 def test_what_an_offer_leaves_is_not_worth_a_swap() -> None:
