@@ -114,13 +114,14 @@ class Columns:
         scaled[known] = self.table.sums(rows, factor_table(nothing, weights))
         return health, owed, scaled
 
-    def owing(self, start: int, least: float, worth: Floats) -> list[Address]:
+    def owing(self, start: int, least: float, collateral: Floats, worth: Floats) -> list[Address]:
         """Return who among the `BLOCK` rows from `start` on owes at least so much, or nobody knows.
 
-        `worth` is by class what an amount of debt counts.
+        `worth` is by class what an amount of debt counts; of `collateral`, only how many classes
+        there are, since one beyond them is of a worth that nobody knows.
         """
         rows = np.arange(start, min(start + BLOCK, len(self)))
-        owed = self.table.sums(rows, factor_table(np.zeros(len(worth)), worth))
+        owed = self.table.sums(rows, factor_table(np.zeros(len(collateral)), worth))
         return self.borrowers(rows[~(owed < least)])
 
     def health(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:

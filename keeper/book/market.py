@@ -178,8 +178,9 @@ class MarketBook:
                     return None
                 if start >= len(columns):
                     return found
-                worth = self._worth(self.protocol.factors(self.prices, next_block)[1])
-                owing = await asyncio.to_thread(columns.owing, start, least, worth)
+                collateral, debt = self.protocol.factors(self.prices, next_block)
+                worth = self._worth(debt)
+                owing = await asyncio.to_thread(columns.owing, start, least, collateral, worth)
                 start += BLOCK
             found += owing if among is None else [e for e in owing if e[-20:] in among]
 

@@ -320,3 +320,14 @@ def test_an_asset_without_a_price_gets_its_weight_once_it_has_one() -> None:
     assert first.tolist() == [1.0, 0.0]
     assert kept(first, np.array([3.0, 2.0, 5.0])).tolist() == [1.0, 2.0, 5.0]
     assert kept(np.array([1.0, 2.0]), np.array([7.0])).tolist() == [1.0]
+
+
+def test_who_owes_little_is_not_among_those_who_owe_enough() -> None:
+    """A market may have more classes of collateral than of debt."""
+    columns = Columns()
+    rich, poor, strange = (Address(bytes([n]) * 20) for n in (1, 2, 3))
+    columns.replace(rich, [(3, 10)], [(0, 2_000)])
+    columns.replace(poor, [(0, 1), (3, 10)], [(0, 5)])
+    columns.replace(strange, [(7, 10)], [(0, 5)])
+    collateral, worth = np.ones(5), np.array([1.0])
+    assert columns.owing(0, 1_000.0, collateral, worth) == [rich, strange]
