@@ -238,6 +238,33 @@ async def test_a_first_comptroller_is_read_by_what_it_has() -> None:
         assert (ctoken.accrued_at, ctoken.seize_share) == (900, 28 * WAD // 1_000)
 
 
+class MintingNothing(Answering):
+    """A first cToken for the native coin adds interest when it is asked for what it does not know."""
+
+    async def multicall(
+        self, calls: Sequence[Call], _block: Hash | None = None
+    ) -> list[CallResult]:
+        before, found = self._known, list[CallResult]()
+        for call in calls:
+            (answer,) = await super().multicall([call])
+            if call.target == CETH and not answer.ok:
+                moment = {(CETH, selector("accrualBlockTimestamp()")): word(HEAD.timestamp)}
+                index = {(CETH, selector("borrowIndex()")): word(2 * WAD)}
+                answer = CallResult(True, b"")
+                self._known = {**self._known, **moment, **index}
+            found.append(answer)
+        self._known = before
+        return found
+
+
+async def test_interest_that_the_reads_themselves_add_is_not_read() -> None:
+    known = first_comptroller()
+    del known[CETH, "protocolSeizeShareMantissa()"]
+    ledger = await load_terms(MintingNothing(known), "old", FOUND, HEAD)  # type: ignore[arg-type]
+    ceth = ledger.ctokens[0]
+    assert (ceth.index, ceth.accrued_at, ceth.seize_share) == (WAD, 900, 0)
+
+
 def test_a_denied_token_is_denied_as_a_claim_too() -> None:
     usdc, weth = Token(USDC, "USDC", 6), Token(CETH, "cETH", 8, WETH)
     assert Lists().refusal("compound-v2", weth, usdc) == ""

@@ -32,8 +32,12 @@ CTOKEN_READS = (
     "borrowIndex()",
     "totalBorrows()",
     "reserveFactorMantissa()",
-    "protocolSeizeShareMantissa()",
 )
+SEIZE_SHARE = "protocolSeizeShareMantissa()"
+"""What the first cTokens for the native coin do not know, and take for a mint of nothing.
+
+They add interest for it, within the reads themselves, so that it is asked for last of all.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +186,16 @@ async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: L
     calls: list[Call] = []
     moment = "accrualBlockTimestamp()" if deployment.by_seconds else "accrualBlockNumber()"
     for asset in deployment.assets:
-        calls += [read(asset.ctoken, name) for name in CTOKEN_READS]
+        calls += [read(asset.ctoken, name) for name in (*CTOKEN_READS, moment)]
         calls += [read(asset.underlying, name) for name in ("symbol()", "decimals()")]
-        calls.append(read(asset.ctoken, moment))
+        calls.append(read(asset.ctoken, SEIZE_SHARE))
     results = await reader.multicall(calls, head.hash)
-    width = len(CTOKEN_READS) + 3
+    width = len(CTOKEN_READS) + 4
     for number, asset in enumerate(deployment.assets):
         row = results[number * width : (number + 1) * width]
         what = f"cToken {to_checksum_address(asset.ctoken)}"
-        symbol, decimals, index, borrows, factor = answers(row[:5], what)
+        symbol, decimals, index, borrows, factor, accrued = answers(row[:6], what)
         name, places = answers(row[6:8], f"underlying of {what}")
-        (accrued,) = answers(row[8:], what)
         ledger.list_ctoken(
             CToken(
                 id=number,
@@ -203,7 +206,7 @@ async def _ctokens(reader: Reader, deployment: Deployment, head: Head, ledger: L
                 borrows=uint(borrows),
                 accrued_at=uint(accrued),
                 reserve_factor=uint(factor),
-                seize_share=maybe(row[5]),
+                seize_share=maybe(row[8]),
             )
         )
 
