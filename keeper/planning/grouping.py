@@ -171,13 +171,11 @@ def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None
         hops = group[0].hops
         carry(group_gas(len(hops), extra_gas(hops)), range(first, first + len(group)))
         first += len(group)
-    loans: dict[Address, dict[FlashKind, list[int]]] = {}
+    loans: dict[tuple[Address, FlashKind], list[int]] = {}
     for place, quote in enumerate(everyone):
-        loans.setdefault(quote.debt.address, {}).setdefault(quote.flash.kind, []).append(place)
-    for kinds in loans.values():
-        borrowers = sum(len(places) for places in kinds.values())
-        for kind, places in kinds.items():
-            carry(mul_div_up(FUND[kind], len(places), borrowers), places)
+        loans.setdefault((quote.debt.address, quote.flash.kind), []).append(place)
+    for (_, kind), places in loans.items():
+        carry(FUND[kind], places)
     if everyone:
         carry(run_gas(everyone), range(len(everyone)))
     return used

@@ -29,7 +29,8 @@ def worth(
     for call in calls:
         quote, offer = call.quote, call.offer
         lanes[offer.lane] = offer
-        loans[quote.debt.address] = offer, quote.flash.kind
+        if quote.flash.kind is not FlashKind.NONE:
+            loans[quote.debt.address] = offer, quote.flash.kind
         total += offer.rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
     if len(lanes) > 1:
         sales = begin()
