@@ -170,10 +170,7 @@ class Planner:
         """Return a plan with every sale over pools alone, None when nothing of it pays so."""
         keys = [quote.key for quote in plan.quotes]
         tips = dict(zip(keys, plan.tips, strict=False))
-        quotes = [
-            replace(quote, routes=quote.fallback, fallback=()) if quote.fallback else quote
-            for quote in plan.quotes
-        ]
+        quotes = [_over_pools(quote) for quote in plan.quotes]
         remade, _, skips = self._pack_one(view, quotes, plan.bid, tips, plan.behind, plan.refill)
         return None if remade is None else replace(remade, skips=(*plan.skips, *skips))
 
@@ -182,20 +179,20 @@ class Planner:
         return settle_plan(plan, gas_used, result)
 
     def _allowed(self, bids: Sequence[Bidden]) -> tuple[list[Bidden], list[Skip]]:
-        """Leave out what rests on a market or venue that stopped since it was quoted."""
+        """Leave out what rests on a market or venue that stopped since it was quoted.
+
+        Where only an offer's venue did, the sale goes over pools alone.
+        """
         stopped = self._stopped()
         allowed: list[Bidden] = []
         denied: list[Skip] = []
         for quote, bid in bids:
-            parts = [
-                f"market/{quote.opportunity.position.home}",
-                *(f"venue/{hop.venue}" for hop in quote.hops),
-            ]
-            found = [part for part in parts if part in stopped]
-            if found:
+            found = _rests_on(quote, stopped)
+            pooled = _over_pools(quote) if found else quote
+            if _rests_on(pooled, stopped):
                 denied.append(_skip(quote, Reason.DENIED, f"{found[0]} is stopped"))
             else:
-                allowed.append((quote, bid))
+                allowed.append((pooled, bid))
         return allowed, denied
 
     def _prune(
@@ -286,6 +283,20 @@ class Planner:
             refill=refill,
         )
         return plan, groups, skips
+
+
+def _over_pools(quote: Quote) -> Quote:
+    """Return a quote with its sale over pools alone."""
+    return replace(quote, routes=quote.fallback, fallback=()) if quote.fallback else quote
+
+
+def _rests_on(quote: Quote, parts: Container[str]) -> list[str]:
+    """Return which of some parts, by their names, a quote needs: its market, and whom it sells to."""
+    needed = (
+        f"market/{quote.opportunity.position.home}",
+        *(f"venue/{hop.venue}" for hop in quote.hops),
+    )
+    return [part for part in needed if part in parts]
 
 
 def _by_strategy(quotes: Iterable[Quote]) -> Iterable[list[Quote]]:

@@ -1,11 +1,13 @@
 """Offers for one amount beside the pools: when they take a sale, and what stays when they fail."""
 
+from collections.abc import Container
+
 import pytest
 
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
 from keeper.planning.shares import divide, shares_of_left
-from keeper.types import Bid, FlashSource, Hop, Plan, PoolCall, Quote
+from keeper.types import Bid, FlashSource, Hop, Plan, PoolCall, Quote, Reason
 from keeper.units import WAD, Address, Wei
 from tests.fake_market import (
     CONTRACT,
@@ -62,9 +64,10 @@ class Made:
         return PoolCall(ROUTER, b"\x01\x02\x03\x04made", b"", whole=True, minimum=self.minimum)
 
 
-def planner(made: Made | None) -> Planner:
+def planner(made: Made | None, stopped: Container[str] = frozenset()) -> Planner:
     venues = {"uniswap": venue(SHALLOW)} | ({} if made is None else {"offers": made})
-    return Planner(RULES, venues, {MARKET: FakeLender()}, lambda: "plan")  # type: ignore[arg-type, dict-item]
+    markets = {MARKET: FakeLender()}
+    return Planner(RULES, venues, markets, lambda: "plan", lambda: stopped)  # type: ignore[arg-type]
 
 
 def quotes(made: Made | None, *choices: FakeChoice) -> list[Quote]:
@@ -134,6 +137,21 @@ def test_without_offers_a_plan_is_what_the_pools_alone_would_have_made_it() -> N
     assert plan is not None
     assert plan.calldata == plan_of(None, alone).calldata
     assert plan.quotes[0].fallback == ()
+
+
+def test_a_venue_of_offers_that_stops_costs_no_liquidation() -> None:
+    sold, brought = planned()
+    made = Made(sold * 998 // 1000, brought * 11 // 10)
+    (quote,) = quotes(made)
+    bid = Bid(Wei(0), Wei(100 * GWEI), 2**40)
+    ((plan,), skips) = planner(made, {"venue/offers"}).pack(view(), [(quote, bid)])
+    (alone,) = quotes(None)
+    assert skips == []
+    assert plan.calldata == plan_of(None, alone).calldata
+    for part in ("venue/uniswap", f"market/{MARKET}"):
+        plans, (skip,) = planner(made, {"venue/offers", part}).pack(view(), [(quote, bid)])
+        assert plans == []
+        assert skip.reason is Reason.DENIED
 
 
 @pytest.mark.parametrize(
