@@ -6,7 +6,7 @@ from functools import partial
 
 from keeper.execution.flight import Flights
 from keeper.execution.wallet import Wallet
-from keeper.types import FlashKind, Plan
+from keeper.types import FlashKind, Plan, hops_of
 from keeper.units import Address, Wei
 
 Mark = tuple[str, str, Address]
@@ -154,12 +154,16 @@ def in_lines(plans: Sequence[Plan]) -> list[int]:
 
 
 def _marks(plan: Plan) -> set[Mark]:
-    """Return what a plan must not find changed: pools' prices, own capital, positions."""
+    """Return what a plan must not find changed: pools' prices, own capital, positions.
+
+    The pools an offer stands in for count as well: a sale may come to go through them.
+    """
     marks: set[Mark] = set()
     for quote in plan.quotes:
         position = quote.opportunity.position
         marks.add(("position", position.market, position.borrower))
-        marks.update(("pool", "", hop.pool) for hop in quote.hops)
+        for routes in (quote.routes, quote.fallback):
+            marks.update(("pool", "", hop.pool) for hop in hops_of(routes))
         if quote.flash.kind is FlashKind.INVENTORY:
             marks.add(("capital", "", quote.flash.token))
     if plan.sweep is not None:

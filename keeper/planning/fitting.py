@@ -19,7 +19,7 @@ from keeper.planning.gas import (
 from keeper.planning.grouping import Group, GroupKey, PositionKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
 from keeper.planning.size import batch_size, sale_size, tokens_of
-from keeper.types import FlashKind, FlashSource, Hop, Quote
+from keeper.types import FlashKind, FlashSource, Hop, Quote, hops_of
 from keeper.units import Address, Usd
 
 
@@ -231,13 +231,13 @@ def _overhead(loads: Iterable[Loaded]) -> int:
 def apart(quotes: Iterable[Quote]) -> list[list[int]]:
     """Return the quotes' indexes by what they share, directly or through others.
 
-    Those are pools, own capital, and a position.
+    Those are pools, those an offer stands in for as well, own capital, and a position.
 
     Who lends may lend to others as well, unless a sale goes through it: that changes what it has.
     """
     parts: list[tuple[set[Shared], set[Shared], list[int]]] = []
     for index, quote in enumerate(quotes):
-        moved: set[Shared] = {hop.pool for hop in quote.hops}
+        moved: set[Shared] = {hop.pool for hop in (*quote.hops, *hops_of(quote.fallback))}
         lending: set[Shared] = set()
         moved.add(quote.opportunity.key)
         if quote.flash.kind is FlashKind.INVENTORY:

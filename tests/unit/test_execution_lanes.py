@@ -59,6 +59,14 @@ def test_a_plan_that_touches_two_lines_joins_them() -> None:
     assert in_lines([one, two, both]) == [0, 0, 0]
 
 
+def test_the_pools_behind_an_offer_make_a_line() -> None:
+    plans = Plans()
+    pooled, offered, other = plan(plans, "p"), plan(plans, "offer"), plan(plans, "q")
+    stands_in = tuple(replace(quote, fallback=pooled.quotes[0].routes) for quote in offered.quotes)
+    lines = [pooled, replace(offered, quotes=stands_in), other]
+    assert in_lines(lines) == [0, 0, 2]
+
+
 def test_own_capital_and_a_reserve_that_is_filled_and_emptied_make_a_line() -> None:
     plans = Plans()
     inventory = [plan(plans, name, flash=FlashKind.INVENTORY) for name in ("p", "q")]

@@ -1,9 +1,10 @@
-"""What one strategy bids is no other one's matter."""
+"""What is kept apart: strategies by their bids, and transactions by the pools they may sell through."""
 
 from dataclasses import replace
 
-from keeper.types import Bid, Reason
-from keeper.units import Wei
+from keeper.planning.fitting import apart
+from keeper.types import Bid, Hop, Portion, Reason
+from keeper.units import Address, Wei
 from tests.fake_market import GWEI, choice, view
 from tests.unit.test_planning_plans import BID, PAIR, RULES, make_planner
 
@@ -33,3 +34,12 @@ def test_strategies_that_bid_alike_have_plans_of_their_own() -> None:
         {quotes[1].opportunity.strategy},
     ]
     assert plans[1].behind, "the second is priced on the pools the first leaves"
+
+
+def test_a_sale_by_an_offer_rests_on_the_pools_it_would_fall_back_on() -> None:
+    quotes, _ = make_planner().quote(view(), [choice(1, PAIR), choice(2, PAIR)])
+    first, second = quotes
+    made = Hop("offers", Address(b"\x0f" * 20), PAIR.collateral.address, PAIR.debt.address)
+    offered = replace(second, routes=(Portion((made,)),), fallback=())
+    assert apart([first, offered]) == [[0], [1]]
+    assert apart([first, replace(offered, fallback=first.routes)]) == [[0, 1]]
