@@ -108,7 +108,8 @@ class Book:
         """Screen a market anew, from all its borrowers."""
         self._loads[name] += 1
         load = self._loads[name]
-        fresh = MarketBook(self._markets[name].protocol)
+        market = self._markets[name]
+        fresh = MarketBook(market.protocol, market.followed)
         await fresh.load()
         old = fresh
         if load == self._loads[name]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence, Set as AbstractSet
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,15 +43,26 @@ IsCurrent = Callable[[], bool]
 """Says whether the book still stands at the head that is judged."""
 
 
+@dataclass(slots=True)
+class Followed:
+    """What outlives a market's columns: what debts weigh, who is followed, and who of them changed."""
+
+    weights: Floats = field(default_factory=lambda: np.zeros(0))
+    borrowers: AbstractSet[Address] = frozenset()
+    arrived: set[Address] = field(default_factory=set)
+
+
 class MarketBook:
     """Screen one market and compute its candidates exactly.
 
     Whatever takes long is done beside the event loop or in slices, and the book may go on to the
-    next head meanwhile: then there is no answer for the one that was asked about.
+    next head meanwhile: then there is no answer for the one that was asked about. `followed` is that
+    of the market as it was screened before, if it was.
     """
 
-    def __init__(self, protocol: LendingProtocol) -> None:
+    def __init__(self, protocol: LendingProtocol, followed: Followed | None = None) -> None:
         self.protocol = protocol
+        self.followed = followed or Followed()
         self.prices = Prices(protocol.market, 1, {})
         self.liquidatable = 0
         self.debt_at_risk = 0
@@ -60,9 +72,6 @@ class MarketBook:
         self._pending: set[Address] = set()
         self._touched: set[Address] = set()
         self._closed = False
-        self._weights: Floats = np.zeros(0)
-        self._followed: AbstractSet[Address] = frozenset()
-        self._arrived: set[Address] = set()
         self._lock = asyncio.Lock()
 
     def observe(
@@ -157,8 +166,8 @@ class MarketBook:
                 return None
             collateral, debt = self.protocol.factors(self.prices, next_block)
             worth = self._worth(debt)
-            self._weights = kept(self._weights, worth)
-            return columns.standing(borrowers, collateral, debt, worth, self._weights)
+            weights = self.followed.weights = kept(self.followed.weights, worth)
+            return columns.standing(borrowers, collateral, debt, worth, weights)
 
     async def owing(
         self, least: float, next_block: NextBlock, among: AbstractSet[Address] | None = None
@@ -186,11 +195,11 @@ class MarketBook:
 
     def follow(self, borrowers: AbstractSet[Address]) -> None:
         """Keep from now on which accounts of these borrowers change, for `arrived`."""
-        self._followed = borrowers
+        self.followed.borrowers = borrowers
 
     def arrived(self) -> set[Address]:
         """Return and forget the accounts that changed, of those who are followed."""
-        arrived, self._arrived = self._arrived, set()
+        arrived, self.followed.arrived = self.followed.arrived, set()
         return arrived
 
     async def spread(self, next_block: NextBlock) -> Spread | None:
@@ -231,6 +240,7 @@ class MarketBook:
         return debt
 
     async def _load(self) -> None:
+        self._take_changed()
         self._pending.clear()
         self._touched.clear()
         self._judged = None
@@ -258,8 +268,9 @@ class MarketBook:
         changed = self.protocol.changed()
         self._pending |= changed
         self._touched |= changed
-        if self._followed:
-            self._arrived |= {each for each in changed if each[-20:] in self._followed}
+        if self.followed.borrowers:
+            among = self.followed.borrowers
+            self.followed.arrived |= {each for each in changed if each[-20:] in among}
 
     def _causes_of(
         self, columns: Columns, rows: Rows, next_block: NextBlock

@@ -385,6 +385,33 @@ async def test_a_market_loaded_anew_is_screened_anew() -> None:
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [8]
 
 
+async def test_what_was_known_of_who_is_followed_outlives_a_load() -> None:
+    """Debts weigh as before, so that none seems to have fallen; who changed meanwhile is told."""
+    book, ledger = standing()
+    who, other = (Address(n.to_bytes(20, "big")) for n in (7, 8))
+    book.fold(head(1), [log(head(1), 7, 90 * WAD)])
+    first = book.markets["m"]
+    book.observe(book.reads(), answers(UNIT), head(1))
+    before = await first.standing([who], at(0), lambda: True)
+    first.follow({who, other})
+    first.arrived()
+    ledger.debts[other] = WAD
+    ledger.dirty.add(other)
+    await book.load_market("m")
+    market = book.markets["m"]
+    assert market is not first
+    assert market.arrived() == {other}
+    market.observe(answers(UNIT)[:1], answers(UNIT)[1:], head(1))
+    after = await market.standing([who], at(50), lambda: True)
+    assert before is not None
+    assert after is not None
+    assert after[1] == pytest.approx(1.5 * before[1])
+    assert after[2] == before[2]
+    book.fold(head(2), [log(head(2), 7, 91 * WAD)])
+    await market.standing([who], at(0), lambda: True)
+    assert market.arrived() == {who}
+
+
 async def test_a_market_loaded_twice_at_once_is_screened_as_loaded_last() -> None:
     book, ledger = standing()
     ledger.debts = {Address((7).to_bytes(20, "big")): 90 * WAD}
