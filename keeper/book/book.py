@@ -40,7 +40,10 @@ class Reads:
 
 
 MS_EACH = 1
-"""What each position at risk adds to the time strategies have: a crowd takes longer, and is worth it."""
+"""What each position to be liquidated adds to the time strategies have: a crowd takes longer, and is
+worth it."""
+MOST_MS = 2_000
+"""What all of them add at most: of an older head nothing is left to decide."""
 
 
 class Book:
@@ -194,7 +197,7 @@ class Book:
     async def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]] | None:
         """Return the positions at risk at the next block, and those that could not be judged.
 
-        Strategies have `deadline_ms`, and a little more for each position.
+        Strategies have `deadline_ms`, and a little more for each position with pairs, up to a limit.
         None when the book went on to another head before all were judged.
         """
         head = self.head
@@ -218,6 +221,7 @@ class Book:
             skips.extend(judged[1])
         if self._trusted() != trusted:
             return None
+        crowd = sum(1 for risk in at_risk if risk.pairs)
         view = View(
             chain=self._chain,
             head=head,
@@ -226,7 +230,7 @@ class Book:
             prices={name: market.prices for name, market in trusted},
             tokens=self.tokens(),
             native=self._native,
-            deadline_ms=deadline_ms + len(at_risk) * MS_EACH,
+            deadline_ms=deadline_ms + min(crowd * MS_EACH, MOST_MS),
         )
         return view, skips
 

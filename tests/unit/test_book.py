@@ -277,11 +277,16 @@ async def test_the_cause_tells_position_price_and_interest_apart() -> None:
     assert [risk.position.borrower[-1] for risk in view.at_risk] == [9, 8, 7]
 
 
-async def test_strategies_have_longer_for_more_positions() -> None:
+async def test_strategies_have_longer_for_more_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same time for any crowd they would answer for none of a large one, head after head."""
-    book, _ = standing()
+    book, ledger = standing()
     assert (await view_at(book, UNIT, 0))[0].deadline_ms == 100
-    book.fold(head(1), [log(head(1), 7, 90 * WAD), log(head(1), 8, 91 * WAD)])
+    book.fold(head(1), [log(head(1), borrower, 90 * WAD) for borrower in (7, 8, 9)])
+    # Where there is nothing to choose, nothing takes time.
+    assert (await view_at(book, UNIT, 0))[0].deadline_ms == 100
+    ledger.pairs = lambda *_: ((object(),), ())  # type: ignore[assignment, method-assign]
+    assert (await view_at(book, UNIT, 0))[0].deadline_ms == 103
+    monkeypatch.setattr("keeper.book.book.MOST_MS", 2)
     assert (await view_at(book, UNIT, 0))[0].deadline_ms == 102
 
 
