@@ -16,7 +16,7 @@ from keeper.planning.outlets import Outlet
 from keeper.planning.routing import Routes, Sales
 from keeper.ports import Venue
 from keeper.types import Hop, Portion, Quote
-from keeper.units import WAD, mul_div_up
+from keeper.units import WAD, Address, mul_div_up
 
 _SMALLEST_REST = 1_000_000
 """What is less than a millionth of a sale is left over: a share of it would not be exact."""
@@ -39,16 +39,19 @@ class Offered:
         self._costs = costs
         self._appraisal = appraisal
 
-    def compete(self, offer: Offer, quote: Quote, outlet: Outlet) -> Quote:
+    def compete(self, offer: Offer, quote: Quote, outlet: Outlet, taken: set[Address]) -> Quote:
         """Return a quote that has its sale, with the offer in it that brings most more, if any does.
 
-        It is all that its outlet sells. An offer for it is wanted at the heads that follow.
+        It is all that its outlet sells. An offer for it is wanted at the heads that follow. One that
+        is `taken` joins those, and is no other sale's: two outlets of a pair may have room for it.
         """
         if not self._venues or not quote.routes:
             return quote
         best = outlet.deal(outlet.total).net
         found: Routes | None = None
         for hop in self._hops(offer, outlet.total):
+            if hop.pool in taken:
+                continue
             brought = self._sales.quote((hop,), hop.least)
             gas = SWAP + COLD_POOL + extra_gas((hop,))
             rest = outlet.total - hop.least
@@ -60,6 +63,7 @@ class Offered:
                 best, found = beside, (*_first(hop, outlet, rest),)
         if found is None:
             return quote
+        taken.add(found[0].route[0].pool)
         sold = replace(quote, routes=found, fallback=quote.routes)
         return self._appraisal.priced(sold, best, quote.gas)
 

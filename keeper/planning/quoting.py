@@ -24,7 +24,7 @@ from keeper.planning.trust import Trust
 from keeper.planning.worth import worth
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import Portion, Quote, Reason, Skip, View
-from keeper.units import Usd
+from keeper.units import Address, Usd
 
 
 class Sizing:
@@ -80,6 +80,7 @@ class Sizing:
         """Return the quotes, marginal costs only, in the order they were taken."""
         found = []
         sales: dict[Lane, tuple[Portion, ...]] = {}
+        offered: set[Address] = set()
         sellers = Counter(call.offer.lane for call in every_call(self._settled))
         for taken in self._settled.values():
             calls = calls_of(taken)
@@ -89,7 +90,8 @@ class Sizing:
                     sales[lane] = self._selling[lane].sale()
                 sold = replace(call.quote, routes=sales[lane])
                 if sellers[lane] == 1:
-                    sold = self._offered.compete(call.offer, sold, self._selling[lane])
+                    outlet = self._selling[lane]
+                    sold = self._offered.compete(call.offer, sold, outlet, offered)
                 found.append(self._loans.funded(sold, self._costs))
         return found
 

@@ -139,6 +139,18 @@ def test_without_offers_a_plan_is_what_the_pools_alone_would_have_made_it() -> N
     assert plan.quotes[0].fallback == ()
 
 
+def test_an_offer_is_taken_once_where_two_strategies_sell_one_pair_over_other_venues() -> None:
+    narrow = frozenset({"uniswap", "offers"})
+    small = FakeTerms(WETH, USDC, 10_000 * 10**6)
+    first, second = choice(1, small), choice(2, small, strategy="other", venues=narrow)
+    received = small.seize(small.maximum).received
+    made = Made(received * 9 // 10, small.maximum * 12 // 10)
+    found = quotes(made, first, second)
+    assert len(made.wanted) == 2, "each is alone on its outlet"
+    assert len(found) == len(quotes(None, first, second)) == 2
+    assert sorted(made.hop in quote.hops for quote in found) == [False, True]
+
+
 def test_a_venue_of_offers_that_stops_costs_no_liquidation() -> None:
     sold, brought = planned()
     made = Made(sold * 998 // 1000, brought * 11 // 10)
