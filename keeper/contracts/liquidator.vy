@@ -179,7 +179,8 @@ CHECK_SCALED: constant(uint256) = 1
 CHECK_BALANCE: constant(uint256) = 2
 CHECK_VIEW: constant(uint256) = 3
 
-# What the call of an item takes beside its opening; without GAINLESS, one that brings no collateral has failed.
+# What the call of an item takes beside its opening; without GAINLESS, one that brings no collateral has failed,
+# unless TOGETHER.
 WITH_BORROWER: constant(uint256) = 1
 WITH_AMOUNT: constant(uint256) = 2
 WITH_VALUE: constant(uint256) = 4
@@ -187,6 +188,7 @@ GAINLESS: constant(uint256) = 8
 # Amounts of the calls are none of the debt token: they do not bound what is approved while they run.
 UNBOUNDED: constant(uint256) = 16
 # One call liquidates all items: it takes their borrowers as its one argument, a list, and leaves out whom it may not.
+# One has failed whose debt did not fall; where the call reverts the group is undone.
 TOGETHER: constant(uint256) = 32
 TEMPLATED: constant(uint256) = 256
 
@@ -768,6 +770,11 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             gas=msg.gas - item_gas,
             revert_on_failure=False,
         )
+        # It does not say whose call it was: the group is undone, so that a part of it can be tried.
+        if not ok:
+            if len(answer) == 4:
+                raw_revert(answer)
+            self._fail(NO_REASON)
     offset = GROUP_HEADER_SIZE
     for i: uint256 in range(count, bound=MAX_ITEMS):
         if results[i + 1] == 0:
@@ -777,7 +784,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             gained: uint256 = 0
             done: bool = False
             if flags & TOGETHER != 0:
-                done = ok and self._owed(check, debt_token, word >> 96, view, nth) < amounts & MAX_UINT128
+                done = self._owed(check, debt_token, word >> 96, view, nth) < amounts & MAX_UINT128
             else:
                 if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
                     self._fail(STARVED)

@@ -1,9 +1,12 @@
 """Groups that liquidate by an allowed call of any shape, built from a template."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from keeper.execution.bisect import Bisection
+from keeper.execution.flight import Key
 from keeper.planning import owner_calls
 from keeper.planning.encoding import (
     Batch,
@@ -13,8 +16,10 @@ from keeper.planning.encoding import (
     Group,
     Item,
     Protocol,
+    RunResult,
     Template,
     Wrap,
+    explain_reason,
 )
 from keeper.units import WAD, Address
 from tests.chain.contract.stage import FAR, Stage, reverts, selector
@@ -26,6 +31,7 @@ SEIZE = "seize(bytes32,address,uint256,uint256,uint256)"
 TELL = "seize_or_tell(address,uint256)"
 NATIVE = "seize_for_native(address)"
 CLOSE = "close(address)"
+CLOSE_ALL = "close_all(address[])"
 SHAPED = Template(
     opening=selector(SEIZE) + KEY,
     middle=bytes(32),
@@ -198,6 +204,71 @@ def test_a_reward_in_native_coin_is_gained_and_wrapped(stage, mock) -> None:
     stage.run(market.batch(group))
     assert stage.held("WETH") == 3 * 10**16
     assert native(stage) == 3 * WAD
+
+
+@pytest.fixture
+def crowd(stage, mock) -> Market:
+    """Sixteen borrowers whom one call closes, each for a reward in native coin."""
+    market = Market(stage, mock, "WETH", "WETH")
+    stage.rpc("anvil_setBalance", "0x" + market.address.hex(), hex(WAD))
+    market.allow(CLOSE_ALL)
+    market.borrowers = [Address(bytes([i]) * 20) for i in range(1, 17)]
+    for borrower in market.borrowers:
+        market.owe(borrower, 5)
+    return market
+
+
+def closing_all(market: Market, borrowers: list[Address], group_gas: int = 3_000_000) -> Batch:
+    """Return a batch of one call for all of them."""
+    template = Template(
+        selector(CLOSE_ALL),
+        amount=False,
+        gainless=True,
+        together=True,
+        view=selector("position(bytes32,address)") + KEY,
+        nth=1,
+    )
+    items = tuple(Item(each, 0, 1) for each in borrowers)
+    wrap = Wrap(market.stage.token("WETH"))
+    group = market.group(template, 0, items=items, actions=(wrap,))
+    return market.batch(replace(group, group_gas=group_gas))
+
+
+async def test_one_who_fails_the_call_for_all_is_found_and_the_others_go_through(
+    stage, crowd
+) -> None:
+    everyone = [("crowd", bytes(each)) for each in crowd.borrowers]
+    rotten = crowd.borrowers[5]
+    stage.net.chain.send(stage.owner, crowd.address, "poison(address)", [rotten])
+
+    def tried(some: Sequence[Key]) -> RunResult:
+        return stage.simulate(closing_all(crowd, [Address(who) for _, who in some]))
+
+    whole = tried(everyone)
+    assert whole.groups[0].reason == selector("Poisoned()")
+    assert all(item.undone for item in whole.items)
+
+    async def holds(some: Sequence[Key]) -> str:
+        result = tried(some)
+        return explain_reason(result.groups[0].reason) if result.items[0].undone else ""
+
+    bisection = Bisection(holds, 10)
+    await bisection.search(everyone, "poisoned")
+    assert list(bisection.culprits) == [("crowd", bytes(rotten))]
+    assert bisection.left == []
+    stage.run(closing_all(crowd, [Address(who) for _, who in bisection.held]))
+    assert stage.held("WETH") == 15 * 10**16
+
+
+def test_a_call_for_all_that_runs_out_of_gas_holds_for_half(stage, crowd) -> None:
+    short = 550_000
+    whole = stage.simulate(closing_all(crowd, crowd.borrowers, short))
+    assert whole.groups[0].reason == selector("NoReason()")
+    assert all(item.undone for item in whole.items)
+    half = stage.simulate(closing_all(crowd, crowd.borrowers[:2], short))
+    assert [item.ok for item in half.items] == [True, True]
+    starved = stage.simulate(closing_all(crowd, crowd.borrowers[:2], 450_000))
+    assert starved.groups[0].reason == selector("Starved()")
 
 
 def test_a_call_that_has_a_place_of_its_own_is_refused(stage, market) -> None:

@@ -11,6 +11,7 @@ KEY: constant(bytes32) = 0x6b657900000000000000000000000000000000000000000000000
 debt: immutable(address)
 collateral: immutable(address)
 debts: HashMap[address, uint256]
+poisoned: HashMap[address, bool]
 
 
 @deploy
@@ -28,6 +29,11 @@ def __default__():
 @external
 def owe(borrower: address, amount: uint256):
     self.debts[borrower] = amount
+
+
+@external
+def poison(borrower: address):
+    self.poisoned[borrower] = True
 
 
 @external
@@ -74,6 +80,23 @@ def close(borrower: address):
     @notice Cost nothing and pay a reward in native coin.
     """
     assert self.debts[borrower] != 0
+    self._close(borrower)
+
+
+@external
+def close_all(borrowers: DynArray[address, 100]):
+    """
+    @notice Close whoever owes, each for a reward, at the gas of some writes; a poisoned one fails them all.
+    """
+    for borrower: address in borrowers:
+        if self.poisoned[borrower]:
+            raw_revert(method_id("Poisoned()"))
+        if self.debts[borrower] != 0:
+            self._close(borrower)
+
+
+@internal
+def _close(borrower: address):
     self.debts[borrower] = 0
     send(msg.sender, 10**16)
 
