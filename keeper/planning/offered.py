@@ -42,8 +42,8 @@ class Offered:
     def compete(self, offer: Offer, quote: Quote, outlet: Outlet, taken: set[Address]) -> Quote:
         """Return a quote that has its sale, with the offer in it that brings most more, if any does.
 
-        It is all that its outlet sells. An offer for it is wanted at the heads that follow. One that
-        is `taken` joins those, and is no other sale's: two outlets of a pair may have room for it.
+        It is all that its outlet sells. An offer for it is wanted at the heads that follow. The one
+        used joins those `taken`, which are no other sale's: two outlets of a pair may have room for it.
         """
         if not self._venues or not quote.routes:
             return quote
