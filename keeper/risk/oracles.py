@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from keeper.oracles.pools import PoolPrices, Quoted
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
@@ -142,9 +143,11 @@ class OracleWatch:
     def _judge(self, place: str, token: Token, rates: Rates, view: View, quoted: Quoted) -> Why:
         """Return why a token's feed is not to be believed in a position's `market`, if it is not."""
         rate, market = rates.get(place), home_of(place)
+        every: Callable[[Address], tuple[int, ...]]
         if rate is not None and rate[0] == token:
             key, expected, price = (place, token.address), Expected(), rate[2]
             pool = quoted.rate(token.address, rate[1].address)
+            every = partial(quoted.rates, other=rate[1].address)
         else:
             prices = view.prices.get(market)
             value = None if prices is None else prices.get(token.address)
@@ -152,12 +155,14 @@ class OracleWatch:
                 return None
             key, expected = (market, token.address), self._of(token.address)
             price, pool = value * WAD // prices.unit, quoted.price(token.address)
+            every = quoted.prices
         feed, now = self._feeds.get(key), view.head.timestamp
         silent = "" if feed is None else stale(feed, now, price, expected, self._doubt.beats)
         if silent:
             return Reason.STALE_ORACLE, f"the feed of {token.symbol} had {silent}"
         off = astray(price, pool, self._doubt.limit)
-        if off:
+        # one deep pool that agrees is enough: anybody can have one that does not
+        if off and all(astray(price, each, self._doubt.limit) for each in every(token.address)):
             return Reason.BREAKER, f"deviation: the feed of {token.symbol} is {off}"
         return None
 

@@ -4,7 +4,7 @@ import random
 import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -145,14 +145,18 @@ def test_how_far_off_is_said_with_its_side() -> None:
 
 
 class Pools:
-    """A venue whose pools give `rates`: whole tokens of the second for one of the first."""
+    """A venue whose pools give `rates`: whole tokens of the second for one of the first.
 
-    name = "pools"
+    A pool holds as many whole tokens of the first as `reserves` says, or no end of them.
+    """
 
-    def __init__(self, rates: dict[tuple[Token, Token], float], fee: float = 0.003) -> None:
+    def __init__(
+        self, rates: dict[tuple[Token, Token], float], fee: float = 0.003, name: str = "pools"
+    ) -> None:
+        self.name = name
         self.rates = rates
         self.fee = fee
-        self.shallow: set[tuple[Token, Token]] = set()
+        self.reserves: dict[tuple[Token, Token], float] = {}
         self.asked = 0
 
     def hops(self, token: Address) -> list[Hop]:
@@ -160,9 +164,9 @@ class Pools:
         for one, other in self.rates:
             pool = address(f"{one.symbol}{other.symbol}")
             if token == one.address:
-                found.append(Hop("pools", pool, one.address, other.address))
+                found.append(Hop(self.name, pool, one.address, other.address))
             elif token == other.address:
-                found.append(Hop("pools", pool, other.address, one.address))
+                found.append(Hop(self.name, pool, other.address, one.address))
         return found
 
     def begin(self) -> "Pools":
@@ -174,13 +178,15 @@ class Pools:
         pair = (sold, bought) if (sold, bought) in self.rates else (bought, sold)
         rate = self.rates[pair] if pair[0] == sold else 1 / self.rates[pair]
         whole = amount / 10**sold.decimals
-        if pair in self.shallow:
-            whole /= 1 + whole * 10
+        reserve = self.reserves.get(pair)
+        if reserve is not None:
+            reserve *= 1 if pair[0] == sold else self.rates[pair]
+            whole /= 1 + whole / reserve
         return int(whole * rate * (1 - self.fee) * 10**bought.decimals)
 
 
-def worth(pools: Pools, feeds: dict[Token, int]) -> dict[str, int | None]:
-    venues: Any = [pools]
+def worth(pools: Pools, feeds: dict[Token, int], *others: Pools) -> dict[str, int | None]:
+    venues: Any = [pools, *others]
     prices = PoolPrices(lambda: venues)
     named = {token.address: price for token, price in feeds.items()}
     prices.look(1, named, TOKENS)
@@ -202,9 +208,74 @@ def test_tokens_are_worth_what_pools_give_on_the_way_to_a_dollar() -> None:
 
 def test_shallow_and_dear_pools_tell_nothing() -> None:
     pools = Pools({(WETH, USDC): 1_900})
-    pools.shallow = {(WETH, USDC)}
+    pools.reserves = {(WETH, USDC): 1}
     assert worth(pools, FEEDS) == dict.fromkeys(("USDC", "DAI", "WETH", "wstETH"))
     assert worth(Pools({(WETH, USDC): 1_900}, 0.05), FEEDS)["WETH"] is None
+
+
+def test_the_deepest_pool_tells_and_not_the_cheapest() -> None:
+    """Whoever puts a thousand dollars into a pool of his own has no say in what a token is worth."""
+    own = Pools({(WETH, USDC): 2_300, (STAKED, USDC): 3_000}, 0.0001, "own")
+    own.reserves = {(WETH, USDC): 100, (STAKED, USDC): 100}
+    market = Pools({(WETH, USDC): 1_900, (STAKED, WETH): 1.2})
+    found = worth(own, FEEDS, market)
+    assert found["WETH"] == pytest.approx(1_900 * WAD, rel=1e-5)
+    assert found["wstETH"] == pytest.approx(2_280 * WAD, rel=1e-5)
+
+
+def test_a_pool_that_was_left_tells_nothing_at_once() -> None:
+    pools, venues = Pools({(WETH, USDC): 2_000}, 0.0001), []
+    venues.append(pools)
+    prices = PoolPrices(lambda: cast("Any", venues))
+    feeds = {USDC.address: WAD, WETH.address: ETHER}
+    prices.look(1, feeds, TOKENS)
+    assert prices.at(feeds, TOKENS).price(WETH.address) == pytest.approx(ETHER, rel=1e-5)
+    pools.reserves[WETH, USDC] = 10 / 2_000
+    assert prices.at(feeds, TOKENS).price(WETH.address) is None
+    venues.append(other := Pools({(WETH, USDC): 1_990}, name="other"))
+    other.reserves[WETH, USDC] = 1_000
+    pools.reserves.clear()
+    prices.look(51, feeds, TOKENS)
+    pools.reserves[WETH, USDC] = 10 / 2_000
+    assert prices.at(feeds, TOKENS).price(WETH.address) == pytest.approx(1_990 * WAD, rel=1e-2)
+
+
+def test_a_pool_that_a_reorg_dropped_tells_nothing() -> None:
+    pools = Pools({(WETH, USDC): 2_000})
+    venues: Any = [pools]
+    prices = PoolPrices(lambda: venues)
+    feeds = {USDC.address: WAD, WETH.address: ETHER}
+    prices.look(1, feeds, TOKENS)
+    pools.rates.clear()
+    assert prices.at(feeds, TOKENS).price(WETH.address) is None
+
+
+def test_pools_are_looked_for_a_little_at_a_head_and_only_for_what_is_new() -> None:
+    pools = Pools({(WETH, USDC): 2_000, (USDC, DAI): 1, (STAKED, WETH): 1.2})
+    venues: Any = [pools]
+    prices = PoolPrices(lambda: venues)
+    feeds = {token.address: price for token, price in FEEDS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keeper.oracles.pools.HOPS_PER_HEAD", 2)
+        spent = []
+        for head in range(1, 5):
+            before = pools.asked
+            prices.look(head, feeds, TOKENS)
+            spent.append(pools.asked - before)
+        assert spent == [spent[0], spent[0], spent[0], 0]
+        assert 0 < spent[0] <= 2 * 15
+    assert prices.at(feeds, TOKENS).price(STAKED.address) is not None
+    fewer = {token: price for token, price in feeds.items() if token != STAKED.address}
+    for head, named in ((5, fewer), (6, feeds), (7, fewer)):
+        before = pools.asked
+        prices.look(head, named, TOKENS)
+        assert pools.asked == before, "it only went and came back"
+    late = PoolPrices(lambda: venues)
+    late.look(1, fewer, TOKENS)
+    before = pools.asked
+    late.look(2, feeds, TOKENS)
+    assert pools.asked - before == spent[0], "its own pool, both ways, and no other"
+    assert late.at(feeds, TOKENS).price(STAKED.address) is not None
 
 
 def test_without_a_dollar_the_token_most_pools_have_is_the_measure() -> None:
@@ -286,6 +357,20 @@ def test_positions_under_a_feed_far_off_the_pools_are_left_alone() -> None:
     ]
     pools.rates[WETH, USDC] = 1_500
     assert not made.doubtful(seen(101, 1_500 * USD, at_risk=True))
+
+
+def test_one_deep_pool_that_agrees_clears_a_feed() -> None:
+    deepest = Pools({(WETH, USDC): 1_200})
+    agreeing = Pools({(WETH, USDC): 2_010}, name="agreeing")
+    agreeing.reserves = {(WETH, USDC): 500}
+    venues: Any = [agreeing, deepest]
+    markets: Any = {"aave-v3": Market()}
+    made = OracleWatch(PoolPrices(lambda: venues), Doubt(limit=Bps(1_000)), {}, markets)
+    made.observe(seen(100, 2_000 * USD))
+    assert not made.doubtful(seen(101, 2_000 * USD, at_risk=True))
+    agreeing.reserves = {(WETH, USDC): 0.01}
+    ((_, why),) = made.doubtful(seen(101, 2_000 * USD, at_risk=True)).values()
+    assert why == "deviation: the feed of WETH is 6666 bps above the pools"
 
 
 def test_an_oracle_of_a_place_is_held_against_the_pools_of_its_two_tokens() -> None:
