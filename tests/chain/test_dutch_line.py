@@ -182,12 +182,20 @@ async def test_a_redo_without_reward_and_a_stopped_clipper_are_reasons(
 async def test_what_is_no_clipper_is_one_line(net: Devnet, maker: Maker) -> None:
     other = deploy_maker(net, price_of(net))
     reader = ChainReader(DirectRpc(net))
+    astray = Address(b"\xa5" * 20)
+    code = await reader.code(maker.auctioneer, (await reader.head()).hash)
+    clip, dog = (code[-7 * 32 :][32 * place :][:32] for place in (0, 1))
+    assert clip == dog == maker.clip.rjust(32, b"\0")
+    moved = code[: -6 * 32] + maker.vat.rjust(32, b"\0") + code[-5 * 32 :]
+    net.rpc("anvil_setCode", to_hex(astray), "0x" + moved.hex())
+    net.mine()
     head = await reader.head()
     wrong = [
         ("clip", net.market.pool, "is no Clipper"),
         ("clip", maker.vat, "is no Clipper"),
         ("auctioneer", maker.gem_join, "is not this keeper's"),
         ("auctioneer", other.auctioneer, "is of the Clipper"),
+        ("auctioneer", astray, "calls the Dog"),
     ]
     for key, address, why in wrong:
         config = config_of(maker, **{key: to_hex(address)})

@@ -292,17 +292,20 @@ def test_figures_that_are_not_told_are_none_and_room_is_the_lesser_one() -> None
     dog = [answer(each) for each in (100, 40, 1)]
     milk = answer(clip, WAD, 70, 30)
     stairs = [answer(99 * RAY // 100), answer(90), CallResult(False, b"")]
-    told = [answer(1), *own, *dog, milk, *stairs]
-    found = rules.figures_of(told, CLIP)
+    contracts = rules.Contracts(CLIP, OTHER, VAT, OWNER, ILK)
+    named = answer(int.from_bytes(OTHER, "big"))
+    told = [answer(1), named, *own, *dog, milk, *stairs]
+    found = rules.figures_of(told, contracts)
     assert found is not None
     assert (found.room, found.barks, found.tip, found.chip) == (40, True, 2, 3)
-    away = rules.figures_of([*told[:10], answer(clip + 1, WAD, 70, 30), *stairs], CLIP)
+    away = rules.figures_of([*told[:11], answer(clip + 1, WAD, 70, 30), *stairs], contracts)
     assert away is not None
     assert not away.barks
-    for place in range(1, 11):
+    for place in range(1, 12):
         lost = [*told[:place], CallResult(False, b""), *told[place + 1 :]]
-        assert rules.figures_of(lost, CLIP) is None
-    assert rules.figures_of([*told[:11], *[CallResult(False, b"")] * 3], CLIP) is None
+        assert rules.figures_of(lost, contracts) is None
+    assert rules.figures_of([*told[:12], *[CallResult(False, b"")] * 3], contracts) is None
+    assert rules.figures_of(told, replace(contracts, dog=VAT)) is None
 
 
 def test_topics_of_notes_are_selectors() -> None:

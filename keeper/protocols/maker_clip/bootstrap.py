@@ -68,15 +68,20 @@ async def _auctioneer(reader: Reader, contracts: Contracts, head: Head) -> tuple
             f"auctioneer {shown} is not this keeper's contract of that name",
             "deploy it with `keeper contract deploy-auctioneer`",
         )
-    names = ("clip()", "gem_join()", "dollar()")
+    names = ("clip()", "dog()", "gem_join()", "dollar()")
     asked = [read(contracts.auctioneer, name) for name in names]
-    clip, gem_join, dollar = map(
+    clip, dog, gem_join, dollar = map(
         address, answers(await reader.multicall(asked, head.hash), f"auctioneer {shown}")
     )
     if clip != contracts.clip:
         raise ConfigError(
             f"auctioneer {shown} is of the Clipper {to_checksum_address(clip)}",
             "each Clipper has one of its own",
+        )
+    if dog != contracts.dog:
+        raise ConfigError(
+            f"auctioneer {shown} calls the Dog {to_checksum_address(dog)}, the Clipper has another",
+            "deploy another auctioneer with `keeper contract deploy-auctioneer`",
         )
     return gem_join, dollar
 

@@ -153,7 +153,7 @@ class MakerClip:
             self._figures = None
             self._calculator = named or self._calculator
             return
-        self._figures = rules.figures_of(results, self._contracts.clip)
+        self._figures = rules.figures_of(results, self._contracts)
 
     def tokens(self) -> Mapping[Address, Token]:
         """Return the collateral and the stablecoin."""

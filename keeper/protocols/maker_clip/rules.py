@@ -81,6 +81,7 @@ def figure_calls(contracts: Contracts, calculator: Address) -> list[Call]:
     """Return the reads of all figures; a calculator answers only what it has."""
     return [
         read(contracts.clip, "calc()"),
+        read(contracts.clip, "dog()"),
         *(read(contracts.clip, name) for name in _OWN),
         *(read(contracts.dog, name) for name in _DOG),
         read(contracts.dog, "ilks(bytes32)", contracts.ilk),
@@ -93,9 +94,14 @@ def calculator_named(results: Sequence[CallResult]) -> Address | None:
     return address(results[0].data) if answered(results[0]) else None
 
 
-def figures_of(results: Sequence[CallResult], clip: Address) -> Figures | None:
-    """Return what the answers to `figure_calls` say, None when they do not tell enough."""
-    _, *rest = results
+def figures_of(results: Sequence[CallResult], contracts: Contracts) -> Figures | None:
+    """Return what the answers to `figure_calls` say, None when they do not tell enough.
+
+    The auctioneer calls one Dog for good: where the Clipper names another there are no figures.
+    """
+    _, named, *rest = results
+    if not answered(named) or address(named.data) != contracts.dog:
+        return None
     own, rest = rest[: len(_OWN)], rest[len(_OWN) :]
     dog, (milk, *asked) = rest[: len(_DOG)], rest[len(_DOG) :]
     if not all(map(answered, (*own, *dog))) or not answered(milk, _MILK):
@@ -116,7 +122,7 @@ def figures_of(results: Sequence[CallResult], clip: Address) -> Figures | None:
         chip,
         min(hole - dirt, most - running),
         chop,
-        live == 1 and address(milk.data) == clip,
+        live == 1 and address(milk.data) == contracts.clip,
     )
 
 
