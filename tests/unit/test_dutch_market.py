@@ -7,7 +7,7 @@ import pytest
 from keeper.chain.words import selector
 from keeper.errors import InvariantError, UndecodableError
 from keeper.protocols.maker_clip import notes, rules, snapshot
-from keeper.protocols.maker_clip.dutch import Stairstep
+from keeper.protocols.maker_clip.dutch import Linear, Stairstep
 from keeper.protocols.maker_clip.ledger import TAKE, YANK, Kind, Ledger, Sale, Urn
 from keeper.protocols.maker_clip.terms import RewardTerms, TakeTerms, Way
 from keeper.protocols.maker_clip.valuation import Judge, Timing, left
@@ -234,6 +234,17 @@ def test_what_ended_is_started_anew_for_the_reward_if_there_is_one() -> None:
             after = left(position, terms, 1)
             assert after.health == MAX_UINT256
             assert found.pairs(after, TIMING)[1][0].reason is Reason.DENIED
+
+
+def test_an_auction_whose_price_fell_to_nothing_is_left_alone() -> None:
+    held = ledger()
+    held.sales[7] = SALE
+    found = judge(held, 1_000 + 100, calculator=Linear(100), cusp=0)
+    position = found.position(held.name_of(7))
+    assert position is not None
+    pairs, (skip,) = found.pairs(position, TIMING)
+    assert not pairs
+    assert skip.detail == "its price fell to nothing"
 
 
 def taking() -> tuple[Judge, TakeTerms]:

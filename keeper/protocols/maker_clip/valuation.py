@@ -104,6 +104,9 @@ class Judge:
             why = f"waiting is worth more, until {chosen.timestamp}"
             return self._skip(position, Reason.UNPROFITABLE, why)
         price = auction.price_at(self.timestamp)
+        if not price:
+            # Where `cusp` is nothing it falls to nothing: whoever is first gets it for the gas.
+            return self._skip(position, Reason.UNPROFITABLE, "its price fell to nothing")
         return [TakeTerms(self.collateral, self.debt, auction, price, self.feed)], []
 
     def _redone(self, position: Position, sale: Sale) -> Found:
