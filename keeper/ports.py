@@ -529,6 +529,18 @@ class Redeeming(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """A lending protocol that acts only on code it knows."""
+
+    def remember(self, page: bytes) -> None:
+        """Know its code as a snapshot did, by its first page; the rest of it may be of no use.
+
+        Asked before anything is loaded. A page that tells nothing of this market changes nothing.
+        """
+        ...
+
+
+@runtime_checkable
 class Observing(Protocol):
     """A venue of which logs do not tell all: what it reads at each head, beside the prices."""
 

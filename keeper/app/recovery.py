@@ -1,7 +1,7 @@
 """One way to a book that stands on the chain: at start, after a deep reorg, after any loss."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -57,7 +57,9 @@ class Recovery:
     async def load(self) -> Head:
         """Bring every source to one head, which is returned; raise `TransientError` for no answer."""
         latest = await self._reader.head()
-        for snapshot in await self._found():
+        found = await self._found()
+        await self._remember(found)
+        for snapshot in found:
             try:
                 head = await self._restore(snapshot, latest)
             except InvariantError as error:
@@ -164,6 +166,19 @@ class Recovery:
             return []
         # One that could not be deleted would be tried for ever.
         return [snapshot for snapshot in found if snapshot.id not in self._refused]
+
+    async def _remember(self, found: Sequence[Snapshot]) -> None:
+        """Know the markets' code as the newest snapshot that can be read does.
+
+        It may be of no use for anything else: other settings are no reason to trust other code.
+        """
+        for snapshot in found:
+            try:
+                pages = await asyncio.to_thread(self._store.read, snapshot)
+                await asyncio.to_thread(self._watched.remember, pages)
+            except InvariantError:
+                continue  # told where it is refused
+            return
 
     async def _restore(self, snapshot: Snapshot, latest: Head) -> Head | None:
         """Restore a snapshot; None, and the reason told, when it is of no use here."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 from typing import Self
 
 import orjson
@@ -16,7 +17,7 @@ from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
 from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
 from keeper.plugins import build_venue, configure_market
-from keeper.ports import LendingProtocol, Pages, Redeeming, Source, Venue
+from keeper.ports import LendingProtocol, Pages, Redeeming, Remembering, Source, Venue
 from keeper.types import Head, Token
 from keeper.units import ZERO_ADDRESS, Address, to_hex
 
@@ -151,6 +152,13 @@ class Watched:
         frozen: dict[str, Pages] = {PLACES: partial(_one_page, text)}
         frozen.update((name, source.snapshot()) for name, source in self._sources(self.venues))
         return frozen
+
+    def remember(self, pages: ReadPages) -> None:
+        """Let markets know their code as a snapshot did, whether or not the rest of it is of use."""
+        for name, market in self.markets.items():
+            if isinstance(market, Remembering):
+                for page in islice(pages(f"market/{name}"), 1):
+                    market.remember(page)
 
     async def restore(self, pages: ReadPages, head: Head, latest: Head) -> None:
         """Load everything from a snapshot of a block, while the chain stands at `latest`.

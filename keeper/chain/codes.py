@@ -53,6 +53,11 @@ def fingerprint(codes: Codes) -> str:
     return "0x" + keccak(whole).hex()[:16]
 
 
+def decoded(codes: Mapping[str, str]) -> dict[Address, bytes]:
+    """Return prints as a snapshot holds them, in hexadecimal; raise `ValueError` when they are none."""
+    return {Address(bytes.fromhex(each)): bytes.fromhex(code) for each, code in codes.items()}
+
+
 def doubts(known: Codes, now: Codes) -> dict[Address, str]:
     """Return why contracts may not be relied on: other code than was known, told by address.
 

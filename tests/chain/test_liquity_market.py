@@ -146,6 +146,12 @@ def test_after_an_upgrade_only_code_that_is_known_is_sent_to(following: MusdFoll
         again = following.run(LiquityV1.discover(following.reader, "musd", config, following.head))
         again.restore(known)
         assert why in again.stopped if why else not again.stopped
+    # Nor does one that can make no other use of the snapshot.
+    config = LiquityV1.Config(trove_manager=to_hex(manager), wrapped=weth)
+    again = following.run(LiquityV1.discover(following.reader, "musd", config, following.head))
+    again.remember(known[0])
+    following.run(again.bootstrap(following.reader, following.head))
+    assert again.stopped == market.stopped
 
 
 def test_a_planted_drift_is_found(following: MusdFollowing) -> None:

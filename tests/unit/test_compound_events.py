@@ -10,7 +10,7 @@ from keeper.chain.codes import doubts, fingerprint
 from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.planning.grouping import group_key
-from keeper.ports import LendingProtocol, Redeeming
+from keeper.ports import LendingProtocol, Redeeming, Remembering
 from keeper.protocols.compound_v2 import CompoundV2, events
 from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load_terms
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
@@ -399,6 +399,28 @@ def test_no_repay_is_over_the_close_factor_of_an_earlier_block(by_seconds: bool)
     soonest = owed.accrued(1_001 if by_seconds else 8).index
     assert terms.maximum <= owed.owed(ALICE, soonest) * ledger.close_factor // WAD
     assert terms.maximum >= owed.owed(ALICE, owed.index) * ledger.close_factor // WAD
+
+
+def running(codes: Mapping[Address, bytes], code: str = "") -> CompoundV2:
+    market = CompoundV2("old", replace(FOUND, codes=codes), code=code)
+    market._ledger = made()
+    return market
+
+
+def test_code_is_remembered_from_a_snapshot_that_is_of_no_other_use() -> None:
+    first = {COMPTROLLER: b"c", CETH: b"e", CUSDC: b"u"}
+    page = next(iter(running(first).snapshot()()))
+    market = running({**first, COMPTROLLER: b"other"})
+    market._judge_code()
+    assert market.stopped == ""
+    for nothing in (b"", b"{}", b"[]", page.replace(COMPTROLLER.hex().encode(), b"00" * 20)):
+        market.remember(nothing)
+        market._judge_code()
+        assert market.stopped == ""
+    market.remember(page)
+    market._judge_code()
+    assert "was replaced" in market.stopped
+    assert isinstance(market, Remembering)
 
 
 def test_a_new_contract_is_known_when_it_runs_known_code() -> None:

@@ -1,6 +1,7 @@
 """Which state a book starts from, and that a book in use stands nowhere while it is loaded."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +25,14 @@ class Bench:
     """A journal with snapshots of a one-number state, a chain of heads, and a book of that number."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.journal = SqliteJournal(path, FakeClock(), 30, lambda _: None)
         self.journal.open()
         self.tip = 5_000
         self.forks: dict[int, Head] = {}
         self.value = 0
         self.loaded: list[str] = []
+        self.known: list[bytes] = []
         self.drift: set[int] = set()
         self.down = 0
         self.youngest = 0
@@ -39,6 +42,7 @@ class Bench:
         self.watched: Any = SimpleNamespace(
             fingerprint="print",
             unloaded={},
+            remember=lambda pages: self.known.extend(pages("state")),
             restore=self.restore,
             bootstrap=self.bootstrap,
             snapshot=lambda: {"state": lambda: iter([str(self.value).encode()])},
@@ -153,6 +157,19 @@ async def test_a_snapshot_of_something_else_is_passed_over(
     assert events[0]["event"] == "snapshot.passed_over"
     assert events[0]["reason"] == reason
     assert bench.loaded == ["chain"]
+
+
+async def test_code_is_known_as_the_newest_readable_snapshot_knew_it(bench: Bench) -> None:
+    """Whatever else it is of no use for: other settings are no reason to trust other code."""
+    await bench.save(3_000)
+    await bench.save(4_000, "other")
+    await bench.recovery.load()
+    assert bench.known == [b"4000"]
+    with sqlite3.connect(bench.path) as db:
+        db.execute("UPDATE snapshots SET fingerprint = 'print' WHERE head = 4000")
+    bench.known.clear()
+    await bench.recovery.load()
+    assert bench.known == [b"3000"]
 
 
 async def test_a_rebuild_holds_no_block_until_it_stands_and_may_be_repeated(bench: Bench) -> None:

@@ -155,6 +155,10 @@ class CompoundV2:
         self._ledger, self._known = snapshot.read(pages, self.market, self._deployment)
         self._judge_code()
 
+    def remember(self, page: bytes) -> None:
+        """Know the code as a snapshot's first page does, when that is of this comptroller."""
+        self._known = snapshot.codes(page, self._deployment.comptroller) or self._known
+
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: cash, supply, reserves and rate of each cToken."""
         ledger = self._ledger

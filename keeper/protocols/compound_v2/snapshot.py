@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from keeper.chain.codes import Codes
+from keeper.chain.codes import Codes, decoded
 from keeper.errors import InvariantError
 from keeper.protocols.compound_v2.bootstrap import Deployment
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
@@ -87,13 +87,20 @@ def read(
         for page in rest:
             _take(ledger, page)
         _check(ledger, about)
-        codes = {
-            Address(bytes.fromhex(contract)): bytes.fromhex(code)
-            for contract, code in about["codes"].items()
-        }
+        known = decoded(about["codes"])
     except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InvariantError(market, f"the snapshot cannot be read: {error}") from error
-    return ledger, codes
+    return ledger, known
+
+
+def codes(page: bytes, comptroller: Address) -> dict[Address, bytes]:
+    """Return by what code a snapshot's header knows a market, nothing when it is not of that one."""
+    try:
+        about = orjson.loads(page)
+        is_of_it = about["contracts"]["comptroller"] == comptroller.hex()
+        return decoded(about["codes"]) if is_of_it else {}
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return {}
 
 
 def _check_origin(about: Mapping[str, Any], market: str, deployment: Deployment) -> None:

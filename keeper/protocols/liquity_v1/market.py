@@ -162,6 +162,10 @@ class LiquityV1:
         self._follow(ledger)
         self._judge_code()
 
+    def remember(self, page: bytes) -> None:
+        """Know the code as a snapshot's first page does, when that is of these contracts."""
+        self._known = snapshot.codes(page, self._deployment) or self._known
+
     def calls(self) -> Sequence[Call]:
         """Return reads of what events do not tell: what owners may claim, and the reserves."""
         contracts = self._deployment.contracts

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from keeper.chain.codes import Codes
+from keeper.chain.codes import Codes, decoded
 from keeper.errors import InvariantError
 from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
@@ -50,6 +50,15 @@ def restored(source: Iterable[bytes], market: str, deployment: Deployment) -> tu
         raise InvariantError(market, f"the snapshot cannot be read: {error}") from error
 
 
+def codes(page: bytes, deployment: Deployment) -> Codes:
+    """Return by what code a snapshot's header knows a system, nothing when it is not of that one."""
+    try:
+        head = json.loads(page)
+        return decoded(head["codes"]) if head["contracts"] == _contracts(deployment) else {}
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return {}
+
+
 def _ledger(rest: Iterator[bytes], market: str, deployment: Deployment) -> tuple[Ledger, Codes]:
     head = json.loads(next(rest, b""))
     if head["format"] != FORMAT:
@@ -67,8 +76,7 @@ def _ledger(rest: Iterator[bytes], market: str, deployment: Deployment) -> tuple
         raise ValueError("the stakes do not add up")
     last = max((trove.since for trove in ledger.troves.values()), default=0)
     ledger.look_ahead(max(last, ledger.system.accrued_at))
-    codes = {_address(contract): bytes.fromhex(code) for contract, code in head["codes"].items()}
-    return ledger, codes
+    return ledger, decoded(head["codes"])
 
 
 def _contracts(deployment: Deployment) -> dict[str, str]:
