@@ -18,7 +18,12 @@ from keeper.units import ZERO_ADDRESS, Address
 IMPLEMENTATION_SLOT = int.from_bytes(keccak(b"eip1967.proxy.implementation"), "big") - 1
 """Where an EIP-1967 proxy keeps its implementation."""
 AT_ONCE = 16
-_NAMED = ("implementation()", "comptrollerImplementation()", "comptrollerLens()")
+_NAMED = (
+    "implementation()",
+    "comptrollerImplementation()",
+    "vaiControllerImplementation()",
+    "comptrollerLens()",
+)
 
 Codes = Mapping[Address, bytes]
 """The print of each contract's code."""
