@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from keeper.chain.codes import doubts, fingerprint
+from keeper.chain.codes import codes_of, doubts, fingerprint
 from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.planning.grouping import group_key
@@ -421,6 +421,43 @@ def test_code_is_remembered_from_a_snapshot_that_is_of_no_other_use() -> None:
     market._judge_code()
     assert "was replaced" in market.stopped
     assert isinstance(market, Remembering)
+
+
+def test_reviewed_code_goes_on_as_known_code_does_when_a_ctoken_is_listed() -> None:
+    reviewed = {COMPTROLLER: b"c", CETH: b"e", CUSDC: b"u"}
+    market = running(reviewed, fingerprint(reviewed))
+    market._judge_code()
+    listed: dict[Address, bytes] = {**reviewed, ALICE: b"u"}
+    for codes, stopped, doubt in (
+        (listed, "", ""),
+        ({**reviewed, CETH: b"other"}, "", "was replaced"),
+        ({**listed, COMPTROLLER: b"other"}, "was replaced", ""),
+    ):
+        market._deployment, market._ledger = replace(FOUND, codes=codes), made()
+        market._judge_code()
+        assert (stopped in market.stopped) if stopped else not market.stopped
+        assert doubt in market._ledger.ctokens[0].doubt
+    market = running(listed, fingerprint(reviewed))
+    market._judge_code()
+    assert "is not the code that was reviewed" in market.stopped
+
+
+@pytest.mark.parametrize(
+    "name", ["comptrollerImplementation()", "comptrollerLens()", "vaiControllerImplementation()"]
+)
+async def test_what_a_contract_delegates_to_is_in_its_print(name: str) -> None:
+    class Coded(Answering):
+        changed = b""
+
+        async def code(self, address: Address, _block: Hash | None = None) -> bytes:
+            return address + (self.changed if address == ALICE else b"")
+
+    reader = Coded({(VAI, name): word(ALICE)})
+    before = await codes_of(reader, [VAI], HEAD)  # type: ignore[arg-type]
+    reader.changed = b"\1"
+    after = await codes_of(reader, [VAI], HEAD)  # type: ignore[arg-type]
+    assert set(before) == set(after) == {VAI}
+    assert before != after
 
 
 def test_a_new_contract_is_known_when_it_runs_known_code() -> None:

@@ -344,7 +344,7 @@ class CompoundV2:
         codes, self._doubt = self._deployment.codes, ""
         if self._code == (found := fingerprint(codes)):
             self._known = codes
-        elif self._code:
+        elif self._code and self._code != fingerprint(self._known):
             self._doubt = f"its code {found} is not the code that was reviewed, {self._code}"
             return
         for contract, doubt in doubts(self._known, codes).items():
