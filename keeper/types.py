@@ -527,11 +527,11 @@ class CallLiquidation:
     It is `opening`, which starts with the selector, the borrower as a word, `middle`, the amount to repay
     as a word, and `closing`; without `takes_borrower` or `takes_amount` that word is left out. With
     `value` the repay, in wrapped native token, goes along as native coin. A call that brings no
-    collateral has failed unless `gainless`. The debt is still there when word `nth` of what `viewed`
-    answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before. With
-    `native` the collateral, a wrapped native token, comes as native coin and is wrapped first. With
+    collateral has failed unless `gainless` or `together`. The debt is still there when word `nth` of what
+    `viewed` answers to `view`, followed by the borrower, says so; without a `view` nothing is asked before.
+    With `native` the collateral, a wrapped native token, comes as native coin and is wrapped first. With
     `together` one call liquidates all of a group: behind `opening` it takes a list of the borrowers alone,
-    and who still owes by the `view` afterwards was left out.
+    no amount and no value, and who still owes by the `view`, which it needs, was left out.
     """
 
     target: Address

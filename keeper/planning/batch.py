@@ -158,9 +158,12 @@ class Template:
     as a word and `closing`; flags leave a word out. With `value` the repay, in wrapped native token,
     is sent along as native coin. An item that brings no collateral has failed unless `gainless`: some
     protocols return an error. An `unbounded` one may spend more of the debt token than the repay says,
-    up to all that is there. With `together` one call takes a list of all borrowers behind `opening`,
-    and an item has failed whose debt is as it was; it needs a view. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers
-    to `view` followed by the borrower.
+    up to all that is there. Under `Check.VIEW` the debt is word `nth` of what `debt_token` answers to
+    `view` followed by the borrower.
+
+    With `together` one call takes a list of all borrowers behind `opening`, and nothing else. Whatever
+    it brings, an item has failed whose debt did not fall below its minimum: it needs a view. Where the
+    call reverts its group is undone.
     """
 
     opening: bytes

@@ -231,6 +231,9 @@ def _pack_template(out: bytearray, template: Template) -> None:
     bounds = liquidator().bounds
     if len(template.opening) < 4:
         raise BatchError("a call needs a selector")
+    beside = template.amount or template.value or template.middle or template.closing
+    if template.together and (beside or not template.view):
+        raise BatchError("a call for all takes nothing but the borrowers, and needs a view")
     _within("bytes before the borrower", len(template.opening), bounds["max_call"])
     _within("bytes before the amount", len(template.middle), bounds["max_middle"])
     _within("bytes behind the amount", len(template.closing), bounds["max_call"])

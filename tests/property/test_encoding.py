@@ -1,6 +1,7 @@
 """A packed batch reads back as it was, bounds are told, answers and reasons are understood."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from eth_abi.abi import decode, encode
@@ -22,8 +23,10 @@ from keeper.planning.encoding import (
     Group,
     Item,
     Minimum,
+    Protocol,
     Redeem,
     Swap,
+    Template,
     Unwrap,
     Wrap,
     decode_receipt_logs,
@@ -288,6 +291,23 @@ MANY = tuple(Address(i.to_bytes(20, "big")) for i in range(1, 80))
 def test_what_the_contract_cannot_take_is_refused_by_name(batch: Batch, message: str) -> None:
     with pytest.raises(BatchError, match=message):
         encode_run(batch)
+
+
+FOR_ALL = Template(b"call", amount=False, together=True, view=b"view")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"view": b""}, {"amount": True}, {"value": True}, {"middle": b"m"}, {"closing": b"c"}],
+)
+def test_a_call_for_all_takes_the_borrowers_alone(wrong: dict[str, Any]) -> None:
+    def called(template: Template) -> Batch:
+        group = replace(GROUP, protocol=Protocol.CALL, check=Check.VIEW, template=template)
+        return replace(BATCH, groups=(group,))
+
+    assert encode_run(called(FOR_ALL))
+    with pytest.raises(BatchError, match="call for all"):
+        encode_run(called(replace(FOR_ALL, **wrong)))
 
 
 def test_shares_and_amounts() -> None:
