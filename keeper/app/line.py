@@ -191,7 +191,15 @@ async def open_line(
     )
     recovery.is_distrusted = lambda: snapshots.is_distrusted
     upkeep = Upkeep(
-        name, chain, process.settings.audit, connection, reader, book, metrics, snapshots
+        name,
+        chain,
+        process.settings.audit,
+        connection,
+        reader,
+        book,
+        metrics,
+        snapshots,
+        lambda: planner.rules,
     )
 
     def on_observer_fault(error: Exception) -> None:
@@ -375,7 +383,7 @@ async def open_line(
 
     if feeds is not None:
         observation.add(watching(feeds, risk))
-    observation.add(following(oracles))
+    observation.add(following(oracles, on_observer_fault))
     observation.add(showing(oracles, metrics, name))
     if live and signer is not None and chain.contract is not None:
         treasury = Treasury(

@@ -49,7 +49,7 @@ def believing(
 
     def doubtful(view: View) -> Doubts:
         try:
-            return watch.doubtful(view)
+            return watch.doubtful(view, on_fault)
         except Exception as error:  # noqa: BLE001 - a watch is no reason to send nothing
             on_fault(error)
             return {}
@@ -57,12 +57,18 @@ def believing(
     return doubtful
 
 
-def following(watch: OracleWatch) -> Callable[[Report | Event], None]:
-    """Return an observer that gives every head's prices to the watch."""
+def following(
+    watch: OracleWatch, on_fault: Callable[[Exception], None]
+) -> Callable[[Report | Event], None]:
+    """Return an observer that gives every head's prices to the watch; where that fails, it is told."""
 
     def observe(subject: Report | Event) -> None:
-        if isinstance(subject, Report):
-            watch.observe(subject.view)
+        if not isinstance(subject, Report):
+            return
+        try:
+            watch.observe(subject.view, on_fault)
+        except Exception as error:  # noqa: BLE001 - nor is it one to end a replay
+            on_fault(error)
 
     return observe
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from keeper.app.breakers import make_feeds, make_limits, make_lists, watching
 from keeper.app.line import make_planner, seats, watched_tokens
-from keeper.app.oracles import following, make_oracles
+from keeper.app.oracles import believing, following, make_oracles
 from keeper.app.outcome import Outcome
 from keeper.app.settling import LocalSettlement
 from keeper.app.taped import Taped
@@ -33,6 +35,8 @@ from keeper.strategist import Strategist
 from keeper.tape.records import Block, Liquidation, Reads, Record, State, Taken
 from keeper.types import CallResult, Head
 from keeper.units import ZERO_ADDRESS
+
+log = structlog.get_logger(__name__)
 
 PATIENCE_MS = 10_000
 """Milliseconds strategies have for one head here: the machine's load must not change a result."""
@@ -98,7 +102,10 @@ class Playing:
         limits = replace(make_limits(settings, table.block_time), kill_file=Path("/dev/null/none"))
         risk = Risk(name, limits, self._clock, lists=lists, seen=lambda: book.head, feeds=feeds)
         self._settlement = LocalSettlement(table.contract or ZERO_ADDRESS, book, risk)
-        self._observe: list[Callable[[Report], None]] = [self.outcome.decide, following(oracles)]
+        self._observe: list[Callable[[Report], None]] = [
+            self.outcome.decide,
+            following(oracles, self._on_watch_fault),
+        ]
         if feeds is not None:
             self._observe.append(watching(feeds, risk))
         self._histories = None
@@ -120,7 +127,7 @@ class Playing:
             self._tell,
             self._on_undecided,
             self._conditions,
-            oracles.doubtful,
+            believing(oracles, self._on_watch_fault),
         )
 
     def coming(self, head: Head) -> None:
@@ -167,6 +174,9 @@ class Playing:
 
     def _on_fault(self, error: PluginError) -> None:
         self.outcome.faults.append(str(error))
+
+    def _on_watch_fault(self, error: Exception) -> None:
+        log.error("observer.failed", variant=self._variant.name, exc_info=error)
 
 
 async def replay(

@@ -153,11 +153,14 @@ def away(price: int, pool: int | None) -> int | None:
 def stale(feed: Feed, now: int, price: int, expected: Expected, beats: int) -> str:
     """Say that a feed is silent for more than so many heartbeats; empty when it is not, or unknown.
 
-    `price` is the feed's at `now`, which may be later than the last look.
+    `price` is the feed's at `now`, which may be later than the last look, but no more than
+    `BLIND_SECONDS`: a round since then may have left the price as it was.
     """
     beat = heartbeat(feed, expected)
     age = feed.age(now)
     if not beats or beat is None or price != feed.price or age <= beats * beat:
+        return ""
+    if now - feed.looked > BLIND_SECONDS:
         return ""
     return f"no round for {age} s, with a heartbeat of {beat} s"
 

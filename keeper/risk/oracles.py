@@ -6,14 +6,25 @@ from dataclasses import dataclass
 from functools import partial
 
 from keeper.oracles.pools import PoolPrices, Quoted
-from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
+from keeper.oracles.watch import (
+    BLIND_SECONDS,
+    Expected,
+    Feed,
+    Look,
+    astray,
+    band,
+    fold,
+    heartbeat,
+    stale,
+)
 from keeper.ports import Announcing, LendingProtocol, Rating
-from keeper.types import CollateralLeg, DebtLeg, Position, Reason, Token, View, home_of
+from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Reason, Token, View, home_of
 from keeper.units import WAD, Address, Bps, to_hex
 
 Key = tuple[str, Address]
 """A market and one of its assets; or a position."""
 Why = tuple[Reason, str] | None
+OnFault = Callable[[Exception], None]
 Rates = Mapping[str, tuple[Token, Token, int]]
 LEAST_SHARE = 100
 """A feed under less than a hundredth of a position's collateral or debt keeps nobody from it."""
@@ -45,6 +56,10 @@ class FeedStanding:
     stale: str
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 class OracleWatch:
     """Follow every feed of a chain's markets from head to head, and say on which not to rest.
 
@@ -70,38 +85,49 @@ class OracleWatch:
         self._names: dict[Address, str] = {}
         self._now = 0
 
-    def observe(self, view: View) -> None:
-        """Take a head's prices, and what pools give now."""
-        feeds = dollars(view)
-        self._pools.look(view.head.number, feeds, view.tokens)
-        quoted = self._pools.at(feeds, view.tokens)
+    def observe(self, view: View, on_fault: OnFault = _raise) -> None:
+        """Take a head's prices, and what pools give now; a market that fails is told of alone."""
+        self._now = view.head.timestamp
         self._names = names(view.tokens.values())
         kept = self._feeds
         # what was not read at this head is not forgotten, as long as its token is there
         self._feeds = {key: feed for key, feed in kept.items() if key[1] in view.tokens}
-        now = view.head.timestamp
+        feeds = dollars(view)
+        self._pools.look(view.head.number, feeds, view.tokens)
+        quoted = self._pools.at(feeds, view.tokens)
         for market, prices in view.prices.items():
-            protocol = self._markets[market]
-            oracle = protocol.oracle
-            rounds = oracle.rounds() if isinstance(oracle, Announcing) else {}
-            for asset, value in prices.values.items():
-                if asset in view.tokens and value:
-                    price, heard = value * WAD // prices.unit, rounds.get(asset, 0)
-                    look = Look(now, price, quoted.price(asset), heard)
-                    self._look((market, asset), look, self._of(asset))
-            if isinstance(protocol, Rating):
-                for place, (token, loan, price) in protocol.rates(prices).items():
-                    pool = quoted.rate(token.address, loan.address)
-                    self._look((place, token.address), Look(now, price, pool), Expected())
-        self._now = now
+            try:
+                self._take(market, prices, view, quoted)
+            except Exception as error:  # noqa: BLE001 - the other markets' feeds are followed
+                on_fault(error)
+
+    def _take(self, market: str, prices: Prices, view: View, quoted: Quoted) -> None:
+        """Take one market's feeds, and those of its places."""
+        now, protocol = view.head.timestamp, self._markets[market]
+        oracle = protocol.oracle
+        rounds = oracle.rounds() if isinstance(oracle, Announcing) else {}
+        for asset, value in prices.values.items():
+            if asset in view.tokens and value:
+                price, heard = value * WAD // prices.unit, rounds.get(asset, 0)
+                look = Look(now, price, quoted.price(asset), heard)
+                self._look((market, asset), look, self._of(asset))
+        if isinstance(protocol, Rating):
+            for place, (token, loan, price) in protocol.rates(prices).items():
+                if token.address not in view.tokens:
+                    continue
+                pool = quoted.rate(token.address, loan.address)
+                self._look((place, token.address), Look(now, price, pool), Expected())
 
     def _look(self, key: Key, look: Look, expected: Expected) -> None:
         self._feeds[key], lag = fold(self._feeds.get(key), look, expected)
         if lag is not None:
             self._followed(key[0], self._names[key[1]], lag)
 
-    def doubtful(self, view: View) -> dict[Key, tuple[Reason, str]]:
-        """Return the positions at risk that rest on a feed not to be believed, and why not."""
+    def doubtful(self, view: View, on_fault: OnFault = _raise) -> dict[Key, tuple[Reason, str]]:
+        """Return the positions at risk that rest on a feed not to be believed, and why not.
+
+        A feed that cannot be judged is told of, and keeps nobody back.
+        """
         found: dict[Key, tuple[Reason, str]] = {}
         quoted = self._pools.at(dollars(view), view.tokens)
         judged: dict[str, dict[Address, Why]] = {}
@@ -112,20 +138,22 @@ class OracleWatch:
             for held in (position.collateral, position.debt):
                 for leg in held:
                     if leg.token.address not in said:
-                        home = position.home
-                        if home not in rates:
-                            rates[home] = self._rates(home, view)
-                        said[leg.token.address] = self._judge(
-                            position.market, leg.token, rates[home], view, quoted
-                        )
+                        try:
+                            why = self._judge(position.market, leg.token, rates, view, quoted)
+                        except Exception as error:  # noqa: BLE001 - the other feeds are judged
+                            why = None
+                            on_fault(error)
+                        said[leg.token.address] = why
                     why = said[leg.token.address]
                     if why is not None and is_rested_on(position, leg):
                         found[position.key] = why
         return found
 
     def standing(self) -> Iterator[FeedStanding]:
-        """Yield every feed as of the last head."""
+        """Yield every feed as of the last head, and none that is not read any more."""
         for (market, asset), feed in sorted(self._feeds.items()):
+            if self._now - feed.looked > BLIND_SECONDS:
+                continue
             expected = self._of(asset) if home_of(market) == market else Expected()
             silent = stale(feed, self._now, feed.price, expected, self._doubt.beats)
             beat, name = heartbeat(feed, expected), self._names[asset]
@@ -140,9 +168,15 @@ class OracleWatch:
             return protocol.rates(view.prices[market])
         return {}
 
-    def _judge(self, place: str, token: Token, rates: Rates, view: View, quoted: Quoted) -> Why:
+    def _judge(
+        self, place: str, token: Token, rates: dict[str, Rates], view: View, quoted: Quoted
+    ) -> Why:
         """Return why a token's feed is not to be believed in a position's `market`, if it is not."""
-        rate, market = rates.get(place), home_of(place)
+        market = home_of(place)
+        if market not in rates:
+            rates[market] = {}  # where asking fails it is asked, and told of, once
+            rates[market] = self._rates(market, view)
+        rate = rates[market].get(place)
         every: Callable[[Address], tuple[int, ...]]
         if rate is not None and rate[0] == token:
             key, expected, price = (place, token.address), Expected(), rate[2]

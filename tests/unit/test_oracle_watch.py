@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from keeper.app.oracles import believing, make_oracles
+from keeper.app.oracles import believing, following, make_oracles
 from keeper.config import Settings
+from keeper.engine import Report
 from keeper.errors import ConfigError
 from keeper.oracles.pools import PoolPrices
 from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
@@ -123,12 +124,14 @@ def test_a_heartbeat_that_was_none_is_forgotten() -> None:
 def test_what_never_speaks_is_never_stale(price: int) -> None:
     """Fixed prices and ratios have no heartbeat that anybody knows."""
     feed, _ = follow([Look(12 * n, price, price) for n in range(100)])
-    assert stale(feed, 10**9, price, NOTHING, 3) == ""
+    assert stale(replace(feed, looked=10**9), 10**9, price, NOTHING, 3) == ""
 
 
 def test_a_silent_feed_is_stale_after_its_heartbeats() -> None:
     feed, _ = follow(beating(2, wiggle=1))
     now = feed.updated + 3 * 3_600
+    assert stale(feed, now + 1, feed.price, SET, 3) == "", "nobody looked for what came since"
+    feed = replace(feed, looked=now)
     assert stale(feed, now, feed.price, SET, 3) == ""
     assert stale(feed, now + 1, feed.price, SET, 3) == (
         "no round for 10801 s, with a heartbeat of 3600 s"
@@ -294,7 +297,7 @@ def seen(number: int, ether: int, *, at_risk: bool = False) -> View:
 class Market:
     """A market with prices in dollars."""
 
-    oracle = None
+    oracle: Any = None
 
     def tokens(self) -> dict[Address, Token]:
         return TOKENS
@@ -454,6 +457,70 @@ def test_a_watch_that_fails_is_told_of_and_keeps_nobody_back() -> None:
     view = seen(101, 1_500 * USD, at_risk=True)
     broken = replace(view, prices={"aave-v3": Prices("aave-v3", 0, view.prices["aave-v3"].values)})
     assert doubtful(broken) == {}
+    assert [type(fault) for fault in faults] == [ZeroDivisionError]
+
+
+class Mute:
+    """An oracle that cannot say what rounds it heard of."""
+
+    def rounds(self) -> dict[Address, int]:
+        raise LookupError("rounds")
+
+
+class Failing(Market):
+    """A market whose feeds cannot be followed."""
+
+    oracle = Mute()
+
+
+def test_a_market_that_fails_leaves_the_others_followed() -> None:
+    """Otherwise their feeds would look silent, and nobody under them be liquidated."""
+    faults: list[Exception] = []
+    venues: Any = [Pools({(WETH, USDC): 2_000})]
+    markets: Any = {"bad": Failing(), "aave-v3": Market()}
+    expected = {WETH.address: Expected(120, Bps(50))}
+    made = OracleWatch(PoolPrices(lambda: venues), Doubt(limit=Bps(1_000)), expected, markets)
+    view = seen(100, 2_000 * USD)
+    both = {"bad": Prices("bad", USD, {WETH.address: 2_000 * USD}), **view.prices}
+    made.observe(replace(view, prices=both), faults.append)
+    assert [str(fault) for fault in faults] == ["rounds"]
+    assert [(each.market, each.asset) for each in made.standing()] == [
+        ("aave-v3", "USDC"),
+        ("aave-v3", "WETH"),
+    ]
+    with pytest.raises(LookupError):
+        made.observe(replace(view, prices=both))
+
+
+def test_a_feed_that_cannot_be_judged_leaves_the_others_judged() -> None:
+    faults: list[Exception] = []
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt(limit=Bps(1_000)))
+    made.observe(seen(100, 2_000 * USD))
+    view = seen(101, 1_500 * USD, at_risk=True)
+    (held,) = view.at_risk
+    lost = replace(held, position=replace(held.position, market="gone"))
+    found = believing(made, faults.append)(replace(view, at_risk=(lost, lost, held)))
+    assert list(found) == [held.position.key]
+    assert {type(fault) for fault in faults} == {KeyError}
+    assert len(faults) <= 2, "told once for each feed"
+
+
+def test_a_feed_that_is_not_read_any_more_is_not_shown_as_silent() -> None:
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt())
+    made.observe(seen(100, 2_000 * USD))
+    for number in range(101, 200):
+        made.observe(replace(seen(number, 2_000 * USD), prices={}))
+    assert list(made.standing()) == []
+    late = seen(200, 2_000 * USD, at_risk=True)
+    assert not made.doubtful(late), "a round since then may have left the price as it was"
+
+
+def test_what_follows_is_told_of_a_fault_and_goes_on() -> None:
+    faults: list[Exception] = []
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt())
+    view = seen(100, 2_000 * USD)
+    prices = {"aave-v3": Prices("aave-v3", 0, view.prices["aave-v3"].values)}
+    following(made, faults.append)(Report(replace(view, prices=prices)))
     assert [type(fault) for fault in faults] == [ZeroDivisionError]
 
 
