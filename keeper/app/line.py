@@ -224,16 +224,17 @@ async def open_line(
     )
     try:
         lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
-        oracles = make_oracles(
-            *(name, process.settings, chain, watched.markets),
-            partial(_running, watched, book),
-            partial(metrics.oracle_lag, name),
-        )
     except ConfigError as error:
         if watched.unloaded:
             # What may name a token of a market to be loaded yet is not to be gone without.
             raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
         raise
+    oracles = make_oracles(
+        *(name, process.settings, chain, watched.markets),
+        partial(_running, watched, book),
+        partial(metrics.oracle_lag, name),
+        watched.unloaded,
+    )
     limits = make_limits(process.settings, chain.block_time)
     feeds = make_feeds(process.settings, chain, partial(_running, watched, book))
     risk = Risk(

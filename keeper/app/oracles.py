@@ -1,9 +1,12 @@
 """Every feed of a chain's markets: followed, shown, and not rested on when it fails."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import structlog
 
 from keeper.config import Chain, Settings
 from keeper.engine import Doubts, Report
+from keeper.errors import ConfigError
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
 from keeper.oracles.pools import PoolPrices
@@ -14,6 +17,8 @@ from keeper.risk.lists import find_tokens
 from keeper.types import View
 from keeper.units import BPS, WAD, Bps
 
+log = structlog.get_logger(__name__)
+
 
 def make_oracles(
     name: str,
@@ -22,15 +27,26 @@ def make_oracles(
     markets: Mapping[str, LendingProtocol],
     venues: Callable[[], Iterable[Venue]],
     followed: Callable[[str, str, int], None] = lambda _market, _asset, _seconds: None,
+    unloaded: Collection[str] = (),
 ) -> OracleWatch:
-    """Return what follows a chain's feeds; raise `ConfigError` for a token no market here has."""
+    """Return what follows a chain's feeds; raise `ConfigError` for a token no market here has.
+
+    While parts are `unloaded`, which may have it, what is said of such a token is left out, and told:
+    its heartbeat is learned until the next start.
+    """
     breakers = settings.breakers
     tokens = {
         address: token for market in markets.values() for address, token in market.tokens().items()
     }
     expected = {}
     for symbol, table in chain.feeds.items():
-        (asset,) = find_tokens([symbol], tokens, f"chains.{name}.feeds")
+        try:
+            (asset,) = find_tokens([symbol], tokens, f"chains.{name}.feeds")
+        except ConfigError as error:
+            if not unloaded:
+                raise
+            log.warning("feed.unknown", chain=name, why=str(error), not_loaded=list(unloaded))
+            continue
         band = None if table.deviation_bps is None else Bps(table.deviation_bps)
         expected[asset] = Expected(table.heartbeat_seconds, band)
     return OracleWatch(

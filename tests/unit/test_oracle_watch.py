@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from keeper.app.oracles import believing, following, make_oracles
 from keeper.config import Settings
@@ -433,10 +434,10 @@ def test_what_settings_say_of_feeds_is_taken_up_by_symbol_or_address() -> None:
         f"[chains.x.feeds.{to_hex(DAI.address)}]\ndeviation_bps = 25\n"
     )
 
-    def make(text: str) -> OracleWatch:
+    def make(text: str, *unloaded: str) -> OracleWatch:
         settings = Settings.model_validate(tomllib.loads(text))
         markets: Any = {"aave-v3": Market()}
-        return make_oracles("x", settings, settings.chains["x"], markets, list)
+        return make_oracles("x", settings, settings.chains["x"], markets, list, unloaded=unloaded)
 
     view = seen(100, 2_000 * USD)
     prices = {WETH.address: 2_000 * USD, DAI.address: USD}
@@ -446,6 +447,14 @@ def test_what_settings_say_of_feeds_is_taken_up_by_symbol_or_address() -> None:
     assert found == {"WETH": (120, 50), "DAI": (None, 25)}
     with pytest.raises(ConfigError, match=r"chains.x.feeds: no market here has a token WETHH"):
         make(said.replace("WETH", "WETHH"))
+    with capture_logs() as told:
+        partly = make(said.replace("WETH", "WETHH"), "market/compound")
+    partly.observe(replace(view, prices={"aave-v3": Prices("aave-v3", USD, prices)}))
+    found = {each.asset: (each.heartbeat, each.band) for each in partly.standing()}
+    assert found == {"WETH": (None, 50), "DAI": (None, 25)}, "a hint keeps no chain from starting"
+    assert [(line["event"], line["not_loaded"]) for line in told] == [
+        ("feed.unknown", ["market/compound"])
+    ]
 
 
 def test_a_watch_that_fails_is_told_of_and_keeps_nobody_back() -> None:
