@@ -577,8 +577,13 @@ class Offering(Protocol):
         """Return why offers were not believed so far, and how often."""
         ...
 
-    def want(self, sold: Address, bought: Address, amount: int) -> None:
-        """Note a sale that offers are wanted for, at the heads that follow; nothing waits for them."""
+    def want(
+        self, sold: Address, bought: Address, amount: int, *, is_foreseen: bool = False
+    ) -> None:
+        """Note a sale that offers are wanted for, at the heads that follow; nothing waits for them.
+
+        What is planned goes before what is only foreseen: an offer for more is of no use to it.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """Ask for offers ahead: for what a fall of prices would make liquidatable, before it is."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -10,9 +10,22 @@ from keeper.book.book import Book
 from keeper.engine import Report
 from keeper.errors import TransientError
 from keeper.observers.observation import Event
-from keeper.ports import LendingProtocol, Offering, Placing, Terms
-from keeper.types import NextBlock, Position, Prices
-from keeper.units import WAD, Address
+from keeper.planning.costs import Rates
+from keeper.planning.offers import Offer, find_offers
+from keeper.planning.rules import PlanRules
+from keeper.planning.sequels import Sequel
+from keeper.ports import LendingProtocol, Offering, Placing
+from keeper.types import (
+    Cause,
+    Limits,
+    NextBlock,
+    Opportunity,
+    Position,
+    Prices,
+    Skip,
+    View,
+)
+from keeper.units import WAD, Address, Usd
 
 log = structlog.get_logger(__name__)
 
@@ -20,29 +33,38 @@ NEAR = 1.02
 """Health under which offers are asked for: a fall of 2 % between two heads is a lot."""
 MOST = 8
 """Positions looked at, the riskiest first."""
+FALLEN = 200
+"""Positions passed over at most to find those: what has fallen already is planning's to size."""
 _UNDER = WAD * 9_995 // 10_000
 
 
 class Foresight:
     """After each head, size what nearly can be liquidated as if it could, and say what would be sold.
 
-    Beside the line and never waited for. The venues with offers (`offering`, by name) note the sales;
-    the riskiest position of a pair of tokens is the one that counts. Why offers are refused is told
-    once for each reason.
+    Beside the line and never waited for. The venues with offers (`offering`, by name) note the sales,
+    no larger than the `rules` of planning allow; the riskiest position of a pair of tokens is the one
+    that counts. Why offers are refused is told once for each reason.
     """
 
-    def __init__(self, chain: str, book: Book, offering: Mapping[str, Offering]) -> None:
+    def __init__(
+        self,
+        chain: str,
+        book: Book,
+        offering: Mapping[str, Offering],
+        rules: Callable[[], PlanRules],
+    ) -> None:
         self._chain = chain
         self._book = book
         self._offering = offering
+        self._rules = rules
         self._told: set[tuple[str, str]] = set()
         self._due = asyncio.Event()
-        self._next_block: NextBlock
+        self._view: View
 
     def observe(self, subject: Report | Event) -> None:
         """Look after every head that was decided on."""
         if self._offering and isinstance(subject, Report):
-            self._next_block = subject.view.next_block
+            self._view = subject.view
             self._due.set()
 
     async def run(self) -> None:
@@ -51,14 +73,14 @@ class Foresight:
             await self._due.wait()
             self._due.clear()
             try:
-                await self.look(self._next_block)
+                await self.look(self._view)
             except TransientError as error:
                 log.debug("foresight.overtaken", chain=self._chain, error=str(error))
             except Exception as error:
                 # What is only asked for ahead is no reason to stop a chain.
                 log.exception("foresight.failed", chain=self._chain, error=str(error))
 
-    async def look(self, next_block: NextBlock) -> None:
+    async def look(self, view: View) -> None:
         """Note what the positions near their threshold would have sold.
 
         Raises `TransientError` when the book went on meanwhile.
@@ -68,25 +90,29 @@ class Foresight:
                 if (name, why) not in self._told:
                     self._told.add((name, why))
                     log.warning("offer.refused", chain=self._chain, venue=name, why=why)
+        rates, rules = Rates(view), self._rules()
         asked: set[tuple[Address, Address]] = set()
-        for position in await self._book.positions(next_block, NEAR, MOST):
+        passed = min(len(view.at_risk), FALLEN)
+        under = await self._book.positions(view.next_block, NEAR, MOST + passed)
+        for position in [each for each in under if each.health >= WAD][:MOST]:
             market = self._book.markets[position.home]
-            for terms in fallen(market.protocol, position, market.prices, next_block):
-                pair = terms.collateral.address, terms.debt.address
-                repay = terms.legal_down(terms.maximum)
-                if pair in asked or pair[0] == pair[1] or repay <= 0:
+            found = fallen(market.protocol, position, market.prices, view.next_block)
+            for offer in _allowed(found, rates, rules):
+                pair = offer.terms.collateral.address, offer.terms.debt.address
+                if pair in asked or pair[0] == pair[1]:
                     continue
                 asked.add(pair)
                 for venue in self._offering.values():
-                    venue.want(*pair, terms.seize(repay).received)
+                    venue.want(*pair, offer.seizure.received, is_foreseen=True)
 
 
 def fallen(
     protocol: LendingProtocol, position: Position, prices: Prices, at: NextBlock
-) -> Iterable[Terms]:
-    """Return what may be called on a position once its collateral has just fallen far enough."""
-    if position.health < WAD:
-        return protocol.pairs(position, prices, at)[0]
+) -> Opportunity | None:
+    """Return a position once its collateral has just fallen far enough, with what may be called.
+
+    None when no fall of it would bring the position down.
+    """
     debts = {leg.token.address for leg in position.debt}
     values = dict(prices.values)
     for leg in position.collateral:
@@ -97,5 +123,13 @@ def fallen(
     account = protocol.account(position) if isinstance(protocol, Placing) else position.borrower
     under = protocol.position(account, lower, at)
     if under is None or under.health >= WAD:
+        return None
+    pairs, _ = protocol.pairs(under, lower, at)
+    return Opportunity(under, tuple(pairs), Cause.PRICE)
+
+
+def _allowed(found: Opportunity | None, rates: Rates, rules: PlanRules) -> Sequence[Offer]:
+    if found is None:
         return ()
-    return protocol.pairs(under, lower, at)[0]
+    offers = find_offers(Sequel(found, Limits(Usd(0))), rates, rules)
+    return () if isinstance(offers, Skip) else offers

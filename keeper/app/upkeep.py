@@ -23,6 +23,7 @@ from keeper.config.schema import Audit
 from keeper.engine import Report
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
+from keeper.planning.rules import PlanRules
 from keeper.ports import Offering
 from keeper.types import Head
 from keeper.units import Address
@@ -52,6 +53,7 @@ class Upkeep:
         book: Book,
         metrics: Metrics,
         snapshots: Snapshots,
+        rules: Callable[[], PlanRules],
         *,
         seed: Callable[[], int] = lambda: random.getrandbits(64),
     ) -> None:
@@ -72,7 +74,7 @@ class Upkeep:
             for name, source in book.sources.items()
             if isinstance(source, Offering)
         }
-        self.foresight = Foresight(chain, book, offering)
+        self.foresight = Foresight(chain, book, offering, rules)
         self.widener = Widener(book, reader, blocks, self._widened, self._not_widened)
         self.rebuilder = Rebuilder(
             book,

@@ -63,6 +63,11 @@ class Planner:
         self._stopped = stopped
         self._refill = refill
 
+    @property
+    def rules(self) -> PlanRules:
+        """Return what it goes by."""
+        return self._rules
+
     def quote(self, view: View, choices: Sequence[Choice]) -> tuple[list[Quote], list[Skip]]:
         """Return what pays after its share of every cost, best first, and why the rest does not.
 

@@ -217,8 +217,7 @@ key_env = "KEEPER_TEST_QUOTE_KEY"
         venue = stage.line.book.sources["venue/aggregator"]
         assert isinstance(venue, QuoteApi)
         await stage.mine()
-        view = stage.reports[-1].view
-        await stage.line.upkeep.foresight.look(view.next_block)
+        await stage.line.upkeep.foresight.look(stage.reports[-1].view)
         await stage.mine()
         await venue.settled()
         yield play, venue, crowd

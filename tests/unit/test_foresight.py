@@ -8,13 +8,24 @@ from structlog.testing import capture_logs
 
 from keeper.app.foresight import Foresight, fallen
 from keeper.book.book import Book
+from keeper.planning.rules import PlanRules
 from keeper.ports import LendingProtocol, Offering
-from keeper.types import NextBlock, Position, Prices
-from keeper.units import USD, WAD, Wad, Wei
-from tests.fake_market import MARKET, USDC, VALUES, WETH, FakeTerms, position
+from keeper.types import AtRisk, Cause, NextBlock, Position, Prices
+from keeper.units import USD, WAD, Usd, Wad, Wei
+from tests.fake_market import (
+    CONTRACT,
+    MARKET,
+    USDC,
+    VALUES,
+    WETH,
+    FakeTerms,
+    position,
+    view,
+)
 
 AT = NextBlock(2, 24, Wei(0))
 TERMS = FakeTerms(WETH, USDC, 10**9)
+RULES = PlanRules("chain", CONTRACT, Wei(1))
 PRICES = Prices(MARKET, USD, {token.address: price for token, price in VALUES.items()})
 
 
@@ -25,7 +36,8 @@ class Desk:
         self.refused: Counter[str] = Counter()
         self.wanted: list[tuple[bytes, bytes, int]] = []
 
-    def want(self, sold: bytes, bought: bytes, amount: int) -> None:
+    def want(self, sold: bytes, bought: bytes, amount: int, *, is_foreseen: bool = False) -> None:
+        assert is_foreseen
         self.wanted.append((sold, bought, amount))
 
 
@@ -49,34 +61,63 @@ class Market:
 
 
 class Near:
-    """A book of one position."""
+    """A book of one market's positions, the riskiest first."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, *fallen: Position) -> None:
         self.markets = {MARKET: market}
+        self.fallen = fallen
 
     async def positions(self, at: NextBlock, below: float, limit: int) -> list[Position]:
-        del below, limit
-        return [self.markets[MARKET].position(b"", PRICES, at)]
+        del below
+        near = self.markets[MARKET].position(b"", PRICES, at)
+        return [*self.fallen, near][:limit]
+
+
+def looking(desk: Desk, book: Near, rules: PlanRules = RULES) -> Foresight:
+    offering = {"offers": cast("Offering", desk)}
+    return Foresight("chain", cast("Book", book), offering, lambda: rules)
 
 
 def test_the_price_that_takes_a_position_is_just_below_one() -> None:
     market = Market(WAD * 102 // 100)
     protocol = cast("LendingProtocol", market)
     near = market.position(b"", PRICES, AT)
-    assert list(fallen(protocol, near, PRICES, AT)) == [TERMS]
-    under = Market(WAD * 99 // 100)
-    assert list(fallen(cast("LendingProtocol", under), under.position(b"", PRICES, AT), PRICES, AT))
+    found = fallen(protocol, near, PRICES, AT)
+    assert found is not None
+    assert found.pairs == (TERMS,)
+    assert WAD * 999 // 1000 < found.position.health < WAD
+
+
+async def test_what_has_fallen_is_left_to_planning_and_hides_nothing_behind_it() -> None:
+    under = position(2, TERMS)
+    assert under.health < WAD
+    desk, market = Desk(), Market(WAD * 101 // 100)
+    many = [under] * 20
+    at_risk = [AtRisk(each, (TERMS,), (), Cause.PRICE) for each in many]
+    await looking(desk, Near(Market(WAD * 99 // 100))).look(view())
+    assert desk.wanted == []
+    await looking(desk, Near(market, *many)).look(view(*at_risk))
+    assert len(desk.wanted) == 1
+
+
+async def test_no_more_is_wanted_than_the_rules_let_planning_sell() -> None:
+    desk, book = Desk(), Near(Market(WAD * 101 // 100))
+    half = replace(RULES, largest_repay=Usd(500 * USD))
+    await looking(desk, book, half).look(view())
+    assert desk.wanted == [(WETH.address, USDC.address, TERMS.seize(TERMS.maximum // 2).received)]
+    denied = replace(RULES, excluded=lambda *_: "denied")
+    await looking(desk, book, denied).look(view())
+    assert len(desk.wanted) == 1
 
 
 async def test_a_sale_is_wanted_ahead_and_each_reason_told_once() -> None:
     desk = Desk()
-    book = cast("Book", Near(Market(WAD * 101 // 100)))
-    foresight = Foresight("chain", book, {"offers": cast("Offering", desk)})
+    foresight = looking(desk, Near(Market(WAD * 101 // 100)))
     desk.refused["late"] += 1
     with capture_logs() as told:
-        await foresight.look(AT)
+        await foresight.look(view())
         desk.refused["late"] += 1
-        await foresight.look(AT)
+        await foresight.look(view())
     assert [(each["event"], each["venue"], each["why"]) for each in told] == [
         ("offer.refused", "offers", "late")
     ]

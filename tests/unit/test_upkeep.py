@@ -16,8 +16,10 @@ from keeper.config.schema import Audit
 from keeper.errors import InvariantError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
+from keeper.planning.rules import PlanRules
 from keeper.ports import Reader
 from keeper.types import Drift, Head
+from keeper.units import Wei
 from tests.fake_chain import FakeChain
 from tests.fake_node import FakeClock
 from tests.unit.test_rejoin import TOKEN, Ledger
@@ -74,7 +76,8 @@ class Scene:
         metrics = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=[])
         reader: Any = node
         self.upkeep = Upkeep(
-            *("x", table, Audit(), connection, reader, self.book, metrics, self.snapshots)
+            *("x", table, Audit(), connection, reader, self.book, metrics, self.snapshots),
+            lambda: PlanRules("x", TOKEN.address, Wei(1)),
         )
 
     async def kept(self) -> list[int]:

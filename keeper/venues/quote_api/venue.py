@@ -172,6 +172,7 @@ class QuoteApi:
         self._lanes = {(lane.sold, lane.bought): lane for lane in lanes}
         self._arrived: dict[Lane, Trusted] = {}
         self._wanted: dict[Lane, int] = {}
+        self._foreseen: dict[Lane, int] = {}
         self._rehearsal: Rehearsal | None = None
         self._asking: asyncio.Task[None] | None = None
 
@@ -205,11 +206,16 @@ class QuoteApi:
         """Return nothing: the API is no part of a head's reads."""
         return ()
 
-    def want(self, sold: Address, bought: Address, amount: int) -> None:
-        """Note a sale to ask the API about at the next head, unless it is none of its pairs."""
+    def want(
+        self, sold: Address, bought: Address, amount: int, *, is_foreseen: bool = False
+    ) -> None:
+        """Note a sale to ask the API about at the next head, unless it is none of its pairs.
+
+        The last of a pair counts, and what is planned before what is only foreseen.
+        """
         lane = self._lanes.get((sold, bought))
         if lane is not None and amount >= max(lane.least, 1):
-            self._wanted[lane] = max(self._wanted.get(lane, 0), amount)
+            (self._foreseen if is_foreseen else self._wanted)[lane] = amount
 
     def observe(self, _results: Sequence[CallResult], head: Head, _at: NextBlock) -> None:
         """Take what arrived, let old offers go, and ask for what is wanted, unless asked already.
@@ -228,14 +234,18 @@ class QuoteApi:
             for place, made in kept.items()
             if 0 <= head.number - made.head <= self._heads
         }
-        if not self._wanted or self._rehearsal is None or self.asking:
+        wanted = self._wanted | {
+            lane: amount for lane, amount in self._foreseen.items() if lane not in self._wanted
+        }
+        if not wanted or self._rehearsal is None or self.asking:
             return
         # A little less than was wanted: an offer takes no less than its amount, and prices move.
         largest = {
             lane: amount * _KEPT_BPS // 10_000
-            for lane, amount in list(self._wanted.items())[: self._most]
+            for lane, amount in list(wanted.items())[: self._most]
         }
         self._wanted.clear()
+        self._foreseen.clear()
         self._asking = asyncio.get_running_loop().create_task(
             self._ask(largest, self._rehearsal, head)
         )
