@@ -9,7 +9,7 @@ from keeper.devnet.venus import Venus
 from keeper.protocols.compound_v2 import CompoundV2
 from keeper.protocols.compound_v2.ledger import Ledger
 from keeper.protocols.compound_v2.valuation import liquidity, parts
-from keeper.types import Drift, NextBlock, Position, Prices
+from keeper.types import Drift, Log, NextBlock, Position, Prices
 from keeper.units import Address, to_hex
 from tests.aave import Block, DirectRpc, Following
 
@@ -35,6 +35,13 @@ class FollowingVenus(Following):
     @property
     def ledger(self) -> Ledger:  # type: ignore[override]
         return self.market._ledger
+
+    def follow(self) -> list[Log]:
+        """Fold up to the chain's head; who minted VAI is read by the second observation."""
+        folded = super().follow()
+        if self.ledger.unread:
+            self.observe()
+        return folded
 
     def later(self, blocks: int = 1) -> NextBlock:
         """Return the block so many after the head."""

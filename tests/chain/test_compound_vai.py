@@ -144,7 +144,7 @@ def test_a_minter_is_judged_again_and_refused_only_where_vai_comes_first(
     )
     assert (terms.debt.symbol, skips) == ("USDC", [])
     ledger = followed.ledger
-    ledger.minters[minter] = Unread(followed.head.number)
+    ledger.set_minter(minter, Unread(followed.head.number))
     assert followed.market.position(minter, followed.prices, followed.later()) is None
     followed.follow()
     assert Wad(WAD) > followed.at_next(minter).health

@@ -16,7 +16,7 @@ from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
-from keeper.protocols.compound_v2.vai import Unread
+from keeper.protocols.compound_v2.vai import LATELY, RULES, Minted, Unread, Vai
 from keeper.protocols.compound_v2.valuation import behind, parts, with_parts
 from keeper.risk import Lists
 from keeper.types import (
@@ -167,6 +167,36 @@ def test_who_minted_vai_or_is_restricted_is_remembered() -> None:
     assert ledger.restricted == set()
     stranger = event(BOB, "MintVAI(address,uint256)", BOB, 5)
     assert events.fold(ledger, COMPTROLLER, VAI, stranger) is None
+
+
+async def test_who_mints_vai_at_every_head_has_no_reads_asked_for_twice() -> None:
+    """Reads are asked for before a head's logs are folded, and again if those change them."""
+    known = first_comptroller()
+    ledger = made()
+    ledger.vai = Vai(VAI, Token(VAI, "VAI", 18))
+    market = CompoundV2("old", replace(FOUND, vai=VAI))
+    market._ledger = ledger
+    for name in ("vaiMintIndex()", "accrueVAIInterest()", "getVAIRepayRatePerBlock()"):
+        known[VAI, name] = word(WAD)
+    known[COMPTROLLER, "actionPaused(address,uint8)"] = word(0)
+    known[COMPTROLLER, "mintedVAIs(address)"] = word(5)
+    known[VAI, "pastVAIInterest(address)"] = word(1)
+    known[VAI, "getVAIMinterInterestIndex(address)"] = word(WAD)
+    reader = Answering(known)
+    mint = event(VAI, "MintVAI(address,uint256)", ALICE, 5)
+    for number in range(9, 13):
+        head = replace(HEAD, number=number)
+        before = list(market.calls())
+        assert market.fold(mint._replace(block_number=number)) is not None
+        assert market.calls() == before
+        market.observe(await reader.multicall(before), head)
+        # Read with the head after, and as it is there: it changed once more.
+        assert ledger.minters == {ALICE: Unread(9) if number == 9 else Minted(5, 1, WAD)}
+    sizes = [len(market.calls())]
+    for number in (13, 13 + LATELY):
+        market.observe(await reader.multicall(market.calls()), replace(HEAD, number=number))
+        sizes.append(len(market.calls()))
+    assert sizes == [8 + RULES + 3, 8 + RULES + 3, 8 + RULES]
 
 
 def test_an_event_that_names_a_stranger_is_refused() -> None:

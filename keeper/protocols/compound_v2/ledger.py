@@ -29,9 +29,11 @@ class Ledger:
 
     `entered` are the cTokens a holder entered, `owing` those it owes, one bit for each id; `chosen` is
     the pool of who left the core. `has_thresholds` says that collateral factors do not decide who is
-    liquidated, `tells_incentives` that each cToken has its own. `minters` owe VAI; without `vai` nothing is known of how much. `stopped` says why nothing in here may be relied on, `touched`
-    collects borrowers whose legs changed, `terms` counts what changes thresholds. Every `set_`
-    returns what takes the change back, and changes nothing when it raises.
+    liquidated, `tells_incentives` that each cToken has its own. `minters` owe VAI; without `vai` nothing
+    is known of how much, and `unread` are those among them whose debts are to be read, the longest
+    waiting first. `stopped` says why nothing in here may be relied on, `touched` collects borrowers
+    whose legs changed, `terms` counts what changes thresholds. Every `set_` returns what takes the
+    change back, and changes nothing when it raises.
     """
 
     market: str
@@ -54,8 +56,13 @@ class Ledger:
     vai: Vai | None = None
     minters: dict[Address, Minted | Unread] = field(default_factory=dict)
     stopped: str = ""
+    unread: dict[Address, None] = field(default_factory=dict, init=False, compare=False)
     touched: set[Address] = field(default_factory=set, compare=False)
     terms: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find who is unread among minters that were given."""
+        self.unread = {who: None for who, debt in self.minters.items() if isinstance(debt, Unread)}
 
     def list_ctoken(self, ctoken: CToken) -> None:
         """Add a cToken; ids ascend from 0."""
@@ -189,6 +196,10 @@ class Ledger:
             self.minters.pop(account, None)
         else:
             self.minters[account] = debt
+        if isinstance(debt, Unread):
+            self.unread[account] = None
+        else:
+            self.unread.pop(account, None)
         if account in self.owing:
             self.touched.add(account)
 

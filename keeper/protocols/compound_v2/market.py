@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -31,14 +32,15 @@ from keeper.protocols.compound_v2.pairs import pairs
 from keeper.protocols.compound_v2.redemption import REDEEM, Redemption
 from keeper.protocols.compound_v2.terms import CompoundTerms
 from keeper.protocols.compound_v2.vai import (
+    LATELY,
     MARGIN,
     RULES,
+    SOME,
     Unread,
     minter_calls,
     rule_calls,
     take_minter,
     take_rules,
-    unread,
 )
 from keeper.types import (
     AllowedCall,
@@ -89,6 +91,7 @@ class CompoundV2:
         self._ledger = Ledger(market)
         self._asked = 0
         self._minters: list[Address] = []
+        self._lately: dict[Address, int] = {}
         self._redemption = Redemption(f"{market}-redeem", lambda: self._ledger)
 
     class Config(BaseModel):
@@ -124,6 +127,7 @@ class CompoundV2:
         await load_holders(reader, deployment, head, ledger, self._first_block)
         self._deployment, self._ledger = deployment, ledger
         self._judge_code()
+        self._choose_minters(head.number)
         self.observe(await reader.multicall(self.calls(), head.hash), head)
 
     @property
@@ -154,13 +158,18 @@ class CompoundV2:
         """Replace the ledger by a snapshot's; raise `InvariantError` when it cannot be read."""
         self._ledger, self._known = snapshot.read(pages, self.market, self._deployment)
         self._judge_code()
+        self._choose_minters()
 
     def remember(self, page: bytes) -> None:
         """Know the code as a snapshot's first page does, when that is of this comptroller."""
         self._known = snapshot.codes(page, self._deployment.comptroller) or self._known
 
     def calls(self) -> Sequence[Call]:
-        """Return reads of what events do not tell: cash, supply, reserves and rate of each cToken."""
+        """Return reads of what events do not tell: cash, supply, reserves and rate of each cToken.
+
+        No fold changes them, so that nobody can have a head's reads asked for twice: who minted VAI
+        since the last `observe` is read with the head after.
+        """
         ledger = self._ledger
         found = [
             call
@@ -168,12 +177,10 @@ class CompoundV2:
             for call in state_calls(ctoken, by_seconds=ledger.by_seconds)
         ]
         self._asked = len(found)
-        self._minters = []
         vai = ledger.vai
-        if vai is not None and ledger.minters:
+        if vai is not None:
             comptroller = self._deployment.comptroller
             found += rule_calls(vai, comptroller, ledger.liquidator)
-            self._minters = unread(ledger.minters.items())
             for minter in self._minters:
                 found += minter_calls(vai.controller, comptroller, minter)
         return found
@@ -194,12 +201,14 @@ class CompoundV2:
             known = ledger.minters.get(minter)
             # It may have changed again in a block folded since.
             if isinstance(known, Unread) and known.block <= head.number:
+                self._lately[minter] = known.block
                 debt = take_minter(told[RULES + 3 * number : RULES + 3 * number + 3])
                 if debt is not None:
                     ledger.set_minter(minter, debt if debt.amount else None)
         if vai.rules is not None and (ahead := vai.rules.index_at(head.number + 1)) > vai.shown:
             vai.shown = ahead + ahead // MARGIN
-            ledger.touched |= ledger.minters.keys() & ledger.owing.keys()
+            ledger.touched |= {minter for minter in ledger.minters if minter in ledger.owing}
+        self._choose_minters(head.number)
 
     def tokens(self) -> Mapping[Address, Token]:
         """Return the underlying tokens by address; cTokens are traded nowhere."""
@@ -338,6 +347,15 @@ class CompoundV2:
     def redemption(self) -> Venue:
         """Return the redemption of what is seized, to sell it by."""
         return self._redemption
+
+    def _choose_minters(self, block: int = 0) -> None:
+        """Choose whose debts the next head's reads ask for: the unread, and who may change again.
+
+        Otherwise whoever mints at each head would be judged at every second one.
+        """
+        self._lately = {who: at for who, at in self._lately.items() if at > block - LATELY}
+        wanted = dict.fromkeys((*islice(self._ledger.unread, SOME), *self._lately))
+        self._minters = list(islice(wanted, SOME))
 
     def _judge_code(self) -> None:
         """Stop the market, or a cToken of it, where its code is not the one that is known."""

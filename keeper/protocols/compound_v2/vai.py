@@ -5,7 +5,7 @@ Source: VAIController.sol (getVAIRepayAmount, accrueVAIInterest), ComptrollerLen
 what it is then is read with that block's state.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keeper.chain.words import answered, read, uint
@@ -14,6 +14,8 @@ from keeper.units import WAD, Address
 
 SOME = 64
 """Minters read with one head's state."""
+LATELY = 32
+"""Blocks after a change in which a debt is read with every head."""
 LIQUIDATING = 5
 """Venus' number of liquidating among the actions that are paused."""
 MARGIN = 10**6
@@ -124,14 +126,3 @@ def take_minter(results: Sequence[CallResult]) -> Minted | None:
     if not all(map(answered, results)):
         return None
     return Minted(amount, uint(results[1].data), uint(results[2].data))
-
-
-def unread(minters: Iterable[tuple[Address, Minted | Unread]]) -> list[Address]:
-    """Return some of those whose debts are to be read."""
-    found = []
-    for minter, debt in minters:
-        if isinstance(debt, Unread):
-            found.append(minter)
-            if len(found) == SOME:
-                break
-    return found
