@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keeper.ports import LendingProtocol, Terms, account_of
+from keeper.ports import LendingProtocol, Plain, Terms, account_of
 from keeper.stress.costs import Costs
 from keeper.stress.exposure import Exposure
 from keeper.stress.losses import Losses
@@ -110,6 +110,7 @@ class Cascade:
         self._costs = costs
         self._feedback = feedback
         self._impact: dict[Address, float] = {}
+        self._claims: dict[Address, Token] = {}
         self._touched: dict[Account, tuple[Position, Prices]] = {}
         self._finished: set[Account] = set()
         self._acts: list[Act] = []
@@ -209,7 +210,8 @@ class Cascade:
                     found.append(position)
         for (name, account), (position, then) in self._touched.items():
             if (name, account) not in self._finished:
-                moved = repriced(position, then, prices[name])
+                protocol = self._standing[name].protocol
+                moved = repriced(position, then, prices[name], claims(protocol, position, then))
                 if moved.health < WAD and moved.debt_value:
                     found.append(moved)
         return sorted(found, key=lambda each: each.health)
@@ -231,6 +233,7 @@ class Cascade:
         self._pools.sell(sale)
         left = protocol.after(position, terms, repay)
         repaid_value = _value(prices, terms.debt, seizure.repaid)
+        self._claims |= claims(protocol, position, prices)
         account = position.home, account_of(protocol, position)
         if left.collateral_value == 0:
             self._losses.written_off(position, terms.debt, repaid_value, prices)
@@ -285,12 +288,13 @@ class Cascade:
         worth, size = self._fair(prices)
         sold: dict[Address, dict[Address, int]] = {}
         for act in acts:
-            pair = sold.setdefault(act.collateral.address, {})
+            asset = self._claims.get(act.collateral.address, act.collateral).address
+            pair = sold.setdefault(asset, {})
             pair[act.debt.address] = pair.get(act.debt.address, 0) + int(act.repaid_usd)
         moved = False
         for asset, bought in sold.items():
             ratios, weights = [], []
-            for other, weight in bought.items():
+            for other, weight in bought.items() if asset in worth else ():
                 price = self._pools.price(asset, other, size[asset])
                 if price is not None and worth.get(other):
                     ratios.append(price * worth[other] / worth[asset])
@@ -314,11 +318,32 @@ class Cascade:
         return len(left), Usd(owed)
 
 
-def repriced(position: Position, then: Prices, now: Prices) -> Position:
-    """Return a position at other prices: each value in proportion, rounded down."""
+def claims(
+    protocol: LendingProtocol, position: Position, prices: Prices
+) -> Mapping[Address, Token]:
+    """Return, by the token that is held, the one whose price its value follows, where they differ."""
+    if not isinstance(protocol, Plain):
+        return {}
+    held, _ = protocol.plain(position, prices)
+    return {
+        leg.token.address: known.token
+        for leg, known in zip(position.collateral, held.collateral, strict=True)
+        if leg.token != known.token
+    }
+
+
+def repriced(
+    position: Position, then: Prices, now: Prices, known: Mapping[Address, Token]
+) -> Position:
+    """Return a position at other prices: each value in proportion, rounded down.
+
+    A claim follows the token that `known` has for it; what no oracle prices, as VAI, keeps its value.
+    """
 
     def at(token: Token, value: int) -> int:
-        return value * now.values[token.address] // then.values[token.address]
+        asset = known.get(token.address, token).address
+        before = then.get(asset)
+        return value if before is None else value * now.values[asset] // before
 
     collateral = tuple(replace(leg, value=at(leg.token, leg.value)) for leg in position.collateral)
     debt = tuple(replace(leg, value=at(leg.token, leg.value)) for leg in position.debt)

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keeper.ports import LendingProtocol
+from keeper.ports import LendingProtocol, Valuing
 from keeper.types import NextBlock, Prices, Token
 from keeper.units import Address
 
@@ -45,13 +45,13 @@ class Exposure:
         """
         legs = protocol.all_legs()()
         rows = len(legs.borrowers)
-        whole = _finite(protocol.factors(prices, at))
+        whole = _worth(protocol, prices, at)
         assets: list[Address] = []
         parts: list[tuple[Floats, Floats]] = []
         rest = whole
         for asset, price in prices.values.items():
             doubled = replace(prices, values={**prices.values, asset: 2 * price})
-            twice = _finite(protocol.factors(doubled, at))
+            twice = _worth(protocol, doubled, at)
             part = twice[0] - whole[0], twice[1] - whole[1]
             if part[0].any() or part[1].any():
                 assets.append(asset)
@@ -133,6 +133,11 @@ def _count(collateral: Floats, debt: Floats) -> Fallen:
     return Fallen(int(np.count_nonzero(under)), float(debt[under].sum()))
 
 
-def _finite(factors: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
-    """Let classes without a price count for nothing: nobody can liquidate on them."""
-    return np.nan_to_num(factors[0]), np.nan_to_num(factors[1])
+def _worth(protocol: LendingProtocol, prices: Prices, at: NextBlock) -> tuple[Floats, Floats]:
+    """Return factors in base currency; classes without a price count for nothing.
+
+    Nobody can liquidate on them.
+    """
+    backing, owing = protocol.factors(prices, at)
+    worth = protocol.worth(prices) if isinstance(protocol, Valuing) else 1.0
+    return np.nan_to_num(backing * worth), np.nan_to_num(owing * worth)

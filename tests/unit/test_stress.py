@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -10,12 +11,26 @@ import pytest
 
 from keeper.errors import ConfigError
 from keeper.ports import LegArrays
+from keeper.protocols.compound_v2.ctoken import CToken, Terms
+from keeper.protocols.compound_v2.market import CompoundV2
+from keeper.protocols.compound_v2.vai import Minted, Rules, Vai
 from keeper.stress import draws, shapes
-from keeper.stress.cascade import repriced
+from keeper.stress.cascade import Cascade, Standing, repriced
 from keeper.stress.exposure import Exposure, Fallen, grids, volatile
 from keeper.stress.losses import Losses
-from keeper.types import Backstop, CollateralLeg, DebtLeg, NextBlock, Position, Prices, Token
-from keeper.units import USD, WAD, Address, Bps, Wad, Wei
+from keeper.stress.pools import Sale
+from keeper.types import (
+    Backstop,
+    CollateralLeg,
+    DebtLeg,
+    FlashKind,
+    FlashSource,
+    NextBlock,
+    Position,
+    Prices,
+    Token,
+)
+from keeper.units import USD, WAD, ZERO_ADDRESS, Address, Bps, Wad, Wei
 
 ETH, BTC, USD_COIN = (Address(bytes([k]) * 20) for k in (1, 2, 3))
 TOKENS = {
@@ -102,7 +117,7 @@ def test_a_position_is_priced_anew() -> None:
         150_000,
         Wad(WAD * 16 // 15),
     )
-    fallen = repriced(position, PRICES, replace(PRICES, values={**PRICES.values, ETH: 150_000}))
+    fallen = repriced(position, PRICES, replace(PRICES, values={**PRICES.values, ETH: 150_000}), {})
     assert (fallen.collateral_value, fallen.debt_value) == (150_000, 150_000)
     assert fallen.health == WAD * 8 // 10
 
@@ -205,3 +220,82 @@ def test_the_tail_of_futures_is_the_mean_of_the_worst() -> None:
     assert found.median_usd == 0
     assert found.tail_usd == pytest.approx(46_500)
     assert found.mean_usd == pytest.approx(46_500 / 20)
+
+
+CETH, CUSD = (Token(Address(bytes([k]) * 20), name, 8) for k, name in ((11, "cETH"), (12, "cUSDX")))
+VAI = Token(Address(bytes([13]) * 20), "VAI", 18)
+
+
+def compound() -> tuple[CompoundV2, Prices]:
+    """Return a market where one borrower holds ten ether against 15,000 dollars and 500 VAI."""
+    deployment: Any = SimpleNamespace(
+        comptroller=Address(b"c" * 20),
+        oracle=Address(b"o" * 20),
+        codes={},
+        liquidator=ZERO_ADDRESS,
+        vai=ZERO_ADDRESS,
+    )
+    made = CompoundV2("compound", deployment)
+    ledger = made._ledger
+    ledger.close_factor = WAD // 2
+    who = Address(b"a" * 20)
+    for number, (token, underlying) in enumerate(((CETH, TOKENS[ETH]), (CUSD, TOKENS[USD_COIN]))):
+        size = 10**underlying.decimals
+        ctoken = CToken(number, token, underlying, False, WAD, 0, 0)
+        ctoken.cash, ctoken.supply, ctoken.reserves, ctoken.rate = 10**6 * size, 10**14, 0, 0
+        ctoken.terms[0] = Terms(Wad(WAD * 8 // 10), Wad(WAD * 108 // 100))
+        ledger.list_ctoken(ctoken)
+        ledger.set_entered(who, ctoken, entered=True)
+    ledger.set_balance(who, ledger.ctokens[0], 10 * 10**8)
+    ledger.set_debt(who, ledger.ctokens[1], (15_000 * 10**6, WAD))
+    ledger.vai = Vai(Address(b"v" * 20), VAI, Rules(WAD, WAD, 0, 0, False, 0), WAD)
+    ledger.set_minter(who, Minted(500 * WAD, 0, WAD))
+    unit = 10**36
+    return made, Prices("compound", unit, {ETH: 2_000 * unit, USD_COIN: unit})
+
+
+class Street:
+    """Pools that take cETH as the ether it redeems for, and pay a sixth less for ether after a sale."""
+
+    paid = 1_800
+
+    def best(self, sold: Address, bought: Address, amount: int) -> Sale:
+        assert (sold, bought) == (CETH.address, USD_COIN)
+        return Sale(amount * self.paid * 10**6 // 10**8, ())
+
+    def sell(self, sale: Sale) -> None:
+        self.paid = 1_500
+
+    def price(self, sold: Address, bought: Address, size: int) -> float:
+        assert (sold, bought) == (ETH, USD_COIN)
+        return self.paid * 10**6 / 10**18
+
+    def arbitrage(self, values: object, size: object) -> int:
+        return 0
+
+
+class Free:
+    """Loans and gas for nothing."""
+
+    def lender(self, step: object, sale: object) -> FlashSource:
+        return FlashSource(FlashKind.NONE, Address(b""), USD_COIN, 0, 0)
+
+    def gas_usd_up(self, *_: object) -> int:
+        return 0
+
+
+def test_a_cascade_goes_through_claims_and_debts_without_a_price() -> None:
+    """Collateral is held in cTokens, which no oracle prices, and VAI is a dollar without any."""
+    market, prices = compound()
+    protocol: Any = market
+    found = Exposure.of(protocol, prices, AT)
+    backing, owed = found.at({})
+    assert (backing[0], owed[0]) == (pytest.approx(16_000), pytest.approx(15_500))
+    assert found.fallen({ETH: 0.9}).debt_usd == pytest.approx(15_500)
+    pools, costs = cast("Any", Street()), cast("Any", Free())
+    cascade = Cascade([Standing(protocol, prices, found)], pools, TOKENS, AT, costs)
+    outcome = cascade.run(shapes.shocked(["ETH=-10%"], TOKENS))
+    first, *later = outcome.acts
+    assert (first.collateral, first.repaid, first.received) == (CETH, 7_500 * 10**6, 450_000_000)
+    assert {act.round for act in later} == {1}
+    assert outcome.rounds[0].prices[ETH] == pytest.approx(1_500), "the sale's price is followed"
