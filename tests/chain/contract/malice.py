@@ -26,6 +26,7 @@ from keeper.planning.encoding import (
     Template,
     Unwrap,
     Wrap,
+    _pack_template,
     encode_run,
     exactly,
     pack,
@@ -40,6 +41,9 @@ EXCHANGE = "exchange(address,address,uint256)"
 INPUT = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
 DEPOSIT = "deposit(uint256,address)"
 UNWRAP = "unwrap(uint256,address)"
+OWED = selector("scaledBalanceOf(address)")
+FOR_ALL = "liquidate_all(address[])"
+WITH_VALUE = 4
 TIP_CAP = 10**15
 REFILL_CAP = 10**15
 BUDGET = 5 * 10**6
@@ -106,6 +110,7 @@ def build(stage: Stage, mock: Callable[..., bytes], crashed: Callable[..., list[
         (world.venue, owner_calls.AAVE_FLASH),
         (world.venue, owner_calls.MORPHO_FLASH),
         (world.venue, selector(EXCHANGE)),
+        (world.venue, selector(FOR_ALL)),
     ):
         stage.by_owner(owner_calls.encode_allow(target, call))
     stage.by_owner(owner_calls.encode_set_tip_cap(TIP_CAP))
@@ -162,9 +167,24 @@ class Attack:
     """Calls of `convert` after the batch."""
     skew: int = 0
     """How much is sold into the pool of the two tokens before them."""
+    flagged: bool = False
+    """Whether calls for all are told to send value too, which is not encoded for anyone else."""
+
+    @property
+    def calls_for_all(self) -> dict[Template, Address]:
+        """Return how groups of one call are called, and the debt they name."""
+        return {
+            group.template: group.debt
+            for group in self.batch.groups
+            if group.template is not None and group.template.together
+        }
 
     def calldata(self) -> bytes:
         data = bytearray(encode_run(self.batch))
+        for template in self.calls_for_all if self.flagged else ():
+            ending = bytearray()
+            _pack_template(ending, template)
+            data = data.replace(ending, ending[:-1] + bytes([ending[-1] | WITH_VALUE]))
         for place, value in self.damage:
             data[68 + place % (len(data) - 68)] = value
         return bytes(data)
@@ -232,7 +252,7 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
     )
     hook = st.tuples(st.sampled_from([world.venue, world.token]), st.integers(0, 9), someone)
     return st.builds(
-        lambda batch, damage, mode, fee, hooks, sales, skew: Attack(
+        lambda batch, damage, mode, fee, hooks, sales, skew, flagged: Attack(
             batch,
             tuple(damage),
             mode,
@@ -240,6 +260,7 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
             tuple((by, *_hook(world, batch, what, who)) for by, what, who in hooks),
             tuple(sales),
             skew,
+            flagged,
         ),
         batches,
         st.one_of(
@@ -250,6 +271,7 @@ def attacks(world: World) -> st.SearchStrategy[Attack]:
         st.lists(hook, min_size=1, max_size=2, unique_by=lambda entry: entry[0]),
         st.lists(_sale(world), max_size=4),
         st.sampled_from((0, 0, WAD, 10**4 * WAD)),
+        st.sampled_from((False, False, False, True)),
     )
 
 
@@ -263,12 +285,18 @@ def _sale(world: World) -> st.SearchStrategy[bytes]:
     amounts = st.sampled_from((1, 1000, 10**9, 2 * 10**9, WAD // 3, WAD, 2 * WAD, 2 * WAD + 1))
     refills = st.sampled_from((0, 1, WAD, 2**255))
     ruled = st.builds(
-        lambda spend, fee, amount, minimum, refill: owner_calls.encode_convert(
-            factory, fee, tokens[spend], tokens[BOUGHT[spend]], amount, minimum, refill
+        lambda spend, fee, eighths, minimum, refill: owner_calls.encode_convert(
+            factory,
+            fee,
+            tokens[spend],
+            tokens[BOUGHT[spend]],
+            SOLD_PER_DAY[spend] * eighths // 8,
+            minimum,
+            refill,
         ),
         symbols,
         st.sampled_from(fees),
-        amounts,
+        st.sampled_from((1, 2, 4, 8, 9)),
         st.sampled_from((0, 0, 1)),
         refills,
     )
@@ -388,14 +416,24 @@ def _called(
     def make(
         call: Call,
         coins: tuple[Address, Address, int],
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool, bool],
         actions: list[Action],
     ) -> Group:
-        collateral, debt, amount = coins
+        collateral, debt, _ = coins
         opening, closing = call.data, b""
         if call.patch_at is not None:
             opening, closing = call.data[: call.patch_at], call.data[call.patch_at + 32 :]
-        value, gainless, viewed = flags
+        value, gainless, viewed, unbounded, together = flags
+        if together:
+            for_all = Template(
+                selector(FOR_ALL),
+                amount=False,
+                gainless=gainless,
+                unbounded=unbounded,
+                together=True,
+                view=OWED,
+            )
+            return group(world.venue, coins, for_all, actions)
         if call.target == world.venue and len(opening) == 68:
             paid = NATIVE if value else debt
             opening = selector(EXCHANGE) + bytes(12) + paid + bytes(12) + collateral
@@ -406,18 +444,30 @@ def _called(
             amount=call.patch_at is not None,
             value=value,
             gainless=gainless,
-            view=selector("scaledBalanceOf(address)") if viewed else b"",
+            unbounded=unbounded,
+            view=OWED if viewed else b"",
         )
+        return group(call.target, coins, template, actions)
+
+    def group(
+        pool: Address,
+        coins: tuple[Address, Address, int],
+        template: Template,
+        actions: list[Action],
+    ) -> Group:
+        collateral, debt, amount = coins
+        # What is called for all says that one is owed, and nothing afterwards.
+        item = Item(world.attacker, amount, int(template.together), -(2**94))
         return Group(
-            pool=call.target,
+            pool=pool,
             collateral=collateral,
             debt=debt,
-            items=(Item(world.attacker, amount, 0, -(2**94)),) * 2,
+            items=(item,) * 2,
             actions=tuple(actions),
             item_gas=500_000,
             group_gas=2_500_000,
             debt_token=world.venue,
-            check=Check.VIEW if viewed else Check.NONE,
+            check=Check.VIEW if template.view else Check.NONE,
             protocol=Protocol.CALL,
             template=template,
         )
@@ -431,7 +481,7 @@ def _called(
         make,
         st.one_of(told, calls),
         st.one_of(affordable, st.tuples(coin, coin, st.sampled_from(AMOUNTS))),
-        st.tuples(flag, flag, flag),
+        st.tuples(flag, flag, flag, flag, flag),
         st.lists(action, max_size=2),
     )
 

@@ -237,12 +237,13 @@ def closing_all(market: Market, borrowers: list[Address], group_gas: int = 3_000
 async def test_one_who_fails_the_call_for_all_is_found_and_the_others_go_through(
     stage, crowd
 ) -> None:
-    everyone = [("crowd", bytes(each)) for each in crowd.borrowers]
+    everyone = [("crowd", each) for each in crowd.borrowers]
     rotten = crowd.borrowers[5]
     stage.net.chain.send(stage.owner, crowd.address, "poison(address)", [rotten])
 
     def tried(some: Sequence[Key]) -> RunResult:
-        return stage.simulate(closing_all(crowd, [Address(who) for _, who in some]))
+        found: RunResult = stage.simulate(closing_all(crowd, [who for _, who in some]))
+        return found
 
     whole = tried(everyone)
     assert whole.groups[0].reason == selector("Poisoned()")
@@ -254,9 +255,9 @@ async def test_one_who_fails_the_call_for_all_is_found_and_the_others_go_through
 
     bisection = Bisection(holds, 10)
     await bisection.search(everyone, "poisoned")
-    assert list(bisection.culprits) == [("crowd", bytes(rotten))]
+    assert list(bisection.culprits) == [("crowd", rotten)]
     assert bisection.left == []
-    stage.run(closing_all(crowd, [Address(who) for _, who in bisection.held]))
+    stage.run(closing_all(crowd, [who for _, who in bisection.held]))
     assert stage.held("WETH") == 15 * 10**16
 
 

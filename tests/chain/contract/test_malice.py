@@ -71,6 +71,9 @@ def play(world: World, attack: Attack, before: dict[str, int], counts: Counter[s
         net.send(world.token, world.token, "charge(uint256)", [attack.fee_bps])
     for by, target, data in attack.hooks:
         net.send(by, by, "arm(address,bytes)", [target, data], gas=16_000_000)
+    for prey in attack.calls_for_all.values():
+        net.send(world.venue, world.venue, "set_prey(address)", [prey])
+        net.send(world.venue, world.venue, "set_owed(uint256)", [1])
     paid = producer_holds(world)
     mined = stage.send(attack.calldata(), stage.operator, check=False)
     counts["went through" if mined.ok else "reverted"] += 1
@@ -98,6 +101,12 @@ def judge(
     kept = {i for run in world.stage.events(mined) for i in run.groups}
     called = {i for i, group in enumerate(attack.batch.groups) if group.protocol is Protocol.CALL}
     counts["called items went through"] += bool(kept & called) and not attack.damage
+    for_all = {
+        i
+        for i, group in enumerate(attack.batch.groups)
+        if group.template is not None and group.template.together
+    }
+    counts["calls for all went through"] += bool(kept & for_all) and not attack.damage
     counts["gained"] += any(after[name] > before[name] for name in ("WETH", "USDC"))
     counts["hooks run"] += sum(net.call(by, "hook_ran()") for by in {by for by, *_ in attack.hooks})
     for name, held in before.items():
@@ -194,6 +203,7 @@ def test_a_malicious_operator_takes_nothing(stage, mock, crashed) -> None:
     assert counts["hooks run"] >= 5
     assert counts["tips"] >= 3
     assert counts["called items went through"] >= 3
+    assert counts["calls for all went through"] >= 3
     assert min(counts["sales of WETH"], counts["sales of USDC"]) >= 3
     assert counts["refills from sales"] >= 1
     assert counts["sales refused in a skewed pool"] >= 3

@@ -33,6 +33,7 @@ HOOKED: constant(uint256) = 11
 mode: public(uint256)
 premium: public(uint256)
 owed: public(uint256)
+prey: address
 hook_target: address
 hook_data: Bytes[16384]
 hook_ok: public(bool)
@@ -59,6 +60,11 @@ def set_premium(premium: uint256):
 @external
 def set_owed(owed: uint256):
     self.owed = owed
+
+
+@external
+def set_prey(token: address):
+    self.prey = token
 
 
 @external
@@ -151,6 +157,26 @@ def exchange(spend: address, receive: address, amount: uint256) -> uint256:
         held: uint256 = staticcall IERC20(receive).balanceOf(self)
         assert extcall IERC20(receive).transfer(msg.sender, min(held, amount), default_return_value=True)
     return amount
+
+
+@external
+@payable
+def liquidate_all(users: DynArray[address, 100]):
+    """
+    @notice Take all of one token that may be taken, call back, and say of some or all that they owe no more.
+    """
+    if self.mode == LONG_ANSWER:
+        raw_revert(slice(self.hook_data, 0, 8192))
+    if self.prey != empty(address) and self.mode != PULLS_LESS:
+        taken: uint256 = min(
+            staticcall IERC20(self.prey).allowance(msg.sender, self),
+            staticcall IERC20(self.prey).balanceOf(msg.sender),
+        )
+        assert extcall IERC20(self.prey).transferFrom(msg.sender, self, taken, default_return_value=True)
+    self._hook()
+    if self.mode != SILENT:
+        self.owed = 0
+    send(msg.sender, min(len(users), self.balance))
 
 
 @internal
