@@ -211,6 +211,15 @@ def test_replaced_code_stops_the_market_until_it_is_read_again(market: AaveV3, l
     assert market.stopped == ""
 
 
+def test_replaced_code_of_a_stable_debt_token_is_seen(market: AaveV3) -> None:
+    held, stable = ledger(market), Address(b"\x21" * 20)
+    held.reserves[0].stable_token = stable
+    held.terms += 1
+    log = event(stable, "Upgraded(address)", BOB)
+    assert market.fold(log) is not None
+    assert market.stopped.startswith(f"the code of 0x{stable.hex()} was replaced")
+
+
 def test_only_borrowers_are_reported_as_changed(market: AaveV3) -> None:
     market.fold(event(SUPPLY, MINT, BOB, BOB, 1_000, 0, RAY))
     assert market.changed() == set()

@@ -351,7 +351,7 @@ def changes(
             found[token][DISCOUNT] = discount(ledger, reserve)
         if reserve.stable_token != ZERO_ADDRESS:
             bound = {key: rule(ledger, reserve) for key, rule in STABLE_TOKEN.items()}
-            found[reserve.stable_token] = bound
+            found[reserve.stable_token] = code | bound
     for token, reserve in ledger.by_supply_token.items():
         found[token] = code | {key: rule(ledger, reserve) for key, rule in supplies.items()}
         if reserve.tells_amounts:
