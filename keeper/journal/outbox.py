@@ -273,7 +273,10 @@ class OutboxReader:
                 )
                 for channel, *_ in found
             }
-        return [ChannelState(*row, lost[row[0]]) for row in found]
+        return [
+            ChannelState(channel, waiting, given_up, error, lost[channel])
+            for channel, waiting, given_up, error in found
+        ]
 
     def _open(self) -> sqlite3.Connection:
         try:

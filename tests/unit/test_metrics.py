@@ -67,14 +67,18 @@ def position(borrower: int, protocol: str = "aave-v3") -> Position:
 def quote(borrower: int, strategy: str, gross: int) -> Quote:
     opportunity = Opportunity(position(borrower), (), Cause.PRICE, strategy)
     flash = FlashSource(FlashKind.AAVE, USDC.address, USDC.address, 0, 0)
-    money = {"gas": 0, "proceeds": 0, "repaid": 0, "premium": 0, "gas_cost": 0, "net": 0}
     return Quote(
         opportunity,
         (),
         (),
         flash,
         USDC,
-        **money,
+        gas=0,
+        proceeds=0,
+        repaid=0,
+        premium=0,
+        gas_cost=0,
+        net=0,
         net_usd=Usd(0),
         minimum_profit=0,
         gross_usd=Usd(gross),

@@ -148,6 +148,8 @@ class Tally:
         for token, gain in receipt.gains.items():
             if total := self.gains.pop(token, 0) + gain:
                 self.gains[token] = total
+        if not plan.quotes:
+            return  # it sold or swept what was there, and took from no market
         pairs = list(zip(plan.quotes, receipt.items, strict=True))
         won = Counter(_home(quote) for quote, item in pairs if item.ok)
         self.taken += won
