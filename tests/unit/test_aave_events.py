@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from keeper.book.columns import Columns
 from keeper.chain.words import read, selector, text, topic
 from keeper.errors import InvariantError, UndecodableError
 from keeper.oracles.aave_oracle import (
@@ -22,6 +23,7 @@ from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.pairs import refusal
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
+from keeper.protocols.aave_v3.stable import Stable
 from keeper.types import CallResult, DebtLeg, Head, Log, NextBlock, Position, Prices, Reason, Token
 from keeper.units import RAY, ZERO_ADDRESS, Address, Hash, Wad, Wei
 
@@ -218,6 +220,28 @@ def test_replaced_code_of_a_stable_debt_token_is_seen(market: AaveV3) -> None:
     log = event(stable, "Upgraded(address)", BOB)
     assert market.fold(log) is not None
     assert market.stopped.startswith(f"the code of 0x{stable.hex()} was replaced")
+
+
+def test_who_owes_at_a_stable_rate_too_is_always_judged_exactly(market: AaveV3) -> None:
+    """The screen does not know what such a debt grew to: it has no health there, as without a price."""
+    held, prices = ledger(market), Prices("main", 10**8, {ASSET: 10**8})
+    everyone = [Address(bytes([n]) * 20) for n in range(40, 45)]
+    for who in everyone:
+        market.fold(event(SUPPLY, MINT, who, who, 4_000, 0, RAY))
+        market.fold(event(POOL, "ReserveUsedAsCollateralEnabled(address,address)", ASSET, who))
+        market.fold(event(DEBT, MINT, who, who, 10, 0, RAY))
+    held.set_stable(everyone[2], held.reserves[0], Stable(10, 10**25, NOW))
+    assert everyone[2] in market.changed()
+    gathered = Columns.filled(market.all_legs()())
+    replaced = Columns()
+    for who in everyone:
+        replaced.replace(who, *market.legs(who))
+    for columns in (gathered, replaced):
+        rows = columns.candidates(*market.factors(prices, AT), 1.0)
+        assert columns.borrowers(rows) == [everyone[2]]
+    held.set_stable(everyone[2], held.reserves[0], Stable(0, 0, NOW))
+    replaced.replace(everyone[2], *market.legs(everyone[2]))
+    assert not replaced.candidates(*market.factors(prices, AT), 1.0).size
 
 
 def test_only_borrowers_are_reported_as_changed(market: AaveV3) -> None:

@@ -268,7 +268,8 @@ class AaveV3:
         """Freeze every borrower's legs and return what gathers them, to be called off the loop."""
         self._ledger.touched = set()
         shards = self._ledger.accounts.freeze()
-        return partial(screening.gather, shards, self._ledger.classes.table())
+        stable = frozenset(self._ledger.stable)
+        return partial(screening.gather, shards, self._ledger.classes.table(), stable)
 
     def factors(
         self, prices: Prices, at: NextBlock

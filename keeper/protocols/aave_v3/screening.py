@@ -1,6 +1,6 @@
 """The ledger as the float screen takes it: legs by class, and what one unit of a class adds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from itertools import compress
 
 import numpy as np
@@ -18,10 +18,18 @@ Integers = NDArray[np.intp]
 
 ENTRY = np.dtype([("number", "u1"), ("high", ">u8"), ("low", ">u8")])
 """One entry of a record, the holder's or a balance's, as `accounts` packs it."""
+STABLE = RESERVES
+"""The class of debts at stable rates: beyond all reserves, so that nobody knows its worth.
+
+Who has one beside others is thereby always judged exactly. Each grows by a rate of its own.
+"""
 
 
 def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
-    """Return the flagged collateral by class and the debt by reserve id; none without debt."""
+    """Return the flagged collateral by class and the debt by reserve id; none without debt.
+
+    Debts at stable rates are one more, of the class `STABLE`.
+    """
     record = ledger.accounts.get(borrower)
     if not has_debt(record):
         return (), ()
@@ -31,7 +39,8 @@ def legs(ledger: Ledger, borrower: Address) -> tuple[Sequence[LegRow], Sequence[
         for number, scaled in account.supplied.items()
         if account.flags >> number & 1
     ]
-    return collateral, list(account.borrowed.items())
+    borrowed: list[LegRow] = list(account.borrowed.items())
+    return collateral, [*borrowed, (STABLE, 1)] if borrower in ledger.stable else borrowed
 
 
 class Factors:
@@ -79,8 +88,12 @@ def _threshold(ledger: Ledger, category: int, number: int) -> int:
     return max(threshold - ledger.era.averages_threshold, 0)
 
 
-def gather(shards: Iterable[Mapping[Address, bytes]], table: Integers) -> LegArrays:
+def gather(
+    shards: Iterable[Mapping[Address, bytes]], table: Integers, stable: AbstractSet[Address]
+) -> LegArrays:
     """Return every borrower's legs from frozen shards; `table` is `Classes.table`.
+
+    `stable` are those with debts at stable rates.
 
     Works shard by shard, so that another thread waits for the interpreter only briefly.
     """
@@ -114,7 +127,16 @@ def gather(shards: Iterable[Mapping[Address, bytes]], table: Integers) -> LegArr
         held, reserve, header = held[used], reserve[used], header[used]
         kinds = table[numbers[header].astype(np.intp) * RESERVES + reserve]
         collateral.append((rows[held], kinds, amounts[held]))
-    return LegArrays(borrowers, *_joined(collateral), *_joined(debt))
+    owed = _joined(debt)
+    if stable:
+        rows = np.array([row for row, who in enumerate(borrowers) if who in stable], np.intp)
+        at = np.searchsorted(owed[0], rows, "right")
+        added = rows, np.full(len(rows), STABLE), np.ones(len(rows))
+        first, classes, amounts = (
+            np.insert(column, at, more) for column, more in zip(owed, added, strict=True)
+        )
+        owed = first, classes, amounts
+    return LegArrays(borrowers, *_joined(collateral), *owed)
 
 
 def _joined(parts: list[tuple[Integers, Integers, Floats]]) -> tuple[Integers, Integers, Floats]:
