@@ -199,6 +199,27 @@ async def test_who_mints_vai_at_every_head_has_no_reads_asked_for_twice() -> Non
     assert sizes == [8 + RULES + 3, 8 + RULES + 3, 8 + RULES]
 
 
+def test_a_liquidation_of_vai_is_told_with_vai_as_its_debt() -> None:
+    market, ledger, _ = owing()
+    log = event(
+        VAI, "LiquidateVAI(address,address,uint256,address,uint256)", BOB, ALICE, 7, CETH, 9
+    )
+    assert market.liquidation(log) is None
+    assert VAI not in market.liquidation_logs().addresses
+    token = Token(Address(b"\x31" * 20), "VAI", 18)
+    ledger.vai = Vai(VAI, token)
+    assert market.tokens()[token.address] == token
+    told = market.liquidation(log)
+    received = 9 * ledger.ctokens[0].exchange_rate(ledger.ctokens[0].stored) // WAD
+    assert received > 0
+    assert told == (ALICE, token.address, WETH, 7, received, BOB)
+    watch = market.liquidation_logs()
+    assert log.address in watch.addresses
+    assert log.topics[0] in watch.topics
+    borrowed = log._replace(address=CUSDC, topics=(events.LIQUIDATE,))
+    assert market.liquidation(borrowed) == (ALICE, USDC, WETH, 7, received, BOB)
+
+
 def test_an_event_that_names_a_stranger_is_refused() -> None:
     log = event(COMPTROLLER, "MarketEntered(address,address)", BOB, ALICE)
     with pytest.raises(UndecodableError, match="does not list"):

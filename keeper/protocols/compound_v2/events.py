@@ -22,10 +22,11 @@ ENTERED = topic("MarketEntered(address,address)")
 EXITED = topic("MarketExited(address,address)")
 RESTRICTED = topic("LiquidationRestricted(address)")
 MINT_VAI = topic("MintVAI(address,uint256)")
+LIQUIDATE_VAI = topic("LiquidateVAI(address,address,uint256,address,uint256)")
 VAI_DEBTS = {
     MINT_VAI: (2, 0),
     topic("RepayVAI(address,address,uint256)"): (3, 1),
-    topic("LiquidateVAI(address,address,uint256,address,uint256)"): (5, 1),
+    LIQUIDATE_VAI: (5, 1),
 }
 """How many values each has, and which of them is whose debt in VAI changed."""
 POOL_SELECTED = topic("PoolSelected(address,uint96,uint96)")

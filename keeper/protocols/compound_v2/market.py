@@ -211,8 +211,10 @@ class CompoundV2:
         self._choose_minters(head.number)
 
     def tokens(self) -> Mapping[Address, Token]:
-        """Return the underlying tokens by address; cTokens are traded nowhere."""
-        return {each.underlying.address: each.underlying for each in self._ledger.ctokens}
+        """Return the underlying tokens by address, and VAI; cTokens are traded nowhere."""
+        vai = self._ledger.vai
+        found = {} if vai is None else {vai.token.address: vai.token}
+        return found | {each.underlying.address: each.underlying for each in self._ledger.ctokens}
 
     def borrowers(self) -> int:
         """Return how many holders have debt."""
@@ -282,8 +284,13 @@ class CompoundV2:
         return read_liquidation(self._ledger, log)
 
     def liquidation_logs(self) -> Watch:
-        """Return the cTokens' own event, whoever was called."""
-        return Watch(frozenset(self._ledger.by_address), frozenset({events.LIQUIDATE}))
+        """Return the cTokens' own event, whoever was called, and that of VAI's controller."""
+        vai, told = self._ledger.vai, frozenset({events.LIQUIDATE})
+        if vai is None:
+            return Watch(frozenset(self._ledger.by_address), told)
+        return Watch(
+            frozenset((*self._ledger.by_address, vai.controller)), told | {events.LIQUIDATE_VAI}
+        )
 
     def worth(self, prices: Prices) -> float:
         """Return what a wad dollar is worth in the oracle's 36 decimals."""
