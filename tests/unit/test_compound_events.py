@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from eth_abi.abi import encode
 
 from keeper.chain.codes import codes_of, doubts, fingerprint
+from keeper.chain.multicall import MULTICALL3, encode_aggregate3
 from keeper.chain.words import selector, topic, word
 from keeper.errors import ConfigError, InvariantError, UndecodableError
 from keeper.planning.grouping import group_key
@@ -16,7 +18,16 @@ from keeper.protocols.compound_v2.bootstrap import Asset, Deployment, find, load
 from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.protocols.compound_v2.terms import CompoundTerms
-from keeper.protocols.compound_v2.vai import LATELY, RULES, Minted, Unread, Vai
+from keeper.protocols.compound_v2.vai import (
+    LATELY,
+    RULES,
+    Minted,
+    Rules,
+    Unread,
+    Vai,
+    rule_calls,
+    take_rules,
+)
 from keeper.protocols.compound_v2.valuation import behind, parts, with_parts
 from keeper.risk import Lists
 from keeper.types import (
@@ -197,6 +208,26 @@ async def test_who_mints_vai_at_every_head_has_no_reads_asked_for_twice() -> Non
         market.observe(await reader.multicall(market.calls()), replace(HEAD, number=number))
         sizes.append(len(market.calls()))
     assert sizes == [8 + RULES + 3, 8 + RULES + 3, 8 + RULES]
+
+
+def test_the_accrued_index_is_of_one_call() -> None:
+    """A request that is cut between the reads adds the interest where nobody reads it."""
+    vai = Vai(VAI, Token(VAI, "VAI", 18))
+    calls = rule_calls(vai, COMPTROLLER, LIQUIDATOR)
+    assert len(calls) == RULES
+    growing = [CallResult(True, word(5 * WAD)), CallResult(True, b""), CallResult(True, word(WAD))]
+    rest = [CallResult(True, word(n)) for n in (70, 0, 1, 900)]
+    inner = encode(["(bool,bytes)[]"], [[(True, word(2)), (True, b""), (True, word(3))]])
+    assert calls[0] == Call(MULTICALL3, encode_aggregate3(calls[1:4]))
+    for through, first, least in ((True, True, 900), (False, False, 0)):
+        told = [CallResult(True, inner), *growing, *rest]
+        assert take_rules(told, 8, through=through) == Rules(2, 3, 70, 8, first, least)
+        for nothing in (CallResult(True, b""), CallResult(False, inner)):
+            told[0] = nothing
+            found = take_rules(told, 8, through=through)
+            assert found == Rules(5 * WAD, WAD, 70, 8, first, least)
+        told[4] = CallResult(False, b"")
+        assert take_rules(told, 8, through=through) is None
 
 
 def test_a_liquidation_of_vai_is_told_with_vai_as_its_debt() -> None:

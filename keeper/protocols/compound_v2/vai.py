@@ -8,6 +8,7 @@ what it is then is read with that block's state.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keeper.chain.multicall import MULTICALL3, decode_aggregate3, encode_aggregate3
 from keeper.chain.words import answered, read, uint
 from keeper.types import Call, CallResult, Token
 from keeper.units import WAD, Address
@@ -20,7 +21,9 @@ LIQUIDATING = 5
 """Venus' number of liquidating among the actions that are paused."""
 MARGIN = 10**6
 """By one such part of the index debts on the screen are ahead of the chain's."""
-RULES = 7
+GROWING = 3
+"""How many of them tell the index as stored and with interest."""
+RULES = 5 + GROWING
 """How many reads tell the controller's rules."""
 
 
@@ -80,12 +83,18 @@ class Vai:
 def rule_calls(vai: Vai, comptroller: Address, liquidator: Address) -> list[Call]:
     """Return the reads of the controller's rules, in the order of `take_rules`.
 
-    Nothing tells when interest was last added, so that it is added within the reads themselves.
+    Nothing tells when interest was last added, so that it is added within the reads themselves: within
+    one call of Multicall3's own, which no limit of a request parts. They stand beside it for a chain
+    that has Multicall3 elsewhere.
     """
-    return [
+    growing = [
         read(vai.controller, "vaiMintIndex()"),
         read(vai.controller, "accrueVAIInterest()"),
         read(vai.controller, "vaiMintIndex()"),
+    ]
+    return [
+        Call(MULTICALL3, encode_aggregate3(growing)),
+        *growing,
         read(vai.controller, "getVAIRepayRatePerBlock()"),
         read(comptroller, "actionPaused(address,uint8)", vai.controller, LIQUIDATING),
         read(liquidator, "forceVAILiquidate()"),
@@ -98,13 +107,24 @@ def take_rules(results: Sequence[CallResult], head: int, *, through: bool) -> Ru
 
     The last two matter where calls go through Venus' liquidator contract only.
     """
-    stored, added, *rest = results if through else results[:5]
-    if not added.ok or not all(map(answered, (stored, *rest))):
+    together, apart, last = results[0], results[1 : 1 + GROWING], None if through else -2
+    stored, added, accrued = _parts(together) or apart
+    rest = results[1 + GROWING : last]
+    if not added.ok or not all(map(answered, (stored, accrued, *rest))):
         return None
-    accrued, rate, paused, *first = (uint(each.data) for each in rest)
+    rate, paused, *first = (uint(each.data) for each in rest)
     is_first = bool(through and first[0] and not paused)
     least = first[1] if through else 0
-    return Rules(uint(stored.data), accrued, rate, head, is_first, least)
+    return Rules(uint(stored.data), uint(accrued.data), rate, head, is_first, least)
+
+
+def _parts(together: CallResult) -> list[CallResult]:
+    """Return the answers within one of Multicall3's, none when it is no such answer."""
+    try:
+        found = decode_aggregate3(together.data) if together.ok else []
+    except ValueError:
+        return []
+    return found if len(found) == GROWING else []
 
 
 def minter_calls(controller: Address, comptroller: Address, minter: Address) -> list[Call]:
