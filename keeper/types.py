@@ -298,8 +298,9 @@ class Seizure:
     `repaid` is negative where the protocol pays for the call in the debt token and pulls nothing.
 
     `is_exact` says that a call for more than the largest repay fails, where others pull what they
-    may. `extra_gas` is what the call takes beyond one of Aave's; `called` is the contract it is made to
-    where that is a token itself, which a batch has to list.
+    may. `extra_gas` is what the call takes beyond one of Aave's, `shared_gas` what calls of a group take
+    once between them, where one is made for all; `called` is the contract it is made to where that is a
+    token itself, which a batch has to list.
     """
 
     repaid: int
@@ -308,6 +309,7 @@ class Seizure:
     is_exact: bool = False
     extra_gas: int = 0
     called: Address = Address(b"")
+    shared_gas: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Load:
         self._kinds: tuple[FlashKind, ...] = ()
         self._tokens: set[Address] = set()
         self._sales = 0
+        self._shared = 0
         self._items = 0
 
     def add(self, item: Item) -> bool:
@@ -65,7 +66,8 @@ class Load:
         loan = (held or 0) + item.borrowed
         if loan > quote.flash.available:
             return False
-        total, largest = self._gas.get(key, (0, 0))
+        shared = quote.steps[0].seizure.shared_gas
+        total, largest = self._gas.get(key, (shared, 0))
         total, largest = total + item.gas + quote.sale_gas, max(largest, item.gas)
         of_group = called_gas(group_gas_limit_of(total, largest, len(hops), extra_gas(hops)))
         limit = self._limit - self._limits.get(key, 0) + of_group
@@ -85,6 +87,7 @@ class Load:
         self._limit, self._tokens, self._sales = limit, tokens, sales
         self._loans[item.loan], self._kinds = loan, kinds
         self._items += 1
+        self._shared += shared if is_new else 0
         self._repaid += item.repaid
         return True
 
@@ -101,7 +104,8 @@ class Load:
         sold = self._hops.values()
         pools = {hop.pool for hops in sold for hop in hops}
         sales = sum(group_gas(len(hops), extra_gas(hops)) for hops in sold)
-        return overhead_gas(0, len(pools)) + sales + sum(FUND[kind] for kind in self._kinds)
+        loans = sum(FUND[kind] for kind in self._kinds)
+        return overhead_gas(0, len(pools)) + sales + self._shared + loans
 
     def _fits(
         self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, sales: int

@@ -64,7 +64,8 @@ def item_gas(position: Position, step: Step) -> int:
     """Return the gas one more liquidation in a group adds."""
     gas = liquidation_gas(count_reserves(position)) + step.seizure.extra_gas
     taken = step.seizure.received + step.seizure.protocol_fee + FEE_ROUNDING
-    if len(position.collateral) == 1 and taken >= position.collateral[0].amount:
+    alone = len(position.collateral) == 1 and taken >= position.collateral[0].amount
+    if alone and step.seizure.repaid > 0:
         repaid, debt = step.seizure.repaid, step.terms.debt
         gas += DEFICIT * sum(leg.token != debt or leg.amount > repaid for leg in position.debt)
     return gas
@@ -73,6 +74,11 @@ def item_gas(position: Position, step: Step) -> int:
 def group_gas(hops: int, extra: int = 0) -> int:
     """Return the gas a group adds apart from its items; `extra` is its hops' `extra_gas`."""
     return GROUP + SWAP * hops + extra
+
+
+def shared_gas(quotes: Iterable[Quote]) -> int:
+    """Return the gas a group's calls take once between them, where one is made for all."""
+    return max(quote.steps[0].seizure.shared_gas for quote in quotes)
 
 
 def extra_gas(hops: Iterable[Hop]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from keeper.fees import DataFee
 from keeper.planning.costs import Rates
-from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas
+from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas, shared_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
@@ -143,8 +143,8 @@ def price_groups(
 
 
 def moving_gas(group: Group) -> int:
-    """Return the gas a group's sale takes beyond its swaps, as it was priced."""
-    return extra_gas(group[0].hops) + sum(quote.sale_gas for quote in group)
+    """Return the gas a group takes beyond items and swaps: its sale's, as priced, and its one call's."""
+    return extra_gas(group[0].hops) + sum(quote.sale_gas for quote in group) + shared_gas(group)
 
 
 def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None) -> list[int]:
@@ -169,7 +169,8 @@ def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None
     first = 0
     for group in groups:
         hops = group[0].hops
-        carry(group_gas(len(hops), extra_gas(hops)), range(first, first + len(group)))
+        once = group_gas(len(hops), extra_gas(hops) + shared_gas(group))
+        carry(once, range(first, first + len(group)))
         first += len(group)
     loans: dict[tuple[Address, FlashKind], list[int]] = {}
     for place, quote in enumerate(everyone):

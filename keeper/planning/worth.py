@@ -25,10 +25,13 @@ def worth(
     """
     total = 0
     lanes: dict[Lane, Offer] = {}
+    shared: dict[Lane, int] = {}
     loans: dict[Address, tuple[Offer, FlashKind]] = {}
     for call in calls:
         quote, offer = call.quote, call.offer
         lanes[offer.lane] = offer
+        once = quote.steps[0].seizure.shared_gas
+        shared[offer.lane] = max(shared.get(offer.lane, 0), once)
         if quote.flash.kind is not FlashKind.NONE:
             loans[quote.debt.address] = offer, quote.flash.kind
         total += offer.rate.usd_down(-quote.repaid - quote.premium - quote.gas_cost)
@@ -41,7 +44,7 @@ def worth(
         else:
             brought = selling[lane].deal(selling[lane].total).out
         hops = [hop for route, _ in parts for hop in route]
-        gas = group_gas(len(hops), extra_gas(hops))
+        gas = group_gas(len(hops), extra_gas(hops) + shared[lane])
         total += offer.rate.usd_down(brought - int(gas * costs.per_gas(offer)))
     for offer, kind in loans.values():
         total -= offer.rate.usd_down(int(FUND[kind] * costs.per_gas(offer)))

@@ -82,7 +82,7 @@ class Costs:
         shared = (
             overhead_gas(count_reserves(position), len({hop.pool for hop in hops}), len(between))
             + FUND[lender.kind]
-            + group_gas(len(hops), extra_gas(hops))
+            + group_gas(len(hops), extra_gas(hops) + step.seizure.shared_gas)
         )
         item = item_gas(position, step)
         together = max(min(mates, (self._gas_cap - shared) // item), 1)

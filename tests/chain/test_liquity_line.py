@@ -12,10 +12,12 @@ from keeper.devnet.chain import Transaction
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.devnet.operator import deploy_operator
 from keeper.planning.batch import Batch, Check, Group, Item, Protocol, Template, Wrap
-from keeper.planning.decoding import RunEvent, decode_receipt_logs
+from keeper.planning.decoding import RunEvent, RunResult, decode_receipt_logs
 from keeper.planning.encoding import encode_run
+from keeper.planning.planner import Planner
+from keeper.planning.settle import Settled, settle_plan
 from keeper.protocols.liquity_v1.market import LIQUIDATE
-from keeper.types import Reason
+from keeper.types import Plan, Reason
 from keeper.units import USD, WAD, Address
 from tests.line import assert_clean
 from tests.musd import open_pool, owner, playing_musd
@@ -70,6 +72,46 @@ async def test_troves_under_their_ratio_are_liquidated_and_pay(
         assert await play.audit() == []
         # The reserve of 200 and half a percent of 13,000 dollars each, less gas.
         assert 240 * USD * count < play.tally.net_usd < 280 * USD * count
+
+
+@pytest.mark.parametrize(("count", "deposits", "pending"), [(1, 6_000, False), (20, 200_000, True)])
+async def test_what_troves_are_planned_to_take_is_a_bound_and_near(
+    net: Devnet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    deposits: int,
+    pending: bool,
+) -> None:
+    """One that the pool pays in part is the dearest alone; in a crowd, those who owe for others."""
+    system = deploy_musd(net.chain, PRICE)
+    net.rpc("anvil_setBalance", "0x" + WHALE.hex(), hex(10**23))
+    system.set_price(PRICE)
+    net.chain.send_all([system.opening(WHALE, 4_000 * WAD, 3_000_000 * WAD)])
+    open_pool(net, system, WHALE, PRICE, 1_000_000)
+    taken = crowd(system, count, 12_000, 113, 100)
+    if pending:
+        (gone,) = crowd(system, 1, 12_000, 113, 300)
+        system.set_price(PRICE * 96 // 100)
+        net.send(WHALE, system.manager, "liquidate(address)", [gone])
+        system.set_price(PRICE)
+    system.deposit(WHALE, deposits * WAD)
+    proved: list[tuple[int, int, int]] = []
+
+    def settled(_: Planner, plan: Plan, gas_used: int, result: RunResult) -> Settled:
+        proved.append((len(plan.quotes), plan.gas, gas_used))
+        return settle_plan(plan, gas_used, result)
+
+    monkeypatch.setattr(Planner, "settle", settled)
+    async with playing_musd(net, system, tmp_path, minimum_profit_usd=230) as play:
+        await play.stage.step(lambda: system.set_price(PRICE * 96 // 100))
+        await play.stage.mine(2)
+        play.assert_taken(taken)
+        assert_clean(play.tally)
+    print(proved)
+    assert {troves for troves, *_ in proved} == {count}
+    for _, planned, used in proved:
+        assert used < planned < used * 5 // 4
 
 
 async def test_nobody_is_judged_at_a_stale_price(net: Devnet, musd: Musd, tmp_path: Path) -> None:

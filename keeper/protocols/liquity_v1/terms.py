@@ -11,9 +11,10 @@ from keeper.units import BPS, WAD, Address, Bps
 
 ONE_CALL = 1
 """The least amount stands for the call: a trove is taken whole, at nobody's cost but the pool's."""
-EXTRA_GAS = 360_000
-"""What a trove's liquidation takes beyond one of Aave's at worst: alone, offset and spread. In one
-call with others each further one takes four hundred thousand less (`python -m tests.bench liquity`)."""
+EXTRA_GAS = 82_000
+"""What each trove of a call takes beyond one of Aave's at worst: with others' spread debts still to take over."""
+CALL_GAS = 380_000
+"""What the call takes once, whoever it liquidates: at worst the pool pays a part and the rest is spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +84,4 @@ class LiquityTerms:
             return Seizure(0, 0, 0)
         compensation = rules.compensation_down(self.whole.collateral)
         rest = self.whole.collateral - compensation
-        return Seizure(-self.reserve, compensation, rest, extra_gas=EXTRA_GAS)
+        return Seizure(-self.reserve, compensation, rest, extra_gas=EXTRA_GAS, shared_gas=CALL_GAS)
