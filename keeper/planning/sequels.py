@@ -17,6 +17,8 @@ _NEVER = -(10**40)
 
 Pair = tuple[Address, Address]
 """Collateral and debt."""
+Key = tuple[Address, Address, int]
+"""A pair, and what tells its calls from those on another of the same tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +95,19 @@ class Trial:
         self._desk = desk
         self._choice = choice
         self.calls = calls
-        self._offers: dict[Pair, Offer | None] = {}
-        self._best: dict[Pair, int] = {}
+        self._offers: dict[Key, Offer | None] = {}
+        self._best: dict[Key, int] = {}
 
     def best(self, position: Position, terms: Terms) -> int:
         """Return the repay that earns most as the last call; 0 when none can be made."""
         offer = self._offer(position, terms)
         if offer is None:
             return 0
-        pair = pair_of(terms)
-        if pair not in self._best:
+        key = _key(terms)
+        if key not in self._best:
             self._desk.stand(self.calls)
-            self._best[pair] = self._desk.best(offer)
-        return self._best[pair]
+            self._best[key] = self._desk.best(offer)
+        return self._best[key]
 
     def most(self, position: Position, terms: Terms) -> int:
         """Return the largest legal repay that can be funded and withdrawn; 0 when there is none."""
@@ -141,11 +143,11 @@ class Trial:
         return Call(offer, self._desk.draft(offer, repay))
 
     def _offer(self, position: Position, terms: Terms) -> Offer | None:
-        pair = pair_of(terms)
-        if pair not in self._offers:
+        key = _key(terms)
+        if key not in self._offers:
             self._desk.stand(self.calls)
-            self._offers[pair] = self._desk.offer(self._sequel(position, terms))
-        return self._offers[pair]
+            self._offers[key] = self._desk.offer(self._sequel(position, terms))
+        return self._offers[key]
 
     def _sequel(self, position: Position, terms: Terms) -> Sequel:
         limits = self._choice.limits
@@ -186,3 +188,7 @@ def borrowed(calls: Sequence[Call], debt: Address) -> int:
 def pair_of(terms: Terms) -> Pair:
     """Return the tokens of a pair."""
     return terms.collateral.address, terms.debt.address
+
+
+def _key(terms: Terms) -> Key:
+    return *pair_of(terms), getattr(terms, "way", 0)
