@@ -100,8 +100,8 @@ class Columns:
         """Return the approximate health of some borrowers, their debt, and its scaled amounts' sum.
 
         `worth` and `weights` are by class what an amount counts in the debt, and in that sum. With
-        weights that stay, it falls when debt is repaid and never by itself. Who has no debt is of
-        health inf.
+        weights that stay, it falls when debt is repaid and never by itself; what nobody knows the worth
+        of has no weight in it. Who has no debt is of health inf.
         """
         health = np.full(len(borrowers), np.inf)
         owed, scaled = np.zeros(len(borrowers)), np.zeros(len(borrowers))
@@ -111,7 +111,7 @@ class Columns:
         rows, nothing = places[known], np.zeros(len(collateral))
         health[known] = self.table.health(rows, collateral, debt)
         owed[known] = self.table.sums(rows, factor_table(nothing, worth))
-        scaled[known] = self.table.sums(rows, factor_table(nothing, weights))
+        scaled[known] = self.table.sums(rows, np.nan_to_num(factor_table(nothing, weights)))
         return health, owed, scaled
 
     def owing(self, start: int, least: float, collateral: Floats, worth: Floats) -> list[Address]:

@@ -322,6 +322,19 @@ def test_an_asset_without_a_price_gets_its_weight_once_it_has_one() -> None:
     assert kept(np.array([1.0, 2.0]), np.array([7.0])).tolist() == [1.0]
 
 
+def test_a_fall_is_seen_beside_a_debt_of_unknown_worth() -> None:
+    """As one at a stable rate is to the screen: it has no health there, and other debts fall."""
+    columns, who = Columns(), Address(b"\x01" * 20)
+    factors, weights = (np.array([1.0]), np.array([1.0])), np.array([1.0])
+    held = roster(who)
+    for owed, fell in ((900, 0), (400, 1)):
+        columns.replace(who, [(0, 10**3)], [(0, owed), (128, 1)])
+        health, debt, scaled = columns.standing([who], *factors, factors[1], weights)
+        assert math.isnan(health[0])
+        assert math.isnan(debt[0])
+        assert len(held.see(health, debt, scaled)) == fell
+
+
 def test_who_owes_little_is_not_among_those_who_owe_enough() -> None:
     """A market may have more classes of collateral than of debt."""
     columns = Columns()
