@@ -81,3 +81,14 @@ def test_a_token_that_no_market_has_is_the_operators() -> None:
 
 def test_a_token_of_a_loaded_market_is_sold_for_all_the_same() -> None:
     assert convert({"market/prime": "sums differ"}, to=USDC.symbol) is not None
+
+
+def test_markets_that_know_their_code_are_told_a_snapshots_first_page() -> None:
+    told: list[bytes] = []
+    knowing: Any = SimpleNamespace(remember=told.append)
+    markets: Any = {"knowing": knowing, "new": knowing, "other": Market()}
+    chain: Any = SimpleNamespace(venues={}, contract=None)
+    watched = Watched(SimpleNamespace(), "x", chain, WETH.address, markets)  # type: ignore[arg-type]
+    pages = {"market/knowing": [b"header", b"holders"], "market/other": [b"no"]}
+    watched.remember(lambda source: iter(pages.get(source, [])))
+    assert told == [b"header"]
