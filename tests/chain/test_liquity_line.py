@@ -8,6 +8,7 @@ from eth_hash.auto import keccak
 
 from keeper.chain import parse
 from keeper.devnet import Devnet
+from keeper.devnet.calls import calldata
 from keeper.devnet.chain import Transaction
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.devnet.operator import deploy_operator
@@ -18,7 +19,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.settle import Settled, settle_plan
 from keeper.protocols.liquity_v1.market import LIQUIDATE
 from keeper.types import Plan, Reason
-from keeper.units import USD, WAD, Address
+from keeper.units import USD, WAD, Address, to_hex
 from tests.line import assert_clean
 from tests.musd import open_pool, owner, playing_musd
 
@@ -112,6 +113,38 @@ async def test_what_troves_are_planned_to_take_is_a_bound_and_near(
     assert {troves for troves, *_ in proved} == {count}
     for _, planned, used in proved:
         assert used < planned < used * 5 // 4
+
+
+def poison(net: Devnet, musd: Musd, who: bytes) -> None:
+    """Give a trove more stake than all have: taking it from their sum, as a liquidation does, fails."""
+    stake = net.call(musd.manager, "getTroveStake(address)", [who])
+    asked = {"to": to_hex(musd.manager), "data": to_hex(calldata("getTroveStake(address)", [who]))}
+    read = {
+        (entry["address"], slot)
+        for entry in net.rpc("eth_createAccessList", asked, "latest")["accessList"]
+        for slot in entry["storageKeys"]
+    }
+    ((where, slot),) = (
+        each for each in read if int(net.rpc("eth_getStorageAt", *each, "latest"), 16) == stake
+    )
+    net.rpc("anvil_setStorageAt", where, slot, f"0x{2**128:064x}")
+
+
+async def test_one_trove_that_fails_the_call_keeps_nobody_back(
+    net: Devnet, musd: Musd, tmp_path: Path
+) -> None:
+    everyone = crowd(musd, 6, 12_000, 113, 100)
+    rotten = everyone[3]
+    async with playing_musd(net, musd, tmp_path) as play:
+        poison(net, musd, rotten)
+        await play.stage.step(lambda: musd.set_price(PRICE * 96 // 100))
+        await play.stage.mine(2)
+        play.assert_taken([who for who in everyone if who != rotten])
+        assert play.tally.reverted == 0
+        assert play.tally.transactions == 1
+        assert play.reasons([rotten]) == {Reason.SIMULATION_FAILED}
+    musd.set_price(PRICE * 96 // 100)
+    assert not net.send(WHALE, musd.manager, "liquidate(address)", [rotten], check=False).ok
 
 
 async def test_nobody_is_judged_at_a_stale_price(net: Devnet, musd: Musd, tmp_path: Path) -> None:
