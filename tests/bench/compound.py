@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from keeper.book.columns import Columns
-from keeper.book.legs import excess_table
 from keeper.chain.words import word
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
@@ -20,12 +18,12 @@ from keeper.protocols.compound_v2.ctoken import CToken, Terms
 from keeper.protocols.compound_v2.ledger import CORE, Ledger
 from keeper.types import Included, Log, NextBlock, Prices, Token
 from keeper.units import WAD, ZERO_ADDRESS, Address, Hash, Wad, Wei
+from tests.bench.market import ROUNDS, folded_us, screened_ms
 from tests.chain.test_compound_line import opened, playing
 
 BORROWERS = 100_000
 CTOKENS = 40
 LOGS = 20_000
-ROUNDS = 21
 AT = NextBlock(2, 1_700_000_012, Wei(1))
 COMPTROLLER = Address(b"\xee" * 20)
 CALL = "liquidateBorrow(address,address,uint256,address)"
@@ -58,32 +56,20 @@ def crowded() -> tuple[CompoundV2, Prices]:
 def figures(net: Devnet) -> Mapping[str, float]:
     """Print screen, fold and gas figures; return them."""
     market, prices = crowded()
-    columns = Columns.filled(market.all_legs()())
-    reads, screens = [], []
-    for _ in range(ROUNDS):
-        started = time.thread_time()
-        factors = market.factors(prices, AT)
-        between = time.thread_time()
-        columns.table.under(excess_table(*factors, 1.0))
-        reads.append(1000 * (between - started))
-        screens.append(1000 * (time.thread_time() - between))
+    factors, screen = screened_ms(market, prices, AT)
     freezes = []
     for freeze in (market.all_legs, market.snapshot) * ROUNDS:
         started = time.thread_time()
         freeze()
         freezes.append(1000 * (time.thread_time() - started))
-    logs = folded(market)
-    started = time.thread_time()
-    for log in logs:
-        market.fold(log)
-    fold = 1e6 * (time.thread_time() - started) / LOGS
+    fold = folded_us(market, folded(market))
     print(
-        f"compound: {CTOKENS} cTokens, {BORROWERS:,} borrowers: factors {median(reads):.2f} ms, "
-        f"pass {median(screens):.2f} ms; fold {fold:.2f} us a log, frozen in {median(freezes):.2f} ms"
+        f"compound: {CTOKENS} cTokens, {BORROWERS:,} borrowers: factors {factors:.2f} ms, "
+        f"pass {screen:.2f} ms; fold {fold:.2f} us a log, frozen in {median(freezes):.2f} ms"
     )
     found = {
-        "compound_factors_ms": median(reads),
-        "compound_pass_ms": median(screens),
+        "compound_factors_ms": factors,
+        "compound_pass_ms": screen,
         "compound_fold_us": fold,
         "compound_freeze_ms": median(freezes),
     }

@@ -3,12 +3,8 @@
 import asyncio
 import random
 import tempfile
-import time
 from pathlib import Path
-from statistics import median
 
-from keeper.book.columns import Columns
-from keeper.book.legs import excess_table
 from keeper.devnet import Devnet
 from keeper.devnet.musd import Musd, deploy_musd
 from keeper.protocols.liquity_v1 import LiquityV1
@@ -18,11 +14,11 @@ from keeper.protocols.liquity_v1.ledger import Ledger, System, Trove
 from keeper.protocols.liquity_v1.terms import Deployment
 from keeper.types import Log, NextBlock, Prices, Token
 from keeper.units import WAD, Address, Hash, Wei
+from tests.bench.market import folded_us, screened_ms
 from tests.musd import open_pool, owner, playing_musd
 
 TROVES = 20_000
 LOGS = 20_000
-ROUNDS = 21
 START = 1_700_000_000
 PRICE = 2_500 * WAD
 AT = NextBlock(2, START + 12, Wei(1))
@@ -63,19 +59,10 @@ def adjusted(market: LiquityV1) -> list[Log]:
 def figures(net: Devnet) -> dict[str, float]:
     """Print screen, fold and gas figures; return them."""
     market, prices = crowded()
-    columns = Columns.filled(market.all_legs()())
-    screens = []
-    for _ in range(ROUNDS):
-        started = time.thread_time()
-        columns.table.under(excess_table(*market.factors(prices, AT), 1.0))
-        screens.append(1000 * (time.thread_time() - started))
-    logs = adjusted(market)
-    started = time.thread_time()
-    for log in logs:
-        market.fold(log)
-    fold = 1e6 * (time.thread_time() - started) / LOGS
-    print(f"liquity: {TROVES:,} troves: pass {median(screens):.2f} ms; fold {fold:.2f} us a log")
-    return {"liquity_pass_ms": median(screens), "liquity_fold_us": fold} | gas(net)
+    screen = sum(screened_ms(market, prices, AT))
+    fold = folded_us(market, adjusted(market))
+    print(f"liquity: {TROVES:,} troves: pass {screen:.2f} ms; fold {fold:.2f} us a log")
+    return {"liquity_pass_ms": screen, "liquity_fold_us": fold} | gas(net)
 
 
 def gas(net: Devnet) -> dict[str, float]:

@@ -3,12 +3,8 @@
 import asyncio
 import random
 import tempfile
-import time
 from pathlib import Path
-from statistics import median
 
-from keeper.book.columns import Columns
-from keeper.book.legs import excess_table
 from keeper.chain.words import word
 from keeper.devnet import Cast, Devnet
 from keeper.devnet.maker import BARK, ILK, Maker, deploy_maker
@@ -20,13 +16,13 @@ from keeper.protocols.maker_clip.notes import FROB
 from keeper.protocols.maker_clip.rules import Contracts
 from keeper.types import Log, NextBlock, Prices, Token
 from keeper.units import RAY, WAD, Address, Hash, Wei, to_hex
+from tests.bench.market import folded_us, screened_ms
 from tests.chain.test_dutch_line import SLIPPAGE, opened, until, urns_of
 from tests.maker import playing_maker, price_of
 
 URNS = 20_000
 AUCTIONS = 60
 LOGS = 20_000
-ROUNDS = 21
 START = 1_700_000_000
 AT = NextBlock(2, START + 12, Wei(1))
 CLIP, DOG, VAT, AUCTIONEER, CALCULATOR, FEED, COIN, DAI = (
@@ -70,22 +66,12 @@ def noted(market: MakerClip) -> list[Log]:
 def figures(net: Devnet) -> dict[str, float]:
     """Print screen, fold and gas figures; return them."""
     market, prices = crowded()
-    columns = Columns.filled(market.all_legs()())
-    screens = []
-    for _ in range(ROUNDS):
-        started = time.thread_time()
-        columns.table.under(excess_table(*market.factors(prices, AT), 1.0))
-        screens.append(1000 * (time.thread_time() - started))
-    logs = noted(market)
-    started = time.thread_time()
-    for log in logs:
-        market.fold(log)
-    fold = 1e6 * (time.thread_time() - started) / LOGS
+    screen = sum(screened_ms(market, prices, AT))
+    fold = folded_us(market, noted(market))
     print(
-        f"maker: {URNS:,} urns, {AUCTIONS} auctions: pass {median(screens):.2f} ms; "
-        f"fold {fold:.2f} us a log"
+        f"maker: {URNS:,} urns, {AUCTIONS} auctions: pass {screen:.2f} ms; fold {fold:.2f} us a log"
     )
-    return {"maker_pass_ms": median(screens), "maker_fold_us": fold} | gas(net)
+    return {"maker_pass_ms": screen, "maker_fold_us": fold} | gas(net)
 
 
 def gas(net: Devnet) -> dict[str, float]:

@@ -3,13 +3,9 @@
 import asyncio
 import random
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
-from statistics import median
 
-from keeper.book.columns import Columns
-from keeper.book.legs import excess_table
 from keeper.chain.words import topic, word
 from keeper.devnet import Devnet
 from keeper.devnet.accounts import Cast
@@ -19,13 +15,13 @@ from keeper.protocols.morpho_blue.accounts import key_of, pack
 from keeper.protocols.morpho_blue.ledger import Ledger, Terms, Totals
 from keeper.types import Log, NextBlock, Prices, Token
 from keeper.units import WAD, Address, Hash, Wei
+from tests.bench.market import folded_us, screened_ms
 from tests.chain.test_morpho_line import fall, opened, playing
 from tests.morpho import deployed
 
 BORROWERS = 100_000
 MARKETS = 300
 LOGS = 20_000
-ROUNDS = 21
 START = 1_700_000_000
 AT = NextBlock(2, START + 12, Wei(1))
 MORPHO = Address(b"\xee" * 20)
@@ -63,27 +59,15 @@ def crowded() -> tuple[MorphoBlue, Prices]:
 def figures(net: Devnet) -> dict[str, float]:
     """Print screen, fold and gas figures; return them."""
     market, prices = crowded()
-    columns = Columns.filled(market.all_legs()())
-    reads, screens = [], []
-    for _ in range(ROUNDS):
-        started = time.thread_time()
-        factors = market.factors(prices, AT)
-        between = time.thread_time()
-        columns.table.under(excess_table(*factors, 1.0))
-        reads.append(1000 * (between - started))
-        screens.append(1000 * (time.thread_time() - between))
-    logs = folded()
-    started = time.thread_time()
-    for log in logs:
-        market.fold(log)
-    fold = 1e6 * (time.thread_time() - started) / LOGS
+    interest, screen = screened_ms(market, prices, AT)
+    fold = folded_us(market, folded())
     print(
-        f"morpho: {MARKETS} markets, {BORROWERS:,} borrowers: interest {median(reads):.2f} ms, "
-        f"pass {median(screens):.2f} ms; fold {fold:.2f} us a log"
+        f"morpho: {MARKETS} markets, {BORROWERS:,} borrowers: interest {interest:.2f} ms, "
+        f"pass {screen:.2f} ms; fold {fold:.2f} us a log"
     )
     found = {
-        "morpho_interest_ms": median(reads),
-        "morpho_pass_ms": median(screens),
+        "morpho_interest_ms": interest,
+        "morpho_pass_ms": screen,
         "morpho_fold_us": fold,
     }
     return found | gas(net)
