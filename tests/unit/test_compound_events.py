@@ -370,18 +370,9 @@ async def test_a_third_word_of_a_market_is_a_threshold_where_it_is_no_flag() -> 
 
 
 def test_collateral_under_the_minimum_and_vai_are_refused() -> None:
-    market = CompoundV2("old", FOUND)
+    market, ledger, prices = owing()
     protocol: LendingProtocol = market
     assert isinstance(protocol, Redeeming)
-    ledger = market._ledger = made()
-    for ctoken in ledger.ctokens:
-        ctoken.cash, ctoken.supply, ctoken.reserves, ctoken.rate = 2 * 10**24, 10**16, 0, 0
-        ledger.set_terms(ctoken, CORE, Terms(Wad(WAD // 2), Wad(11 * WAD // 10)))
-    ledger.ctokens[1].cash = 2 * 10**12
-    ledger.set_debt(ALICE, ledger.ctokens[1], (60 * 10**6, WAD))
-    ledger.set_balance(ALICE, ledger.ctokens[0], 10**10 // 40)
-    ledger.entered[ALICE] = 3
-    prices = Prices("old", 10**36, {WETH: 2_000 * 10**36, USDC: 10**36})
     at = NextBlock(8, 1_012, Wei(0))
     position = market.position(ALICE, prices, at)
     assert position is not None
