@@ -502,6 +502,15 @@ class Placing(Protocol):
         ...
 
 
+@runtime_checkable
+class Doubling(Protocol):
+    """A protocol in which some accounts are others under different terms, with the same debt."""
+
+    def original(self, account: Address) -> Address | None:
+        """Return the account whose debt and collateral an account shows again, None for most."""
+        ...
+
+
 def account_of(protocol: LendingProtocol, position: Position) -> Address:
     """Return what a protocol calls the account of one of its positions: mostly the borrower."""
     return protocol.account(position) if isinstance(protocol, Placing) else position.borrower
@@ -515,6 +524,18 @@ class Rating(Protocol):
         """Return by place its collateral, its loan token, and the price in 1e18ths of the latter.
 
         Of whole tokens, rounded down; a place whose price was not read is absent.
+        """
+        ...
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A market that goes by more than one price for each token: by ratios, say, or by a later one."""
+
+    def moved(self, prices: Prices, multiples: Mapping[Address, float]) -> Prices:
+        """Return the prices it will go by when each token is worth a multiple of what it is.
+
+        A token that is not named stands still. What it reads with a delay follows at once.
         """
         ...
 

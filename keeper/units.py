@@ -47,6 +47,11 @@ def convert_up(amount: int, price: int, decimals: int, to_price: int, to_decimal
     return -(-amount * price * to_unit // (to_price * unit))
 
 
+def at_multiple(price: int, multiple: float) -> int:
+    """Return an imagined price, rounded down, and 1 at least; the multiple counts in 1e15ths."""
+    return max(price * round(multiple * 10**15) // 10**15, 1)
+
+
 def to_hex(value: bytes) -> str:
     """Return 0x-prefixed lower-case hex."""
     return "0x" + value.hex()

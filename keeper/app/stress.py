@@ -1,7 +1,7 @@
 """One chain's book under falling prices: curves, a grid, random futures and a cascade."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from keeper.stress.cascade import Cascade, Outcome, Standing
 from keeper.stress.costs import Costs
 from keeper.stress.draws import Spread
 from keeper.stress.exposure import Exposure, Fallen, grids, total, volatile
+from keeper.stress.moves import together, unexplained
 from keeper.stress.pools import Pools
 from keeper.stress.shapes import Shape
 from keeper.types import FlashSource, Token
@@ -30,6 +31,8 @@ MULTIPLES = tuple(1 - k / 40 for k in range(37))
 GRID = tuple(0.2 + k * 0.02 for k in range(41))
 """Prices from a fifth of now to as they are."""
 HOUR = 3_600.0
+_NOTHING = 1e-6
+"""Of all collateral: what floating point leaves when every price's part is taken off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Stressed:
-    """What was found; a curve is who would be liquidatable at each of `MULTIPLES`, by name."""
+    """What was found; a curve is who would be liquidatable at each of `MULTIPLES`, by name.
+
+    `notes` say what of it nothing moves, or nobody knows what does.
+    """
 
     chain: str
     head: int
@@ -66,6 +72,7 @@ class Stressed:
     grid: Sequence[Sequence[Fallen]]
     spread: Spread | None
     cascade: Outcome
+    notes: Sequence[str] = ()
 
 
 async def stress(
@@ -87,10 +94,11 @@ def play(looked: Looked, asked: Asked) -> Stressed:
         if name in view.prices
     ]
     exposures = [each.exposure for each in standing]
-    moving = volatile([each.prices for each in standing], tokens)
+    worth = together((each.protocol, each.prices) for each in standing)
+    moving = volatile(worth)
     weight = {asset: _weight(exposures, asset) for asset in tokens}
     moving.sort(key=lambda asset: -weight[asset])
-    steady = sorted(set(tokens) - set(moving), key=lambda asset: -weight[asset])
+    steady = sorted(worth.keys() - set(moving), key=lambda asset: -weight[asset])
     columns = _columns(asked, tokens)
     if asked.history is not None:
         shape = shapes.history(asked.history, columns)
@@ -114,7 +122,52 @@ def play(looked: Looked, asked: Asked) -> Stressed:
         grid=_grid(asked, exposures, tokens),
         spread=_spread(asked, exposures, moving, columns, shape),
         cascade=_cascade(looked, standing, shape, asked),
+        notes=unheard(standing, list(looked.watched.markets), shape, tokens),
     )
+
+
+def unheard(
+    standing: Sequence[Standing],
+    markets: Iterable[str],
+    shape: Shape,
+    tokens: Mapping[Address, Token],
+) -> tuple[str, ...]:
+    """Return, a line each, what of these markets a shape does not reach."""
+    told = {each.prices.market for each in standing}
+    notes = [
+        f"{name} is left out: its prices were not read" for name in markets if name not in told
+    ]
+    for each in standing:
+        name, exposure = each.prices.market, each.exposure
+        notes += [
+            f"{name}: nobody knows what moves its price 0x{asset.hex()}, which stands still"
+            for asset in unexplained(each.protocol, each.prices)
+        ]
+        stands, all_of = float(exposure.collateral[-1].sum()), float(exposure.collateral.sum())
+        if stands > all_of * _NOTHING:
+            notes.append(f"{name}: {stands:,.0f} USD of collateral stand still, whatever moves")
+        if exposure.unread:
+            notes.append(
+                f"{name}: {exposure.unread:,} of {len(exposure.accounts):,} borrowers have something "
+                "without a price, which counts for nothing"
+            )
+        if exposure.doubled:
+            notes.append(
+                f"{name}: {exposure.doubled:,} positions may be taken in part before they are "
+                "liquidatable, which is not played"
+            )
+    named = dict.fromkeys(asset for step in shape.steps for asset in step)
+    reached = {asset for each in standing for asset in each.exposure.assets}
+    notes += [
+        f"{tokens[asset].symbol} moves nobody here" for asset in named if asset not in reached
+    ]
+    moving = volatile(together((each.protocol, each.prices) for each in standing))
+    notes += [
+        f"{tokens[asset].symbol} stands still: no step of this moves it"
+        for asset in moving
+        if asset in reached and asset not in named
+    ]
+    return tuple(notes)
 
 
 def _weight(exposures: Sequence[Exposure], asset: Address) -> float:

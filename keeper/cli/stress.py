@@ -127,6 +127,7 @@ def as_json_of(found: Stressed) -> dict[str, Any]:
         },
         "grid_multiples": [round(x, 6) for x in GRID] if found.grid else [],
         "grid": [[asdict_of(each) for each in row] for row in found.grid],
+        "notes": list(found.notes),
         "futures": None if found.spread is None else asdict(found.spread),
         "cascade": amounts(
             {
@@ -167,6 +168,8 @@ def _print(found: Stressed) -> None:
         f"{found.chain}, block {found.head}: {found.borrowers:,} borrowers owe "
         f"{found.debt_usd:,.0f} USD"
     )
+    for note in found.notes:
+        out.print(f"! {note}", markup=False)
     names = list(found.curves)
     rows = [
         [f"{MULTIPLES[k] - 1:+.0%}"]

@@ -14,6 +14,7 @@ from keeper.ports import LendingProtocol, Plain, Terms, account_of
 from keeper.stress.costs import Costs
 from keeper.stress.exposure import Exposure
 from keeper.stress.losses import Losses
+from keeper.stress.moves import moved, together
 from keeper.stress.pools import Pools, Sale
 from keeper.stress.shapes import Multiples, Shape
 from keeper.types import NextBlock, Position, Prices, Seizure, Step, Token
@@ -110,6 +111,7 @@ class Cascade:
         self._costs = costs
         self._feedback = feedback
         self._impact: dict[Address, float] = {}
+        self._multiples: dict[Address, float] = {}
         self._claims: dict[Address, Token] = {}
         self._touched: dict[Account, tuple[Position, Prices]] = {}
         self._finished: set[Account] = set()
@@ -125,8 +127,8 @@ class Cascade:
             self._pools.arbitrage(*self._fair(prices))
             for _ in range(_ROUNDS):
                 acts = self._liquidate(prices, len(rounds))
-                moved = self._follow(acts, prices) if acts else False
-                if moved:
+                shifted = self._follow(acts, prices) if acts else False
+                if shifted:
                     prices = self._priced(step)
                 rounds.append(
                     Round(
@@ -138,7 +140,7 @@ class Cascade:
                     )
                 )
                 self._acts += acts
-                if not moved:
+                if not shifted:
                     break
         left, owed = self._left(prices)
         held = {name: each.protocol.backstops() for name, each in self._standing.items()}
@@ -154,22 +156,18 @@ class Cascade:
 
     def _priced(self, step: Multiples) -> dict[str, Prices]:
         """Return every market's prices at a step, with what sales have done to them."""
-        found = {}
-        for name, each in self._standing.items():
-            values = {
-                asset: max(round(price * step.get(asset, 1.0) * self._impact.get(asset, 1.0)), 1)
-                for asset, price in each.prices.values.items()
-            }
-            found[name] = replace(each.prices, values=values)
-        return found
+        self._multiples = {
+            asset: step.get(asset, 1.0) * self._impact.get(asset, 1.0)
+            for asset in step.keys() | self._impact.keys()
+        }
+        return {
+            name: moved(each.protocol, each.prices, self._multiples)
+            for name, each in self._standing.items()
+        }
 
     def _dollars(self, prices: Mapping[str, Prices]) -> dict[Address, float]:
-        return {
-            asset: value / each.unit
-            for each in prices.values()
-            for asset, value in each.values.items()
-            if asset in self._tokens
-        }
+        found = together((each.protocol, prices[name]) for name, each in self._standing.items())
+        return {asset: worth for asset, worth in found.items() if asset in self._tokens}
 
     def _fair(
         self, prices: Mapping[str, Prices]
@@ -196,11 +194,7 @@ class Cascade:
         """Return everyone who is liquidatable, exact, the worst first."""
         found: list[Position] = []
         for name, each in self._standing.items():
-            multiples = {
-                asset: value / each.prices.values[asset]
-                for asset, value in prices[name].values.items()
-            }
-            backing, owed = each.exposure.at(multiples)
+            backing, owed = each.exposure.at(self._multiples)
             for row in np.flatnonzero(backing < owed * _MARGIN):
                 account = each.exposure.accounts[int(row)]
                 if (name, account) in self._touched or (name, account) in self._finished:
@@ -211,9 +205,14 @@ class Cascade:
         for (name, account), (position, then) in self._touched.items():
             if (name, account) not in self._finished:
                 protocol = self._standing[name].protocol
-                moved = repriced(position, then, prices[name], claims(protocol, position, then))
-                if moved.health < WAD and moved.debt_value:
-                    found.append(moved)
+                now = repriced(
+                    position,
+                    _seen(protocol, position, then),
+                    _seen(protocol, position, prices[name]),
+                    claims(protocol, position, then),
+                )
+                if now.health < WAD and now.debt_value:
+                    found.append(now)
         return sorted(found, key=lambda each: each.health)
 
     def _act(
@@ -236,7 +235,11 @@ class Cascade:
         self._claims |= claims(protocol, position, prices)
         account = position.home, account_of(protocol, position)
         if left.collateral_value == 0:
-            self._losses.written_off(position, terms.debt, repaid_value, prices)
+            if seizure.repaid > 0:
+                self._losses.written_off(position, terms.debt, repaid_value, prices)
+            else:
+                # Its collateral went with its debt: to who insures it, or to an auction.
+                self._losses.hollow(position, prices)
             self._finished.add(account)
         self._touched[account] = left, prices
         act = Act(
@@ -330,6 +333,11 @@ def claims(
         for leg, known in zip(position.collateral, held.collateral, strict=True)
         if leg.token != known.token
     }
+
+
+def _seen(protocol: LendingProtocol, position: Position, prices: Prices) -> Prices:
+    """Return prices as one position's market sees them, by token."""
+    return protocol.plain(position, prices)[1] if isinstance(protocol, Plain) else prices
 
 
 def repriced(

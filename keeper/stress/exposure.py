@@ -1,15 +1,16 @@
 """What one market's borrowers have and owe, asset by asset, so that any prices are one sum away."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keeper.ports import LendingProtocol, Valuing
-from keeper.types import NextBlock, Prices, Token
+from keeper.ports import Doubling, LegArrays, LendingProtocol, Valuing
+from keeper.stress.moves import moved
+from keeper.types import NextBlock, Prices
 from keeper.units import Address
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,9 @@ class Fallen:
 class Exposure:
     """Dollars by asset and borrower; collateral counts as far as the protocol lets it back debt.
 
-    Row k of both tables is asset k, and the last row is what no price moves.
+    Row k of both tables is asset k, and the last row is what no price moves. `unread` is how many
+    borrowers have something without a price, which counts for nothing; `doubled` are left out, since
+    their debts are in other accounts, too (`ports.Doubling`).
     Estimates in floating point, as the screen's are: what is liquidated is judged exactly elsewhere.
     """
 
@@ -36,12 +39,15 @@ class Exposure:
     assets: tuple[Address, ...]
     collateral: Floats
     debt: Floats
+    unread: int = 0
+    doubled: int = 0
 
     @classmethod
     def of(cls, protocol: LendingProtocol, prices: Prices, at: NextBlock) -> Self:
         """Weigh every borrower of a market at its prices; off the event loop, a second a million.
 
-        Factors are linear in each price, so what a price doubled adds is what the asset is worth.
+        Both sides are linear in what each token is worth, so what twice of that adds is the token's
+        part; prices of the market's own follow (`ports.Derived`).
         """
         legs = protocol.all_legs()()
         rows = len(legs.borrowers)
@@ -49,9 +55,8 @@ class Exposure:
         assets: list[Address] = []
         parts: list[tuple[Floats, Floats]] = []
         rest = whole
-        for asset, price in prices.values.items():
-            doubled = replace(prices, values={**prices.values, asset: 2 * price})
-            twice = _worth(protocol, doubled, at)
+        for asset in dict.fromkeys((*protocol.tokens(), *prices.values)):
+            twice = _worth(protocol, moved(protocol, prices, {asset: 2.0}), at)
             part = twice[0] - whole[0], twice[1] - whole[1]
             if part[0].any() or part[1].any():
                 assets.append(asset)
@@ -64,7 +69,14 @@ class Exposure:
             collateral[k] = np.bincount(legs.collateral_rows, weights, rows)
             weights = legs.debt_amounts * owing[legs.debt_classes] / prices.unit
             debt[k] = np.bincount(legs.debt_rows, weights, rows)
-        return cls(protocol.market, legs.borrowers, tuple(assets), collateral, debt)
+        names, doubled = legs.borrowers, 0
+        unread = _unread(protocol, prices, at, legs)
+        if isinstance(protocol, Doubling):
+            once = [k for k, name in enumerate(names) if protocol.original(name) is None]
+            doubled = rows - len(once)
+            names = [names[k] for k in once]
+            collateral, debt = collateral[:, once], debt[:, once]
+        return cls(protocol.market, names, tuple(assets), collateral, debt, unread, doubled)
 
     def at(self, multiples: Mapping[Address, float]) -> tuple[Floats, Floats]:
         """Return what backs and what is owed by borrower when prices are these multiples of now."""
@@ -118,19 +130,26 @@ def grids(
     return [flat[i * len(steps) : (i + 1) * len(steps)] for i in size]
 
 
-def volatile(prices: Sequence[Prices], tokens: Mapping[Address, Token]) -> list[Address]:
-    """Return the assets that are not within a twentieth of one dollar, of all markets."""
-    found: dict[Address, None] = {}
-    for each in prices:
-        for asset, price in each.values.items():
-            if asset in tokens and abs(price - each.unit) * 20 > each.unit:
-                found[asset] = None
-    return list(found)
+def volatile(worth: Mapping[Address, float]) -> list[Address]:
+    """Return the assets whose dollars are not within a twentieth of one."""
+    return [asset for asset, dollars in worth.items() if abs(dollars - 1) * 20 > 1]
 
 
 def _count(collateral: Floats, debt: Floats) -> Fallen:
     under = collateral < debt
     return Fallen(int(np.count_nonzero(under)), float(debt[under].sum()))
+
+
+def _unread(protocol: LendingProtocol, prices: Prices, at: NextBlock, legs: LegArrays) -> int:
+    """Return how many borrowers have a leg of a class that nothing is known of."""
+    backing, owing = protocol.factors(prices, at)
+    worth = protocol.worth(prices) if isinstance(protocol, Valuing) else 1.0
+    held, owed = np.isnan(backing * worth), np.isnan(owing * worth)
+    rows = (
+        legs.collateral_rows[held[legs.collateral_classes]],
+        legs.debt_rows[owed[legs.debt_classes]],
+    )
+    return len(np.unique(np.concatenate(rows)))
 
 
 def _worth(protocol: LendingProtocol, prices: Prices, at: NextBlock) -> tuple[Floats, Floats]:

@@ -41,7 +41,7 @@ def ledger() -> Ledger:
 
 def judge(held: Ledger, timestamp: int = 1_000, feed: int = 2_000, **figures) -> Judge:
     now = replace(FIGURES, **figures)
-    return Judge("clip", "maker-clip", WETH, DAI, held, now, feed * WAD, timestamp)
+    return Judge("clip", "maker-clip", WETH, DAI, held, held.kind, now, feed * WAD, timestamp)
 
 
 def note(signature: str, *words: bytes | int) -> Log:

@@ -18,6 +18,7 @@ from keeper.stress import draws, shapes
 from keeper.stress.cascade import Cascade, Standing, repriced
 from keeper.stress.exposure import Exposure, Fallen, grids, volatile
 from keeper.stress.losses import Losses
+from keeper.stress.moves import dollars
 from keeper.stress.pools import Sale
 from keeper.types import (
     Backstop,
@@ -46,6 +47,9 @@ class Market:
     """Three borrowers: ETH against dollars, BTC against dollars, ETH against BTC; threshold 80 %."""
 
     market = "market"
+
+    def tokens(self):
+        return TOKENS
 
     def all_legs(self):
         return lambda: LegArrays(
@@ -103,7 +107,7 @@ def test_a_grid_is_every_pair_of_shocks() -> None:
 
 
 def test_what_moves_is_what_is_not_a_dollar() -> None:
-    assert volatile([PRICES], TOKENS) == [ETH, BTC]
+    assert volatile(dollars(cast("Any", Market()), PRICES)) == [ETH, BTC]
 
 
 def test_a_position_is_priced_anew() -> None:

@@ -4,6 +4,8 @@ from keeper.chain.words import read
 from keeper.oracles.lone_feed import LoneFeed
 from keeper.units import Address
 
+SPOT = Address(b"spot".rjust(20, b"\0"))
+"""Where imagined prices hold what the Vat would count a unit of collateral for, in ray."""
 _TO_WAD = 10**10
 
 

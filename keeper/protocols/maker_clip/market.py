@@ -1,6 +1,7 @@
 """One Clipper's auctions, and the urns behind it, as the keeper follows them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Self
 
 import numpy as np
@@ -14,8 +15,8 @@ from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.maker_clip import notes, rules, screening, snapshot
 from keeper.protocols.maker_clip.audit import audit
 from keeper.protocols.maker_clip.bootstrap import Deployment, find, load
-from keeper.protocols.maker_clip.feed import collateral_feed
-from keeper.protocols.maker_clip.ledger import TOPICS, Ledger
+from keeper.protocols.maker_clip.feed import SPOT, collateral_feed
+from keeper.protocols.maker_clip.ledger import TOPICS, Kind, Ledger
 from keeper.protocols.maker_clip.terms import ClipTerms, RewardTerms, TakeTerms, Way
 from keeper.protocols.maker_clip.valuation import Judge, Timing, left
 from keeper.types import (
@@ -38,7 +39,7 @@ from keeper.types import (
     Undo,
     Watch,
 )
-from keeper.units import RAY, WAD, Address
+from keeper.units import RAY, WAD, Address, at_multiple
 
 CALLS = {
     Way.TAKE: selector("take(uint256,uint256)"),
@@ -182,8 +183,19 @@ class MakerClip:
         self, prices: Prices, at: NextBlock
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what a unit counts for in the Vat, whose own prices decide."""
-        del prices, at
-        return screening.factors(self._ledger.kind)
+        del at
+        return screening.factors(self._kind(prices))
+
+    def moved(self, prices: Prices, multiples: Mapping[Address, float]) -> Prices:
+        """Return prices beside which the Vat counts the collateral as it will: by the same multiple."""
+        values = {
+            asset: at_multiple(price, multiples.get(asset, 1.0))
+            for asset, price in prices.values.items()
+        }
+        multiple = multiples.get(self._collateral.address, 1.0)
+        return replace(
+            prices, values=values | {SPOT: at_multiple(self._kind(prices).spot, multiple)}
+        )
 
     def position(self, borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
         """Return an auction or an urn; None without the feed's price or the Clipper's figures."""
@@ -259,6 +271,11 @@ class MakerClip:
         contracts = self._contracts
         return Ledger(self.market, contracts.clip, contracts.vat, contracts.ilk)
 
+    def _kind(self, prices: Prices) -> Kind:
+        """Return what holds for all urns, at the Vat's own price or at an imagined one."""
+        spot = prices.get(SPOT)
+        return self._ledger.kind if spot is None else replace(self._ledger.kind, spot=spot)
+
     def _judge(self, prices: Prices, at: NextBlock) -> Judge | None:
         feed = prices.get(self._collateral.address)
         if feed is None or self._figures is None:
@@ -269,6 +286,7 @@ class MakerClip:
             self._collateral,
             self._debt,
             self._ledger,
+            self._kind(prices),
             self._figures,
             feed,
             at.timestamp,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from keeper.protocols.maker_clip import rules
 from keeper.protocols.maker_clip.dutch import bark, reward_down
-from keeper.protocols.maker_clip.ledger import Ledger, Sale, Urn
+from keeper.protocols.maker_clip.ledger import Kind, Ledger, Sale, Urn
 from keeper.protocols.maker_clip.terms import ClipTerms, RewardTerms, TakeTerms, Way
 from keeper.types import CollateralLeg, DebtLeg, Position, Reason, Skip, Token
 from keeper.units import BPS, MAX_UINT256, RAY, WAD, Address, Bps, Wad
@@ -33,6 +33,7 @@ class Judge:
     collateral: Token
     debt: Token
     ledger: Ledger
+    kind: Kind
     figures: rules.Figures
     feed: int
     timestamp: int
@@ -59,7 +60,7 @@ class Judge:
 
     def _owed(self, name: Address, urn: Urn) -> Position:
         """Return an urn, its health below one exactly when the Dog may bark (dog.sol)."""
-        kind = self.ledger.kind
+        kind = self.kind
         owed, worth = urn.art * kind.rate, urn.ink * self.feed // WAD
         threshold = Bps(min(BPS * kind.spot // (self.feed * _TO_RAY), BPS))
         held = CollateralLeg(self.collateral, urn.ink, worth, threshold, Bps(0))
@@ -121,7 +122,7 @@ class Judge:
         return [RewardTerms(self.debt, reward, sale.lot, Way.REDO)], []
 
     def _barked(self, position: Position) -> Found:
-        figures, kind = self.figures, self.ledger.kind
+        figures, kind = self.figures, self.kind
         ink, art = position.state
         if figures.stopped >= rules.NO_BARK or not figures.barks:
             return self._skip(position, Reason.PAUSED, "no auction is started at this Clipper")

@@ -22,7 +22,7 @@ from keeper.chain.words import uint
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
 from keeper.protocols.morpho_blue import events, screening, snapshot, valuation
-from keeper.protocols.morpho_blue.accounts import key_of, number_of
+from keeper.protocols.morpho_blue.accounts import borrower_of, key_of, number_of
 from keeper.protocols.morpho_blue.audit import audit
 from keeper.protocols.morpho_blue.bootstrap import check, empty, load
 from keeper.protocols.morpho_blue.calls import (
@@ -198,6 +198,11 @@ class MorphoBlue:
         """Return Morpho's own event."""
         return Watch(frozenset({self._morpho}), frozenset({events.LIQUIDATE}))
 
+    def original(self, account: Address) -> Address | None:
+        """Return the account in its market that one of a pre-liquidation contract shows."""
+        pool, early = self._ledger.pool_of(number_of(account))
+        return None if early is None else key_of(pool.number, borrower_of(account))
+
     def account_in(self, place: str, borrower: Address) -> Address | None:
         """Return a borrower's account in the market of a name; None when there is no such market."""
         self._refresh()
@@ -211,6 +216,10 @@ class MorphoBlue:
     def rates(self, prices: Prices) -> Mapping[str, tuple[Token, Token, int]]:
         """Return what each market's own oracle says of its collateral, in its loan token."""
         return valuation.rates_down(self._ledger, prices)
+
+    def moved(self, prices: Prices, multiples: Mapping[Address, float]) -> Prices:
+        """Return the prices of tokens, and each market's own by its collateral's over its loan's."""
+        return valuation.moved(self._ledger, prices, multiples)
 
     def plain(self, position: Position, prices: Prices) -> tuple[Position, Prices]:
         """Return the position, and prices with its collateral at what the market's oracle says."""

@@ -4,6 +4,7 @@ A position carries in `state` what its terms follow from beside its amounts: the
 borrow shares owed, and the market's borrowed assets and shares.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from keeper.protocols.morpho_blue.early import Early
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.terms import MorphoTerms, Way
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Token
-from keeper.units import BPS, MAX_UINT256, WAD, Address, Bps, Wad
+from keeper.units import BPS, MAX_UINT256, WAD, Address, Bps, Wad, at_multiple
 
 
 class State(NamedTuple):
@@ -144,6 +145,17 @@ def rates_down(ledger: Ledger, prices: Prices) -> dict[str, tuple[Token, Token, 
                 name = f"{ledger.market}/{pool.place}" + (f"-{early.place}" if early else "")
                 found[name] = collateral, loan, whole
     return found
+
+
+def moved(ledger: Ledger, prices: Prices, multiples: Mapping[Address, float]) -> Prices:
+    """Return prices when each token is worth a multiple of what it is."""
+    follow = dict(multiples)
+    for pool in ledger.pools.values():
+        ratio = multiples.get(pool.terms.collateral, 1.0) / multiples.get(pool.terms.loan, 1.0)
+        places: tuple[Pool | Early, ...] = (pool, *pool.early)
+        follow |= dict.fromkeys(map(oracle_key, places), ratio)
+    values = {key: at_multiple(price, follow.get(key, 1.0)) for key, price in prices.values.items()}
+    return replace(prices, values=values)
 
 
 def plain(ledger: Ledger, position: Position, prices: Prices) -> Prices:
