@@ -339,7 +339,8 @@ class View:
     """What a strategy sees of one head; nothing in it changes.
 
     `fee_history` is None when none was read lately; `data_fee` is None where a transaction costs its
-    gas and nothing else.
+    gas and nothing else. `inventory` is how much of which token the liquidator contract has of its own
+    to repay with; what was not read is absent.
     """
 
     chain: str
@@ -354,6 +355,7 @@ class View:
     fee_history: FeeHistory | None = None
     bid_record: BidRecord = BidRecord()  # noqa: RUF009  # frozen
     data_fee: DataFee | None = None
+    inventory: Mapping[Address, int] = field(default_factory=dict)
 
     def price(self, market: str, asset: Address) -> int | None:
         """Return an asset's price in the market's base currency, or None when it was not read.
@@ -590,16 +592,30 @@ class FlashKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlashSource:
-    """A lender of one token: `available` is the most it lends, `fee_ppm` its premium."""
+    """A lender of one token: `available` is the most it lends, `fee_ppm` its premium.
+
+    `fee_wad` is the premium in 1e18ths where millionths are too coarse for it; `fee_ppm` is then
+    rounded up. `shuts` is what cannot be traded on, nor lend once more, while the loan is open: of a
+    Uniswap pool at least itself.
+    """
 
     kind: FlashKind
     source: Address
     token: Address
     available: int
     fee_ppm: int
+    fee_wad: int = 0
+    shuts: frozenset[Address] = field(default=frozenset(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Shut a Uniswap pool that lends (UniswapV3Pool.sol: lock)."""
+        if self.kind is FlashKind.UNISWAP_V3 and self.source not in self.shuts:
+            object.__setattr__(self, "shuts", self.shuts | {self.source})
 
     def premium_up(self, amount: int) -> int:
         """Return the premium for a loan, rounded up."""
+        if self.fee_wad:
+            return -(-amount * self.fee_wad // WAD)
         return -(-amount * self.fee_ppm // 1_000_000)
 
 

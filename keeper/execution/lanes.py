@@ -172,12 +172,8 @@ def _marks(plan: Plan) -> set[Mark]:
 
 
 def _lenders(plan: Plan) -> set[Mark]:
-    """Return the pools that lend to a plan: a loan leaves their price, a sale changes what they have."""
-    return {
-        ("pool", "", quote.flash.source)
-        for quote in plan.quotes
-        if quote.flash.kind is FlashKind.UNISWAP_V3
-    }
+    """Return the pools of those who lend to a plan: a sale there changes what they have to lend."""
+    return {("pool", "", pool) for quote in plan.quotes for pool in quote.flash.shuts}
 
 
 def _moved(plan: Plan) -> tuple[set[Reserve], set[Reserve]]:

@@ -14,10 +14,12 @@ from typing import Any, TypeVar, cast
 
 from keeper.errors import InvariantError
 from keeper.ports import Terms
-from keeper.types import Opportunity, Seizure, Token
+from keeper.types import FlashSource, Opportunity, Seizure, Token
 from keeper.units import Bps, to_hex
 
 T = TypeVar("T")
+_LEFT_OUT = {(Opportunity, "pairs"), (FlashSource, "shuts")}
+"""Fields that a record does without: what was not taken, and all the pools of an exchange that lends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _noun_dumper(kind: Any) -> Callable[[Any], Any]:
     writers: dict[str, Callable[[Any], Any]] = {}
     parts = []
     for item in fields(kind):
-        is_left_out = kind is Opportunity and item.name == "pairs"
+        is_left_out = (kind, item.name) in _LEFT_OUT
         writers[f"_{item.name}"] = _nothing if is_left_out else _declared(hints[item.name])
         parts.append(f"{item.name!r}: _{item.name}(value.{item.name})")
     source = f"lambda value: {{{', '.join(parts)}}}"

@@ -246,8 +246,7 @@ def apart(quotes: Iterable[Quote]) -> list[list[int]]:
         moved.add(quote.opportunity.key)
         if quote.flash.kind is FlashKind.INVENTORY:
             moved.add(quote.flash.token)
-        elif quote.flash.kind is FlashKind.UNISWAP_V3:
-            lending.add(quote.flash.source)
+        lending |= quote.flash.shuts
         touched = [part for part in parts if moved & (part[0] | part[1]) or lending & part[0]]
         if len(touched) != 1:
             kept = [part for part in parts if part not in touched]

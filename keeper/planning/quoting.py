@@ -52,7 +52,7 @@ class Sizing:
         trust = Trust(view, sales, rules.deviation, rules.least_depth, tokens)
         router = Router(venues, rules.max_hops, rules.hubs, trust)
         selling = Selling(venues, sales, router, offers, costs.per_gas)
-        loans = Loans(venues, markets, view, offers, selling, rules.lends)
+        loans = Loans(rules, venues, markets, view, offers, selling, costs.per_gas)
         appraisal = Appraisal(costs, selling)
         calling = Calling(rules, markets, view, costs, selling, loans, appraisal)
         self._venues = venues
@@ -73,7 +73,7 @@ class Sizing:
                 self.settle(key)
         improve(self, self._order)
         self._selling.balance()
-        self._loans.move(every_call(self._settled), self._selling.placed_pools())
+        self._loans.move(list(every_call(self._settled)), self._selling.placed_pools())
 
     @property
     def quotes(self) -> list[Quote]:
