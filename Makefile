@@ -6,6 +6,7 @@ SUITES ?=
 N ?=
 SEED ?= 1
 STEPS ?= 10000
+WATCHED ?= 1000
 STARTED := $(shell date +%s)
 BIN := .venv/bin
 LOCKED := requirements.lock requirements-dev.lock pyproject.toml .ci/environment
@@ -20,7 +21,7 @@ help:
 	@echo "make check  formatting, lint, types, import layers"
 	@echo "make bench  measure, print, write build/bench.json (ARGS='folding screen' for some of it)"
 	@echo "make chaos  faults between keeper and node (N=1000 SEED=7 for that many scenarios,"
-	@echo "            after STEPS=10000 steps of the nonce machine)"
+	@echo "            after STEPS=10000 steps of the nonce machine and WATCHED=1000 margin calls)"
 	@echo "make image  the Dockerfile's steps without Docker, and what they made"
 	@echo "make venv   only the development environment"
 	@echo "make lock   the lock files again, from pyproject.toml"
@@ -41,6 +42,7 @@ bench: .venv/dev.stamp
 chaos: .venv/dev.stamp
 ifdef N
 	@$(BIN)/python -m tests.property.test_nonce_machine $(STEPS) $(SEED)
+	@$(BIN)/python -m tests.margin_killed $(WATCHED) $(SEED)
 	@$(BIN)/python -m tests.chaos --n $(N) --seed $(SEED)
 else
 	@$(BIN)/python -m tests.suites chaos

@@ -82,6 +82,25 @@ def by_position(notes: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[d
     return found
 
 
+def crowded(net: Devnet, count: int, health: tuple[float, float]) -> list[bytes]:
+    """Open so many positions, a fifth of them of several assets."""
+    crowd = net.borrowers(count * 4 // 5, health=health, seed=21)
+    return crowd + net.borrowers(
+        count - len(crowd),
+        collateral=("WETH", "WBTC"),
+        debt=("USDC", "DAI"),
+        health=health,
+        seed=22,
+    )
+
+
+def healths(net: Devnet, crowd: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the healths that the protocol itself gives at the chain's head."""
+    calls = [(net.market.pool, "getUserAccountData(address)", [who]) for who in crowd]
+    answers = net.chain.call_many(calls, ["uint256"] * 6, "latest")
+    return {who: answer[5] for who, answer in zip(crowd, answers, strict=True)}
+
+
 async def slide(
     net: Devnet,
     home: Path,
@@ -99,14 +118,7 @@ async def slide(
         arrivals[of.head.number] = of.received_at
         await tick(engine, of)
 
-    crowd = net.borrowers(count * 4 // 5, health=health, seed=21)
-    crowd += net.borrowers(
-        count - len(crowd),
-        collateral=("WETH", "WBTC"),
-        debt=("USDC", "DAI"),
-        health=health,
-        seed=22,
-    )
+    crowd = crowded(net, count, health)
     Engine.tick = ticked  # type: ignore[assignment,method-assign]
     try:
         with Hook() as hook:
@@ -119,9 +131,7 @@ async def slide(
                     await told(play)
                     await delivered(play)
                     found.heads.append(play.stage.reports[-1].view.head.number)
-                    calls = [(net.market.pool, "getUserAccountData(address)", [w]) for w in crowd]
-                    answers = net.chain.call_many(calls, ["uint256"] * 6, "latest")
-                    found.healths.append({w: a[5] for w, a in zip(crowd, answers, strict=True)})
+                    found.healths.append(healths(net, crowd))
             for note, arrived in zip(hook.notes, hook.arrived, strict=True):
                 found.seconds.append(arrived - arrivals[note["data"]["head"]])
     finally:

@@ -13,7 +13,8 @@ from keeper.devnet.operator import deploy_operator
 from tests.forked import run_command
 from tests.line import playing
 from tests.live import living
-from tests.margin_slide import CRASH, ORDER, SLIDE, WATCH, by_borrower, check, slide, told
+from tests.margin_killed import fall
+from tests.margin_slide import CRASH, SLIDE, WATCH, check, slide, told
 from tests.webhook import Hook
 
 pytestmark = pytest.mark.chain
@@ -76,23 +77,9 @@ def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None
     """The process dies with messages made, posted or under way; every one arrives, by its key once."""
     operator = deploy_operator(net)
     crowd = net.borrowers(60, health=(1.05, 1.3), seed=41)
-    begin = net.chain.block_number()
     with Hook() as hook, living(net, operator, tmp_path, extra=hook.table + WATCH) as live:
-        for number, share in enumerate((0.95, 0.9)):
-            hook.refusals = number % 2
-            live._pin()
-            live.net.set_price("WETH", int(live.net.price("WETH") * share))
-            if number % 2 == 0:
-                hook.until(len(hook.notes) + 1)
-            live.kill()
-            live.start()
-            live.settle()
-        live.blocks(3)
-
+        found = fall(live, hook, crowd, (0.95, 0.9), seed=41)
         head = net.chain.block_number()
-        live.until(lambda: live.rows("SELECT block_number FROM margin_heads") == [(head,)])
-        open_ones = "SELECT count(*) FROM notices WHERE delivered IS NULL"
-        live.until(lambda: live.rows(open_ones) == [(0,)])
         env = {**os.environ, "KEEPER_HOME": str(tmp_path)}
         answer = run_command(["margin", "list", "--json", *live.options], tmp_path, env)
         (worst, *_) = json.loads(answer.stdout)["positions"]
@@ -102,31 +89,5 @@ def test_no_kill_loses_or_repeats_a_message(net: Devnet, tmp_path: Path) -> None
         seen = run_command(["margin", "ack", worst["borrower"], *live.options], tmp_path, env)
         assert seen.stdout == f"acknowledged: 1 open calls to {worst['borrower']}\n", seen.stderr
         assert live.rows("SELECT count(*) FROM margin_standings WHERE acknowledged") == [(1,)]
-        posted = {key for (key,) in live.rows("SELECT key FROM notices")}
-        last = dict(live.rows("SELECT borrower, level FROM margin_standings"))
-    assert {note["key"] for note in hook.notes} == posted
-    once = list({note["key"]: note for note in hook.notes}.values())
-    found = by_borrower(once)
-    print(f"{len(once)} messages in {len(hook.notes)} deliveries, {hook.requests} requests")
-    for who in crowd:
-        text = "0x" + who.hex()
-        levels = [each["level"] for each in found.get(text, [])]
-        before = levels[: levels.index("liquidated")] if "liquidated" in levels else levels
-        assert before == sorted(set(before), key=ORDER.index), levels
-        told_last = found[text][-1]["level_now"] if text in found else "safe"
-        assert told_last == last.get(text, "safe")
-    # no liquidation went untold, those while the process was down included
-    wanted = {
-        "address": "0x" + net.market.pool.hex(),
-        "fromBlock": hex(begin),
-        "toBlock": "latest",
-        "topics": ["0xe413a321e8681d831f4dbccbca790d2952b56f977908e45be37335533e005286"],
-    }
-    logs = {
-        (log["transactionHash"], int(log["logIndex"], 16)) for log in net.rpc("eth_getLogs", wanted)
-    }
-    messages = [
-        each["liquidation"] for all_of in found.values() for each in all_of if "liquidation" in each
-    ]
-    assert len(logs) > 5
-    assert {(each["transaction"], each["log_index"]) for each in messages} == logs
+    print(f"{len(found.notes)} messages in {len(hook.notes)} deliveries, {hook.requests} requests")
+    assert check(found) > 5
