@@ -101,12 +101,12 @@ class Lenders:
 
     def _wanted(self) -> Iterator[tuple[Lender, bytes, bytes]]:
         """Yield every lender, what to ask of it, and the answer that allows it."""
-        for market in self._markets.values():
-            for permission in market.permissions():
-                if isinstance(permission, AllowedCall) and permission.selector in FLASH_LOANS:
-                    target = permission.target
-                    question = encode_spender_of(target, permission.selector)
-                    yield target, question, permission.spender.rjust(32, b"\0")
+        parts: list[LendingProtocol | Venue] = [*self._markets.values(), *self._venues.values()]
+        for permission in (each for part in parts for each in part.permissions()):
+            if isinstance(permission, AllowedCall) and permission.selector in FLASH_LOANS:
+                target = permission.target
+                question = encode_spender_of(target, permission.selector)
+                yield target, question, permission.spender.rjust(32, b"\0")
         for name, venue in self._venues.items():
             for permission in venue.permissions():
                 if isinstance(permission, TrustedFactory):

@@ -9,7 +9,7 @@ from keeper.chain.reader import ChainReader
 from keeper.devnet import Cast, Devnet
 from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
-from keeper.types import Hop
+from keeper.types import FlashKind, Hop
 from keeper.units import Address
 from keeper.venues.balancer_v2 import BalancerV2
 from keeper.venues.balancer_v2.discovery import POOL_CREATED, MadeBy
@@ -129,7 +129,8 @@ async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
     await venue.bootstrap(reader, await reader.head())
     assert set(venue.pools) == {exchange.pools[0].address, exchange.pools[2].address}
     assert venue.left_out == {}
-    assert venue.watch().addresses == {exchange.vault, *venue.pools}
+    assert venue.lending is not None
+    assert venue.watch().addresses == {exchange.vault, venue.lending.collector, *venue.pools}
     restored = BalancerV2("balancer", exchange.vault, (), few, BUYER, made_by)
     restored.restore(venue.snapshot()())
     assert restored.pools == venue.pools
@@ -178,4 +179,7 @@ vault = "{to_checksum_address(exchange.vault)}"
 pools = ["{to_checksum_address(pool.address)}"]
 """
     topics = [SWAP, pool.number]
-    await sell_elsewhere(net, operator, tmp_path, "balancer", table, exchange.vault, topics)
+    plan = await sell_elsewhere(
+        net, operator, tmp_path, "balancer", table, exchange.vault, topics, lends=True
+    )
+    assert FlashKind.BALANCER not in {quote.flash.kind for quote in plan.quotes}

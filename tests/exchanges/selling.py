@@ -27,12 +27,13 @@ async def sell_elsewhere(
     topics: Sequence[bytes],
     *,
     measured: bool = True,
-) -> None:
+    lends: bool = False,
+) -> Plan:
     """Liquidate a crowd and assert that all it gave was sold on one venue, at the modelled gas.
 
     `table` is the venue's settings; it leaves a log with `topics` at `address` for each sale. The
-    owner makes exactly the call that the doctor finds missing. Without `measured` the gas is not
-    compared: a stand-in's is not its venue's.
+    owner makes exactly the calls that the doctor finds missing, for flash loans too where it `lends`.
+    Without `measured` the gas is not compared: a stand-in's is not its venue's.
     """
     crowd = net.borrowers(3, health=(1.01, 1.04), seed=3)
     # The keeper loads below the head, and the exchange has to stand there already.
@@ -40,11 +41,13 @@ async def sell_elsewhere(
     text = f"[chains.devnet.venues.{venue}]\n{table}"
     settings = load([write_settings(net, operator, home, extra=text)]).settings
     chain, rpc = settings.chains["devnet"], DirectRpc(net)
-    (lacking,) = await missing(rpc, chain, operator.contract, ())
-    assert lacking.what == f"allow swaps on venue {venue}"
+    lacking = await missing(rpc, chain, operator.contract, ())
+    uses = ["swaps", "flash loans"] if lends else ["swaps"]
+    assert [each.what for each in lacking] == [f"allow {use} on venue {venue}" for use in uses]
     found = await check_permissions(rpc, chain, operator.contract)
     assert f"not yet allow swaps on venue {venue}" in found[1]
-    send(net, operator, lacking.data)
+    for each in lacking:
+        send(net, operator, each.data)
     assert await missing(rpc, chain, operator.contract, ()) == []
     async with staged(net, settings, live=True) as stage:
         play = Play(stage)
@@ -75,6 +78,7 @@ async def sell_elsewhere(
     modelled = sum(share_gas([list(plan.quotes)]))
     print(f"{venue}: {used.gas_used} gas, {modelled} by the model")
     assert not measured or abs(modelled - used.gas_used) * 10 < used.gas_used
+    return plan
 
 
 def send(net: Devnet, operator: Operator, data: bytes) -> None:

@@ -13,10 +13,17 @@ from eth_hash.auto import keccak
 from keeper.app.lenders import HEADS, Lenders
 from keeper.engine import Report
 from keeper.errors import TransientError
-from keeper.planning.owner_calls import AAVE_FLASH, LIQUIDATION_CALL
+from keeper.planning.owner_calls import (
+    AAVE_FLASH,
+    FLASH_LOANS,
+    LIQUIDATION_CALL,
+    encode_spender_of,
+)
 from keeper.planning.reasons import explain_reason
 from keeper.types import AllowedCall, Call, CallResult, FlashKind, FlashSource, Reason, Skip
 from keeper.units import ZERO_ADDRESS, Address
+from keeper.venues.balancer_v2 import BalancerV2
+from keeper.venues.balancer_v2.venue import VAULT_FLASH
 from tests.fake_market import (
     AAVE,
     CONTRACT,
@@ -33,6 +40,7 @@ from tests.unit.test_planning_quotes import RULES, only, planner, refused
 
 LOAN = FlashSource(FlashKind.AAVE, AAVE, USDC.address, 10**12, 500)
 POOL = venue(pool(1, WETH, USDC, 500, 10**6))
+VAULT, SOLD = Address(b"\xe1" * 20), Address(b"\xe2" * 20)
 (OF_POOL,) = POOL.flash_sources(USDC.address)
 NOT_ALLOWED = keccak(b"NotAllowed()")[:4]
 ALLOWED, REFUSED = AAVE.rjust(32, b"\0"), ZERO_ADDRESS.rjust(32, b"\0")
@@ -128,6 +136,30 @@ async def test_an_owner_who_allows_it_later_is_noticed_beside_the_line() -> None
     await asyncio.sleep(0)
     await found.close()
     assert not found.may_lend(LOAN), "what a simulation meets is looked at then and there"
+
+
+async def test_a_vault_that_the_owner_allows_swaps_alone_lends_nothing() -> None:
+    tokens = [USDC.address, WETH.address]
+    vault = BalancerV2("balancer", VAULT, [SOLD], tokens, CONTRACT)
+    held = FlashSource(FlashKind.BALANCER, VAULT, USDC.address, 10**9, 0)
+    assert VAULT_FLASH in FLASH_LOANS
+    asked: list[Call] = []
+
+    class Owned:
+        answer = bytes(32)
+
+        async def multicall(self, calls: Sequence[Call]) -> list[CallResult]:
+            asked.extend(calls)
+            return [CallResult(True, self.answer) for _ in calls]
+
+    reader: Any = Owned()
+    found = Lenders("test", reader, CONTRACT, {}, {"balancer": vault})
+    await found.read()
+    assert [each.data for each in asked] == [encode_spender_of(VAULT, VAULT_FLASH)]
+    assert not found.may_lend(held)
+    reader.answer = VAULT.rjust(32, b"\0")
+    await found.read()
+    assert found.may_lend(held)
 
 
 def test_a_plan_borrows_from_the_next_lender_when_the_cheapest_is_barred() -> None:

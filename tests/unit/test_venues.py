@@ -12,21 +12,26 @@ from keeper.planning.gas import GROUP, SWAP, extra_gas, group_gas
 from keeper.planning.size import sale_size
 from keeper.types import (
     Execution,
+    FlashKind,
+    FlashSource,
     Hop,
+    Log,
     NativeUnwrap,
     NativeWrap,
     PoolCall,
     PoolSwap,
     VaultRedeem,
 )
-from keeper.units import Address
+from keeper.units import Address, Hash
 from keeper.venues.balancer_v2 import BalancerV2
-from keeper.venues.balancer_v2.pool import Pool, State
+from keeper.venues.balancer_v2.pool import Lending, Pool, State
 from keeper.venues.balancer_v2.powers import Powers
+from keeper.venues.balancer_v2.venue import FEE_CHANGED, FLASH_FEE_CHANGED, PAUSED
 from keeper.venues.uniswap_v2 import UniswapV2
 from keeper.venues.uniswap_v2.pair import Pair
 
 ONE, TWO, PLACE, ROUTER, BUYER = (Address(bytes([n]) * 20) for n in range(1, 6))
+COLLECTOR = Address(b"\x06" * 20)
 NUMBER = b"\x0c" * 32
 HOP = Hop("venue", PLACE, ONE, TWO)
 
@@ -51,8 +56,13 @@ def balancer(powers: Powers | None = Powers.SHORTCUTS) -> BalancerV2:
     made = BalancerV2("b", ROUTER, [PLACE], [ONE, TWO], BUYER)
     state = State((2**112 - 1, 10**20), (0, 7), 10**15, paused=False)
     half = 5 * 10**17
-    made._adopt(False, [Pool(PLACE, NUMBER, (ONE, TWO), (half, half), (1, 1), state, powers)])
+    pool = Pool(PLACE, NUMBER, (ONE, TWO), (half, half), (1, 1), state, powers)
+    made._adopt(False, Lending(COLLECTOR, 0), [pool])
     return made
+
+
+def told(source: Address, topic: bytes, value: int) -> Log:
+    return Log(source, (topic,), value.to_bytes(32), 1, Hash(bytes(32)), 0)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +150,11 @@ def test_a_snapshot_of_another_exchange_is_refused() -> None:
 @pytest.mark.parametrize("powers", [None, *Powers])
 def test_extreme_state_comes_back_equal(powers: Powers | None) -> None:
     first, second = balancer(powers), balancer()
+    first.fold(told(COLLECTOR, FLASH_FEE_CHANGED, 10**16 - 1))
     second.restore(first.snapshot()())
-    assert second.pools == first.pools
+    assert (second.pools, second.lending) == (first.pools, first.lending)
+    assert second.watch() == first.watch()
+    assert second.flash_sources(ONE) == first.flash_sources(ONE) != ()
     pair, again = uniswap(), UniswapV2("v2", PLACE, ROUTER, [], BUYER)
     again.restore(pair.snapshot()())
     assert (again.pairs, again.tokens, again.watch()) == (pair.pairs, pair.tokens, pair.watch())
@@ -160,3 +173,47 @@ def test_cash_bounds_what_comes_out() -> None:
     (hop,) = venue.hops(ONE)
     assert venue.begin().quote(hop, 900) > 0
     assert venue.begin().quote(hop, 10**6) == 0
+
+
+def test_a_vault_lends_what_its_pools_hold_and_shuts_them() -> None:
+    venue = balancer()
+    other, third = Address(b"\x07" * 20), Address(b"\x08" * 20)
+    state = State((5, 6), (10**30, 0), 10**15, paused=True)
+    more = Pool(other, bytes(32), (TWO, third), (1, 1), (1, 1), state, None)
+    venue._adopt(False, venue.lending, [*venue.pools.values(), more])
+    (loan,) = venue.flash_sources(TWO)
+    assert loan == FlashSource(FlashKind.BALANCER, ROUTER, TWO, 10**20 + 5, 0)
+    assert loan.shuts == {ROUTER, PLACE, other}
+    assert venue.flash_sources(third)[0].available == 6
+    assert venue.flash_sources(BUYER) == ()
+    assert venue.watch().addresses == {ROUTER, PLACE, other, COLLECTOR}
+    undo = venue.fold(told(ROUTER, PAUSED, 1))
+    assert venue.flash_sources(TWO) == ()
+    assert undo is not None
+    undo()
+    assert venue.flash_sources(TWO) == (loan,)
+
+
+def test_the_fee_of_a_vaults_loans_is_followed_and_taken_back() -> None:
+    venue = balancer()
+    before = venue.lending
+    assert venue.fold(told(COLLECTOR, FEE_CHANGED, 10**17)) is None, "that is of swaps"
+    assert venue.fold(told(PLACE, FLASH_FEE_CHANGED, 10**17)) is None, "and that is of a pool"
+    undo = venue.fold(told(COLLECTOR, FLASH_FEE_CHANGED, 10**15 + 1))
+    (loan,) = venue.flash_sources(ONE)
+    assert (loan.fee_ppm, loan.premium_up(10**18)) == (1_001, 10**15 + 1)
+    assert loan.premium_up(1) == 1
+    assert undo is not None
+    undo()
+    assert venue.lending == before
+    venue.fold(told(COLLECTOR, FLASH_FEE_CHANGED, 2 * 10**15))
+    (loan,) = venue.flash_sources(ONE)
+    assert (loan.fee_ppm, loan.fee_wad, loan.premium_up(10**6)) == (2_000, 0, 2_000)
+
+
+def test_a_vault_of_which_nothing_was_read_lends_nothing() -> None:
+    venue = BalancerV2("b", ROUTER, [PLACE], [ONE, TWO], BUYER)
+    assert venue.flash_sources(ONE) == ()
+    pages = list(balancer().snapshot()())
+    with pytest.raises(InvariantError, match="another format"):
+        venue.restore([(2).to_bytes(4, "big") + pages[0][4:], b"[false, []]"])

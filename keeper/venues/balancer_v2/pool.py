@@ -25,6 +25,13 @@ class State(NamedTuple):
     paused: bool
 
 
+class Lending(NamedTuple):
+    """Who keeps the fee of the vault's flash loans, and that fee in 1e18ths."""
+
+    collector: Address
+    fee: int
+
+
 @dataclass(slots=True)
 class Pool:
     """A pool of tokens by weight; `units` lift each token to 18 decimals.
@@ -127,14 +134,17 @@ def freeze(pool: Pool) -> Frozen:
     )
 
 
-def encode(first: bytes, halted: bool, pools: Iterable[Frozen]) -> Iterator[bytes]:
+def encode(
+    first: bytes, halted: bool, lending: Lending | None, pools: Iterable[Frozen]
+) -> Iterator[bytes]:
     """Yield the pages: what identifies the venue, then its pools; there are few of them."""
     yield first
-    yield json.dumps([halted, list(pools)]).encode()
+    lent = None if lending is None else [lending.collector.hex(), lending.fee]
+    yield json.dumps([halted, lent, list(pools)]).encode()
 
 
-def decode(first: bytes, pages: Iterable[bytes]) -> tuple[bool, list[Pool]]:
-    """Return whether a snapshot's vault was paused, and its pools.
+def decode(first: bytes, pages: Iterable[bytes]) -> tuple[bool, Lending | None, list[Pool]]:
+    """Return whether a snapshot's vault was paused, what it lends for, and its pools.
 
     Raises `InvariantError` when it is not one of this venue.
     """
@@ -142,8 +152,9 @@ def decode(first: bytes, pages: Iterable[bytes]) -> tuple[bool, list[Pool]]:
     if next(unread, b"") != first:
         raise InvariantError("balancer_v2", "the snapshot is of other pools or another format")
     try:
-        halted, pools = json.loads(b"".join(unread))
-        return bool(halted), [_thaw(*each) for each in pools]
+        halted, lent, pools = json.loads(b"".join(unread))
+        lending = None if lent is None else Lending(Address(bytes.fromhex(lent[0])), lent[1])
+        return bool(halted), lending, [_thaw(*each) for each in pools]
     except (ValueError, TypeError) as error:
         raise InvariantError("balancer_v2", f"a page cannot be read ({error})") from error
 

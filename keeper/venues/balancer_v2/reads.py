@@ -12,7 +12,7 @@ from keeper.errors import ConfigError
 from keeper.ports import Reader
 from keeper.types import Call, CallResult, Head
 from keeper.units import ZERO_ADDRESS, Address, to_hex
-from keeper.venues.balancer_v2.pool import Pool, State
+from keeper.venues.balancer_v2.pool import Lending, Pool, State
 from keeper.venues.balancer_v2.powers import Powers
 
 POOL_ID = bytes.fromhex("38fff2d0")
@@ -24,6 +24,8 @@ SWAP_FEE = bytes.fromhex("55c67628")
 PAUSED = bytes.fromhex("1c0de051")
 DECIMALS = bytes.fromhex("313ce567")
 QUERY = bytes.fromhex("f84d066e")
+COLLECTOR = bytes.fromhex("d2946c2b")
+FLASH_FEE = bytes.fromhex("d877845c")
 
 _QUERY_TYPES = (
     "uint8",
@@ -77,6 +79,25 @@ async def read_pools(
     await read_states(reader, head, vault, pools)
     await find_powers(reader, head, vault, pools)
     return halted, pools
+
+
+async def read_lending(reader: Reader, head: Head, vault: Address) -> Lending:
+    """Return what the vault asks for flash loans (FlashLoans.sol), as of exactly this head."""
+    (told,) = await reader.multicall([Call(vault, COLLECTOR)], head.hash)
+    collector = Address(bytes.fromhex(_read(told, ["address"], vault)[0][2:]))
+    (fee,) = await reader.multicall([fee_call(collector)], head.hash)
+    return Lending(collector, read_fee(fee, collector))
+
+
+def fee_call(collector: Address) -> Call:
+    """Return the read of the fee of flash loans."""
+    return Call(collector, FLASH_FEE)
+
+
+def read_fee(result: CallResult, collector: Address) -> int:
+    """Return the fee, in 1e18ths, that the answer to `fee_call` tells."""
+    fee: int = _read(result, ["uint256"], collector)[0]
+    return fee
 
 
 def _unit(token: Address, result: CallResult) -> int:

@@ -14,6 +14,7 @@ from keeper.ports import Pages, Reader
 from keeper.types import (
     AllowedCall,
     Drift,
+    FlashKind,
     FlashSource,
     Head,
     Hop,
@@ -24,28 +25,44 @@ from keeper.types import (
 )
 from keeper.units import Address, to_hex
 from keeper.venues.balancer_v2.discovery import MadeBy, find_pools
-from keeper.venues.balancer_v2.pool import Pool, State, Trials, decode, encode, freeze
-from keeper.venues.balancer_v2.reads import find_powers, read_pools, read_state, state_calls
+from keeper.venues.balancer_v2.pool import Lending, Pool, State, Trials, decode, encode, freeze
+from keeper.venues.balancer_v2.reads import (
+    fee_call,
+    find_powers,
+    read_fee,
+    read_lending,
+    read_pools,
+    read_state,
+    state_calls,
+)
 
 SWAP = bytes.fromhex("2170c741c41531aec20e7c107c24eecfdd15e69c9bb0a8dd37b1840b9e0b207b")
 CHANGED = bytes.fromhex("e5ce249087ce04f05a957192435400fd97868dba0e6a4b4c049abf8af80dae78")
 MANAGED = bytes.fromhex("6edcaf6241105b4c94c2efdbf3a6b12458eb3d07be3a0e81d24b13c44045fe7a")
 FEE_CHANGED = bytes.fromhex("a9ba3ffe0b6c366b81232caab38605a0699ad5398d6cce76f91ee809e322dafc")
 PAUSED = bytes.fromhex("9e3a5e37224532dea67b89face185703738a228a6e8a23dee546960180d3be64")
-TOPICS = frozenset({SWAP, CHANGED, MANAGED, FEE_CHANGED, PAUSED})
+FLASH_FEE_CHANGED = bytes.fromhex(
+    "5a0b7386237e7f07fa741efc64e59c9387d2cccafec760efed4d53387f20e19a"
+)
+"""ProtocolFeesCollector.sol: FlashLoanFeePercentageChanged(uint256)."""
+TOPICS = frozenset({SWAP, CHANGED, MANAGED, FEE_CHANGED, PAUSED, FLASH_FEE_CHANGED})
 VAULT_SWAP = bytes.fromhex("52bbbe29")
 """Swaps.sol: swap(SingleSwap,FundManagement,uint256,uint256)."""
+VAULT_FLASH = bytes.fromhex("5c38449e")
+"""FlashLoans.sol: flashLoan(IFlashLoanRecipient,IERC20[],uint256[],bytes)."""
 
 EXTRA_GAS = 20_000
 """What the vault's transfers, its approval and its powers add to a swap made in a pool directly."""
 _NEVER = 2**256 - 1
-_FORMAT = 2
+_FORMAT = 3
+_MILLIONTH = 10**12
 
 
 class BalancerV2:
     """Weighted pools of one vault, named or found by their factories, between the given tokens.
 
-    A pause that runs out by itself emits nothing: what was paused stays so here until it is loaded
+    The vault lends in a flash what those pools hold, at least; meanwhile nothing can be sold in any of
+    them. A pause that runs out by itself emits nothing: what was paused stays so here until it is loaded
     anew.
     """
 
@@ -87,12 +104,15 @@ class BalancerV2:
         self.pools: dict[Address, Pool] = {}
         self.left_out: dict[Address, str] = {}
         self.halted = False
+        self.lending: Lending | None = None
+        self._shuts: frozenset[Address] = frozenset()
+        self._holders: dict[Address, list[tuple[Pool, int]]] = {}
         self._numbers: dict[bytes, Pool] = {}
         self._hops: dict[Address, list[Hop]] = {}
         self._watch = Watch(frozenset({vault, *self.addresses}), TOPICS)
 
     def watch(self) -> Watch:
-        """Return the vault and the pools."""
+        """Return the vault, the pools, and who keeps the fee of its flash loans."""
         return self._watch
 
     async def bootstrap(self, reader: Reader, head: Head) -> None:
@@ -109,12 +129,12 @@ class BalancerV2:
                 pools += (await read_pools(reader, head, self.vault, [address]))[1]
             except ConfigError as error:
                 self.left_out[address] = str(error)
-        self._adopt(halted, pools)
+        self._adopt(halted, await read_lending(reader, head, self.vault), pools)
 
     def snapshot(self) -> Pages:
         """Freeze every pool."""
         frozen = [freeze(pool) for pool in self.pools.values()]
-        return partial(encode, self._identity(), self.halted, frozen)
+        return partial(encode, self._identity(), self.halted, self.lending, frozen)
 
     def restore(self, pages: Iterable[bytes]) -> None:
         """Hold a snapshot's pools; raise `InvariantError` when it was of others."""
@@ -133,6 +153,8 @@ class BalancerV2:
         """Apply one log of the vault or of a pool."""
         if log.address == self.vault:
             return self._vault(log)
+        if self.lending is not None and log.address == self.lending.collector:
+            return self._lend(log)
         pool = self.pools.get(log.address)
         if pool is None:
             return None
@@ -154,19 +176,32 @@ class BalancerV2:
         return PoolCall(self.vault, head, _words(192, 0))
 
     def permissions(self) -> Sequence[AllowedCall]:
-        """Return that the vault's swap has to be allowed."""
-        return [AllowedCall(self.vault, VAULT_SWAP, self.vault)]
+        """Return that the vault's swap and its flash loans have to be allowed."""
+        return [AllowedCall(self.vault, each, self.vault) for each in (VAULT_SWAP, VAULT_FLASH)]
 
     def begin(self) -> Trials:
         """Return a scratch state on which sales can be tried one after another."""
         return Trials(self.pools)
 
-    def flash_sources(self, _token: Address) -> Sequence[FlashSource]:
-        """Return nothing: within its own flash loan the vault refuses swaps."""
-        return ()
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        """Return the vault's loan of a token: what the pools hold there, internal balances not counted."""
+        held = sum(pool.state.cash[index] for pool, index in self._holders.get(token, ()))
+        if not held or self.halted or self.lending is None:
+            return ()
+        fee = self.lending.fee
+        source = FlashSource(
+            FlashKind.BALANCER,
+            self.vault,
+            token,
+            held,
+            -(-fee // _MILLIONTH),
+            fee if fee % _MILLIONTH else 0,
+            self._shuts,
+        )
+        return (source,)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
-        """Compare random pools with the chain: balances, fee and pause.
+        """Compare random pools with the chain: balances, fee and pause; and the fee of flash loans.
 
         Pools that could not tell their formula when they were loaded are asked once more.
         """
@@ -175,9 +210,16 @@ class BalancerV2:
         pools = [(self.pools[address], self.pools[address].state) for address in chosen]
         calls = [call for pool, _ in pools for call in state_calls(self.vault, pool)]
         silent = [pool for pool in self.pools.values() if pool.powers is None]
+        lending = self.lending
+        if lending is not None:
+            calls.append(fee_call(lending.collector))
         await find_powers(reader, head, self.vault, silent)
-        answers = iter(await reader.multicall(calls, head.hash))
-        return [
+        results = await reader.multicall(calls, head.hash)
+        drifts: list[Drift] = []
+        if lending is not None and lending.fee != (fee := read_fee(results[-1], lending.collector)):
+            drifts.append(Drift(f"{self.name} flash fee", lending.fee, fee))
+        answers = iter(results)
+        return drifts + [
             drift
             for pool, held in pools
             for drift in _differences(
@@ -211,6 +253,17 @@ class BalancerV2:
                 return None
         return _become(pool, pool.state._replace(cash=tuple(cash), managed=tuple(managed)))
 
+    def _lend(self, log: Log) -> Undo | None:
+        before = self.lending
+        if before is None or log.topics[0] != FLASH_FEE_CHANGED:
+            return None
+
+        def undo() -> None:
+            self.lending = before
+
+        self.lending = before._replace(fee=int.from_bytes(log.data[:32]))
+        return undo
+
     def _halt(self, halted: bool) -> Undo:
         before = self.halted
 
@@ -220,14 +273,21 @@ class BalancerV2:
         self.halted = halted
         return undo
 
-    def _adopt(self, halted: bool, pools: Iterable[Pool]) -> None:
+    def _adopt(self, halted: bool, lending: Lending | None, pools: Iterable[Pool]) -> None:
         # A new dictionary: trial swaps begun on the old one end on it.
         self.pools = {pool.address: pool for pool in pools}
         self.halted = halted
+        self.lending = lending
         self._index()
 
     def _index(self) -> None:
-        self._watch = Watch(frozenset({self.vault, *self.addresses, *self.pools}), TOPICS)
+        self._shuts = frozenset({self.vault, *self.pools})
+        keeps = () if self.lending is None else (self.lending.collector,)
+        self._watch = Watch(self._shuts.union(self.addresses, keeps), TOPICS)
+        self._holders = {}
+        for pool in self.pools.values():
+            for index, token in enumerate(pool.tokens):
+                self._holders.setdefault(token, []).append((pool, index))
         self._numbers = {pool.number: pool for pool in self.pools.values()}
         self._hops = {}
         for pool in self.pools.values():
