@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from keeper.errors import KeeperError
+from keeper.errors import KeeperError, TransientError
 from keeper.notify.note import Note
 
 
@@ -16,6 +16,14 @@ class RefusedError(KeeperError):
     def __init__(self, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)
         self.is_final = is_final
+
+
+class LaterError(TransientError):
+    """Report that a channel wants nothing for some seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Channel(Protocol):

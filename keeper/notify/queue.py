@@ -9,7 +9,7 @@ import structlog
 
 from keeper.errors import InvariantError, KeeperError, TransientError
 from keeper.journal.outbox import Posted, SqliteOutbox
-from keeper.notify.channel import Channel, RefusedError
+from keeper.notify.channel import Channel, LaterError, RefusedError
 from keeper.notify.note import Note
 from keeper.ports import Clock
 
@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 SHORTEST = 1.0
 """Seconds before the first new attempt; each further one waits twice as long."""
 LONGEST = 300.0
+LATEST = 3_600.0
+"""Seconds for which a channel that asks for it is left alone at most."""
 GIVE_UP = 3 * 86_400.0
 """Seconds after which a message is told nobody any more."""
 TRIES = 5
@@ -170,7 +172,8 @@ class Queue:
         try:
             await self.channel.send([self._notes[each.id] for each in batch])
         except TransientError as error:
-            return await self._failed(batch, str(error))
+            wanted = error.seconds if isinstance(error, LaterError) else 0.0
+            return await self._failed(batch, str(error), min(wanted, LATEST))
         except Exception as error:  # noqa: BLE001 - a channel's fault stops no other
             return await self._refused(batch, error)
         self._failures = self._refusals = 0
@@ -185,11 +188,11 @@ class Queue:
         await asyncio.shield(mark)
         return 0.0
 
-    async def _failed(self, batch: Sequence[Posted], why: str) -> float:
-        """Try all of it again later."""
+    async def _failed(self, batch: Sequence[Posted], why: str, wanted: float) -> float:
+        """Try all of it again later, not before the seconds that the channel `wanted`."""
         name, now = self.channel.name, self._clock.time()
         self._failures += 1
-        pause = pause_after(self._failures, self._jitter())
+        pause = max(pause_after(self._failures, self._jitter()), wanted)
         self._count(name, "failed", len(batch))
         log.warning("notification.failed", channel=name, error=why, retry_seconds=round(pause, 1))
         await self._again(batch, now + pause, why)

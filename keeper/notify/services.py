@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from keeper.errors import ConfigError, TransientError
-from keeper.notify.channel import RefusedError
+from keeper.notify.channel import LaterError, RefusedError
 from keeper.notify.note import Note, Severity
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ class Services:
 
     most = 10
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, now: Callable[[], float] = time.time) -> None:
         self.name = name
+        self._now = now
         self._apprise = _opened(name, url)
         self._longest = min(server.body_maxlen for server in self._apprise)
 
@@ -52,8 +55,10 @@ class Services:
     async def send(self, notes: Sequence[Note]) -> None:
         """Hand messages over as one text; raise `RefusedError` when the service did not take it.
 
-        apprise does not say why. Raises `TransientError` when there was no answer.
+        apprise does not say why, but for a few services' limits. Raises `TransientError` when there was
+        no answer, or a service is known to want none yet.
         """
+        self._be_patient()
         title = notes[0].title if len(notes) == 1 else f"keeper: {len(notes)} messages"
         texts = [each.text if len(notes) == 1 else _told(each) for each in notes]
         severity = max((each.severity for each in notes), key=_ORDER.index)
@@ -65,7 +70,18 @@ class Services:
         except TimeoutError:
             raise TransientError(f"no answer in {TIMEOUT:g} s") from None
         if not taken:
+            self._be_patient()
             raise RefusedError("the service did not take it")
+
+    def _be_patient(self) -> None:
+        """Raise `LaterError` while a service takes nothing; apprise would wait for it, and be cut off."""
+        for server in self._apprise:
+            if getattr(server, "ratelimit_remaining", 1) <= 0 and (
+                until := getattr(server, "ratelimit_reset", None)
+            ):
+                seconds = until.replace(tzinfo=UTC).timestamp() - self._now()
+                if seconds > 0:
+                    raise LaterError("it reached the service's limit", seconds)
 
     async def close(self) -> None:
         """Keep nothing open."""

@@ -3,13 +3,15 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import orjson
 
 from keeper.chain.secrecy import SecretUrl, reason
 from keeper.errors import TransientError
-from keeper.notify.channel import RefusedError
+from keeper.notify.channel import LaterError, RefusedError
 from keeper.notify.note import Note
 
 SIGNATURE = "X-Keeper-Signature"
@@ -60,7 +62,8 @@ class Webhook:
     async def send(self, notes: Sequence[Note]) -> None:
         """Hand messages over in one request; raise `TransientError` when they did not arrive.
 
-        Raises `RefusedError` for what is answered with 4xx, but for 408, 425 and 429.
+        Raises `RefusedError` for what is answered with 4xx, but for 408, 425 and 429; any other answer
+        may say when to try again (`Retry-After`, RFC 9110 §10.2.3).
         """
         body = orjson.dumps({"notes": list(notes)})
         timestamp = str(int(self._now()))
@@ -75,16 +78,27 @@ class Webhook:
             async with self._session.post(
                 self._url.reveal(), data=body, headers=headers, allow_redirects=False
             ) as answer:
-                status = answer.status
+                status, wanted = answer.status, answer.headers.get("Retry-After", "")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise TransientError(f"no answer ({reason(error)})") from None
         if 400 <= status < 500 and status not in _LATER:
             raise RefusedError(f"it answers HTTP {status}", is_final=status in _TOO_LARGE)
         if not 200 <= status < 300:
-            raise TransientError(f"it answers HTTP {status}")
+            raise LaterError(f"it answers HTTP {status}", _seconds(wanted, self._now()))
 
     async def close(self) -> None:
         """Let go of the connection."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _seconds(said: str, now: float) -> float:
+    """Return how long a `Retry-After` says to wait; 0 where it says nothing that can be read."""
+    if said.isascii() and said.isdigit():
+        return float(said)
+    try:
+        at = parsedate_to_datetime(said)
+    except ValueError:
+        return 0.0
+    return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now, 0.0)

@@ -6,10 +6,13 @@ import hmac
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -17,10 +20,10 @@ from aiohttp import web
 from keeper.errors import ConfigError, TransientError
 from keeper.journal.outbox import OutboxReader, Posted, Posting
 from keeper.journal.sqlite import SqliteJournal
-from keeper.notify.channel import RefusedError
+from keeper.notify.channel import LaterError, RefusedError
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note, Severity
-from keeper.notify.queue import GIVE_UP, LONGEST, TRIES, pause_after, ready
+from keeper.notify.queue import GIVE_UP, LATEST, LONGEST, TRIES, pause_after, ready
 from keeper.notify.services import Services
 from keeper.notify.webhook import Webhook, signature
 
@@ -48,6 +51,7 @@ class Recorder:
         self.refusals = refusals
         self.poison = poison
         self.is_final = False
+        self.wanted = 0.0
         self.tried: list[list[str]] = []
         self.sent: list[list[str]] = []
         self.arrived = asyncio.Event()
@@ -59,6 +63,8 @@ class Recorder:
     async def send(self, notes: Sequence[Note]) -> None:
         if self.refusals:
             self.refusals -= 1
+            if self.wanted:
+                raise LaterError("it answers HTTP 429", self.wanted)
             raise TransientError("it is down")
         keys = [note.key for note in notes]
         self.tried.append(keys)
@@ -272,7 +278,9 @@ def test_no_message_overtakes_an_earlier_one_of_its_subject() -> None:
 
 
 @asynccontextmanager
-async def served(statuses: list[int]) -> AsyncIterator[tuple[str, list[tuple[bytes, str, str]]]]:
+async def served(
+    statuses: list[int], more: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[tuple[str, list[tuple[bytes, str, str]]]]:
     """Serve a webhook that answers these statuses, then 200, and keep what it was given."""
     got: list[tuple[bytes, str, str]] = []
 
@@ -280,7 +288,7 @@ async def served(statuses: list[int]) -> AsyncIterator[tuple[str, list[tuple[byt
         body = await request.read()
         headers = request.headers
         got.append((body, headers["X-Keeper-Timestamp"], headers["X-Keeper-Signature"]))
-        return web.Response(status=statuses.pop(0) if statuses else 200)
+        return web.Response(status=statuses.pop(0) if statuses else 200, headers=more)
 
     app = web.Application()
     app.router.add_post("/{key}", answer)
@@ -328,6 +336,72 @@ async def test_a_webhook_tells_a_refusal_from_a_fault(status: int, is_final: boo
                     await hook.send([note("a")])
         finally:
             await hook.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120.0),
+        ("Thu, 01 Jan 1970 00:21:00 GMT", 25.1),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:21:00", 25.1),
+        ("soon", 0.0),
+        ("-5", 0.0),
+        ("1e9", 0.0),
+        ("", 0.0),
+    ],
+)
+async def test_a_webhook_says_when_it_wants_to_be_asked_again(said: str, seconds: float) -> None:
+    async with served([429, 503, 404], {"Retry-After": said}) as (url, _):
+        hook = Webhook("desk", url, "s3cret", lambda: 1234.9)
+        try:
+            for status in (429, 503):
+                with pytest.raises(TransientError, match=f"it answers HTTP {status}") as caught:
+                    await hook.send([note("a")])
+                wanted = caught.value.seconds if isinstance(caught.value, LaterError) else 0.0
+                assert wanted == pytest.approx(seconds)
+            with pytest.raises(RefusedError):
+                await hook.send([note("a")])
+        finally:
+            await hook.close()
+
+
+@pytest.mark.parametrize(("wanted", "left_alone"), [(70.0, 70.0), (10**9, LATEST), (0.1, 0.5)])
+async def test_a_channel_is_left_alone_as_long_as_it_asks_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: float, left_alone: float
+) -> None:
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def quickly(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    desk = Recorder("desk", refusals=1)
+    desk.wanted = wanted
+    post = Post(tmp_path, desk)
+    async with post.running() as dispatcher:
+        monkeypatch.setattr("keeper.notify.queue.asyncio.sleep", quickly)
+        await dispatcher.post([(note("a"), ["desk"])])
+        while not slept:
+            await sleep(0)
+        due = OutboxReader(post.path).channels()
+        post.clock.now += left_alone
+        await dispatcher.post([(note("b"), ["desk"])])
+        await desk.until(2)
+    assert slept == [left_alone]
+    assert due[0].waiting == 1
+    assert desk.keys == ["a", "b"]
+
+
+async def test_a_service_that_asks_for_patience_is_not_asked_before() -> None:
+    chat = Services("chat", "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", lambda: 1_000.0)
+    server: Any = next(iter(chat._apprise))
+    server.ratelimit_remaining = 0.0
+    server.ratelimit_reset = datetime(1970, 1, 1, 0, 18, tzinfo=UTC).replace(tzinfo=None)
+    with pytest.raises(LaterError) as caught:
+        await chat.send([note("a")])
+    assert caught.value.seconds == 80.0
 
 
 def test_a_service_is_given_as_much_as_it_takes() -> None:
