@@ -27,7 +27,7 @@ from keeper.config import Chain, Settings
 from keeper.errors import ConfigError, ReorgTooDeepError, StateGoneError, TransientError
 from keeper.ports import Placing, Progress, Telling
 from keeper.tape.asking import TappedRpc
-from keeper.tape.reading import End, read_tape, read_title
+from keeper.tape.reading import End, holds_state, read_tape, read_title
 from keeper.tape.records import Block, Liquidation, Reads, Record, State, Taken, Undone
 from keeper.tape.writing import Sizes, TapeWriter
 from keeper.types import Call, CallResult, Head, Log, Watch
@@ -116,8 +116,11 @@ class Recorder:
         self.recorded = Recorded()
 
     async def open(self, first: int | None) -> None:
-        """Begin a tape, at a block or at the chain's head, or go on with the one that is there."""
-        if self._path.exists() and self._path.stat().st_size:
+        """Begin a tape, at a block or at the chain's head, or go on with the one that is there.
+
+        One that was cut off before its first state is begun anew: it holds nothing.
+        """
+        if self._path.exists() and self._path.stat().st_size and holds_state(self._path):
             await self._resume(first)
         else:
             await self._begin(first)

@@ -8,12 +8,12 @@ import orjson
 
 from keeper.errors import ConfigError
 from keeper.tape.chunks import START, Chunk, Kind, Torn, read_chunks
-from keeper.tape.records import Decoding, Record, Title
+from keeper.tape.records import Decoding, Record, State, Title
 
 
 @dataclass(slots=True)
 class End:
-    """Where the last whole chunk ends, its checksum, and whether part of another follows."""
+    """Behind which chunk to go on, its checksum, and whether part of another record follows."""
 
     at: int = START
     checksum: bytes = b""
@@ -24,7 +24,8 @@ def read_tape(path: Path, end: End | None = None) -> Iterator[Record]:
     """Yield the records of a tape in order; `end` learns where they end.
 
     Raises `ConfigError` for a file that is no tape, damaged, or of another version, and for one that
-    ends inside a chunk unless `end` is there to learn of it.
+    ends inside a record unless `end` is there to learn of it. Pages belong to the state behind them:
+    without it, a tape ends before them.
     """
     decoding, pages = Decoding(), dict[str, list[bytes]]()
     records = 0
@@ -34,20 +35,30 @@ def read_tape(path: Path, end: End | None = None) -> Iterator[Record]:
                 raise _torn(path)
             end.is_torn = True
             break
-        if end is not None:
-            end.at, end.checksum = chunk.end, chunk.checksum
         if chunk.kind is Kind.PAGE:
             name, _, content = chunk.content.partition(b"\0")
             pages.setdefault(name.decode(), []).append(content)
             continue
+        if end is not None:
+            end.at, end.checksum = chunk.end, chunk.checksum
         for record in _decoded(path, chunk, decoding, pages):
             if (records == 0) != isinstance(record, Title):
                 raise _senseless(path, chunk)
             records += 1
             yield record
         pages = {}
-    if not records:
+    if end is not None:
+        end.is_torn = end.is_torn or bool(pages)
+    elif pages or not records:
         raise _torn(path)
+
+
+def holds_state(path: Path) -> bool:
+    """Tell whether a tape got as far as a state; one cut off before it holds nothing to go on with.
+
+    Raises `ConfigError` for a file that is no tape, damaged, or of another version.
+    """
+    return any(isinstance(record, State) for record in read_tape(path, End()))
 
 
 def read_title(path: Path) -> Title:

@@ -19,7 +19,7 @@ from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.prices import put_prices
 from keeper.errors import ConfigError
-from keeper.tape.chunks import Chunk, read_chunks
+from keeper.tape.chunks import Chunk, Kind, read_chunks
 from keeper.tape.reading import read_tape, read_title
 from keeper.tape.records import Block, Reads, Record
 from keeper.types import CallResult
@@ -283,6 +283,17 @@ async def test_a_tape_that_was_cut_is_gone_on_with(
     (again,) = await replace(crash, tape=path).replayed(crash.variants())
     assert again.digests == whole.digests
     assert again.net_usd == whole.net_usd
+
+
+async def test_a_tape_cut_off_before_its_first_state_is_begun_anew(
+    crash: Crash, damaged: Callable[[Callable[[bytearray], object]], Path]
+) -> None:
+    page = next(c for c in read_chunks(crash.tape) if isinstance(c, Chunk) and c.kind is Kind.PAGE)
+    path = damaged(lambda c: c.__delitem__(slice(page.end, None)))
+    made = await record(crash.loaded, NAME, path, crash.first + 6, crash.first + 6)
+    assert (made.continued_at, made.last) == (None, crash.first + 6)
+    assert read_title(path) == read_title(crash.tape)
+    assert [type(each) for each in read_tape(path)][-1] is Reads
 
 
 def test_scan_shows_strategies_side_by_side_on_one_head(
