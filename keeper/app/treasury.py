@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from keeper.app.conversion import Converter, Situation
-from keeper.app.stock import Stock, take_stock
+from keeper.app.stock import Stock, read_ether, take_stock
 from keeper.book.book import Book
 from keeper.engine import Report
 from keeper.errors import InvariantError, RpcError, TransientError
@@ -60,7 +60,7 @@ class Treasury:
 
     A sweep is sent right after a head on which nothing was worth liquidating, with nothing in flight, one token
     at a time, so that it is mined before there is anything else to send. What a `converter` can sell
-    is sold before, and also when the poorest wallet wants gas that the sale brings. `idle` is set when
+    is sold before, and also when the wallet a refill goes to wants gas that the sale brings. `idle` is set when
     it is done with the last report.
 
     Events: wallet.low, wallet.refilled, treasury.swept_all, treasury.refused, treasury.unread.
@@ -99,6 +99,7 @@ class Treasury:
         self._converted = -LOOK_HEADS
         self._sale = ""
         self._stock: tuple[Head, Stock] | None = None
+        self._payee = rules.operator, Wei(0)
         self._sweeping = False
         self._asked = False
         self._unread = ""
@@ -133,17 +134,21 @@ class Treasury:
         """Return what a plan made now may ask for: up to the level, within the owner's cap of the day.
 
         Nothing while a transaction is in flight, or when one ended since the last look: it may have
-        brought a refill itself.
+        brought a refill itself. Nothing either when it would go to a wallet that was not looked at.
         """
         below = self._rules.refill_below
         if below is None or self._stock is None or self._executor.pending:
             return Wei(0)
-        head, stock = self._stock
-        if head.number < self._executor.changed or stock.operator >= below:
+        (head, stock), (payee, held) = self._stock, self._payee
+        if head.number < self._executor.changed or payee != self._payable() or held >= below:
             return Wei(0)
         seen = self._book.head or head
         left = stock.refillable(seen.timestamp + self._rules.block_time)
-        return Wei(min(self._rules.refill_to - stock.operator, left))
+        return Wei(min(self._rules.refill_to - held, left))
+
+    def _payable(self) -> Address:
+        """Return the wallet a refill would go to now."""
+        return self._executor.payee or self._rules.operator
 
     async def run(self) -> None:
         """Look after every report until cancelled."""
@@ -173,6 +178,7 @@ class Treasury:
             self._stock is None
             or self._asked
             or self._looked < self._executor.changed
+            or self._payee[0] != self._payable()
             or head.number - self._looked >= LOOK_HEADS
         ):
             await self._take(report.view)
@@ -199,7 +205,10 @@ class Treasury:
             head.timestamp,
             head.hash,
         )
-        self._stock, self._looked = (head, stock), head.number
+        payee, held = self._payable(), stock.operator
+        if payee != operator:
+            held = (await read_ether(self._reader, rules.multicall, [payee], head.hash))[payee]
+        self._stock, self._looked, self._payee = (head, stock), head.number, (payee, held)
         low = stock.operator < self._rules.warn_below
         if low and not self.is_low:
             fields = {

@@ -222,8 +222,13 @@ class Executor:
 
     @property
     def poorest(self) -> Address | None:
-        """Return the wallet with the least native coin, which a refill goes to; None without any."""
+        """Return the wallet with the least native coin; None without any."""
         return self._lanes.poorest()
+
+    @property
+    def payee(self) -> Address | None:
+        """Return the wallet a refill goes to: the poorest that can pay; None without any."""
+        return self._lanes.payee()
 
     @property
     def lanes(self) -> list[Lane]:

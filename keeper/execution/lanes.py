@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from keeper.execution.flight import Flights
-from keeper.execution.wallet import Wallet
+from keeper.execution.wallet import Wallet, needed_up
 from keeper.types import FlashKind, Plan, hops_of
 from keeper.units import Address, Wei
 
@@ -39,6 +39,7 @@ class Lanes:
         self._wallets = {wallet.address: wallet for wallet in wallets}
         self._flights = flights
         self._cap = cap
+        self._needed = Wei(0)
         if len(self._wallets) != len(wallets):
             raise ValueError("two lanes hold the same key")
 
@@ -71,8 +72,18 @@ class Lanes:
         """Return the wallet with the least native coin; None without any."""
         return min(self._wallets, key=lambda lane: self._wallets[lane].balance, default=None)
 
+    def payee(self) -> Address | None:
+        """Return whom a refill goes to: the poorest that could pay for what was asked last.
+
+        One that cannot sends nothing, and a refill goes to whoever sends it.
+        """
+        able = [lane for lane, wallet in self._wallets.items() if wallet.balance >= self._needed]
+        return min(able, key=lambda lane: self._wallets[lane].balance, default=self.poorest())
+
     def assign(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Plan]]:
         """Return the plans with their senders, and those that wait for room on a lane."""
+        if plans:
+            self._needed = min(needed_up([plan]) for plan in plans)
         return assign(plans, self.states(), self._cap)
 
 
@@ -82,11 +93,11 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
     Plans that rest on each other go to one lane, where none can overtake another; what does not fit
     on it waits, and so does what rests on that. Blocked lanes serve when all are, one with a gap
     before all others as long as it can pay. A refill goes to whoever sends it: such a plan is for
-    the poorest.
+    the poorest that can pay for it.
     """
-    poorest = min(lanes, key=lambda lane: lane.balance).address
     pending = {lane.address: lane.pending for lane in lanes}
     free = {lane.address: lane.balance - lane.reserved for lane in lanes}
+    taken: dict[Address, list[Plan]] = {lane.address: [] for lane in lanes}
     gaps = {lane.address for lane in lanes if lane.has_gap}
     usable = [lane.address for lane in lanes if not lane.is_blocked] or list(pending)
     lines = in_lines(plans)
@@ -99,7 +110,7 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
             sent.append(plan)
             continue
         if line not in chosen:
-            chosen[line] = min(usable, key=partial(_rank, plan, pending, free, cap, poorest, gaps))
+            chosen[line] = min(usable, key=partial(_rank, plan, pending, free, taken, cap, gaps))
         lane = chosen[line]
         if line in full or pending[lane] >= cap:
             full.add(line)
@@ -107,7 +118,7 @@ def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list
             continue
         pending[lane] += 1
         gaps.discard(lane)
-        free[lane] -= plan.worst_cost
+        taken[lane].append(plan)
         sent.append(replace(plan, sender=lane))
     return sent, waiting
 
@@ -116,18 +127,20 @@ def _rank(
     plan: Plan,
     pending: Mapping[Address, int],
     free: Mapping[Address, int],
+    taken: Mapping[Address, Sequence[Plan]],
     cap: int,
-    poorest: Address,
     gaps: set[Address],
     lane: Address,
-) -> tuple[bool, bool, bool, bool, int, int]:
+) -> tuple[bool, bool, bool, int, int, int]:
+    is_short = free[lane] < needed_up([*taken[lane], plan])
+    left = free[lane] - sum(other.worst_cost for other in taken[lane])
     return (
         pending[lane] >= cap,
-        lane not in gaps or free[lane] < plan.worst_cost,
-        bool(plan.refill) and lane != poorest,
-        free[lane] < plan.worst_cost,
+        lane not in gaps or is_short,
+        is_short,
+        left if plan.refill else 0,
         pending[lane],
-        -free[lane],
+        -left,
     )
 
 

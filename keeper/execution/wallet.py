@@ -18,6 +18,16 @@ CANCEL_GAS = 150_000
 """Most gas a transaction without calls may use: 21,000, and on a rollup its parent chain's part."""
 
 
+def needed_up(plans: Sequence[Plan]) -> Wei:
+    """Return what has to be free for plans of one lane: their gas at its worst, and a rescue.
+
+    What one replacement and one cancel would cost is held back on top: what cannot be replaced may
+    stick.
+    """
+    rescue = max(rescue_up(plan, CANCEL_GAS) for plan in plans)
+    return Wei(sum(plan.worst_cost for plan in plans) + rescue)
+
+
 class Wallet:
     """Sign plans on one nonce line and hand the bytes to a node, each hand-over exactly once.
 
@@ -81,14 +91,8 @@ class Wallet:
         return mined
 
     async def affords(self, plan: Plan, before: Sequence[Plan], flights: Flights) -> bool:
-        """Whether the balance covers a plan's gas at its worst, after all sent or about to be.
-
-        What one replacement and one cancel would cost is held back on top: what cannot be replaced
-        may stick.
-        """
-        ahead = sum(other.worst_cost for other in (*before, plan))
-        rescue = max(rescue_up(other, CANCEL_GAS) for other in (*before, plan))
-        needed = ahead + rescue + flights.reserved(self.address)
+        """Whether the balance covers a plan's gas at its worst, after all sent or about to be."""
+        needed = needed_up([*before, plan]) + flights.reserved(self.address)
         return await self.covers(Wei(needed))
 
     async def covers(self, worst: Wei) -> bool:

@@ -1,8 +1,15 @@
 """Which lane takes which plan."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
-from keeper.execution.lanes import Lane, assign, in_lines
+import pytest
+
+from keeper.execution.flight import Flights
+from keeper.execution.lanes import Lane, Lanes, assign, in_lines
+from keeper.execution.nonce import NonceLine
+from keeper.execution.wallet import needed_up
 from keeper.types import FlashKind, FlashSource, Hop, Plan, Portion
 from keeper.units import Address, Wei
 from tests.plans import Plans, address
@@ -111,12 +118,34 @@ def test_a_full_lane_is_not_made_up_for_by_a_blocked_one() -> None:
     assert len(waiting) == 1
 
 
-def test_one_that_cannot_pay_is_passed_over_and_the_poorest_is_refilled() -> None:
-    lanes = [lane("a", balance=1), lane("b", 3)]
-    (sent,), _ = assign([plan(Plans(), "p")], lanes, 4)
-    assert sent.sender == address("b")
-    (sent,), _ = assign([replace(plan(Plans(), "p"), refill=Wei(5))], lanes, 4)
+@pytest.mark.parametrize("refill", [0, 5])
+def test_one_that_cannot_pay_is_passed_over(refill: int) -> None:
+    made = replace(plan(Plans(), "p"), refill=Wei(refill))
+    short = needed_up([made]) - 1
+    lanes = [lane("a", balance=short), lane("b", 3)]
+    (sent,), _ = assign([made], lanes, 4)
+    assert sent.sender == address("b"), "it holds back what a replacement and a cancel would cost"
+    (sent,), _ = assign([made], [lane("a", balance=short + 1), lane("b", 3)], 4)
     assert sent.sender == address("a")
+
+
+def test_of_those_that_can_pay_the_poorest_is_refilled() -> None:
+    lanes = [lane("a", balance=1), lane("b"), lane("c", 3, ETHER // 2)]
+    (sent,), _ = assign([replace(plan(Plans(), "p"), refill=Wei(5))], lanes, 4)
+    assert sent.sender == address("c")
+
+
+def test_whom_a_refill_is_for_can_pay_for_what_was_asked_last() -> None:
+    wallets: Any = [
+        SimpleNamespace(address=address(name), balance=balance, nonces=NonceLine())
+        for name, balance in (("empty", 0), ("low", ETHER // 2), ("full", ETHER))
+    ]
+    lanes = Lanes(wallets, Flights(), 4)
+    assert lanes.payee() == lanes.poorest() == address("empty"), "nothing was asked yet"
+    lanes.assign([plan(Plans(), "p")])
+    assert (lanes.payee(), lanes.poorest()) == (address("low"), address("empty"))
+    wallets[1].balance = wallets[2].balance = 1
+    assert lanes.payee() == address("empty"), "where nobody can pay, as before"
 
 
 def test_a_lane_once_chosen_is_kept() -> None:

@@ -17,7 +17,7 @@ from keeper.errors import ConfigError, TransientError
 from keeper.execution.recheck import Gone
 from keeper.execution.sweeping import SWEPT, looking, swept
 from keeper.observers.observation import Event
-from keeper.planning.owner_calls import encode_sweep
+from keeper.planning.owner_calls import encode_refill_cap, encode_sweep
 from keeper.planning.treasury import (
     LEAST_GAS,
     Balance,
@@ -33,11 +33,12 @@ from keeper.planning.treasury import (
 )
 from keeper.risk import Limits, Risk
 from keeper.types import CallResult, Conversion, Fees, Head, Plan, Prices, Reason, Reverted
-from keeper.units import USD, ZERO_ADDRESS, Hash, Usd, Wei, to_hex
+from keeper.units import USD, ZERO_ADDRESS, Address, Hash, Usd, Wei, to_hex
 from tests.fake_node import FakeClock
 from tests.plans import CONTRACT, GWEI, USDC, WETH, Plans, address, make_head, make_view
 
 ETHER = 10**18
+CAP = encode_refill_cap()
 PRICE = Usd(2_000 * USD)
 OTHER = replace(USDC, address=address("OTHER"), symbol="OTHER")
 
@@ -267,18 +268,42 @@ def make_treasury(book: Any, executor: Any, converter: Any = None) -> Treasury:
 
 
 def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
-    executor = SimpleNamespace(pending=0, changed=100)
+    executor = SimpleNamespace(pending=0, changed=100, payee=address("operator"))
     treasury = make_treasury(SimpleNamespace(head=make_head(101)), executor)
     day = make_head(101).timestamp // DAY
-    low = Stock((), address("owner"), Wei(ETHER // 2), Wei(9 * ETHER), Wei(0), day)
-    treasury._stock = (make_head(100), low)
+    low = Stock((), address("owner"), Wei(0), Wei(9 * ETHER), Wei(0), day)
+    treasury._stock, treasury._payee = (make_head(100), low), (executor.payee, Wei(ETHER // 2))
     assert treasury.refill() == 25 * ETHER // 10
     executor.changed = 101
     assert treasury.refill() == 0, "what was mined may have filled it"
     treasury._stock = (make_head(101), low)
     assert treasury.refill() == 25 * ETHER // 10
-    executor.pending = 1
+    executor.payee = address("other")
+    assert treasury.refill() == 0, "how much that one holds was not read"
+    executor.payee, executor.pending = address("operator"), 1
     assert treasury.refill() == 0
+
+
+async def test_what_a_refill_comes_to_is_by_the_wallet_it_goes_to() -> None:
+    held = {address("empty"): 0, address("low"): ETHER // 2}
+    executor = SimpleNamespace(pending=0, changed=0, poorest=address("empty"), payee=address("low"))
+    view = make_view(make_head(101))
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+
+    async def multicall(calls: Any, _: Any) -> list[CallResult]:
+        told = []
+        for call in calls:
+            word = held.get(Address(call.data[-20:]), 9 * ETHER if call.data[:4] == CAP else 0)
+            told.append(CallResult(True, word.to_bytes(32, "big")))
+        return told
+
+    treasury._reader = SimpleNamespace(multicall=multicall)
+    await treasury._take(view)
+    assert (treasury.balance, treasury.refill()) == (0, 25 * ETHER // 10)
+    executor.payee = address("empty")
+    assert treasury.refill() == 0
+    await treasury._look(Report(view, plans=[Plans().make()]))
+    assert treasury.refill() == 3 * ETHER
 
 
 async def test_a_sale_that_reverted_is_not_tried_again_at_once() -> None:
