@@ -1,15 +1,14 @@
 """What is imported is declared, what is declared is locked, and the locks name no machine."""
 
-import ast
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -17,40 +16,39 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("grafana", "keeper", "strategies", "tests")
 DEVELOPMENT = {"keeper/contracts/build.py", "keeper/devnet/compile_contracts.py"}
 """What developers run to write the committed bytecode."""
 
 
-def imports(statements: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield the modules these statements import, at whatever depth; only statements are walked."""
-    for node in statements:
-        match node:
-            case ast.Import():
-                yield from (alias.name for alias in node.names)
-            case ast.ImportFrom():
-                yield node.module or ""
-            case _:
-                for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-                    inner = getattr(node, field, None)
-                    yield from imports(inner if isinstance(inner, list) else ())
-
-
 @cache
 def packages() -> dict[str, list[str]]:
-    """Return which distributions hold each module; it takes a second to find out."""
+    """Return which distributions hold each module; it takes a while to find out."""
     return dict(packages_distributions())
 
 
 @cache
+def graph() -> grimp.ImportGraph:
+    """Return who imports what, at whatever depth of a file."""
+    return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+
+
+def module(path: Path) -> str:
+    """Return the name of the module that a source file below the checkout is."""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def distributions(folder: str) -> list[tuple[str, str]]:
     """Return each source file below a folder with each distribution it imports from."""
-    ours = {*sys.stdlib_module_names, "grafana", "keeper", "strategies", "tests"}
+    ours = {*sys.stdlib_module_names, *PACKAGES}
     found: list[tuple[str, str]] = []
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        parsed = ast.parse(path.read_text())
-        for name in sorted({name.partition(".")[0] for name in imports(parsed.body)} - ours):
-            distribution = canonicalize_name(packages().get(name, [name])[0])
-            found.append((path.relative_to(ROOT).as_posix(), distribution))
+    for path in sorted(each.relative_to(ROOT) for each in (ROOT / folder).rglob("*.py")):
+        imported = graph().find_modules_directly_imported_by(module(path))
+        found += [
+            (path.as_posix(), canonicalize_name(packages().get(name, [name])[0]))
+            for name in sorted({each.partition(".")[0] for each in imported} - ours)
+        ]
     return found
 
 
@@ -79,7 +77,7 @@ def test_the_keeper_declares_what_it_imports_and_no_more() -> None:
 
 def test_tests_and_tools_declare_what_they_import() -> None:
     known = RUN | declared(PROJECT["dependency-groups"]["dev"])
-    for folder in ("keeper", "strategies", "tests", "grafana"):
+    for folder in PACKAGES:
         assert [each for each in distributions(folder) if each[1] not in known] == []
 
 
