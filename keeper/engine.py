@@ -11,7 +11,7 @@ from keeper.conditions import Conditions
 from keeper.errors import InvariantError, TransientError
 from keeper.planning.planner import Planner
 from keeper.ports import Clock, Reader
-from keeper.strategist import Choice, Strategist
+from keeper.strategist import Choice, Strategist, next_round
 from keeper.types import Bid, Call, CallResult, Head, Plan, Quote, Reason, Receipt, Skip, View
 from keeper.units import Address
 
@@ -169,13 +169,21 @@ class Engine:
         stages.lap("view")
         choices, unchosen = await self._strategist.select(view)
         stages.lap("select")
-        quotes, unquoted = self._planner.quote(view, choices)
-        stages.lap("quote")
-        bids, unbid = await self._strategist.bid(quotes, view)
+        left, stood = choices, list[Skip]()
+        while True:
+            quotes, unquoted = self._planner.quote(view, left)
+            stages.lap("quote")
+            bids, unbid = await self._strategist.bid(quotes, view)
+            stages.lap("bid")
+            plans, unpacked = self._planner.pack(view, bids)
+            stages.lap("plan")
+            planned = {quote.opportunity.key for plan in plans for quote in plan.quotes}
+            undecided = next_round(left, quotes, [*unquoted, *unbid, *unpacked], planned)
+            if undecided is None:
+                break
+            left, stand = undecided
+            stood += stand
         self._conditions.bid(bids)
-        stages.lap("bid")
-        plans, unpacked = self._planner.pack(view, bids)
-        stages.lap("plan")
         passed, refused = await self._executor.screen(plans)
         proven, unproven = await self._prover.prove(passed, view)
         stages.lap("simulate")
@@ -195,6 +203,7 @@ class Engine:
                     *held,
                     *doubted,
                     *unchosen,
+                    *stood,
                     *unquoted,
                     *unbid,
                     *unpacked,
@@ -276,7 +285,7 @@ class Stopwatch:
         self.laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """End a stage."""
+        """End a stage; one that is gone through again takes longer."""
         now = self._clock.monotonic()
-        self.laps[stage] = now - self._last
+        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
         self._last = now

@@ -1,7 +1,7 @@
-"""Runs strategies off the event loop, with a deadline, and settles who gets a position."""
+"""Runs strategies off the event loop, with a deadline, and settles who is asked once more."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ _LARGEST = 2**128
 _NO_ANSWER = "the strategy gave no answer"
 
 Answer = TypeVar("Answer")
+Key = tuple[str, Address]
+"""A position on its chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,10 @@ class Strategist:
     async def bid(
         self, quotes: Sequence[Quote], view: View
     ) -> tuple[list[tuple[Quote, Bid]], list[Skip]]:
-        """Return bids, best net first; of two quotes for one position the higher net goes on."""
-        winners, skips = _outbid(quotes)
+        """Return bids, best net first, and why there is none on other quotes."""
+        skips: list[Skip] = []
         mine: dict[str, list[Quote]] = {}
-        for quote in winners:
+        for quote in quotes:
             mine.setdefault(quote.opportunity.strategy, []).append(quote)
         answers = await self._ask(
             view.deadline_ms,
@@ -281,31 +283,47 @@ def _own(name: str, skip: Skip) -> Skip:
     return replace(skip, strategy=name, detail=str(skip.detail)[:LONGEST_DETAIL])
 
 
-def _outbid(quotes: Sequence[Quote]) -> tuple[list[Quote], list[Skip]]:
-    """Keep the strategy whose calls net most for each position; name the winner to the others."""
-    nets: dict[tuple[str, bytes], dict[str, int]] = {}
-    for quote in quotes:
-        mine = nets.setdefault(quote.opportunity.key, {})
-        name = quote.opportunity.strategy
-        mine[name] = mine.get(name, 0) + quote.net_usd
-    best = {key: max(mine, key=mine.__getitem__) for key, mine in nets.items()}
-    winners: dict[tuple[str, bytes, int], Quote] = {}
-    for quote in quotes:
-        if quote.opportunity.strategy == best[quote.opportunity.key]:
-            held = winners.get(quote.key)
-            if held is None or quote.net_usd > held.net_usd:
-                winners[quote.key] = quote
-    skips = [
-        _skip(
-            quote.opportunity.strategy,
-            quote.opportunity.position,
-            Reason.OUTBID,
-            f"{best[quote.opportunity.key]} nets more",
-        )
-        for quote in quotes
-        if winners.get(quote.key) is not quote
-    ]
-    return list(winners.values()), skips
+def next_round(
+    choices: Sequence[Choice],
+    quotes: Iterable[Quote],
+    skips: Iterable[Skip],
+    planned: Container[Key],
+) -> tuple[list[Choice], list[Skip]] | None:
+    """Return what to decide on once more and the skips that stand; None when all is decided.
+
+    A strategy outbids others by its quote. Where that comes to nothing, as when it does not bid, or
+    bids more than pays, it gives way to them; and several calls on a position give way to a single
+    one. Who did not answer in time is not asked again for this head.
+    """
+    outbid: set[Key] = set()
+    fallen: dict[tuple[str, Key], list[Skip]] = {}
+    for skip in skips:
+        key = (skip.market, skip.borrower)
+        if skip.reason is Reason.OUTBID:
+            outbid.add(key)
+        else:
+            fallen.setdefault((skip.strategy, key), []).append(skip)
+    torn = {quote.opportunity.key for quote in quotes if quote.parts > 1}
+    left: list[Choice] = []
+    stand: list[Skip] = []
+    again = False
+    for choice in choices:
+        key = choice.opportunity.key
+        why = fallen.get((choice.opportunity.strategy, key), ())
+        if not why or key in planned:
+            left.append(choice)
+        elif any(skip.reason is Reason.TIMEOUT for skip in why):
+            again |= key in outbid
+            stand += why
+        elif key in torn and choice.limits.calls > 1:
+            again = True
+            left.append(replace(choice, limits=replace(choice.limits, calls=1)))
+        elif key in outbid:
+            again = True
+            stand += why
+        else:
+            left.append(choice)
+    return (left, stand) if again else None
 
 
 def _late(name: str, position: Position, why: str) -> Skip:

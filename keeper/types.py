@@ -629,8 +629,9 @@ class Quote:
     quote's share of what posting the transaction costs. `routes` is empty where the collateral is the
     debt token, or is kept.
 
-    Several calls on one position in one transaction are several quotes: `part` numbers them, the
-    position of a later one is what the earlier ones leave, and it goes only where they go. Quotes of
+    Several calls on one position in one transaction are several quotes: `part` numbers them, `parts`
+    is how many there are, the position of a later one is what the earlier ones leave, and each goes
+    only where all go. Quotes of
     a higher `stage` run behind all of a lower one. `sale_gas` is what of `gas` the sale takes beyond its
     swaps, as crossed ticks do. Where an offer is among `routes`, `fallback` is the sale without it.
     """
@@ -654,6 +655,7 @@ class Quote:
     stage: int = 0
     sale_gas: int = 0
     fallback: tuple[Portion, ...] = ()
+    parts: int = 1
 
     @property
     def hops(self) -> tuple[Hop, ...]:

@@ -1,5 +1,6 @@
 """Which liquidations share a sale, and how a batch of them is priced in the order it runs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from keeper.fees import DataFee
@@ -56,17 +57,16 @@ def best_first(quotes: Iterable[Quote]) -> list[Quote]:
 
 
 def orphans(quotes: Iterable[Quote]) -> list[Quote]:
-    """Return the quotes that rest on a call which is not among them."""
-    found = sorted(quotes, key=lambda quote: quote.part)
-    held: set[CallKey] = set()
-    lost: list[Quote] = []
-    for quote in found:
-        market, borrower, part = quote.key
-        if part and (market, borrower, part - 1) not in held:
-            lost.append(quote)
-        else:
-            held.add(quote.key)
-    return lost
+    """Return the quotes of sequences that are not whole any more.
+
+    Calls on one position are judged together: the first alone may pay too little, or leave less
+    health than it found.
+    """
+    found = list(quotes)
+    held = Counter(quote.opportunity.key for quote in found if quote.parts > 1)
+    return [
+        quote for quote in found if quote.parts > 1 and held[quote.opportunity.key] < quote.parts
+    ]
 
 
 def cover_up(step: Step) -> int:
@@ -216,6 +216,7 @@ def price_quote(
         stage=quote.stage,
         sale_gas=sale_gas,
         fallback=quote.fallback,
+        parts=quote.parts,
     )
 
 

@@ -34,7 +34,7 @@ Bidden = tuple[Quote, Bid]
 Sold = tuple[Sale, ...]
 """Sales of earlier plans of the same head, to be made again on a fresh scratch state."""
 
-_ORPHANED = "the call before it on the same position is not made"
+_ORPHANED = "another call on the same position is not made"
 FEWEST_BLOCKS = 2
 """Full blocks a plan's maximum fee outlives at least: batches are cut so that the budget allows it."""
 
@@ -110,7 +110,7 @@ class Planner:
             quotes += [quote for group in groups for quote in group]
             sold = sold + _sales_of(groups)
         kept = {quote.key for quote in quotes}
-        several = {quote.opportunity.key for quote in sized if quote.part}
+        several = {quote.opportunity.key for quote in sized if quote.parts > 1}
         broken = {
             quote.opportunity.key
             for quote in sized

@@ -173,9 +173,9 @@ def linked(trial: Trial, moves: Sequence[Move]) -> tuple[Call, ...]:
     for part, call in enumerate(trial.calls):
         if part and call.offer.lane != trial.calls[part - 1].offer.lane:
             stage += 1
-        is_last = part + 1 == len(trial.calls)
-        minimum = call.quote.minimum_profit if is_last else 1
-        quote = replace(call.quote, part=part, stage=stage, minimum_profit=minimum)
+        parts = len(trial.calls)
+        minimum = call.quote.minimum_profit if part + 1 == parts else 1
+        quote = replace(call.quote, part=part, parts=parts, stage=stage, minimum_profit=minimum)
         calls.append(replace(call, quote=quote))
     return tuple(calls)
 

@@ -96,6 +96,20 @@ def test_many_liquidations_share_one_transaction() -> None:
     assert int.from_bytes(packed[:8], "big") == 2_000
 
 
+@pytest.mark.parametrize("lost", ["first", "last", "short"])
+def test_calls_on_one_position_go_together_or_not_at_all(lost: str) -> None:
+    planner = make_planner()
+    (quote, other), _ = planner.quote(view(), [choice(1, PAIR), choice(2, PAIR)])
+    calls = [replace(quote, part=part, parts=2, stage=part) for part in range(2)]
+    if lost == "short":
+        calls[1] = replace(calls[1], minimum_profit=10 * calls[1].proceeds)
+    offered = {"first": calls[1:], "last": calls[:1], "short": calls}[lost]
+    (plan,), skips = planner.pack(view(), [(each, BID) for each in (*offered, other)])
+    assert [each.key for each in plan.quotes] == [other.key]
+    assert {skip.reason for skip in skips} == {Reason.UNPROFITABLE}
+    assert len(skips) == len(offered)
+
+
 def test_each_item_must_bring_its_costs_and_minimum() -> None:
     plan = one_plan(PAIR)
     (quote,) = plan.quotes

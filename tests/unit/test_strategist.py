@@ -119,13 +119,3 @@ async def test_an_overrun_skips_and_a_strategy_that_never_returns_is_disabled() 
     assert faults[0].plugin == "slow"
     stuck.release.set()
     strategist.close()
-
-
-async def test_the_higher_net_wins_a_position() -> None:
-    seats = [Seat("low", Everything()), Seat("high", Everything())]
-    strategist = Strategist(seats, no_fault)
-    quotes = [quote("low", 1, 10), quote("high", 1, 20), quote("low", 2, 5)]
-    bids, skips = await strategist.bid(quotes, view(2))
-    assert [(held.opportunity.strategy, held.net) for held, _ in bids] == [("high", 20), ("low", 5)]
-    assert [(skip.strategy, skip.reason) for skip in skips] == [("low", Reason.OUTBID)]
-    strategist.close()
