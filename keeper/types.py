@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from keeper.fees import BidRecord, DataFee, FeeHistory, Inclusion
+from keeper.quick import quick
 from keeper.units import BPS, MAX_UINT256, USD, WAD, Address, Bps, Hash, Usd, Wad, Wei
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def home_of(market: str) -> str:
     return market.partition("/")[0]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CollateralLeg:
     """One collateral in use: `threshold` and `bonus` are those that apply to this borrower."""
@@ -224,6 +226,7 @@ class CollateralLeg:
     bonus: Bps
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DebtLeg:
     """One debt, interest accrued to the next block."""
@@ -233,6 +236,7 @@ class DebtLeg:
     value: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Position:
     """One borrower in one market, exact, at the next block; health below 1e18 is liquidatable.
@@ -291,6 +295,7 @@ class Position:
         return self.health * BPS * BPS < leg.threshold * leg.bonus * WAD
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Seizure:
     """What a repay does: debt actually pulled, collateral received, and the protocol's cut.
@@ -324,6 +329,7 @@ class Skip:
     strategy: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AtRisk:
     """A liquidatable position with the pairs its protocol allows, or the reason there are none."""
@@ -390,6 +396,7 @@ class Limits:
     calls: int = 1
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Opportunity:
     """A position a strategy chose, with the debt/collateral pairs it allows."""
@@ -433,6 +440,7 @@ class Hop:
         return hash(self.pool)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Portion:
     """The share of a sale that goes along one route, in 1e18ths; the shares of a sale add up to 1e18."""
@@ -558,6 +566,7 @@ Liquidation = PoolLiquidation | CallLiquidation
 """How the liquidator contract carries out a liquidation."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Step:
     """One liquidation call: what is repaid and what is received for it."""
@@ -590,6 +599,7 @@ class FlashKind(StrEnum):
     NONE = "none"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class FlashSource:
     """A lender of one token: `available` is the most it lends, `fee_ppm` its premium.
@@ -619,6 +629,7 @@ class FlashSource:
         return -(-amount * self.fee_ppm // 1_000_000)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Quote:
     """An opportunity priced: amounts in debt-token units, gas in gas units.
@@ -682,6 +693,7 @@ def hops_of(routes: tuple[Portion, ...]) -> tuple[Hop, ...]:
     return tuple(hop for portion in routes for hop in portion.route)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Bid:
     """What a strategy pays for inclusion; `tip` goes to the block's builder out of the profit."""
@@ -721,6 +733,7 @@ class Conversion:
     expected: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Several bid quotes packed in one transaction, or a sweep of profit to the treasury.

@@ -7,6 +7,7 @@ from keeper.planning.costs import Rate, Rates
 from keeper.planning.gas import FEE_ROUNDING
 from keeper.planning.rules import Choice, PlanRules
 from keeper.ports import Terms
+from keeper.quick import quick
 from keeper.types import Position, Reason, Seizure, Skip
 from keeper.units import Address
 
@@ -14,6 +15,7 @@ Lane = tuple[Address, Address, frozenset[str] | None]
 """Collateral, debt and the venues allowed: what shares one sale."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One pair of one choice with its largest legal repay and what that seizes.

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from keeper.protocols.aave_v3.eras import V36, Era
 from keeper.protocols.aave_v3.v36 import collateral_value_down
+from keeper.quick import quick
 from keeper.types import Seizure, Token
 from keeper.units import BPS, Bps
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AaveTerms:
     """One pair of one borrower at one block.
