@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -91,7 +92,10 @@ class Report:
 
 
 class Engine:
-    """Drive one chain: take the latest folded head, decide, send, and tell the observers."""
+    """Drive one chain: take the latest folded head, decide, send, and tell the observers.
+
+    A head that is decided on is `undisturbed`: what may wait waits until it is told of.
+    """
 
     def __init__(
         self,
@@ -109,7 +113,9 @@ class Engine:
         on_undecided: Callable[[Head, Exception], None],
         conditions: Conditions | None = None,
         doubtful: Callable[[View], Doubts] = _believe,
+        undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._undisturbed = undisturbed
         self._doubtful = doubtful
         self._listener = listener
         self._reader = reader
@@ -130,7 +136,8 @@ class Engine:
         while True:
             tick = await self._listener.next()
             try:
-                await self.tick(tick)
+                with self._undisturbed():
+                    await self.tick(tick)
             except InvariantError:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug costs one head, what is sent is followed

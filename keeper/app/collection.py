@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ The logs of a block are gone before a young one comes; sooner, it would walk the
 What lives long was set apart or is undo records, which go without a collector, so that a full
 one finds little and is rare.
 """
+MOST = 20 * THRESHOLDS[0]
+"""Young objects that are collected after one head though another is still decided on."""
 
 
 class Collection:
@@ -23,6 +26,7 @@ class Collection:
         self._observe = observe
         self._started = 0.0
         self._before = gc.get_threshold()
+        self._held = 0
 
     def __enter__(self) -> Self:
         self._before = gc.get_threshold()
@@ -44,6 +48,24 @@ class Collection:
         """Set all that lives now apart, so that no later collection looks at it."""
         gc.collect()
         gc.freeze()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the collector from stopping what is done meanwhile, by one or several chains at once.
+
+        What came together is collected at the end, before the next head finds it waiting.
+        """
+        self._held += 1
+        gc.disable()
+        try:
+            yield
+        finally:
+            self._held -= 1
+            young, middle, _ = gc.get_count()
+            if young > (MOST if self._held else THRESHOLDS[0] // 2):
+                gc.collect(1 if middle > THRESHOLDS[1] else 0)
+            if not self._held:
+                gc.enable()
 
     def _on_phase(self, phase: str, info: dict[str, int]) -> None:
         del info

@@ -146,6 +146,7 @@ class Keeper:
             self.dispatcher,
             self._ask,
             self._progress,
+            self._collection.held,
         )
 
         async def open_one(name: str, stack: AsyncExitStack) -> Line:

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,6 +110,7 @@ class Process:
     dispatcher: Dispatcher
     ask: Ask | None = None
     progress: Callable[[str], Progress] = LoggedProgress
+    undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +356,7 @@ async def open_line(
         on_undecided,
         conditions,
         believing(oracles, on_observer_fault),
+        process.undisturbed,
     )
     status = ChainStatus(
         name,

@@ -21,3 +21,24 @@ def test_pauses_are_seen_and_settled_objects_are_set_apart() -> None:
     assert gc.get_freeze_count() == 0
     gc.collect()
     assert len(pauses) == seen
+
+
+def test_nothing_is_collected_while_heads_are_decided_on() -> None:
+    pauses: list[float] = []
+    with Collection(pauses.append) as collection:
+        collection.settle()
+        pauses.clear()
+        with collection.held():
+            with collection.held():
+                kept = [[number] for number in range(2 * THRESHOLDS[0])]
+            assert not pauses
+            kept += [[number] for number in range(2 * THRESHOLDS[0])]
+            assert not pauses
+        assert len(pauses) == 1
+        assert gc.isenabled()
+        assert gc.get_count()[0] < THRESHOLDS[0] // 2
+        pauses.clear()
+        with collection.held():
+            pass
+        assert not pauses
+    assert kept

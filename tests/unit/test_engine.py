@@ -1,7 +1,8 @@
 """The engine when something breaks: the head is lost, what is in flight is not."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,23 @@ class Rig:
             clock=FakeClock(),
             block_time=12,
             deadline_ms=100,
-            tell=self.reports.append,
+            tell=self.tell,
             on_undecided=lambda head, error: self.undecided.append((head.number, error)),
+            undisturbed=self.undisturbed,
         )
+        self.is_disturbed = True
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Note that a head is decided on."""
+        self.is_disturbed = False
+        yield
+        self.is_disturbed = True
+
+    def tell(self, report: Report) -> None:
+        """Keep what is told, which is the last of an undisturbed head."""
+        assert not self.is_disturbed
+        self.reports.append(report)
 
     async def run(self) -> None:
         """Run until the ticks are used up."""
@@ -187,6 +202,7 @@ async def test_what_is_in_flight_is_followed_where_prices_were_not_read() -> Non
     assert rig.sender.followed == [100, 101]
     assert [number for number, _ in rig.undecided] == [100]
     assert len(rig.reports) == 1
+    assert rig.is_disturbed
 
 
 async def test_a_broken_invariant_stops_the_chain() -> None:
