@@ -44,13 +44,18 @@ from keeper import (
 )
 
 SMALL: Final = frozenset(
-    {"id", "api", "deadline_ms", "number", "timestamp", "decimals", "index", "pairs", "deadline"}
+    {
+        *("id", "api", "deadline_ms", "number", "timestamp", "decimals", "deadline"),
+        *("index", "pairs", "calls", "part", "parts"),
+    }
 )
 """Integers told as JSON numbers, beside basis points: they stay far below 2**53."""
 MARGIN: Final = 0.85
 """How much of a head's deadline the program has; the rest is for reading and writing."""
 LARGEST: Final = 2**127
 """No amount a program may answer with is larger."""
+MOST_CALLS: Final = 4
+"""Calls on one position that the keeper allows in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class Take:
     largest_repay: Usd | None = None
     venues: tuple[str, ...] | None = None
     whole: bool = False
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,10 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A quote: amounts in units of the debt token, gas in gas units, dollars with eight decimals."""
+    """A quote: amounts in units of the debt token, gas in gas units, dollars with eight decimals.
+
+    Of several calls on one position (`parts`) this is number `part`, counted from 0.
+    """
 
     market: str
     borrower: Address
@@ -169,6 +178,8 @@ class Priced:
     net: int
     net_usd: Usd
     minimum_profit: int
+    part: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +359,7 @@ def decode(kind: Any, value: Any, name: str = "answer") -> Any:
     if kind is int:
         return _integer(value, name)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        if value not in {each.value for each in kind}:
+        if not isinstance(value, str) or value not in {each.value for each in kind}:
             raise ValueError(f"{name} is none of {', '.join(str(each.value) for each in kind)}")
         return kind(value)
     if not isinstance(value, kind):
@@ -428,6 +439,8 @@ def _priced(quote: Quote) -> Priced:
         quote.net,
         quote.net_usd,
         quote.minimum_profit,
+        quote.part,
+        quote.parts,
     )
 
 
@@ -444,11 +457,14 @@ def _chosen(
             raise ValueError(f"no pair of position {take.index} is taken")
         if risk.position.key in limits:
             raise ValueError(f"position {take.index} is taken twice")
+        if not 1 <= take.calls <= MOST_CALLS:
+            raise ValueError(f"calls of position {take.index} is no number from 1 to {MOST_CALLS}")
         limits[risk.position.key] = Limits(
             take.minimum_profit,
             take.largest_repay,
             None if take.venues is None else frozenset(take.venues),
             take.whole,
+            take.calls,
         )
         found.append(Opportunity(risk.position, pairs, risk.cause))
     for each in selected.refuse:

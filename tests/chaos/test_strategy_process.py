@@ -192,6 +192,8 @@ def assert_fits(value: Any, shape: Any, known: Any) -> None:
         (loop('say(request, take=[{"index": 0}])'), "has no minimum_profit"),
         (loop('say(request, take="all")'), "take is no list"),
         (loop('say(request, refuse=[{"index": 0, "reason": "mood"}])'), "reason is none of"),
+        (loop('say(request, refuse=[{"index": 0, "reason": []}])'), "reason is none of"),
+        (loop('say(request, take=[{"index": 0, "minimum_profit": 1, "calls": 5}])'), "calls of"),
         (loop("os.close(1)"), "closed its output"),
     ],
 )
