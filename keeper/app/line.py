@@ -18,6 +18,7 @@ from keeper.app.clock import SystemClock
 from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
 from keeper.app.events import OperatorEvents
+from keeper.app.inventory import open_inventory
 from keeper.app.lenders import open_lenders
 from keeper.app.margin import make_caller, watching_heads
 from keeper.app.oracles import believing, following, make_oracles, showing
@@ -60,6 +61,7 @@ from keeper.observers.status import ChainStatus
 from keeper.planning.contest import Contest
 from keeper.planning.decoding import decode_receipt_logs, decode_run
 from keeper.planning.encoding import untipped
+from keeper.planning.inventory import Inventory
 from keeper.planning.planner import Planner
 from keeper.planning.reasons import explain_reason
 from keeper.planning.rules import PlanRules
@@ -263,7 +265,11 @@ async def open_line(
     contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
     contest.sent(plan for plan in pending if plan.chain == name)
-    conditions = make_conditions(name, chain, rpc, stack, contest)
+    inventory = await open_inventory(
+        *(name, chain, lambda: watched_tokens(watched.markets.values())),
+        *(reader, observation, stack),
+    )
+    conditions = make_conditions(name, chain, rpc, stack, contest, inventory)
     handed, ended = partial(metrics.relay_handed, name), partial(metrics.relay_ended, name)
     executor = Executor(
         name,
@@ -459,7 +465,12 @@ def seats(
 
 
 def make_conditions(
-    name: str, chain: Chain, rpc: Rpc, stack: AsyncExitStack, contest: Contest | None = None
+    name: str,
+    chain: Chain,
+    rpc: Rpc,
+    stack: AsyncExitStack,
+    contest: Contest | None = None,
+    inventory: Inventory | None = None,
 ) -> Conditions:
     """Return what bids on one chain rest on; no fee history where paying more gains no place."""
 
@@ -467,10 +478,10 @@ def make_conditions(
         log.warning("fee_history.unread", chain=name, error=str(error) or repr(error))
 
     if not chain.inclusion_model.orders_by_fee:
-        return Conditions(chain.inclusion_model, None, contest)
+        return Conditions(chain.inclusion_model, None, contest, inventory)
     histories = FeeHistories(rpc, on_unread)
     stack.push_async_callback(histories.close)
-    return Conditions(chain.inclusion_model, histories, contest)
+    return Conditions(chain.inclusion_model, histories, contest, inventory)
 
 
 def hubs_of(chain: Chain) -> frozenset[Address] | None:

@@ -22,6 +22,7 @@ from keeper.config.fields import (
     scale,
 )
 from keeper.config.inclusion import default_inclusion
+from keeper.config.inventory import InventoryTable
 from keeper.config.limits import Breakers, Limits, Permitted
 from keeper.config.margin import Margin
 from keeper.config.notify import Notify
@@ -180,6 +181,7 @@ class Chain(Table):
     deviation_bps: int | None = Field(default=None, ge=0, lt=10_000)
     fees: Fees = Fees()
     routing: Routing = Routing()
+    inventory: InventoryTable = InventoryTable()
     allow: Permitted = Permitted()
     deny: Permitted = Permitted()
     markets: dict[Name, Market] = Field(default_factory=dict)

@@ -66,9 +66,14 @@ def balance_calls(
         if token.address == ZERO_ADDRESS:
             found.append(Call(multicall, _ETHER_OF + _PAD + contract))
         else:
-            found.append(Call(token.address, _BALANCE_OF + _PAD + contract))
+            found.append(balance_of(token.address, contract))
         found.append(Call(contract, encode_kept(token.address)))
     return tuple(found)
+
+
+def balance_of(token: Address, holder: Address) -> Call:
+    """Return the read of what somebody holds of a token."""
+    return Call(token, _BALANCE_OF + _PAD + holder)
 
 
 def read_balances(

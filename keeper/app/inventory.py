@@ -1,0 +1,96 @@
+"""Which of its own tokens a contract can repay with: looked at now and then, read at every head."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+
+from keeper.config import Chain
+from keeper.engine import Report
+from keeper.errors import TransientError
+from keeper.observers.observation import Event, Observation
+from keeper.planning.inventory import Inventory
+from keeper.ports import Reader
+from keeper.types import Token
+from keeper.units import Address
+
+log = structlog.get_logger(__name__)
+
+HEADS = 100
+"""Heads between two looks: an owner may bring capital while the keeper runs."""
+
+
+class Stockroom:
+    """Follow each token of which the contract has something; what is not there costs no head a read."""
+
+    def __init__(
+        self,
+        chain: str,
+        reader: Reader,
+        inventory: Inventory,
+        tokens: Callable[[], Mapping[Address, Token]],
+    ) -> None:
+        self._chain = chain
+        self._reader = reader
+        self._inventory = inventory
+        self._tokens = tokens
+        self._left = HEADS
+        self._look: asyncio.Task[None] | None = None
+
+    async def read(self) -> None:
+        """Look at every token; raise `TransientError` when nobody answers."""
+        tokens = self._tokens()
+        known = list(tokens)
+        results = await self._reader.multicall(self._inventory.reads(known))
+        found = self._inventory.follow(self._inventory.read(known, results))
+        if found:
+            symbols = sorted(tokens[token].symbol for token in found)
+            log.info("inventory.found", chain=self._chain, tokens=symbols)
+
+    def observe(self, subject: Report | Event) -> None:
+        """Look again now and then, beside the line."""
+        if isinstance(subject, Report):
+            self._left -= 1
+            if self._left <= 0 and (self._look is None or self._look.done()):
+                self._left = HEADS
+                self._look = asyncio.ensure_future(self._again())
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait([self._look])
+
+    async def _again(self) -> None:
+        try:
+            await self.read()
+        except TransientError as error:
+            log.debug("inventory.unread", chain=self._chain, error=str(error) or repr(error))
+
+
+def make_inventory(chain: Chain) -> Inventory | None:
+    """Return what knows of a chain's own capital; None without a contract, or where it is not used."""
+    table = chain.inventory
+    if chain.contract is None or table.use == "off":
+        return None
+    return Inventory(chain.contract, table.share_bps, loose=table.use == "all")
+
+
+async def open_inventory(
+    name: str,
+    chain: Chain,
+    tokens: Callable[[], Mapping[Address, Token]],
+    reader: Reader,
+    observation: Observation,
+    stack: AsyncExitStack,
+) -> Inventory | None:
+    """Return what knows of a chain's own capital, looked at first; None where none is used."""
+    inventory = make_inventory(chain)
+    if inventory is None:
+        return None
+    room = Stockroom(name, reader, inventory, tokens)
+    await room.read()
+    observation.add(room.observe)
+    stack.push_async_callback(room.close)
+    return inventory
