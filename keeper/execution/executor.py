@@ -48,7 +48,7 @@ class Executor:
     plans go to relays, and later, if at all, `untipped` to the node; `lost` is told of those that lost
     their purpose before they were mined.
 
-    Events: plan.submitted, plan.refused, plan.rebroadcast, plan.repriced, plan.published,
+    Events: plan.submitted, plan.refused, plan.unsigned, plan.rebroadcast, plan.repriced, plan.published,
     plan.cancelling, plan.stuck, plan.abandoned, plan.included, plan.reverted, plan.dropped, plan.replaced,
     plan.cancelled, plan.reorged, plan.settled_again, plan.dry, nonce.foreign, executor.recovered.
     """
@@ -233,7 +233,7 @@ class Executor:
     @property
     def lanes(self) -> list[Lane]:
         """Return how each wallet stands."""
-        return self._lanes.states()
+        return self._lanes.states(self._timestamp)
 
     @property
     def relays(self) -> Mapping[str, Score]:
@@ -408,7 +408,14 @@ class Executor:
 
     async def _launch(self, plan: Plan, wallet: Wallet) -> tuple[Answer, list[Skip]]:
         """Sign, journal and hand over one plan."""
-        signed = await wallet.sign(plan, private=self._flow is not None)
+        try:
+            signed = await wallet.sign(plan, private=self._flow is not None)
+        except TransientError as error:
+            words = f"not signed: {error}"
+            fields = {"plan": plan, "wallet": wallet.address, "error": str(error)}
+            self._observe("plan.unsigned", fields)
+            self._admission.settle(Dropped(plan.id, None, words))
+            return Answer.INVALID, skips_for([plan], Reason.TIMEOUT, words)
         flight = Flight.of(signed)
         self._flights.add(flight)
         try:

@@ -20,7 +20,8 @@ LANE_CAP = 16
 class Lane:
     """One sending account: what it holds, what of it is reserved, and what is on its way.
 
-    A blocked one takes no plans while another can: what is first on it waits, or may not have arrived.
+    A blocked one takes no plans while another can: what is first on it waits, or may not have arrived,
+    or its signer failed lately.
     One with a gap is asked first: what waits on it waits for a plan on the nonce before.
     """
 
@@ -54,15 +55,16 @@ class Lanes:
         """Return the wallet of an address, None when it is not ours now."""
         return self._wallets.get(address)
 
-    def states(self) -> list[Lane]:
-        """Return how each lane stands."""
+    def states(self, timestamp: int) -> list[Lane]:
+        """Return how each lane stands at a head's time."""
         return [
             Lane(
                 wallet.address,
                 wallet.balance,
                 self._flights.reserved(wallet.address),
                 self._flights.pending(wallet.address),
-                self._flights.is_blocked(wallet.address) and not wallet.nonces.has_gap,
+                wallet.is_silent(timestamp)
+                or (self._flights.is_blocked(wallet.address) and not wallet.nonces.has_gap),
                 wallet.nonces.has_gap,
             )
             for wallet in self
@@ -84,7 +86,8 @@ class Lanes:
         """Return the plans with their senders, and those that wait for room on a lane."""
         if plans:
             self._needed = min(needed_up([plan]) for plan in plans)
-        return assign(plans, self.states(), self._cap)
+        timestamp = max((plan.head.timestamp for plan in plans), default=0)
+        return assign(plans, self.states(timestamp), self._cap)
 
 
 def assign(plans: Sequence[Plan], lanes: Sequence[Lane], cap: int) -> tuple[list[Plan], list[Plan]]:

@@ -17,6 +17,9 @@ from keeper.units import Address, Wei, to_hex
 CANCEL_GAS = 150_000
 """Most gas a transaction without calls may use: 21,000, and on a rollup its parent chain's part."""
 
+SILENT_SECONDS = 60
+"""Seconds of block time for which a wallet is passed over whose signer failed, then it is asked again."""
+
 
 def needed_up(plans: Sequence[Plan]) -> Wei:
     """Return what has to be free for plans of one lane: their gas at its worst, and a rescue.
@@ -40,6 +43,7 @@ class Wallet:
         self._chain_id = chain_id
         self._balance = 0
         self._behind = Patience()
+        self._silent_at: int | None = None
         self.nonces = NonceLine()
 
     @property
@@ -51,6 +55,10 @@ class Wallet:
     def balance(self) -> Wei:
         """Return the native coin held, as far as is known."""
         return Wei(self._balance)
+
+    def is_silent(self, timestamp: int) -> bool:
+        """Whether its signer failed lately, and has signed nothing since."""
+        return self._silent_at is not None and timestamp - self._silent_at < SILENT_SECONDS
 
     async def refuse_code(self) -> None:
         """Raise `ConfigError` when the account has code: pools hold delegated ones to few at a time."""
@@ -118,18 +126,22 @@ class Wallet:
         self, plan: Plan, nonce: int, *, cancels: bool = False, private: bool = False
     ) -> Signed:
         """Sign a plan on a nonce it holds; one that cancels only sends nothing to this account."""
-        raw, tx_hash = await self._signer.sign(
-            {
-                "chainId": self._chain_id,
-                "nonce": nonce,
-                "maxPriorityFeePerGas": plan.fees.priority_fee,
-                "maxFeePerGas": plan.fees.max_fee,
-                "gas": min(plan.gas_limit, CANCEL_GAS) if cancels else plan.gas_limit,
-                "to": self.address if cancels else plan.contract,
-                "value": 0,
-                "data": b"" if cancels else plan.calldata,
-            }
-        )
+        asked: dict[str, int | bytes] = {
+            "chainId": self._chain_id,
+            "nonce": nonce,
+            "maxPriorityFeePerGas": plan.fees.priority_fee,
+            "maxFeePerGas": plan.fees.max_fee,
+            "gas": min(plan.gas_limit, CANCEL_GAS) if cancels else plan.gas_limit,
+            "to": self.address if cancels else plan.contract,
+            "value": 0,
+            "data": b"" if cancels else plan.calldata,
+        }
+        try:
+            raw, tx_hash = await self._signer.sign(asked)
+        except TransientError:
+            self._silent_at = max(self._silent_at or 0, plan.head.timestamp)
+            raise
+        self._silent_at = None
         return Signed(plan, self.address, nonce, raw, tx_hash, cancels, private)
 
     async def hand_over(self, signed: Signed) -> tuple[Answer, str]:

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 LOUD = {
     "plan.reverted",
     "plan.refused",
+    "plan.unsigned",
     "plan.dropped",
     "plan.stuck",
     "plan.reorged",

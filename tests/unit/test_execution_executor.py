@@ -8,13 +8,25 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
-from keeper.errors import InvariantError, RpcError
+from keeper.errors import InvariantError, RpcError, TransientError
 from keeper.execution.bump import bumped_up
 from keeper.execution.executor import Executor
 from keeper.execution.signer import KeySigner
-from keeper.execution.wallet import CANCEL_GAS
+from keeper.execution.wallet import CANCEL_GAS, SILENT_SECONDS
 from keeper.ports import Signer
-from keeper.types import Dropped, Head, Holding, Included, Plan, Reason, Replaced, Reverted, Skip
+from keeper.types import (
+    Dropped,
+    Head,
+    Holding,
+    Hop,
+    Included,
+    Plan,
+    Portion,
+    Reason,
+    Replaced,
+    Reverted,
+    Skip,
+)
 from keeper.units import USD, Address, Hash, to_hex
 from tests.fake_node import (
     Events,
@@ -29,6 +41,8 @@ from tests.fake_node import (
 )
 from tests.plans import OPERATOR_KEY, USDC, Plans, address, make_head
 
+OTHER_KEY = keccak(b"another lane")
+
 
 @dataclass
 class Bench:
@@ -41,6 +55,7 @@ class Bench:
     clock: FakeClock = field(default_factory=FakeClock)
     plans: Plans = field(default_factory=Plans)
     canonical: Callable[[Head], bool] = lambda _: True
+    keys: tuple[bytes, ...] = (OPERATOR_KEY,)
 
     async def start(self, *, live: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
@@ -48,7 +63,7 @@ class Bench:
             "test",
             31337,
             self.node,
-            [KeySigner(OPERATOR_KEY)],
+            [KeySigner(key) for key in self.keys],
             self.journal,
             self.admission,
             decode_runs,
@@ -704,6 +719,57 @@ async def test_a_signer_that_fails_gives_back_what_was_reserved(bench: Bench) ->
     sent, _ = await executor.send([bench.plans.make()])
     assert [nonce_of(raw) for raw in bench.node.sent] == [0, 1]
     assert len(sent) == 1
+
+
+@dataclass
+class Silent:
+    """A signer that does not answer until it is told to."""
+
+    signer: Signer
+    address: Address
+    is_up: bool = False
+    calls: int = 0
+
+    async def sign(self, transaction: Mapping[str, int | bytes]) -> tuple[bytes, Hash]:
+        """Sign, or give no answer."""
+        self.calls += 1
+        if not self.is_up:
+            raise TransientError("signer x does not answer in 2 s")
+        return await self.signer.sign(transaction)
+
+
+async def test_one_lane_s_silent_signer_does_not_keep_plans_from_the_others(bench: Bench) -> None:
+    bench.keys = (OPERATOR_KEY, OTHER_KEY)
+    executor = await bench.start()
+    silent, other = executor._lanes
+    signer = silent._signer = Silent(silent._signer, silent.address)
+    first, second = apart(bench.plans.make()), apart(bench.plans.make())
+    sent, skips = await executor.send([first, second])
+    assert [plan.id for plan in sent] == [second.id], "it is told of what the other lane sent"
+    assert [(skip.reason, skip.detail) for skip in skips] == [
+        (Reason.TIMEOUT, "not signed: signer x does not answer in 2 s")
+    ]
+    assert [receipt.plan_id for receipt in bench.admission.settled] == [first.id]
+    for _ in range(2):
+        sent, skips = await executor.send([bench.plans.make()])
+        assert [plan.sender for plan in sent] == [other.address]
+    assert signer.calls == 1, "as long as another can"
+    assert bench.events.names.count("plan.unsigned") == 1
+    assert [lane.is_blocked for lane in executor.lanes] == [True, False]
+    signer.is_up = True
+    bench.node.pool.clear()  # it knows one sender only
+    later = make_head(100 + SILENT_SECONDS // 12)
+    sent, _ = await executor.send([replace(bench.plans.make(), head=later)])
+    assert [plan.sender for plan in sent] == [silent.address], "it is asked again after a while"
+    assert not any(lane.is_blocked for lane in executor.lanes)
+
+
+def apart(plan: Plan) -> Plan:
+    """Return a plan that shares no pool, debt or collateral with another."""
+    routes = (Portion((Hop("v3", address(plan.id), USDC.address, address(f"{plan.id}-out")),)),)
+    debt = replace(USDC, address=address(f"{plan.id}-debt"))
+    quotes = tuple(replace(quote, routes=routes, debt=debt) for quote in plan.quotes)
+    return replace(plan, quotes=quotes)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,12 @@ def test_of_those_that_can_pay_the_poorest_is_refilled() -> None:
 
 def test_whom_a_refill_is_for_can_pay_for_what_was_asked_last() -> None:
     wallets: Any = [
-        SimpleNamespace(address=address(name), balance=balance, nonces=NonceLine())
+        SimpleNamespace(
+            address=address(name),
+            balance=balance,
+            nonces=NonceLine(),
+            is_silent=lambda _: False,
+        )
         for name, balance in (("empty", 0), ("low", ETHER // 2), ("full", ETHER))
     ]
     lanes = Lanes(wallets, Flights(), 4)
