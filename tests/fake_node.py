@@ -6,12 +6,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_hash.auto import keccak
-from hexbytes import HexBytes
 
 from keeper.errors import RpcError, TransientError
 from keeper.types import Dropped, Head, Log, Plan, Receipt, Signed, Skip
 from keeper.units import Address, Hash, to_hex
 from tests.plans import CONTRACT, GWEI, USDC, make_head
+
+FIELDS = (
+    *("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas"),
+    *("to", "value", "data", "accessList", "v", "r", "s"),
+)
+AS_BYTES = {"to", "data", "accessList"}
 
 
 @dataclass(slots=True)
@@ -146,11 +151,35 @@ class FakeNode:
 
 
 def fields_of(raw: bytes) -> dict[str, Any]:
-    """Return a raw transaction's fields under their JSON-RPC names."""
-    # The import takes seconds, which processes that are started to be killed are spared.
-    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+    """Return a raw transaction's fields under their JSON-RPC names, read as EIP-1559 lays them out."""
+    kind, body = raw[0], raw[1:]
+    ((*fields,), rest) = _item(body)
+    assert (kind, rest, len(fields)) == (2, b"", len(FIELDS))
+    return {
+        name: field if name in AS_BYTES else int.from_bytes(field)
+        for name, field in zip(FIELDS, fields, strict=True)
+    }
 
-    return dict(TypedTransaction.from_bytes(HexBytes(raw)).as_dict())
+
+def _item(encoded: bytes) -> tuple[Any, bytes]:
+    """Return the first item of an RLP encoding, bytes or a list, and what follows it."""
+    first = encoded[0]
+    if first < 0x80:
+        return encoded[:1], encoded[1:]
+    is_list = first >= 0xC0
+    size, start = first - (0xC0 if is_list else 0x80), 1
+    if size > 55:
+        start += size - 55
+        size = int.from_bytes(encoded[1:start])
+    body, rest = encoded[start : start + size], encoded[start + size :]
+    assert len(body) == size
+    if not is_list:
+        return body, rest
+    items = []
+    while body:
+        item, body = _item(body)
+        items.append(item)
+    return items, rest
 
 
 def nonce_of(raw: bytes) -> int:

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 
@@ -20,6 +19,10 @@ class StandInSigner:
     """Serve one key; `alter` changes a transaction before it is signed, `delay` slows every answer."""
 
     def __init__(self, key: bytes, chain_id: int, password: str | None = None) -> None:
+        # Importing it takes seconds: not while tests are collected, nor while a signer waits.
+        from eth_account import Account
+
+        self._library = Account
         self.key = key
         self.chain_id = chain_id
         self.alter: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda asked: asked
@@ -36,7 +39,7 @@ class StandInSigner:
     @property
     def address(self) -> str:
         """Return the account's address in lower case, as web3signer tells it."""
-        return str(Account.from_key(self.key).address).lower()
+        return str(self._library.from_key(self.key).address).lower()
 
     @property
     def host(self) -> str:
@@ -83,5 +86,5 @@ class StandInSigner:
         transaction = {name: int(asked[name], 16) for name in names}
         to = {"to": to_checksum_address(asked["to"])} if "to" in asked else {}
         whole = {**transaction, **to, "data": asked["data"], "chainId": self.chain_id, "type": 2}
-        signed = Account.sign_transaction(dict(self.alter(whole)), self.key)
+        signed = self._library.sign_transaction(dict(self.alter(whole)), self.key)
         return {"result": self.answer("0x" + bytes(signed.raw_transaction).hex())}

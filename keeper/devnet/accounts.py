@@ -2,8 +2,6 @@
 
 from functools import cache
 
-from eth_account import Account as Wallet
-
 from keeper.devnet.model import Account
 
 _MNEMONIC = "test test test test test test test test test test test junk"
@@ -22,6 +20,8 @@ class Cast:
 @cache
 def test_account(index: int) -> Account:
     """Return account `index` of the mnemonic; its key is public knowledge."""
+    from eth_account import Account as Wallet  # noqa: PLC0415 - takes seconds: on first use
+
     Wallet.enable_unaudited_hdwallet_features()
     wallet = Wallet.from_mnemonic(_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
     return Account(bytes.fromhex(wallet.address[2:]), bytes(wallet.key))

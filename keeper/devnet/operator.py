@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from eth_account import Account as Wallet
 from eth_utils.address import to_checksum_address
 
 from keeper.contracts import liquidator
@@ -87,6 +86,8 @@ def write_settings(
     extra: str = "",
 ) -> Path:
     """Write keystore, password and `keeper.toml` into a folder; return the file's path."""
+    from eth_account import Account as Wallet  # noqa: PLC0415 - takes seconds: on first use
+
     home.mkdir(parents=True, exist_ok=True)
     password = home / "password"
     password.write_text(_PASSWORD)

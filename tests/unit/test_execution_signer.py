@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 import pytest
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 from hypothesis import given, settings, strategies as st
 
@@ -27,6 +26,13 @@ from keeper.execution.keystore import (
 )
 from keeper.execution.signer import KeySigner
 from tests.plans import CONTRACT, OPERATOR_KEY
+
+
+def reference() -> Any:
+    """Return the library that says what is right; importing it while tests are collected is slow."""
+    from eth_account import Account
+
+    return Account
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +64,7 @@ async def test_bytes_equal_eth_account_s(
         "data": data,
     }
     try:
-        wanted = Account.sign_transaction(
+        wanted = reference().sign_transaction(
             {**transaction, "to": to_checksum_address(CONTRACT), "type": 2}, key
         )
     except ValueError:
@@ -81,7 +87,7 @@ async def test_every_length_of_data_is_encoded(size: int) -> None:
         "data": b"\x7f" * size,
     }
     raw, _ = await KeySigner(OPERATOR_KEY).sign(transaction)
-    wanted = Account.sign_transaction(
+    wanted = reference().sign_transaction(
         {**transaction, "to": to_checksum_address(CONTRACT), "type": 2}, OPERATOR_KEY
     )
     assert raw == bytes(wanted.raw_transaction)
@@ -94,7 +100,7 @@ async def test_a_negative_or_missing_field_is_refused() -> None:
 
 def test_the_key_cannot_be_shown_pickled_or_copied() -> None:
     signer = KeySigner(OPERATOR_KEY)
-    assert signer.address == bytes.fromhex(Account.from_key(OPERATOR_KEY).address[2:])
+    assert signer.address == bytes.fromhex(reference().from_key(OPERATOR_KEY).address[2:])
     shown = f"{signer!r} {signer} {signer.address!r}"
     assert OPERATOR_KEY.hex() not in shown
     assert repr(OPERATOR_KEY) not in shown
@@ -110,7 +116,7 @@ async def test_a_new_keystore_opens_with_its_password(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert keystore_address(path) == address
     assert (await open_keystore(path, "correct horse")).address == address
-    assert Account.decrypt(orjson.loads(path.read_bytes()), "correct horse")
+    assert reference().decrypt(orjson.loads(path.read_bytes()), "correct horse")
 
 
 async def test_an_imported_key_is_the_same_account(tmp_path: Path) -> None:
@@ -184,7 +190,7 @@ def test_a_password_comes_by_reference(tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", ["", "correct horse", "pässwörd"])
 async def test_keystores_of_eth_account_open(tmp_path: Path, kdf: Any, password: str) -> None:
     path = tmp_path / "operator.json"
-    document = Account.encrypt(OPERATOR_KEY, password, kdf=kdf, iterations=2)
+    document = reference().encrypt(OPERATOR_KEY, password, kdf=kdf, iterations=2)
     path.write_bytes(orjson.dumps(document))
     assert (await open_keystore(path, password)).address == KeySigner(OPERATOR_KEY).address
 
@@ -214,7 +220,7 @@ async def test_what_cannot_be_opened_is_named(
     tmp_path: Path, change: dict[str, object], expected: str
 ) -> None:
     path = tmp_path / "operator.json"
-    whole = Account.encrypt(OPERATOR_KEY, "testpassword", kdf="pbkdf2", iterations=2)
+    whole = reference().encrypt(OPERATOR_KEY, "testpassword", kdf="pbkdf2", iterations=2)
     path.write_bytes(orjson.dumps(changed(whole, change)))
     with pytest.raises(ConfigError, match=expected) as caught:
         await open_keystore(path, "testpassword")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from coincurve import PrivateKey
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from keeper.config import Wallet, load
@@ -99,14 +98,16 @@ async def test_what_was_not_asked_for_is_never_handed_on(
 async def test_another_key_s_signature_is_refused() -> None:
     async with StandInSigner(OPERATOR_KEY, 1) as server, AsyncExitStack() as stack:
         signer = await opened(wallet(remote_url=f"http://{server.host}"), stack)
-        other = Account.create()
-        server.answer = lambda _: "0x" + other_signature(bytes(other.key)).hex()
+        other = PrivateKey()
+        server.answer = lambda _: "0x" + other_signature(other.secret).hex()
         with pytest.raises(TransientError, match="signed as 0x"):
             await signer.sign(TRANSACTION)
 
 
 def other_signature(key: bytes) -> bytes:
     """Return the transaction signed by another key."""
+    from eth_account import Account
+
     fields = {**TRANSACTION, "to": to_checksum_address(CONTRACT), "type": 2}
     return bytes(Account.sign_transaction(fields, key).raw_transaction)
 
@@ -153,7 +154,7 @@ async def test_a_slow_or_failing_signer_is_one_line(monkeypatch: pytest.MonkeyPa
         with pytest.raises(TransientError, match="with status 500"):
             await signer.sign(TRANSACTION)
         server.status = 200
-        server.key = bytes(Account.create().key)
+        server.key = PrivateKey().secret
         with pytest.raises(TransientError, match="No unlocked account matches the Sender"):
             await signer.sign(TRANSACTION)
         with pytest.raises(ConfigError, match="does not hold the key of 0x"):
@@ -275,6 +276,8 @@ def boto3(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 async def test_the_documented_plug_in_signs(tmp_path: Path, boto3: Any) -> None:
+    from eth_account import Account
+
     file = tmp_path / "kms.py"
     file.write_text(documented(), encoding="utf-8")
     table = wallet(
@@ -286,7 +289,7 @@ async def test_the_documented_plug_in_signs(tmp_path: Path, boto3: Any) -> None:
             asked = {**TRANSACTION, "nonce": nonce}
             raw, _ = await signer.sign(asked)
             assert Account.recover_transaction(raw) == to_checksum_address(OPERATOR)
-        boto3.client = lambda *_, **__: KeyService(bytes(Account.create().key))
+        boto3.client = lambda *_, **__: KeyService(PrivateKey().secret)
         with pytest.raises(ConfigError, match="signs with another key than that of 0x"):
             await opened(table, stack)
         with pytest.raises(ConfigError, match="key_id is missing"):
