@@ -21,7 +21,7 @@ from keeper.app.events import OperatorEvents
 from keeper.app.inventory import open_inventory
 from keeper.app.lenders import open_lenders
 from keeper.app.margin import make_caller, watching_heads
-from keeper.app.oracles import believing, following, make_oracles, showing
+from keeper.app.oracles import believing, following, make_oracles, recall, remembering, showing
 from keeper.app.progress import LoggedProgress
 from keeper.app.recovery import Recovery
 from keeper.app.snapshots import Snapshots
@@ -238,6 +238,7 @@ async def open_line(
         partial(metrics.oracle_lag, name),
         watched.unloaded,
     )
+    await recall(oracles, process.journal.feeds, name)
     limits = make_limits(process.settings, chain.block_time)
     feeds = make_feeds(process.settings, chain, partial(_running, watched, book))
     risk = Risk(
@@ -394,6 +395,7 @@ async def open_line(
         observation.add(watching(feeds, risk))
     observation.add(following(oracles, on_observer_fault))
     observation.add(showing(oracles, metrics, name))
+    observation.add(remembering(oracles, process.journal.feeds, name))
     if live and signer is not None and chain.contract is not None:
         treasury = Treasury(
             name,

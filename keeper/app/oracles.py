@@ -7,15 +7,21 @@ import structlog
 from keeper.config import Chain, Settings
 from keeper.engine import Doubts, Report
 from keeper.errors import ConfigError
+from keeper.journal.feeds import FeedRow, FeedStore
 from keeper.metrics import Metrics
 from keeper.observers.observation import Event
 from keeper.oracles.pools import PoolPrices
-from keeper.oracles.watch import Expected
+from keeper.oracles.record import read, written
+from keeper.oracles.watch import Expected, Feed
 from keeper.ports import LendingProtocol, Venue
 from keeper.risk import Doubt, OracleWatch
 from keeper.risk.lists import find_tokens
 from keeper.types import View
-from keeper.units import BPS, WAD, Bps
+from keeper.units import BPS, WAD, Address, Bps, to_hex
+
+REMEMBER_SECONDS = 60
+FORGET_SECONDS = 30 * 86_400
+"""Seconds after which a feed that is not read any more is forgotten."""
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +93,46 @@ def following(
             on_fault(error)
 
     return observe
+
+
+async def recall(watch: OracleWatch, store: FeedStore, chain: str) -> None:
+    """Let a watch know what was learned before a restart; a row that is damaged is told of, and left out."""
+    kept: dict[tuple[str, Address], Feed] = {}
+    for row in await store.kept(chain):
+        try:
+            asset = bytes.fromhex(row.asset.removeprefix("0x"))
+            kept[row.market, Address(asset)] = read(row.record)
+        except ValueError as error:
+            told = {"market": row.market, "asset": row.asset, "why": str(error)}
+            log.warning("feed.forgotten", chain=chain, **told)
+    watch.restore(kept)
+
+
+def remembering(
+    watch: OracleWatch, store: FeedStore, chain: str
+) -> Callable[[Report | Event], None]:
+    """Return an observer that has what a watch learned written to the journal, once a minute."""
+    written_at = 0
+
+    def observe(subject: Report | Event) -> None:
+        nonlocal written_at
+        if not isinstance(subject, Report):
+            return
+        now = subject.view.head.timestamp
+        if abs(now - written_at) < REMEMBER_SECONDS:
+            return
+        written_at = now
+        feeds = dict(watch.learned())
+        store.keep(chain, lambda: _rows(feeds), now - FORGET_SECONDS)
+
+    return observe
+
+
+def _rows(feeds: Mapping[tuple[str, Address], Feed]) -> list[FeedRow]:
+    return [
+        FeedRow(market, to_hex(asset), feed.looked, written(feed))
+        for (market, asset), feed in feeds.items()
+    ]
 
 
 def showing(watch: OracleWatch, metrics: Metrics, chain: str) -> Callable[[Report | Event], None]:

@@ -14,6 +14,7 @@ from keeper.journal import rows
 from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.checkpoint import SqliteCheckpoint
 from keeper.journal.codec import load
+from keeper.journal.feeds import FeedStore
 from keeper.journal.liquidations import LiquidationStore
 from keeper.journal.outbox import SqliteOutbox
 from keeper.journal.snapshots import SnapshotStore
@@ -46,6 +47,7 @@ class SqliteJournal:
         self.snapshots = SnapshotStore(self._writer, path, clock)
         self.outbox = SqliteOutbox(self._writer)
         self.liquidations = LiquidationStore(self._writer)
+        self.feeds = FeedStore(self._writer)
         self._clock = clock
         self._keep = keep_days * DAY
         self._dropped = dropped

@@ -108,6 +108,20 @@ def fold(feed: Feed | None, look: Look, expected: Expected) -> tuple[Feed, int |
     return after, lag
 
 
+def take_up(kept: Feed, look: Look, expected: Expected) -> Feed:
+    """Return a feed that another process followed before, at the first look of this one.
+
+    What it taught stands. What is dated does as well, unless nobody looked for too long; rounds are
+    counted anew by each process.
+    """
+    if 0 <= look.time - kept.looked <= BLIND_SECONDS:
+        return replace(kept, rounds=look.rounds)
+    first, _ = fold(None, look, expected)
+    learned = replace(first, quiet=kept.quiet, moves=kept.moves)
+    is_out = abs(first.off or 0) * BPS > band(learned, expected) * WAD
+    return replace(learned, is_undated=is_out)
+
+
 def _learn(feed: Feed, gap: int, move: int, expected: Expected) -> Feed:
     beat = heartbeat(feed, expected)
     quiet = feed.quiet

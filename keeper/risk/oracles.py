@@ -16,6 +16,7 @@ from keeper.oracles.watch import (
     fold,
     heartbeat,
     stale,
+    take_up,
 )
 from keeper.ports import Announcing, LendingProtocol, Rating
 from keeper.types import CollateralLeg, DebtLeg, Position, Prices, Reason, Token, View, home_of
@@ -82,8 +83,17 @@ class OracleWatch:
         self._markets = markets
         self._followed = followed
         self._feeds: dict[Key, Feed] = {}
+        self._kept: dict[Key, Feed] = {}
         self._names: dict[Address, str] = {}
         self._now = 0
+
+    def restore(self, kept: Mapping[Key, Feed]) -> None:
+        """Know what another process learned of feeds, each from its first look on."""
+        self._kept = dict(kept)
+
+    def learned(self) -> Mapping[Key, Feed]:
+        """Return every feed as of its last look, those that were not looked at yet as they were kept."""
+        return self._kept | self._feeds
 
     def observe(self, view: View, on_fault: OnFault = _raise) -> None:
         """Take a head's prices, and what pools give now; a market that fails is told of alone."""
@@ -119,7 +129,10 @@ class OracleWatch:
                 self._look((place, token.address), Look(now, price, pool), Expected())
 
     def _look(self, key: Key, look: Look, expected: Expected) -> None:
-        self._feeds[key], lag = fold(self._feeds.get(key), look, expected)
+        before = self._feeds.get(key)
+        if before is None and (kept := self._kept.pop(key, None)) is not None:
+            before = take_up(kept, look, expected)
+        self._feeds[key], lag = fold(before, look, expected)
         if lag is not None:
             self._followed(key[0], self._names[key[1]], lag)
 

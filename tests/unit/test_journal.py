@@ -107,7 +107,7 @@ def test_no_amount_is_an_integer_column() -> None:
         "gas_limit",
         "gas_used",
     }
-    blocks = {"block_number", "block_time", "snapshot", "page", "pages", "bytes"}
+    blocks = {"block_number", "block_time", "looked", "snapshot", "page", "pages", "bytes"}
     blocks |= {"first", "last", "anchor", "width"}
     counts |= {"attempts", "changes", "acknowledged", "reminded"}
     times = {"time", "signed", "sent", "settled", "until"}
@@ -135,6 +135,7 @@ def test_no_amount_is_an_integer_column() -> None:
             "price_samples",
             "margin_heads",
             "liquidations",
+            "feeds",
         }
         for table in tables:
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})"):

@@ -2,19 +2,34 @@
 
 import random
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
-from keeper.app.oracles import believing, following, make_oracles
+from keeper.app.oracles import believing, following, make_oracles, recall, remembering
 from keeper.config import Settings
 from keeper.engine import Report
 from keeper.errors import ConfigError
+from keeper.journal.feeds import FeedRow
+from keeper.journal.sqlite import SqliteJournal
 from keeper.oracles.pools import PoolPrices
-from keeper.oracles.watch import Expected, Feed, Look, astray, band, fold, heartbeat, stale
+from keeper.oracles.record import read, written
+from keeper.oracles.watch import (
+    Expected,
+    Feed,
+    Look,
+    astray,
+    band,
+    fold,
+    heartbeat,
+    stale,
+    take_up,
+)
 from keeper.risk.oracles import Doubt, OracleWatch, is_rested_on
 from keeper.types import CollateralLeg, DebtLeg, Hop, Prices, Reason, Token, View
 from keeper.units import BPS, USD, WAD, Address, Bps, to_hex
@@ -544,3 +559,115 @@ def test_crumbs_of_a_token_keep_nobody_from_a_position() -> None:
         held.position, collateral=legs, debt=owed, collateral_value=1_000, debt_value=900
     )
     assert [is_rested_on(position, leg) for leg in (*legs, *owed)] == [True, False, True]
+
+
+def taught() -> Feed:
+    """Return a feed with a heartbeat of an hour and a band of one percent learned."""
+    feed, _ = follow(beating(6, wiggle=10**12))
+    return replace(feed, moves=(WAD // 100,) * 8, left=feed.looked - 36, lag=24)
+
+
+@contextmanager
+def journal_at(home: Path) -> Iterator[SqliteJournal]:
+    """Open a journal, and let it write all before it closes."""
+    journal = SqliteJournal(home / "journal.sqlite", cast("Any", None), 90, lambda _: None)
+    journal.open()
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+async def recalled(
+    home: Path, *rows: FeedRow
+) -> tuple[OracleWatch, list[MutableMapping[str, Any]]]:
+    """Return a watch that begins with these rows of a journal, and what was told."""
+    with journal_at(home) as before:
+        before.feeds.keep("devnet", lambda: rows, 0)
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt())
+    with journal_at(home) as journal, capture_logs() as logs:
+        await recall(made, journal.feeds, "devnet")
+    return made, logs
+
+
+def row(feed: Feed, asset: Token = STAKED) -> FeedRow:
+    return FeedRow("aave-v3", to_hex(asset.address), feed.looked, written(feed))
+
+
+def priced(number: int, price: int) -> View:
+    view = seen(number, price)
+    prices = {USDC.address: USD, STAKED.address: price}
+    return replace(view, prices={"aave-v3": Prices("aave-v3", USD, prices)})
+
+
+async def test_what_was_learned_of_a_feed_is_known_after_a_restart(tmp_path: Path) -> None:
+    now = priced(100, 2_000 * USD).head.timestamp
+    kept = replace(taught(), looked=now - 60, updated=now - 4_000, left=None, rounds=9)
+    made, logs = await recalled(tmp_path, row(kept))
+    assert not logs
+    assert made.learned() == {("aave-v3", STAKED.address): kept}, (
+        "it is written again before a look"
+    )
+    made.observe(priced(100, 2_000 * USD))
+    (found,) = [each for each in made.standing() if each.asset == "wstETH"]
+    assert (found.heartbeat, found.band) == (3_600, 100)
+    assert found.feed.age(now) == 4_000
+    made.observe(priced(101, 2_000 * USD))
+    (found,) = [each for each in made.standing() if each.asset == "wstETH"]
+    assert found.feed.age(now) == 4_000, "that rounds are counted anew is no round"
+
+
+async def test_after_a_long_pause_nothing_is_dated_and_all_that_was_learned_stands(
+    tmp_path: Path,
+) -> None:
+    view = priced(100, 2_000 * USD)
+    now = view.head.timestamp
+    kept = replace(taught(), looked=now - 90_000, updated=now - 90_500, left=now - 90_100)
+    made, _ = await recalled(tmp_path, row(kept))
+    made.observe(view)
+    (found,) = [each for each in made.standing() if each.asset == "wstETH"]
+    assert (found.heartbeat, found.band, found.stale) == (3_600, 100, "")
+    assert (found.feed.updated, found.feed.left, found.feed.lag) == (now, None, None)
+    before = replace(kept, looked=now + 500)
+    assert take_up(before, Look(now, ETHER), NOTHING).updated == now, "another chain's clock"
+
+
+async def test_damaged_rows_are_told_of_and_left_out(tmp_path: Path) -> None:
+    good = written(taught())
+    damaged = {
+        "{": "Expecting property name",
+        "[]": "its fields are others",
+        good.replace('"quiet":[', '"quiet":["x",'): "quiet cannot be",
+        good.replace('"quiet":[', '"quiet":[-5,'): "quiet cannot be",
+        good.replace('"quiet":[', '"quiet":[' + "9," * 16): "quiet cannot be",
+        good.replace('"looked":', '"looked":1e3,"was":'): "its fields are others",
+        written(replace(taught(), price=0)): "price cannot be 0",
+        written(replace(taught(), updated=-1)): "updated cannot be -1",
+        good.replace("false", "3"): "is_undated cannot be 3",
+    }
+    rows = [FeedRow(f"m{n}", to_hex(DAI.address), 5, each) for n, each in enumerate(damaged)]
+    rows.append(FeedRow("aave-v3", "0xno", 5, good))
+    made, told = await recalled(tmp_path, row(taught()), *rows)
+    assert made.learned() == {("aave-v3", STAKED.address): taught()}
+    assert {each["event"] for each in told} == {"feed.forgotten"}
+    said = {each["market"]: each["why"] for each in told}
+    for place, why in enumerate(damaged.values()):
+        assert said[f"m{place}"].startswith(why)
+    assert told[0]["asset"] == "0xno"
+
+
+async def test_a_watch_is_written_once_a_minute(tmp_path: Path) -> None:
+    made = watch(Pools({(WETH, USDC): 2_000}), Doubt())
+    with journal_at(tmp_path) as journal:
+        old = [replace(row(taught()), market="gone"), row(taught())]
+        journal.feeds.keep("devnet", lambda: old, 0)
+        write = remembering(made, journal.feeds, "devnet")
+        for number in range(100, 107):
+            view = seen(number, (2_000 + number) * USD)
+            made.observe(view)
+            write(Report(view))
+    with journal_at(tmp_path) as journal:
+        kept = {(each.market, each.asset): each for each in await journal.feeds.kept("devnet")}
+    ether = kept["aave-v3", to_hex(WETH.address)]
+    assert read(ether.record).looked == ether.looked == seen(105, 1).head.timestamp
+    assert ("gone", to_hex(STAKED.address)) not in kept, "not read for a month"
