@@ -32,9 +32,14 @@ def word(value: int | bytes) -> bytes:
     return value.to_bytes(WORD, "big") if isinstance(value, int) else value.rjust(WORD, b"\0")
 
 
-def read(target: Address, signature: str, *words: int | bytes) -> Call:
+def words(*values: int | bytes) -> bytes:
+    """Return words one after the other."""
+    return b"".join(map(word, values))
+
+
+def read(target: Address, signature: str, *arguments: int | bytes) -> Call:
     """Return a call of `name(types)` with static arguments; bytes are addresses or words."""
-    return Call(target, selector(signature) + b"".join(map(word, words)))
+    return Call(target, selector(signature) + b"".join(map(word, arguments)))
 
 
 def uint(data: bytes, position: int = 0) -> int:
@@ -68,6 +73,11 @@ def text(data: bytes) -> str:
 def answered(result: CallResult, words: int = 1) -> bool:
     """Tell whether a read was answered with so many words at least."""
     return result.ok and len(result.data) >= WORD * words
+
+
+def is_word(result: CallResult) -> bool:
+    """Tell whether a read was answered with one word and nothing else."""
+    return result.ok and len(result.data) == WORD
 
 
 def answers(results: Sequence[CallResult], what: str, words: int = 1) -> list[bytes]:

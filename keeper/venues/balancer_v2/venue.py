@@ -9,6 +9,7 @@ from eth_abi.abi import decode as decode_abi
 from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.chain.words import words
 from keeper.errors import ConfigError
 from keeper.ports import Pages, Reader
 from keeper.types import (
@@ -172,8 +173,8 @@ class BalancerV2:
         """Return the vault's call; the batch's own minimum and deadline hold, so this has none."""
         swap = (self.pools[hop.pool].number, 0, hop.token_in, hop.token_out)
         funds = (self.contract, 0, self.contract, 0)
-        head = VAULT_SWAP + _words(224, *funds, 0, _NEVER, *swap)
-        return PoolCall(self.vault, head, _words(192, 0))
+        head = VAULT_SWAP + words(224, *funds, 0, _NEVER, *swap)
+        return PoolCall(self.vault, head, words(192, 0))
 
     def permissions(self) -> Sequence[AllowedCall]:
         """Return that the vault's swap and its flash loans have to be allowed."""
@@ -327,11 +328,4 @@ def _differences(subject: str, held: State, there: State) -> list[Drift]:
     ]
 
 
-def _words(*values: int | bytes) -> bytes:
-    return b"".join(
-        value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32, "big")
-        for value in values
-    )
-
-
-_CALL_BYTES = len(VAULT_SWAP) + len(_words(*[0] * 13))
+_CALL_BYTES = len(VAULT_SWAP) + len(words(*[0] * 13))

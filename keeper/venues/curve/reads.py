@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, permutations
 from typing import assert_never
 
+from keeper.chain.words import is_word, words
 from keeper.errors import ConfigError
 from keeper.ports import Reader
 from keeper.types import Call, CallResult, Head
@@ -50,7 +51,7 @@ async def find_pools(
     """
     pairs = list(combinations(sorted(tokens), 2))
     asked = [
-        Call(registry, FIND_POOL + _words(*pair, number))
+        Call(registry, FIND_POOL + words(*pair, number))
         for pair in pairs
         for number in range(_FOUND)
     ]
@@ -69,7 +70,7 @@ async def allowed(
 ) -> list[bool]:
     """Say which calls, by target and selector, the contract's owner has allowed."""
     calls = [
-        Call(contract, SPENDER_OF + _words(target) + selector.ljust(32, b"\0"))
+        Call(contract, SPENDER_OF + words(target) + selector.ljust(32, b"\0"))
         for target, selector in asked
     ]
     return [bool(_number(answer)) for answer in await reader.multicall(calls, head.hash)]
@@ -80,11 +81,11 @@ async def load_pool(reader: Reader, head: Head, address: Address) -> Pool:
 
     Raises `ConfigError` for what is no such pool, or follows no formula known here.
     """
-    shape = [Call(address, COINS + _words(index)) for index in range(MOST_COINS + 1)]
+    shape = [Call(address, COINS + words(index)) for index in range(MOST_COINS + 1)]
     marks = [Call(address, each) for each in (A_PRECISE, GAMMA, STORED_RATES, BASE_POOL, A)]
     told = await reader.multicall([*shape, *marks], head.hash)
     coins = tuple(_coin(each) for each in _answered(told[: MOST_COINS + 1]))
-    precise, gamma, rates, base, amplified = (_is_word(each) for each in told[MOST_COINS + 1 :])
+    precise, gamma, rates, base, amplified = (is_word(each) for each in told[MOST_COINS + 1 :])
     rated = rates or told[MOST_COINS + 3].ok
     if not 2 <= len(coins) <= MOST_COINS or not amplified:
         raise ConfigError(
@@ -116,10 +117,10 @@ def state_calls(pool: Pool) -> list[Call]:
             if count == 2:
                 selectors.append(PRICE_SCALE)
             else:
-                selectors += [PRICE_SCALES + _words(index) for index in range(count - 1)]
+                selectors += [PRICE_SCALES + words(index) for index in range(count - 1)]
         case never:
             assert_never(never)
-    selectors += [BALANCES + _words(index) for index in range(count)]
+    selectors += [BALANCES + words(index) for index in range(count)]
     return [Call(pool.address, selector) for selector in selectors]
 
 
@@ -176,7 +177,7 @@ async def _probed(reader: Reader, head: Head, tries: Sequence[Pool]) -> Pool:
         for part in _PROBES
         if (amount := first.state.balances[sold] // part)
     ]
-    calls = [Call(first.address, selector + _words(*each)) for each in asked]
+    calls = [Call(first.address, selector + words(*each)) for each in asked]
     answers = await reader.multicall(calls, head.hash)
     told = [
         (each, value)
@@ -223,8 +224,8 @@ def _are_fixed(result: CallResult, units: tuple[int, ...]) -> bool:
     """Say whether a pool's rates are its decimals alone; one without rates has no others."""
     if not result.ok or not result.data:
         return True
-    words = [int.from_bytes(result.data[at : at + 32]) for at in range(0, len(result.data), 32)]
-    return tuple(words[-len(units) :]) == units
+    told = [int.from_bytes(result.data[at : at + 32]) for at in range(0, len(result.data), 32)]
+    return tuple(told[-len(units) :]) == units
 
 
 def _answered(results: Iterable[CallResult]) -> Iterator[int]:
@@ -242,15 +243,4 @@ def _coin(number: int) -> Address:
 
 
 def _number(result: CallResult) -> int | None:
-    return int.from_bytes(result.data) if _is_word(result) else None
-
-
-def _is_word(result: CallResult) -> bool:
-    return result.ok and len(result.data) == 32
-
-
-def _words(*values: int | bytes) -> bytes:
-    return b"".join(
-        value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32)
-        for value in values
-    )
+    return int.from_bytes(result.data) if is_word(result) else None

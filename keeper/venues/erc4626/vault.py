@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from keeper.chain.words import is_word
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import Reader
 from keeper.types import Call, CallResult, Head, Hop
@@ -54,19 +55,19 @@ async def load_vault(reader: Reader, head: Head, address: Address) -> Vault:
     asset, pot, chi, whole = await reader.multicall(
         [Call(address, each) for each in (ASSET, POT, CHI, DECIMALS)], head.hash
     )
-    if not (_is_word(asset) and _is_word(whole)):
+    if not (is_word(asset) and is_word(whole)):
         raise ConfigError(
             f"{to_hex(address)} does not answer as an ERC-4626 vault does",
             "check the vault's address and the chain",
         )
     paid, decimals = Address(asset.data[12:]), int.from_bytes(whole.data)
     (unit,) = await reader.multicall([Call(paid, DECIMALS)], head.hash)
-    if not _is_word(unit) or not 0 <= decimals - int.from_bytes(unit.data) <= 36:
+    if not is_word(unit) or not 0 <= decimals - int.from_bytes(unit.data) <= 36:
         raise ConfigError(
             f"token {to_hex(paid)} does not say how many decimals it has",
             f"leave out the vault {to_hex(address)}",
         )
-    source = Address(pot.data[12:]) if _is_word(pot) else address if _is_word(chi) else None
+    source = Address(pot.data[12:]) if is_word(pot) else address if is_word(chi) else None
     vault = Vault(address, paid, 1, 10 ** (decimals - int.from_bytes(unit.data)), source)
     told = await reader.multicall(state_calls(vault), head.hash)
     bits = max(int.from_bytes(each.data[:32]).bit_length() for each in told[1:3])
@@ -102,7 +103,7 @@ def read_state(
 
     None unless the same reckoning gives at `now` what the vault itself says.
     """
-    told = [int.from_bytes(each.data) if _is_word(each) else None for each in results]
+    told = [int.from_bytes(each.data) if is_word(each) else None for each in results]
     preview, first, second, *rest = told
     if preview is None or first is None or second is None:
         return None
@@ -182,7 +183,3 @@ def decode(first: bytes, pages: Iterable[bytes]) -> list[Vault]:
 def _thaw(address: str, asset: str, probe: int, extra: int, source: str | None) -> Vault:
     kept = None if source is None else Address(bytes.fromhex(source))
     return Vault(Address(bytes.fromhex(address)), Address(bytes.fromhex(asset)), probe, extra, kept)
-
-
-def _is_word(result: CallResult) -> bool:
-    return result.ok and len(result.data) == 32

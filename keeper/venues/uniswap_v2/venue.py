@@ -8,6 +8,7 @@ from itertools import combinations
 from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
+from keeper.chain.words import words
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import Pages, Reader
 from keeper.types import (
@@ -91,7 +92,7 @@ class UniswapV2:
             if not {token0, token1} <= self._known
         ]
         found = await reader.multicall(
-            [Call(self.factory, GET_PAIR + _words(*each)) for each in wanted], head.hash
+            [Call(self.factory, GET_PAIR + words(*each)) for each in wanted], head.hash
         )
         pairs = []
         for tokens, result in zip(wanted, found, strict=True):
@@ -200,7 +201,7 @@ class UniswapV2:
         return b"".join((_FORMAT.to_bytes(4, "big"), self.factory))
 
     def _tail(self, hop: Hop) -> bytes:
-        return _words(0, 160, self.contract, _NEVER, 2, hop.token_in, hop.token_out)
+        return words(0, 160, self.contract, _NEVER, 2, hop.token_in, hop.token_out)
 
     def _created(self, log: Log) -> Undo | None:
         tokens = Address(log.topics[1][12:]), Address(log.topics[2][12:])
@@ -230,13 +231,6 @@ class UniswapV2:
                 self._hops.setdefault(hop.token_in, []).append(hop)
 
 
-def _words(*values: int | Address) -> bytes:
-    return b"".join(
-        value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32, "big")
-        for value in values
-    )
-
-
 def _reserves(result: CallResult) -> tuple[int, int]:
     """Return what `getReserves` says; raise `InvariantError` when a known pair did not answer."""
     if not result.ok or len(result.data) != 96:
@@ -244,4 +238,4 @@ def _reserves(result: CallResult) -> tuple[int, int]:
     return int.from_bytes(result.data[:32]), int.from_bytes(result.data[32:64])
 
 
-_CALL_BYTES = len(SWAP_EXACT) + len(_words(*[0] * 7))
+_CALL_BYTES = len(SWAP_EXACT) + len(words(*[0] * 7))
