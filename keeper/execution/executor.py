@@ -438,7 +438,7 @@ class Executor:
             fields = {"plan": plan, "tx": signed.hash, "result": str(answer), "error": words}
             self._observe("plan.refused", fields)
             skips = await self._refused(flight, wallet, REASONS[answer], words)
-            if answer in {Answer.NONCE, Answer.OCCUPIED}:
+            if answer in {Answer.NONCE, Answer.OCCUPIED, Answer.FUNDS}:
                 await self._resynchronise(wallet)
             return answer, skips
         if answer is Answer.ACCEPTED:
@@ -467,7 +467,7 @@ class Executor:
         return answer if known is None else Answer.ACCEPTED
 
     async def _resynchronise(self, wallet: Wallet) -> None:
-        """Start the nonce line over, as far as the chain can be asked."""
+        """Start over from the chain's nonces and balance, as far as it can be asked."""
         with suppress(TransientError):
             await wallet.synchronise(self._flights)
 

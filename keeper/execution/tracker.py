@@ -248,7 +248,10 @@ class Tracker:
         wallet = self._wallet_of(flight)
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
-            wallet.pay(gas_paid(answer), refill)
+            wallet.pay(gas_paid(answer), Wei(0))
+            if refill:
+                # read, not added: a look since the block may have counted it already
+                await self._recount_balance(wallet)
         receipt = await self._books.settle(flight, receipt, unpriced)
         if fault:
             # Booked first: a restart must not find it open and stop over it again.
@@ -364,8 +367,16 @@ class Tracker:
             receipt = Dropped(signed.plan.id, signed.hash, reason)
             self._observe("nonce.foreign", {"nonce": signed.nonce, "tx": signed.hash})
             self._flights.remove(flight)
+            wallet = self._wallet_of(flight)
+            if wallet is not None:
+                await self._recount_balance(wallet)
         await self._books.settle(flight, receipt)
         return receipt
+
+    async def _recount_balance(self, wallet: Wallet) -> None:
+        """Read a wallet's balance anew; what is known stands when the node does not tell."""
+        with suppress(TransientError):
+            await self._rpc.hurry(wallet.recount())
 
     def _wallet_of(self, flight: Flight) -> Wallet | None:
         """Return the lane a flight is on; a former wallet's are only watched."""

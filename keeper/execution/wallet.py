@@ -106,8 +106,12 @@ class Wallet:
     async def covers(self, worst: Wei) -> bool:
         """Whether the balance covers gas at its worst; what was known is read anew before it is no."""
         if self._balance < worst:
-            self._balance = await self._read_balance()
+            await self.recount()
         return self._balance >= worst
+
+    async def recount(self) -> None:
+        """Read the balance anew: more moved than the gas paid here."""
+        self._balance = await self._read_balance()
 
     def pay(self, gas: Wei, refill: Wei) -> None:
         """Account for a settled transaction."""

@@ -11,6 +11,7 @@ from eth_hash.auto import keccak
 from keeper.errors import InvariantError, RpcError, TransientError
 from keeper.execution.bump import bumped_up
 from keeper.execution.executor import Executor
+from keeper.execution.settlement import DecodeRuns
 from keeper.execution.signer import KeySigner
 from keeper.execution.wallet import CANCEL_GAS, SILENT_SECONDS
 from keeper.ports import Signer
@@ -27,7 +28,7 @@ from keeper.types import (
     Reverted,
     Skip,
 )
-from keeper.units import USD, Address, Hash, to_hex
+from keeper.units import USD, Address, Hash, Wei, to_hex
 from tests.fake_node import (
     Events,
     FakeAdmission,
@@ -56,6 +57,7 @@ class Bench:
     plans: Plans = field(default_factory=Plans)
     canonical: Callable[[Head], bool] = lambda _: True
     keys: tuple[bytes, ...] = (OPERATOR_KEY,)
+    decode: DecodeRuns = decode_runs
 
     async def start(self, *, live: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
@@ -66,7 +68,7 @@ class Bench:
             [KeySigner(key) for key in self.keys],
             self.journal,
             self.admission,
-            decode_runs,
+            self.decode,
             lambda data: f"explained {data.hex()}",
             self.is_canonical,
             self.clock,
@@ -321,6 +323,44 @@ async def test_a_nonce_used_by_a_stranger_is_noticed(bench: Bench) -> None:
     assert "nonce.foreign" in bench.events.names
     await executor.send([bench.plans.make()])
     assert nonce_of(bench.node.sent[-1]) == 1
+
+
+async def test_ether_that_was_moved_out_is_noticed(bench: Bench) -> None:
+    executor = await bench.start()
+    (wallet,) = executor._lanes
+    bench.node.balance = 10**15
+    bench.node.refuse = refuse_once("insufficient funds for gas * price + value")
+    assert (await executor.send([bench.plans.make()]))[0] == []
+    assert wallet.balance == 10**15, "the node said so"
+    bench.node.balance = 10 * 10**18
+    assert len((await executor.send([bench.plans.make()]))[0]) == 1
+    bench.node.balance = 10**15
+    head = bench.node.foreign()
+    for _ in range(3):
+        await executor.follow(head)
+        head = make_head(head.number + 1)
+    assert "nonce.foreign" in bench.events.names
+    assert wallet.balance == 10**15, "whoever used its nonce may have moved it"
+
+
+async def test_a_refill_that_was_read_already_is_not_counted_again(bench: Bench) -> None:
+    bench.decode = lambda logs, contract: [
+        replace(run, refill=10**18) for run in decode_runs(logs, contract)
+    ]
+    executor = await bench.start()
+    (wallet,) = executor._lanes
+    await executor.send([bench.plans.make()])
+    head = bench.node.mine()
+    bench.node.balance = 11 * 10**18
+    assert await wallet.covers(Wei(wallet.balance + 1)), "a look between the block and its receipt"
+    (receipt,) = await executor.follow(head)
+    assert isinstance(receipt, Included)
+    assert receipt.refill == 10**18
+    assert wallet.balance == 11 * 10**18
+    await executor.send([bench.plans.make()])
+    bench.node.answering = lambda method, _: no_answer(b"") if method == "eth_getBalance" else None
+    await executor.follow(bench.node.mine())
+    assert wallet.balance < 11 * 10**18, "it is not counted before it was read"
 
 
 async def test_a_stranger_in_the_pool_is_stepped_over(bench: Bench) -> None:
