@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def selected(query: str) -> Iterator[str]:
     yield from found
 
 
-def exported() -> set[str]:
+@cache
+def exported() -> frozenset[str]:
     metrics = Metrics(
         version="1",
         commit="c",
@@ -75,7 +77,7 @@ def exported() -> set[str]:
         if family.name.startswith("keeper_"):
             suffix = {"counter": "_total", "histogram": "_bucket", "info": "_info"}
             names.add(family.name + suffix.get(family.type, ""))
-    return names
+    return frozenset(names)
 
 
 def test_board_is_what_build_writes() -> None:
