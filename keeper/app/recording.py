@@ -31,7 +31,7 @@ from keeper.tape.reading import End, holds_state, read_tape, read_title
 from keeper.tape.records import Block, Liquidation, Reads, Record, State, Taken, Undone
 from keeper.tape.writing import Sizes, TapeWriter
 from keeper.types import Call, CallResult, Head, Log, Watch
-from keeper.units import Address, Wei, to_hex
+from keeper.units import Address, Hash, Wei, to_hex
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,10 @@ class Recorded:
     continued_at: int | None = None
     cut_off: bool = False
     sizes: Sizes = field(default_factory=Sizes)
+
+
+class UnloadedError(TransientError):
+    """Report that a part could not be loaded: a tape without it would say that nothing happens there."""
 
 
 class TapedBook:
@@ -113,6 +117,7 @@ class Recorder:
         self._blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
         self._histories = FeeHistories(self._rpc, lambda _: None)
         self._conditions = Conditions(table.inclusion_model)
+        self._looked: Hash | None = None
         self.recorded = Recorded()
 
     async def open(self, first: int | None) -> None:
@@ -141,7 +146,8 @@ class Recorder:
                         await queue.take()
                         pause = 1.0
             except TransientError as error:
-                log.warning("recording.retried", chain=self._name, error=str(error))
+                told = {"chain": self._name, "error": str(error), "longest_pause": pause}
+                log.warning("recording.retried", **told)
             else:
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -154,7 +160,10 @@ class Recorder:
             end = latest.number if last is None else min(latest.number, last)
             head = self._head
             try:
-                if end > head.number:
+                if await self._is_left_off(head, latest):
+                    await self._finish()
+                    self._flush()
+                elif end > head.number:
                     await self._record(head.number + 1, min(end, head.number + WINDOW))
                 elif not self._assembler.holds(latest) and end == latest.number:
                     await self._step(latest, None)
@@ -163,6 +172,12 @@ class Recorder:
                     return last is None or head.number < last
             except ReorgTooDeepError as error:
                 await self._restate(str(error))
+
+    async def _is_left_off(self, head: Head, latest: Head) -> bool:
+        """Tell whether something failed once the book had come to a head the chain still holds."""
+        if self._looked == head.hash or latest.number < head.number:
+            return False
+        return (await self._blocks.by_number(head.number)).hash == head.hash
 
     async def _record(self, first: int, last: int) -> None:
         heads = await asyncio.gather(
@@ -175,17 +190,24 @@ class Recorder:
         self._flush()
 
     async def _step(self, head: Head, early: Early | None) -> None:
-        """Bring the book to a head."""
+        """Bring the book to a head and write down what happened there."""
         await self._assembler.advance(head, [head])
+        await self._finish(early)
+
+    async def _finish(self, early: Early | None = None) -> None:
+        """Write down who was liquidated up to the book's head, and what is decided on there.
+
+        Whatever fails on the way can be asked for again; nothing is told twice.
+        """
         for part, fault in self._book.parts.faults.items():
             await self._restate(f"{part}: {fault.why}")
             return
-        folded, self._taped.folded = self._taped.folded, {}
-        found = await self._liquidations(folded.values())
+        found = await self._liquidations(self._taped.folded.values())
+        self._taped.folded = {}
         if found:
             self._add(Taken(found))
             self.recorded.liquidations += len(found)
-        await self._look(head, early)
+        await self._look(self._head, early)
 
     async def _look(self, head: Head, early: Early | None = None) -> None:
         """Write down what a decision at the book's head rests on."""
@@ -210,6 +232,7 @@ class Recorder:
             self._add(Reads(wanted[1], results))
             # what an oracle asks next rests on what it heard
             self._book.observe(wanted[0], results[: len(wanted[0].calls)], head)
+        self._looked = head.hash
         self.recorded.heads += 1
         self.recorded.last = head.number
 
@@ -259,7 +282,10 @@ class Recorder:
         rpc = TappedRpc(self._connection.rpc, kept.append)
         rpc.is_kept = True
         await Watched.discover(ChainReader(rpc, self._table.multicall), self._name, self._table)
-        state = await self._load(first)
+        try:
+            state = await self._load(first)
+        except UnloadedError as error:
+            raise ConfigError(str(error), "mend it, or leave it out of the settings") from None
         self._writer = TapeWriter(self._path)
         self._add(title_of(self._name, self._table))
         for record in kept:
@@ -286,6 +312,9 @@ class Recorder:
                     f"--from {first}: the node does not hold that block's state ({error})",
                     "use an archive node, or record from now on",
                 ) from None
+        if watched.unloaded:
+            told = "; ".join(f"{part}: {why}" for part, why in watched.unloaded.items())
+            raise UnloadedError(f"chains.{self._name}: not loaded: {told}")
         pages = {name: list(encode()) for name, encode in watched.snapshot().items()}
         # from the very pages on the tape, so that a replay's book is this one
         await watched.restore(lambda source: pages[source], head, head)
@@ -301,14 +330,13 @@ class Recorder:
         chain_of(title, settings, where)
         taped = await Taped.open(self._name, self._table, read_tape(self._path, end), where)
         start = taped.head.number
-        async for moment in taped.moments():
-            if isinstance(moment, Reads):
-                with suppress(TransientError):
-                    taped.book.observe(*taped.answers(moment), taped.head)
+        untold, looked = await _bring_along(taped)
         if first is not None and first - 1 != start:
             raise ConfigError(f"{where}: the tape begins at block {start + 1}", "leave --from out")
         self._writer = TapeWriter(self._path, end)
         self._follow(taped.watched, taped.head, taped.book)
+        self._taped.folded = {head.hash: (head, logs) for head, logs in untold}
+        self._looked = looked
         self.recorded.first = start
         self.recorded.last = self.recorded.continued_at = taped.head.number
         self.recorded.cut_off = end.is_torn
@@ -347,6 +375,7 @@ class Recorder:
             book.stand_at(head)
         self._book = book
         self._taped = TapedBook(book, self._add)
+        self._looked = None
         ranges = LogRanges(self._connection.rpc)
         self._assembler = Assembler(self._name, self._blocks, ranges, self._taped)
 
@@ -381,6 +410,35 @@ async def record(
         await recorder.open(first)
         await recorder.run(last)
         return recorder.recorded
+
+
+async def _bring_along(taped: Taped) -> tuple[list[tuple[Head, Sequence[Log]]], Hash | None]:
+    """Go through a tape; return the blocks whose liquidations it lacks, and the last head read at.
+
+    A recorder that was stopped between a block and what happened there leaves some.
+    """
+    untold: list[tuple[Head, Sequence[Log]]] = []
+    looked: Hash | None = None
+    async for moment in taped.moments():
+        match moment:
+            case Block():
+                _drop_from(moment.head.number, untold)
+                untold.append((moment.head, moment.logs))
+            case Taken():
+                untold.clear()
+            case Reads():
+                untold.clear()
+                looked = taped.head.hash
+                with suppress(TransientError):
+                    taped.book.observe(*taped.answers(moment), taped.head)
+    _drop_from(taped.head.number + 1, untold)
+    return untold, looked
+
+
+def _drop_from(number: int, blocks: list[tuple[Head, Sequence[Log]]]) -> None:
+    """Take out the blocks that were undone."""
+    while blocks and blocks[-1][0].number >= number:
+        blocks.pop()
 
 
 def _liquidation(

@@ -3,27 +3,34 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from keeper.app import Outcome, Recorded, Variant, audit, chain_of, record, replay
+from keeper.app.endpoints import Connection, open_endpoints
 from keeper.app.replay import until
 from keeper.cli import main
 from keeper.cli.demo.stage import staged
-from keeper.config import Settings, load
+from keeper.config import Chain, Settings, load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator, write_settings
 from keeper.devnet.prices import put_prices
-from keeper.errors import ConfigError
+from keeper.errors import ConfigError, InvariantError, TransientError
+from keeper.ports import Rpc
 from keeper.tape.chunks import Chunk, Kind, read_chunks
 from keeper.tape.reading import read_tape, read_title
-from keeper.tape.records import Block, Reads, Record
-from keeper.types import CallResult
+from keeper.tape.records import Block, Reads, Record, State, Taken
+from keeper.tape.writing import TapeWriter
+from keeper.types import CallResult, Head
 from keeper.units import to_hex
+from keeper.venues.uniswap_v3 import UniswapV3
 from tests.line import Play
 
 NAME = "devnet"
@@ -294,6 +301,121 @@ async def test_a_tape_cut_off_before_its_first_state_is_begun_anew(
     assert (made.continued_at, made.last) == (None, crash.first + 6)
     assert read_title(path) == read_title(crash.tape)
     assert [type(each) for each in read_tape(path)][-1] is Reads
+
+
+class Flaky:
+    """A node that does not answer a read, and knows no receipt, when asked for the first time."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._asked: set[str] = set()
+
+    async def request(self, method: str, params: Sequence[object]) -> Any:
+        asked = json.dumps([method, params])
+        is_known = asked in self._asked
+        self._asked.add(asked)
+        if method == "eth_call" and not is_known:
+            raise TransientError("no answer")
+        if method == "eth_getTransactionReceipt" and not is_known:
+            return None
+        return await self._rpc.request(method, params)
+
+
+Connecting = Callable[[Callable[[Rpc], Rpc]], None]
+
+
+@pytest.fixture
+def connecting(monkeypatch: pytest.MonkeyPatch) -> Connecting:
+    """Return what puts something between the recorder and its node; nothing is waited for then."""
+
+    def connected(wrap: Callable[[Rpc], Rpc]) -> None:
+        async def opened(table: Chain, stack: AsyncExitStack) -> Connection:
+            connection = await open_endpoints(table, stack)
+            return replace(connection, rpc=wrap(connection.rpc))
+
+        monkeypatch.setattr("keeper.app.recording.open_endpoints", opened)
+        monkeypatch.setattr("keeper.app.recording.random.uniform", lambda *_: 0.0)
+
+    return connected
+
+
+def behind(tape: Path, path: Path, kind: type[Record]) -> Path:
+    """Write a tape that ends behind the first record of a kind."""
+    writer = TapeWriter(path)
+    for each in read_tape(tape):
+        writer.add(each)
+        if isinstance(each, kind):
+            break
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("kind", [State, Block])
+async def test_nothing_is_lost_to_a_node_that_does_not_answer_at_first(
+    crash: Crash,
+    tmp_path: Path,
+    connecting: Connecting,
+    kind: type[Record],
+) -> None:
+    connecting(Flaky)
+    path = behind(crash.tape, tmp_path / "cut.tape", kind)
+    with capture_logs() as lines:
+        made = await record(crash.loaded, NAME, path, last=crash.first + 6)
+    errors = {line["error"] for line in lines if line["event"] == "recording.retried"}
+    assert errors == {"no answer", "the node does not hold the receipt of a liquidation"}
+    assert made.unread == 0
+    told = [[r for r in read_tape(t) if isinstance(r, Taken)] for t in (crash.tape, path)]
+    assert told[0] == told[1]
+    (whole,) = await crash.replayed(crash.variants())
+    (again,) = await replace(crash, tape=path).replayed(crash.variants())
+    assert again.digests == whole.digests
+    assert again.net_usd == whole.net_usd
+    assert {m.liquidation.borrower for m in again.missed} == set(crash.rivals)
+
+
+async def test_a_tape_is_not_begun_without_a_part(
+    crash: Crash, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(*_: object) -> None:
+        raise InvariantError("uniswap", "no such pool")
+
+    monkeypatch.setattr(UniswapV3, "bootstrap", failing)
+    path = tmp_path / "new.tape"
+    with pytest.raises(ConfigError, match=r"not loaded: venue/uniswap: .*no such pool"):
+        await record(crash.loaded, NAME, path, last=crash.first + 6)
+    assert not path.exists()
+
+
+async def test_a_state_without_a_part_is_waited_for_longer_each_time(
+    crash: Crash,
+    tmp_path: Path,
+    connecting: Connecting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads, load = [0], UniswapV3.bootstrap
+
+    async def failing(venue: UniswapV3, reader: Any, head: Head) -> None:
+        loads[0] += 1
+        if loads[0] <= 3:
+            raise InvariantError("uniswap", "no such pool")
+        await load(venue, reader, head)
+
+    def senseless(*_: object) -> None:
+        raise InvariantError("uniswap", "a log makes no sense")
+
+    connecting(lambda rpc: rpc)
+    path = behind(crash.tape, tmp_path / "cut.tape", Reads)
+    monkeypatch.setattr(UniswapV3, "bootstrap", failing)
+    monkeypatch.setattr(UniswapV3, "fold", senseless)
+    with capture_logs() as lines:
+        made = await record(crash.loaded, NAME, path, last=crash.first + 6)
+    retried = [line for line in lines if line["event"] == "recording.retried"]
+    assert [line["longest_pause"] for line in retried] == [1, 2, 4]
+    assert all("venue/uniswap: " in line["error"] for line in retried)
+    assert made.last >= crash.first + 6
+    states = [each for each in read_tape(path) if isinstance(each, State)]
+    assert len(states) == 2
+    assert states[1].pages.keys() == states[0].pages.keys()
 
 
 def test_scan_shows_strategies_side_by_side_on_one_head(
