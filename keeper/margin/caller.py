@@ -11,7 +11,7 @@ import structlog
 
 from keeper.book.book import Book
 from keeper.book.market import MarketBook
-from keeper.errors import TransientError
+from keeper.errors import KeeperError, TransientError
 from keeper.journal.outbox import (
     SqliteOutbox,
     StandingRow,
@@ -99,6 +99,7 @@ class MarginCaller:
         self._outlooks = Outlooks(chain, outbox, sample_seconds)
         self._liquidations = Liquidations(chain, reader, outbox, clock)
         self._refreshed: dict[str, float] = {}
+        self._passed_over: set[str] = set()
         self._known: dict[tuple[str, str, str], StandingRow] = {}
         self._latest: View | None = None
         self._wake = asyncio.Event()
@@ -132,10 +133,8 @@ class MarginCaller:
             try:
                 async with self._turn:
                     await self._look(view)
-            except TransientError as error:
-                log.warning("margin.postponed", chain=self._chain, error=str(error))
-            except Exception as error:
-                log.exception("margin.failed", chain=self._chain, error=str(error))
+            except Exception as error:  # noqa: BLE001 - the next head is looked at again
+                self._complain(error)
             self.done_at = view.head.number
 
     async def acknowledge(self, borrower: Address) -> int:
@@ -182,23 +181,43 @@ class MarginCaller:
         return found, sum(len(shown.places) for shown, _ in held) + len(rows)
 
     async def _look(self, view: View) -> None:
+        watched = [
+            (name, market)
+            for name in view.prices
+            if (market := self._book.markets.get(name)) is not None and self._covers(name, market)
+        ]
+        # those first that the last head had no time for
+        watched.sort(key=lambda each: each[0] not in self._passed_over)
+        self._passed_over.clear()
         whole = True
-        for name in view.prices:
-            market = self._book.markets.get(name)
-            if market is None or not self._covers(name, market):
-                continue
+        for name, market in watched:
             if self._book.head != view.head:
+                self._passed_over.add(name)
                 whole = False
                 continue
-            roster = await self._roster(name, market, view)
-            await self._outlooks.sample(name, market, roster, view)
-            if len(roster):
-                await self._judge(name, market, roster, view)
-            whole = whole and roster.is_seen
+            try:
+                whole = await self._look_at(name, market, view) and whole
+            except Exception as error:  # noqa: BLE001 - one market harms no other
+                whole = False
+                self._complain(error, market=name)
         self._gauge(view)
         # a digest of what was not looked at yet would say nothing, and be the day's only one
         if whole and (day := self._digest.due(self._clock.time())) is not None:
             await self._summarise(day, view)
+
+    async def _look_at(self, name: str, market: MarketBook, view: View) -> bool:
+        """Look at one market; say whether everybody watched there was seen at one head."""
+        roster = await self._roster(name, market, view)
+        await self._outlooks.sample(name, market, roster, view)
+        if len(roster):
+            await self._judge(name, market, roster, view)
+        return roster.is_seen
+
+    def _complain(self, error: Exception, **fields: str) -> None:
+        if isinstance(error, TransientError):
+            log.warning("margin.postponed", chain=self._chain, **fields, error=str(error))
+        else:
+            log.error("margin.failed", chain=self._chain, **fields, exc_info=error)
 
     def _covers(self, name: str, market: MarketBook) -> bool:
         protocol = market.protocol.protocol
@@ -218,14 +237,18 @@ class MarginCaller:
         now = self._clock.time()
         unknown: set[Key] = set()
         liquidated: dict[Key, list[Taken]] = {}
+        failed = False
         try:
             liquidated = await self._liquidations.find(
-                name, market.protocol, roster, fell, view.head.number
+                name, market.protocol, roster, fell, view.head
             )
-        except TransientError as error:
+        except KeeperError as error:
             # nobody else's call waits for what became of these
             unknown = {entry.key for entry in fell}
+            failed = True
             log.warning("margin.postponed", chain=self._chain, market=name, error=str(error))
+        # after a start, who is better may have been liquidated
+        is_blind = failed and not self._liquidations.is_caught_up(name)
         looked_at = [
             *(roster.get(key) for key in liquidated),
             *(e for e in roster.to_look_at(now) if e.key not in liquidated.keys() | unknown),
@@ -243,27 +266,25 @@ class MarginCaller:
                 position = self._position(market, roster, entry, view)
                 if position is not None:
                     standing, kinds = _judged(entry, position, taken, now)
+                    if is_blind and (Kind.BETTER, None) in kinds:
+                        continue
                     if standing != entry.standing:
                         drawing = bool(kinds) and len(looked_at) <= FEW
                         about = self._situation(entry, position, market, view, now, drawing)
                         notes = [compose(about, entry.standing, standing, *kind) for kind in kinds]
                         changes.append((entry, standing, notes, position))
-                elif taken:
-                    unknown.add(entry.key)
             except Exception as error:  # noqa: BLE001 - one position harms no other
                 fields = {"chain": self._chain, "market": entry.market}
                 log.warning(
                     "margin.not_judged", **fields, borrower=to_hex(entry.borrower), error=str(error)
                 )
-                if taken:
-                    unknown.add(entry.key)
             if len(changes) == CHUNK:
                 await self._tell(name, roster, changes)
                 changes = []
         await self._tell(name, roster, changes)
-        if not unknown:
+        if not failed:
             roster.answered()
-            self._liquidations.done(name, view.head.number)
+            self._liquidations.done(name, roster, view.head.number)
 
     def _situation(
         self,

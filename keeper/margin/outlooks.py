@@ -58,7 +58,10 @@ class Outlooks:
             chances, outlook = entry.watch.chances, self._known.get(entry.market)
             if chances is None or outlook is None or outlook.covariance is None:
                 continue
-            found = market.protocol.position(entry.account, market.prices, view.next_block)
+            try:
+                found = market.protocol.position(entry.account, market.prices, view.next_block)
+            except Exception:  # noqa: BLE001, S112 - whoever judges it says so, and it harms no other
+                continue
             if found is None:
                 continue
             raised = outlook.ladder(plain(market, found)[0], chances)
@@ -85,11 +88,17 @@ def _places(
         if name not in known:
             yield name, market.prices
         return
-    first: dict[str, Entry] = {}
+    those: dict[str, list[Entry]] = {}
     for entry in roster.entries:
         if entry.market not in known:
-            first.setdefault(entry.market, entry)
-    for place, entry in first.items():
-        found = market.protocol.position(entry.account, market.prices, view.next_block)
-        if found is not None:
-            yield place, plain(market, found)[1]
+            those.setdefault(entry.market, []).append(entry)
+    for place, entries in those.items():
+        for entry in entries[:SLICE]:
+            try:
+                found = market.protocol.position(entry.account, market.prices, view.next_block)
+                prices = None if found is None else plain(market, found)[1]
+            except Exception:  # noqa: BLE001, S112 - another's position shows the prices as well
+                continue
+            if prices is not None:
+                yield place, prices
+            break

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from keeper.app.desk import Desk
-from keeper.errors import TransientError
+from keeper.errors import ConfigError, TransientError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.margin.caller import REFRESH, MarginCaller
 from keeper.margin.levels import Habits, Ladder
@@ -101,6 +102,7 @@ class World:
         self.is_busy = False
         self.logs: list[Log] = []
         self.refuse_logs = False
+        self.held_from = 0
         self.ranges: list[tuple[int, int]] = []
         self.notes: list[Note] = []
         self.prices = Prices("aave", 10**8, {WETH.address: 2_500 * 10**8, USDC.address: 10**8})
@@ -110,7 +112,7 @@ class World:
         self.book: Any
         self.book = SimpleNamespace(head=None, markets={"aave": self._market()})
         self.dispatcher = Dispatcher([self], self.journal.outbox, clock, lambda *_: None)
-        reader: Any = SimpleNamespace(logs=self._logs)
+        reader: Any = SimpleNamespace(logs=self._logs, head=self._header)
         fund = Watch("fund", ("desk",), LADDER, **({"addresses": frozenset({A, B})} | watch))
         self.shown: dict[tuple[str, str], int] = {}
         self.caller = MarginCaller(
@@ -155,6 +157,8 @@ class World:
         self.ranges.append((first, last))
         if self.refuse_logs:
             raise TransientError("the node is away")
+        if first < self.held_from:
+            raise ConfigError("the node does not hold the logs")
         return [log for log in self.logs if first <= log.block_number <= last]
 
     def fitting(self, notes: Sequence[Note]) -> int:
@@ -186,17 +190,24 @@ class World:
             who = self.lender.names[name]
             self.lender.health[who], self.lender.debt[who] = health, debt
         before = len(self.notes)
-        block = Hash(bytes([number, tail]) + bytes(30))
-        head = Head(number, block, Hash(bytes(32)), 12 * number, Wei(1), 1, 2)
+        head = self.made(number, tail)
         self.book.head = head
         self.caller.done_at = -1
-        view = View("x", head, head.next_block(12), (), {"aave": self.prices}, {}, WETH)
+        prices = dict.fromkeys(self.book.markets, self.prices)
+        view = View("x", head, head.next_block(12), (), prices, {}, WETH)
         self.caller.see(view)
         async with asyncio.timeout(10):
             while self.caller.done_at != number or self.dispatcher.waiting("desk"):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         told = [note.data for note in self.notes[before:] if note.topic == "margin"]
         return [f"{data['borrower'][2:4].lower()} {data['level']}" for data in told]
+
+    def made(self, number: int, tail: int = 0) -> Head:
+        block = Hash(number.to_bytes(4, "big") + bytes([tail]) + bytes(27))
+        return Head(number, block, Hash(bytes(32)), 12 * number, Wei(1), 1, 2)
+
+    async def _header(self, number: int) -> Head:
+        return self.made(number)
 
     def liquidate(self, who: Address, number: int, index: int = 0, tail: int = 0) -> None:
         tx = Hash(bytes([number, index, tail]) + bytes(29))
@@ -236,6 +247,132 @@ async def test_a_liquidation_waits_for_a_position_that_cannot_be_computed(world:
     assert await world.head(2, a=(1.2, 5), b=(1.05, 10)) == ["bb call"]
     world.lender.poison = set()
     assert await world.head(3) == ["aa liquidated"]
+
+
+async def test_what_happened_while_nobody_ran_waits_for_the_first_logs_that_can_be_read(
+    tmp_path: Path,
+) -> None:
+    before = World(tmp_path)
+    await before.start()
+    assert sorted(await before.head(1, a=(1.05, 10), b=(1.05, 10))) == ["aa call", "bb call"]
+    await before.stop()
+    after = World(tmp_path, habits=Habits(cooldown=0.0))
+    after.liquidate(B, 3)
+    after.refuse_logs = True
+    await after.start()
+    try:
+        # "better" may be the liquidation itself; nobody's call waits for it
+        assert await after.head(5, a=(1.02, 10), b=(9.0, 0)) == ["aa critical"]
+        after.refuse_logs = False
+        assert await after.head(6) == ["bb liquidated"]
+        assert after.ranges[-1] == (2, 6)
+        assert await after.head(7) == []
+    finally:
+        await after.stop()
+
+
+async def test_what_is_found_and_cannot_be_told_yet_is_held_and_not_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    before = World(tmp_path)
+    await before.start()
+    await before.head(1, a=(0.99, 10), b=(1.5, 10))
+    before.lender.poison = {A}
+    before.liquidate(A, 2)
+    await before.head(2, a=(1.2, 5))
+    # while a reorg may still move it, the few blocks it may be in are asked for
+    await before.head(17)
+    assert before.ranges[-1] == (0, 17)
+    asked = len(before.ranges)
+    await before.head(18)
+    await before.head(19)
+    assert len(before.ranges) == asked
+    # another's debt falls: few blocks are asked for
+    assert await before.head(60, b=(1.4, 5)) == []
+    assert before.ranges[-1] == (4, 60)
+    await before.stop()
+    after = World(tmp_path)
+    after.logs = before.logs
+    await after.start()
+    try:
+        assert await after.head(61, a=(1.2, 5), b=(1.4, 5)) == ["aa liquidated"]
+        assert after.ranges == [(2, 61)]
+        assert await after.head(62) == []
+    finally:
+        await after.stop()
+
+
+async def test_a_held_liquidation_that_a_reorg_undoes_is_told_nobody(world: World) -> None:
+    await world.head(1, a=(0.99, 10), b=(1.5, 10))
+    world.lender.poison = {A}
+    world.liquidate(A, 2)
+    await world.head(2, a=(1.2, 5))
+    world.logs.clear()
+    world.lender.poison = set()
+    assert await world.head(2, tail=1, a=(0.99, 10)) == []
+
+
+async def test_after_a_long_time_off_a_day_is_looked_back_at(tmp_path: Path) -> None:
+    before = World(tmp_path)
+    await before.start()
+    await before.head(1, a=(1.05, 10), b=(1.5, 10))
+    await before.stop()
+    after = World(tmp_path)
+    await after.start()
+    try:
+        await after.head(20_000, a=(1.05, 10), b=(1.5, 0))
+        assert after.ranges == [(20_000 - 86_400 // 12, 20_000)]
+    finally:
+        await after.stop()
+
+
+async def test_logs_the_node_dropped_are_looked_at_as_far_as_it_holds_them(tmp_path: Path) -> None:
+    before = World(tmp_path)
+    await before.start()
+    await before.head(1, a=(1.05, 10), b=(1.5, 10))
+    await before.stop()
+    after = World(tmp_path)
+    after.liquidate(B, 90)
+    after.held_from = 80
+    await after.start()
+    try:
+        with capture_logs() as logs:
+            told = await after.head(100, a=(1.02, 10), b=(1.5, 0))
+        assert told == ["bb liquidated", "aa critical"]
+        (said,) = [each for each in logs if each["event"] == "margin.logs_dropped"]
+        assert 80 <= said["looked_from"] <= 90
+        asked = len(after.ranges)
+        assert await after.head(101) == []
+        assert len(after.ranges) == asked
+    finally:
+        await after.stop()
+
+
+async def test_one_market_that_fails_harms_no_other(world: World) -> None:
+    broken: Any = SimpleNamespace(protocol=SimpleNamespace(protocol="aave-v3"))
+    world.book.markets = {"broken": broken, **world.book.markets}
+    assert await world.head(1, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
+    assert await world.head(2, a=(1.02, 10)) == ["aa critical"]
+
+
+async def test_the_next_head_begins_with_the_markets_that_were_passed_over(world: World) -> None:
+    market = world.book.markets["aave"]
+    order: list[str] = []
+
+    def beside(name: str) -> Any:
+        async def standing(who: Sequence[Address], *at: Any) -> Any:
+            order.append(name)
+            if len(order) % 2:
+                # a block comes while the first market is looked at
+                world.book.head = None
+            return await market.standing(who, *at)
+
+        return SimpleNamespace(**{**vars(market), "standing": standing})
+
+    world.book.markets = {name: beside(name) for name in ("one", "two", "three")}
+    for number in range(1, 5):
+        await world.head(number, a=(1.5, 10), b=(1.5, 10))
+    assert set(order) == {"one", "two", "three"}
 
 
 async def test_a_repay_is_no_liquidation(world: World) -> None:
@@ -440,6 +577,24 @@ async def test_each_market_under_a_name_has_chances_of_its_own(tmp_path: Path) -
         assert chance["aave/1"] > 0.0 == chance["aave/2"]
         levels = {note.data["market"]: int(note.data["levels"]["call"]) for note in world.notes}
         assert levels["aave/2"] == LADDER.call
+    finally:
+        await world.stop()
+
+
+async def test_a_position_that_cannot_be_computed_leaves_others_their_chances(
+    tmp_path: Path,
+) -> None:
+    lender, chances = Quoted(), Chances(0.05, 0.2, 0.5, 3_600.0)
+    world = World(tmp_path, lender, 12.0, chances=chances)
+    lender.poison = {lender.names["a1"]}
+    await world.start()
+    try:
+        await world.head(1, a1=(1.5, 10), b1=(1.5, 10))
+        for number in range(2, KNOWN + 4):
+            lender.quotes["aave/1"] = 2_500 * 10**8 + (-1) ** number * 5 * 10**8
+            assert await world.head(number) == []
+        assert await world.head(40, b1=(1.2, 10)) == ["bb warning"]
+        assert world.notes[-1].data["chances"]["3600"] > 0.0
     finally:
         await world.stop()
 
