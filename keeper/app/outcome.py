@@ -51,7 +51,7 @@ class Outcome:
     _last: dict[Key, tuple[int, str, Reason]] = field(default_factory=dict)
     _decided: set[int] = field(default_factory=set)
     _lost: dict[Key, tuple[int, str]] = field(default_factory=dict)
-    _seen: set[tuple[bytes, Key, bytes, bytes]] = field(default_factory=set)
+    _seen: set[tuple[int, bytes, Key, bytes, bytes]] = field(default_factory=set)
 
     @property
     def net_usd(self) -> Usd:
@@ -98,10 +98,13 @@ class Outcome:
         self.digests.append((number, blake2b(why.encode(), digest_size=16).digest()))
 
     def compare(self, liquidations: Sequence[Liquidation], contract: bytes) -> None:
-        """Take what the chain's own history liquidated, as of the last head followed."""
+        """Take what the chain's own history liquidated in some blocks of one branch, in order."""
+        calls = Counter[tuple[bytes, Key, bytes, bytes]]()
         for each in liquidations:
             key = (each.market, each.borrower)
-            place = (each.tx_hash, key, each.debt, each.collateral)
+            what = (each.tx_hash, key, each.debt, each.collateral)
+            calls[what] += 1  # one transaction may call twice for the same pair
+            place = (calls[what], *what)
             if place in self._seen:
                 continue  # its block was reorganised out, and the transaction came again
             self._seen.add(place)

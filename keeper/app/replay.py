@@ -83,7 +83,7 @@ class Playing:
         self._variant = variant
         self._taped = taped
         self._clock = clock
-        self._liquidations: list[Liquidation] = []
+        self._liquidations: list[Sequence[Liquidation]] = []
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Put the line together; raise `ConfigError` for a strategy that cannot be used."""
@@ -137,7 +137,7 @@ class Playing:
     def learn(self, liquidations: Sequence[Liquidation]) -> None:
         """Learn who was liquidated in the last block."""
         self._settlement.learn(liquidations)
-        self._liquidations += liquidations
+        self._liquidations.append(liquidations)
 
     async def decide(self, reads: Reads) -> None:
         """Decide on the head the book stands at."""
@@ -150,7 +150,8 @@ class Playing:
         except KeeperError as error:
             self._on_undecided(head, error)
         self.outcome.taken = self._settlement.taken
-        self.outcome.compare(self._liquidations, self._settlement.contract)
+        for liquidations in self._liquidations:
+            self.outcome.compare(liquidations, self._settlement.contract)
         self._liquidations = []
 
     def end(self) -> Outcome:
