@@ -38,6 +38,7 @@ from keeper.conditions import Conditions
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
+from keeper.execution.bump import first_down
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
@@ -515,6 +516,7 @@ def make_planner(
         least_depth=chain.routing.least_depth,
         largest_repay=settings.limits.largest_repay,
         gas_budget=settings.limits.gas_wei_per_transaction,
+        max_fee=first_down(chain.fees.max_fee),
         lanes=max(len(chain.lanes), 1),
         toxic_parts=settings.limits.toxic_parts,
         excluded=lists.refusal,
@@ -531,7 +533,7 @@ def make_rules(chain: Chain, settings: Settings, contract: Address, operator: Ad
         multicall=chain.multicall,
         operator=operator,
         priority_fee=chain.fees.priority_fee,
-        max_fee=chain.fees.max_fee,
+        max_fee=first_down(chain.fees.max_fee),
         block_time=chain.block_time,
         sweep_above=table.sweep_above,
         sweep_seconds=table.sweep_hours * HOUR,

@@ -16,6 +16,12 @@ def bumped_up(fee: int) -> Wei:
     return Wei(max(mul_div_up(fee, BUMP_PERCENT, 100), fee + 1))
 
 
+def first_down(cap: Wei) -> Wei:
+    """Return the most a first send may offer per gas so that a replacement and a cancel stay under `cap`."""
+    # each of the two bumps may round up by a wei
+    return Wei(max(cap * 100 * 100 // (BUMP_PERCENT * BUMP_PERCENT) - 2, 0))
+
+
 def rescue_up(plan: Plan, cancel_gas: int) -> Wei:
     """Return what the wallet holds back beside a plan's own gas, so that its nonce cannot stick.
 

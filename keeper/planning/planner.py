@@ -123,7 +123,8 @@ class Planner:
 
         Strategies do not share a plan: what one bids is not paid, or refused, by what another chose.
         """
-        bids, denied = self._allowed(bids)
+        allowed, denied = self._allowed(bids)
+        bids = [(quote, self._rules.capped(bid)) for quote, bid in allowed]
         base_fee = view.next_block.base_fee
         skips = denied + [
             _skip(quote, Reason.GAS_CAP, f"maximum fee {bid.max_fee} < base fee {base_fee} wei")

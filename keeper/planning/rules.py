@@ -1,10 +1,10 @@
 """What an operator fixes for planning, and what a strategy hands over."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from keeper.types import FlashSource, Limits, Opportunity, Token
+from keeper.types import Bid, FlashSource, Limits, Opportunity, Token
 from keeper.units import USD, Address, Bps, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
@@ -32,6 +32,7 @@ class PlanRules:
     Pools whose price is further off the oracle than `deviation`, or that give less than half their
     price for `least_depth`, are left out; None leaves out none for that. `largest_repay` and `gas_budget`
     bound one transaction, gas at its worst: limit times maximum fee.
+    No first send offers more per gas than `max_fee`, whatever is bid; None leaves bids as they are.
     `toxic_parts` allows calls that leave a position less healthy. `lends` says whose loans may be taken.
     """
 
@@ -44,12 +45,20 @@ class PlanRules:
     hubs: frozenset[Address] | None = None
     largest_repay: Usd | None = None
     gas_budget: Wei | None = None
+    max_fee: Wei | None = None
     lanes: int = 1
     deviation: Bps | None = Bps(2_000)
     least_depth: Usd | None = Usd(1_000 * USD)
     toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
     lends: Callable[[FlashSource], bool] = _anyone
+
+    def capped(self, bid: Bid) -> Bid:
+        """Return a bid that offers no more per gas than a first send may."""
+        if self.max_fee is None or bid.max_fee <= self.max_fee:
+            return bid
+        priority = min(bid.priority_fee, self.max_fee)
+        return replace(bid, max_fee=self.max_fee, priority_fee=Wei(priority))
 
     def gas_cap_at(self, max_fee: int) -> int:
         """Return the most gas one transaction may ask for when it pays up to `max_fee` for it."""

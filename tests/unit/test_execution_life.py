@@ -1,9 +1,10 @@
 """States of one transaction, and the fees of what takes its place."""
 
 import pytest
+from hypothesis import given, strategies as st
 
 from keeper.errors import InvariantError
-from keeper.execution.bump import bumped_up, highest, replacement_fees
+from keeper.execution.bump import bumped_up, first_down, highest, replacement_fees
 from keeper.execution.life import SETTLED, TRANSITIONS, Event, State, after
 from keeper.execution.recheck import at_fees, minimum_usd_up, most_per_gas_down
 from keeper.types import Fees
@@ -86,3 +87,10 @@ def test_what_fees_cost_more_is_taken_off_the_net() -> None:
     more = (dear.gas_cost - plan.gas_cost) * plan.prices[ZERO_ADDRESS] // 10**18
     assert dear.net_usd == plan.net_usd - more
     assert dear.calldata == plan.calldata
+
+
+@given(st.integers(0, 10**15))
+def test_what_is_sent_first_can_be_raised_and_then_cancelled(cap: int) -> None:
+    first = first_down(Wei(cap))
+    assert first == 0 or bumped_up(bumped_up(first)) <= cap
+    assert cap - bumped_up(bumped_up(first)) < 8, "and is cut no further than that"

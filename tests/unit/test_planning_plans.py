@@ -96,6 +96,19 @@ def test_many_liquidations_share_one_transaction() -> None:
     assert int.from_bytes(packed[:8], "big") == 2_000
 
 
+def test_a_first_send_leaves_room_under_the_chain_s_cap() -> None:
+    base_fee = view().next_block.base_fee
+    rules = replace(RULES, max_fee=Wei(base_fee + GWEI // 2))
+    (plan,), _ = plan_all(PAIR, rules=rules)
+    assert plan.bid.max_fee == rules.max_fee
+    assert plan.bid.max_fee < BID.max_fee
+    assert plan.bid.priority_fee <= plan.bid.max_fee
+    assert plan.gas_cost == plan.gas * (base_fee + GWEI // 2)
+    plans, (skip,) = plan_all(PAIR, rules=replace(RULES, max_fee=Wei(base_fee - 1)))
+    assert not plans
+    assert skip.reason is Reason.GAS_CAP
+
+
 @pytest.mark.parametrize("lost", ["first", "last", "short"])
 def test_calls_on_one_position_go_together_or_not_at_all(lost: str) -> None:
     planner = make_planner()
