@@ -40,13 +40,9 @@ class Stockroom:
 
     async def read(self) -> None:
         """Look at every token; raise `TransientError` when nobody answers."""
-        tokens = self._tokens()
-        known = list(tokens)
-        results = await self._reader.multicall(self._inventory.reads(known))
-        found = self._inventory.follow(self._inventory.read(known, results))
+        found = await find_tokens(self._reader, self._inventory, self._tokens())
         if found:
-            symbols = sorted(tokens[token].symbol for token in found)
-            log.info("inventory.found", chain=self._chain, tokens=symbols)
+            log.info("inventory.found", chain=self._chain, tokens=found)
 
     def observe(self, subject: Report | Event) -> None:
         """Look again now and then, beside the line."""
@@ -67,6 +63,19 @@ class Stockroom:
             await self.read()
         except TransientError as error:
             log.debug("inventory.unread", chain=self._chain, error=str(error) or repr(error))
+
+
+async def find_tokens(
+    reader: Reader, inventory: Inventory, tokens: Mapping[Address, Token]
+) -> list[str]:
+    """Let an inventory follow those of some tokens that are there; return the symbols of new ones.
+
+    Raises `TransientError` when nobody answers.
+    """
+    known = list(tokens)
+    results = await reader.multicall(inventory.reads(known))
+    found = inventory.follow(inventory.read(known, results))
+    return sorted(tokens[token].symbol for token in found)
 
 
 def make_inventory(chain: Chain) -> Inventory | None:

@@ -11,7 +11,8 @@ import structlog
 from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
-from keeper.app.line import make_planner, seats
+from keeper.app.inventory import find_tokens, make_inventory
+from keeper.app.line import make_planner, seats, watched_tokens
 from keeper.app.recovery import Recovery
 from keeper.app.upkeep import STOPPED
 from keeper.app.watched import Watched
@@ -99,7 +100,10 @@ async def look(
         await widen(book, part, tokens, reader, blocks)
     head = book.head
     assert head is not None, "it was just settled"
-    conditions = Conditions(table.inclusion_model)
+    inventory = make_inventory(table)
+    if inventory is not None:
+        await find_tokens(reader, inventory, watched_tokens(watched.markets.values()))
+    conditions = Conditions(table.inclusion_model, inventory=inventory)
     reads, results = await read_prices(book, reader, head, conditions)
     book.observe(reads, results, head)
     next_block = head.next_block(table.block_time, conditions.inclusion)

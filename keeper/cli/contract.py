@@ -1,4 +1,4 @@
-"""`keeper contract`: deploy, verify, allow and withdraw, as the owner."""
+"""`keeper contract`: deploy, verify, allow, keep and withdraw, as the owner."""
 
 from __future__ import annotations
 
@@ -164,6 +164,29 @@ def withdraw(
     run_async(_withdraw(table, key, target, amount, as_json=as_json))
 
 
+@app.command()
+def keep(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="Token address.")],
+    amount: Annotated[
+        str, typer.Argument(metavar="AMOUNT", help="Amount in whole tokens, 0 for none.")
+    ],
+    configs: Configs,
+    overrides: Overrides,
+    chain: ChainName = None,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    password_env: PasswordEnv = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep so much of a token on the contract: sweeps leave it, and debts are repaid with it."""
+    from keeper.cli.owner import Owner
+
+    table = _chain(configs, overrides, chain)
+    target = _address(token, "TOKEN")
+    key = Owner(keystore, password_file, password_env)
+    run_async(_keep(table, key, target, amount, as_json=as_json))
+
+
 async def _verify(chain: Chain, *, as_json: bool) -> int:
     from functools import partial
 
@@ -243,6 +266,24 @@ async def _withdraw(
     await _carry_out(chain, owner, [action], as_json=as_json)
 
 
+async def _keep(chain: Chain, owner: Owner, token: Address, amount: str, *, as_json: bool) -> None:
+    from eth_utils.address import to_checksum_address
+
+    from keeper.chain.reader import ChainReader
+    from keeper.cli.owner import Action
+    from keeper.planning.owner_calls import encode_budgets, encode_set_budget
+    from keeper.types import Call
+
+    contract = _contract(chain)
+    async with _rpc(chain) as rpc:
+        units = 0 if amount == "0" else _units(amount, await _decimals(rpc, token), "0")
+        # what batches may use up per day is set by the same call, and stays
+        told = await ChainReader(rpc, chain.multicall).call(Call(contract, encode_budgets(token)))
+    data = encode_set_budget(token, int.from_bytes(told), units)
+    what = f"keep {amount} {to_checksum_address(token)} on the contract"
+    await _carry_out(chain, owner, [Action(what, contract, data)], as_json=as_json)
+
+
 async def _carry_out(chain: Chain, owner: Owner, actions: list[Action], *, as_json: bool) -> None:
     from eth_utils.address import to_checksum_address
 
@@ -298,7 +339,7 @@ async def _decimals(rpc: Endpoint, token: Address) -> int:
     return int(answer, 16)
 
 
-def _units(amount: str, decimals: int) -> int:
+def _units(amount: str, decimals: int, word: str = "all") -> int:
     from decimal import Decimal
 
     try:
@@ -306,7 +347,7 @@ def _units(amount: str, decimals: int) -> int:
     except ArithmeticError:
         value = Decimal(-1)
     if not value.is_finite() or value <= 0 or value != int(value):
-        raise ConfigError(f"AMOUNT must be a number of at most {decimals} decimals, or `all`")
+        raise ConfigError(f"AMOUNT must be a number of at most {decimals} decimals, or `{word}`")
     return int(value)
 
 

@@ -218,6 +218,13 @@ def test_owner_deploys_allows_and_withdraws(
     assert done.returncode == 0, done.stderr
     after = int(mined.rpc("eth_getBalance", "0x" + operator.treasury.hex(), "latest"), 16)
     assert after - before == 25 * 10**16
+    usdc = mined.tokens["USDC"].address
+    contract = bytes.fromhex(fresh[2:])
+    mined.send(owner.address, contract, "set_budget(address,uint256,uint256)", [usdc, 7, 0])
+    done = cli("contract", "keep", text(usdc), "1234.5", *there, *key, PW="owner")
+    assert done.returncode == 0, done.stderr
+    assert mined.call(contract, "kept(address)", [usdc]) == 1_234_500_000
+    assert mined.call(contract, "budgets(address)", [usdc]) == 7
     assert home.joinpath("owner.json").stat().st_mode & 0o077 == 0
 
 

@@ -52,7 +52,8 @@ COMMANDS = (
     *("wallet new", "wallet import", "wallet show", "contract deploy", "contract verify"),
     "contract deploy-auctioneer",
     *("grafana export", "grafana check"),
-    *("contract allow", "contract withdraw", "config check", "config show", "config schema"),
+    *("contract allow", "contract keep", "contract withdraw"),
+    *("config check", "config show", "config schema"),
 )
 
 Keeper = Callable[..., tuple[int, str, str]]
