@@ -9,14 +9,16 @@ from keeper.config import Settings
 from keeper.config.margin import WatchTable, wad
 from keeper.config.notify import ChannelTable
 from keeper.engine import Report
+from keeper.errors import TransientError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.margin.caller import MarginCaller
 from keeper.margin.levels import Habits, Ladder
 from keeper.margin.outlook import Chances
 from keeper.margin.watch import Watch
 from keeper.metrics import Metrics
-from keeper.notify.channel import Channel
+from keeper.notify.channel import Channel, RefusedError
 from keeper.notify.dispatcher import Dispatcher
+from keeper.notify.note import Note, Severity
 from keeper.notify.quiet import Quiet
 from keeper.notify.services import Services
 from keeper.notify.webhook import Webhook
@@ -34,6 +36,20 @@ def open_channel(name: str, table: ChannelTable, now: Callable[[], float]) -> Ch
         return Services(name, url)
     secret = "" if table.secret is None else table.secret.get_secret_value()
     return Webhook(name, url, secret, now)
+
+
+async def try_channel(name: str, table: ChannelTable, now: Callable[[], float]) -> str:
+    """Send a test message through a channel; return why it did not arrive, empty when it did."""
+    channel = open_channel(name, table, now)
+    text = f"Channel {name} of the keeper works: margin calls and events arrive here."
+    note = Note(f"test/{now()}", now(), "test", Severity.INFO, "", "keeper: a test", text)
+    try:
+        await channel.send([note])
+    except (TransientError, RefusedError) as error:
+        return str(error)
+    finally:
+        await channel.close()
+    return ""
 
 
 def make_dispatcher(

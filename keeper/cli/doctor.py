@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    configs: Configs, overrides: Overrides, chain: ChainName = None, as_json: AsJson = False
+    configs: Configs,
+    overrides: Overrides,
+    chain: ChainName = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Send a test message through every channel.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check configuration, endpoints, contract, wallet and machine; exit 3 on a problem."""
     from keeper.config import chain_named
@@ -21,15 +27,20 @@ def doctor(
     loaded = settings_from(configs, overrides)
     if chain is not None:
         chain_named(loaded.settings, chain)
-    raise typer.Exit(run_async(examine_and_show(loaded, chain=chain, as_json=as_json)))
+    showing = examine_and_show(loaded, chain=chain, notify=notify, as_json=as_json)
+    raise typer.Exit(run_async(showing))
 
 
 async def examine_and_show(
-    loaded: Loaded, *, chain: str | None = None, as_json: bool = False
+    loaded: Loaded, *, chain: str | None = None, notify: bool = False, as_json: bool = False
 ) -> int:
     """Print findings as they are made and return the exit code: 3 when one failed."""
+    import time
+    from functools import partial
+
     from rich.markup import escape
 
+    from keeper.app.margin import try_channel
     from keeper.cli.run import asker
     from keeper.cli.screen import console, mark, show_json
     from keeper.doctor import State, examine
@@ -38,7 +49,9 @@ async def examine_and_show(
     screen = console()
     checks = []
     shown = None
-    async for check in examine(loaded, chain=chain, beside=True, ask=asker()):
+    attempt = partial(try_channel, now=time.time) if notify else None
+    found = examine(loaded, chain=chain, beside=True, ask=asker(), attempt=attempt)
+    async for check in found:
         checks.append(check)
         if as_json:
             continue

@@ -189,22 +189,7 @@ def _stuck(settings: Settings) -> list[dict[str, Any]]:
 async def _test(settings: Settings, names: list[str]) -> dict[str, str]:
     import time
 
-    from keeper.app.margin import open_channel
-    from keeper.errors import TransientError
-    from keeper.notify.channel import RefusedError
-    from keeper.notify.note import Note, Severity
+    from keeper.app.margin import try_channel
 
-    results = {}
-    for name in names:
-        channel = open_channel(name, settings.notify.channels[name], time.time)
-        now = time.time()
-        text = f"Channel {name} of the keeper works: margin calls and events arrive here."
-        note = Note(f"test/{now}", now, "test", Severity.INFO, "", "keeper: a test", text)
-        try:
-            await channel.send([note])
-            results[name] = ""
-        except (TransientError, RefusedError) as error:
-            results[name] = str(error)
-        finally:
-            await channel.close()
-    return results
+    channels = settings.notify.channels
+    return {name: await try_channel(name, channels[name], time.time) for name in names}

@@ -1,21 +1,30 @@
-"""Checks of what people are told through: whether somebody is there; nothing is sent."""
+"""Checks of what people are told through: whether somebody is there, or takes a message."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from keeper.config.notify import ChannelTable
 from keeper.doctor.check import Finding, State
 from keeper.notify.services import Services
 
+Try = Callable[[str, ChannelTable], Awaitable[str]]
+"""Sends a test message through a channel, and returns why it did not arrive, empty when it did."""
 SECONDS = 5.0
 HINT = "`keeper margin test {name}` sends a message; until somebody takes them, messages wait"
 
 
-async def check_channel(name: str, table: ChannelTable) -> Finding:
+async def check_channel(name: str, table: ChannelTable, attempt: Try | None = None) -> Finding:
     """Connect to a webhook's host; of a service only say that its URL is one apprise knows.
 
-    Nobody there is a warning: messages wait. Raises `ConfigError` for a URL nobody knows.
+    Nobody there is a warning: messages wait. With an `attempt` a message is sent, and one that does not
+    arrive is a failure. Raises `ConfigError` for a URL nobody knows.
     """
+    if attempt is not None:
+        fault = await attempt(name, table)
+        if not fault:
+            return State.OK, "it took a test message", ""
+        return State.FAIL, f"a test message did not arrive: {fault}", "look at its url and secret"
     url = table.url.get_secret_value()
     if table.kind == "apprise":
         await asyncio.to_thread(Services, name, url)

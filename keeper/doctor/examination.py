@@ -12,7 +12,7 @@ from keeper.chain.endpoint import Endpoint
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
-from keeper.doctor.channels import check_channel
+from keeper.doctor.channels import Try, check_channel
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.errors import ConfigError
 from keeper.plugins import build_venue, configure_market
@@ -23,11 +23,17 @@ from keeper.units import ZERO_ADDRESS
 
 
 async def examine(
-    loaded: Loaded, *, chain: str | None = None, beside: bool = False, ask: Ask | None = None
+    loaded: Loaded,
+    *,
+    chain: str | None = None,
+    beside: bool = False,
+    ask: Ask | None = None,
+    attempt: Try | None = None,
 ) -> AsyncGenerator[Check, None]:
     """Yield every finding as it is made; a chain nobody answers for ends with its first failure.
 
-    `beside` a running keeper its port may be taken. `ask` is asked for passwords nothing else tells.
+    `beside` a running keeper its port may be taken. `ask` is asked for passwords nothing else tells;
+    with an `attempt` every channel is sent a message.
     """
     settings = loaded.settings
     yield await look("", "config", partial(process.check_settings, loaded))
@@ -36,7 +42,7 @@ async def examine(
     yield await look("", "control", partial(process.check_control, settings))
     yield await look("", "port", partial(process.check_port, settings.http, beside=beside))
     for channel, place in settings.notify.channels.items():
-        yield await look("", f"channel {channel}", partial(check_channel, channel, place))
+        yield await look("", f"channel {channel}", partial(check_channel, channel, place, attempt))
     for name, table in settings.chains.items():
         if chain in {None, name}:
             async with aclosing(_examine_chain(loaded, name, table, ask=ask)) as found:

@@ -1,14 +1,19 @@
-"""What the doctor says of channels: it looks whether somebody is there, and sends nothing."""
+"""What the doctor says of channels: it looks whether somebody is there, and sends when told to."""
 
 import asyncio
+import time
+import tomllib
+from functools import partial
 from typing import Any
 
 import pytest
 
+from keeper.app.margin import try_channel
 from keeper.config.notify import ChannelTable
 from keeper.doctor.channels import check_channel
 from keeper.doctor.check import State
 from keeper.errors import ConfigError
+from tests.webhook import Hook
 
 
 def table(**fields: Any) -> ChannelTable:
@@ -49,3 +54,22 @@ async def test_a_service_is_one_that_apprise_knows() -> None:
     assert (state, detail) == (State.OK, "apprise knows its service")
     with pytest.raises(ConfigError, match="apprise knows no service"):
         await check_channel("chat", table(**fields, url="carrierpigeon://loft"))
+
+
+@pytest.mark.parametrize(
+    ("refusals", "state", "said"),
+    [
+        (0, State.OK, "it took a test message"),
+        (1, State.FAIL, "a test message did not arrive: it answers HTTP 503"),
+    ],
+)
+async def test_a_message_is_sent_where_that_is_asked_for(
+    refusals: int, state: State, said: str
+) -> None:
+    with Hook() as hook:
+        hook.refusals = refusals
+        fields = tomllib.loads(hook.table)["notify"]["channels"]["desk"]
+        attempt = partial(try_channel, now=time.time)
+        found = await check_channel("desk", table(**fields), attempt)
+    assert found[:2] == (state, said)
+    assert [note["title"] for note in hook.notes] == ["keeper: a test"] * (1 - refusals)
