@@ -1,7 +1,7 @@
 """Which of its own tokens a contract can repay with: looked at now and then, read at every head."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
@@ -78,24 +78,30 @@ async def find_tokens(
     return sorted(tokens[token].symbol for token in found)
 
 
-def make_inventory(chain: Chain) -> Inventory | None:
+def make_inventory(
+    chain: Chain, leaving: Callable[[], Container[Address]] = frozenset
+) -> Inventory | None:
     """Return what knows of a chain's own capital; None without a contract, or where it is not used."""
     table = chain.inventory
     if chain.contract is None or table.use == "off":
         return None
-    return Inventory(chain.contract, table.share_bps, loose=table.use == "all")
+    return Inventory(chain.contract, table.share_bps, loose=table.use == "all", leaving=leaving)
 
 
 async def open_inventory(
     name: str,
     chain: Chain,
     tokens: Callable[[], Mapping[Address, Token]],
+    leaving: Callable[[], Container[Address]],
     reader: Reader,
     observation: Observation,
     stack: AsyncExitStack,
 ) -> Inventory | None:
-    """Return what knows of a chain's own capital, looked at first; None where none is used."""
-    inventory = make_inventory(chain)
+    """Return what knows of a chain's own capital, looked at first; None where none is used.
+
+    `leaving` are the tokens that are being swept or sold.
+    """
+    inventory = make_inventory(chain, leaving)
     if inventory is None:
         return None
     room = Stockroom(name, reader, inventory, tokens)

@@ -267,8 +267,13 @@ async def open_line(
     contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
     contest.sent(plan for plan in pending if plan.chain == name)
+
+    def leaving() -> set[Address]:
+        sweeps = (flight.plan.sweep for flight in executor.undecided)
+        return {sweep.token.address for sweep in sweeps if sweep is not None}
+
     inventory = await open_inventory(
-        *(name, chain, lambda: watched_tokens(watched.markets.values())),
+        *(name, chain, lambda: watched_tokens(watched.markets.values()), leaving),
         *(reader, observation, stack),
     )
     conditions = make_conditions(name, chain, rpc, stack, contest, inventory)

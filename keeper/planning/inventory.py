@@ -1,6 +1,6 @@
 """What the liquidator contract has of its own to repay with, as each head's reads tell it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from keeper.planning.owner_calls import encode_kept
 from keeper.planning.treasury import balance_of
@@ -12,14 +12,23 @@ class Inventory:
     """The contract's own balances, a `share` of them; never what stands on an operator's account.
 
     Only what the owner keeps there counts, unless what is `loose` does as well: anybody may sweep that,
-    right before a transaction that needs it. What is followed stays, so that the answers to an earlier
-    list of reads are the first of a later one's.
+    right before a transaction that needs it, and `leaving` names what is on its way to the treasury or
+    to be sold. What is followed stays, so that the answers to an earlier list of reads are the first of
+    a later one's.
     """
 
-    def __init__(self, contract: Address, share: Bps, *, loose: bool) -> None:
+    def __init__(
+        self,
+        contract: Address,
+        share: Bps,
+        *,
+        loose: bool,
+        leaving: Callable[[], Container[Address]] = frozenset,
+    ) -> None:
         self._contract = contract
         self._share = share
         self._loose = loose
+        self._leaving = leaving
         self._followed: dict[Address, None] = {}
 
     def follow(self, tokens: Iterable[Address]) -> list[Address]:
@@ -33,8 +42,11 @@ class Inventory:
         return self.reads(self._followed)
 
     def usable(self, results: Sequence[CallResult]) -> dict[Address, int]:
-        """Return how much of each token there is, from the answers to `calls`."""
-        return self.read(list(self._followed), results)
+        """Return how much of each token there is to use, from the answers to `calls`."""
+        held = self.read(list(self._followed), results)
+        # what is kept stays through sweeps and sales of profit
+        leaving = self._leaving() if self._loose else ()
+        return {token: amount for token, amount in held.items() if token not in leaving}
 
     def reads(self, tokens: Iterable[Address]) -> list[Call]:
         """Return the reads of some tokens: what the contract has, and what its owner keeps of it."""

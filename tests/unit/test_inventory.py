@@ -63,6 +63,15 @@ def test_what_is_not_kept_or_not_read_is_not_there(told: Any, kept: Any, loose: 
     assert inventory(loose=True).usable(results) == {each.address: n for each, n in loose.items()}
 
 
+def test_what_is_swept_or_sold_just_now_is_not_counted_on() -> None:
+    leaving = {USDC.address}
+    for loose, expected in ((True, {WETH.address: 7}), (False, {USDC.address: 5, WETH.address: 7})):
+        made = Inventory(CONTRACT, WHOLE, loose=loose, leaving=lambda: leaving)
+        made.follow([USDC.address, WETH.address])
+        assert made.usable(words(9, 5, 7, 7)) == expected
+        assert made.read([USDC.address], words(9, 5)), "it is followed all the same"
+
+
 def test_an_answer_too_short_is_none() -> None:
     assert inventory().usable([CallResult(True, b"\x01" * 31), *words(5, 5, 5)]) == {
         WETH.address: 5
