@@ -134,21 +134,34 @@ class Outlook:
         )
 
     def _learn(self) -> None:
-        """Measure what moved since; assets that were not always there are left out."""
+        """Measure what moved since; assets that are known too shortly are left out."""
         self.covariance = self._shapes = None
         if len(self.rows) <= KNOWN:
             return
-        whole = set(self.rows[-1]).intersection(*self.rows[:-1])
-        self.assets = tuple(sorted(at for at in whole if all(row[at] > 0 for row in self.rows)))
+        self.assets, prices = _carried(self.rows)
         if not self.assets:
             return
-        moves = log_moves(np.array([[row[at] for at in self.assets] for row in self.rows]))
         # A gap, as a restart leaves one, is a move of several steps: it counts as one of them each.
         gaps = np.maximum(np.diff(np.array(self.times)) / self.step, 1.0)
-        moves = moves / np.sqrt(gaps)[:, None]
+        moves = log_moves(prices) / np.sqrt(gaps)[:, None]
+        for column in moves.T:
+            # Before an asset came, its own later moves stand in: as large, and not with the others'.
+            unknown = int(np.isnan(column).sum())
+            column[:unknown] = np.resize(column[unknown:], unknown)
         known = ewma_covariances(moves, step_covariance(moves[:KNOWN]), DECAY ** (self.step / HOUR))
         self.covariance = known[-1]
         self._shapes = standardised(moves, known)
+
+
+def _carried(rows: Sequence[Mapping[Address, float]]) -> tuple[tuple[Address, ...], Floats]:
+    """Return assets and their prices by row: the last known where one is missing, NaN before the first."""
+    assets = sorted({at for row in rows for at, price in row.items() if price > 0})
+    prices = np.array([[row.get(at, math.nan) for at in assets] for row in rows])
+    is_known = prices > 0
+    last = np.maximum.accumulate(np.where(is_known, np.arange(len(rows))[:, None], -1), axis=0)
+    carried = np.where(last < 0, np.nan, np.take_along_axis(prices, np.maximum(last, 0), axis=0))
+    enough = np.flatnonzero((last >= 0).sum(axis=0) > KNOWN)
+    return tuple(assets[at] for at in enough.tolist()), carried[:, enough]
 
 
 @cache

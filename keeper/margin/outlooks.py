@@ -40,8 +40,9 @@ class Outlooks:
                 rows = await self._outbox.samples(self._chain, place, now - LONGEST)
                 kept = [(time, prices_of(row)) for time, row in rows if time <= now]
                 await asyncio.to_thread(self.of(place).restore, kept)
+                taken = taken or bool(kept)
             outlook = self.of(place)
-            if outlook.wants(now):
+            if outlook.wants(now) and prices.values:
                 await asyncio.to_thread(outlook.add, now, prices)
                 shown = {to_hex(asset): str(price) for asset, price in prices.values.items()}
                 self._outbox.sample(self._chain, place, now, shown, now - LONGEST)

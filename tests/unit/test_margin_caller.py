@@ -110,7 +110,7 @@ class World:
         self.journal = SqliteJournal(home / "journal.sqlite", clock, 90, lambda _: None)
         self.journal.open()
         self.book: Any
-        self.book = SimpleNamespace(head=None, markets={"aave": self._market()})
+        self.book = SimpleNamespace(head=None, markets={"aave": self.market()})
         self.dispatcher = Dispatcher([self], self.journal.outbox, clock, lambda *_: None)
         reader: Any = SimpleNamespace(logs=self._logs, head=self._header)
         fund = Watch("fund", ("desk",), LADDER, **({"addresses": frozenset({A, B})} | watch))
@@ -129,7 +129,7 @@ class World:
         )
         self.tasks: list[asyncio.Task[None]] = []
 
-    def _market(self) -> Any:
+    def market(self) -> Any:
         async def owing(least: float, _: Any, among: Any = None) -> list[Address]:
             debts = self.lender.debt
             accounts = [each for each in debts if debts[each] * 1e8 >= least]
@@ -597,6 +597,28 @@ async def test_a_position_that_cannot_be_computed_leaves_others_their_chances(
         assert world.notes[-1].data["chances"]["3600"] > 0.0
     finally:
         await world.stop()
+
+
+async def test_levels_begin_where_the_chances_say_right_after_a_restart(tmp_path: Path) -> None:
+    chances = Chances(0.05, 0.2, 0.5, 3_600.0)
+    before = World(tmp_path, sample=12.0, chances=chances)
+    await before.start()
+    await before.head(1, a=(1.5, 10), b=(1.5, 10))
+    for number in range(2, KNOWN + 4):
+        # a sample without any price is none
+        values = {WETH.address: (2_500 + (-1) ** number * 10) * 10**8, USDC.address: 10**8}
+        before.prices = replace(before.prices, values=values if number != 20 else {})
+        before.book.markets = {"aave": before.market()}
+        await before.head(number)
+    await before.stop()
+    after = World(tmp_path, sample=12.0, chances=chances)
+    await after.start()
+    try:
+        # no sample is due yet
+        assert await after.head(KNOWN + 3, a=(1.28, 10), b=(1.5, 10)) == ["aa warning"]
+        assert int(after.notes[-1].data["levels"]["warning"]) > 128 * 10**16
+    finally:
+        await after.stop()
 
 
 class Troves(Lender):

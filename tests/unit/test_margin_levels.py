@@ -248,6 +248,32 @@ def test_what_a_restart_missed_counts_as_one_move_of_several_steps() -> None:
     assert other <= one
 
 
+def test_a_price_missing_from_some_samples_blinds_nobody() -> None:
+    whole, some = moving(0.003), Outlook(300.0)
+    rows = list(zip(whole.times, whole.rows, strict=True))
+    for at, missing in ((40, WETH), (41, WETH), (59, USDC)):
+        kept = {asset: price for asset, price in rows[at][1].items() if asset != missing.address}
+        rows[at] = rows[at][0], kept
+    some.restore(rows)
+    all_of, found = (each.chances(position(), [86_400.0])[86_400.0] for each in (whole, some))
+    assert found == pytest.approx(all_of, abs=0.05)
+
+
+def test_an_asset_that_is_new_is_known_by_its_own_moves() -> None:
+    whole = moving(0.003, samples=200)
+    times, rows = whole.times, whole.rows
+
+    def since(first: int) -> Outlook:
+        made = Outlook(300.0)
+        late = [dict(row) if at >= first else {USDC.address: 1.0} for at, row in enumerate(rows)]
+        made.restore(list(zip(times, late, strict=True)))
+        return made
+
+    assert since(200 - KNOWN).chances(position(), [86_400.0]) == {}
+    deviations = [each.deviation(position(), 86_400.0) for each in (whole, since(100))]
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.15)
+
+
 def roster(*borrowers: bytes) -> Roster:
     found = Roster()
     members = [(WATCH, Address(each)) for each in borrowers]
