@@ -72,7 +72,9 @@ class Falling:
             planned = sum(quote.proceeds - quote.repaid - quote.premium for quote in plan.quotes)
             usdc = plan.quotes[0].debt.address
             off = receipt.gains[usdc] - planned
-            print(f"{[q.flash.kind.value for q in plan.quotes]}: planned {planned}, off by {off}")
+            gas = sum(quote.gas for quote in plan.quotes)
+            lent = [quote.flash.kind.value for quote in plan.quotes]
+            print(f"{lent}: planned {planned}, off by {off}; {gas} gas planned, {receipt.gas_used}")
             assert 0 <= off <= len(plan.quotes), "premiums are rounded up one by one"
             assert all(item.ok for item in receipt.items)
             quotes += [quote for quote in plan.quotes if quote.key[1] in crowd]
