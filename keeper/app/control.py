@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -111,12 +110,6 @@ def bind(listening: socket.socket, path: Path) -> None:
         listening.bind(f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
-
-
-def is_private_socket(path: Path) -> bool:
-    """Return whether a path is a socket that only its user may use."""
-    mode = path.stat().st_mode
-    return stat.S_ISSOCK(mode) and not mode & 0o077
 
 
 def _peer(connection: Any) -> int:

@@ -10,6 +10,7 @@ import structlog
 from keeper.app.breakers import BreakerWatch
 from keeper.app.ending import Ending
 from keeper.app.treasury import Treasury
+from keeper.app.unopened import Unopened
 from keeper.config import parse_address
 from keeper.margin.caller import MarginCaller
 from keeper.risk import Risk
@@ -52,14 +53,16 @@ class Desk:
     """Do what an operator asks of the chains; `stopping` is set once the process is to end.
 
     `cancelling` is then for how many seconds everything in flight is cancelled, None when it is only
-    followed; whoever does it tells `ended`. A chain that is still loading is paused as soon as it is
-    there.
+    followed; whoever does it tells `ended`. A chain that is still loading is paused in the journal,
+    and as soon as it is there.
     """
 
-    def __init__(self, chains: Iterable[str], lines: Mapping[str, Sending]) -> None:
+    def __init__(
+        self, chains: Iterable[str], lines: Mapping[str, Sending], unopened: Unopened
+    ) -> None:
         self._chains = tuple(chains)
         self._lines = lines
-        self._waiting: dict[str, str] = {}
+        self._unopened = unopened
         self.stopping = asyncio.Event()
         self.cancelling: float | None = None
         self._ending: asyncio.Future[Ending] | None = None
@@ -83,7 +86,9 @@ class Desk:
                 self.pause("keeper pause", chosen)
                 text = f"paused: {', '.join(chosen)}"
             case "resume":
-                text = _resumed(self.resume("keeper resume", chosen))
+                closed, waiting = self._resume("keeper resume", chosen)
+                closed |= {each: await later for each, later in waiting.items()}
+                text = _resumed(closed)
             case "sweep":
                 return self._sweep(chosen)
             case "margin":
@@ -93,7 +98,8 @@ class Desk:
             case _:
                 return {"error": f"there is no command {str(name)[:40]!r}"}
         lines = {each: self._lines[each] for each in chosen if each in self._lines}
-        await asyncio.gather(*(line.breakers.flush() for line in lines.values()))
+        flushes = [line.breakers.flush() for line in lines.values()]
+        await asyncio.gather(self._unopened.flush(), *flushes)
         still = {each: dict(line.risk.details()) for each, line in lines.items()}
         if name == "resume" and any(still.values()):
             text += "; still open: " + ", ".join(
@@ -172,21 +178,27 @@ class Desk:
             if name in self._lines:
                 self._lines[name].risk.pause(cause)
             else:
-                self._waiting[name] = cause
+                self._unopened.pause(name, cause)
 
-    def resume(self, cause: str, chains: Sequence[str] | None = None) -> dict[str, list[str]]:
-        """Close what an operator may close; return which breakers that were, by chain."""
-        closed = {}
-        for name in self._chains if chains is None else chains:
-            self._waiting.pop(name, None)
+    def resume(self, cause: str) -> None:
+        """Close what an operator may close on every chain."""
+        self._resume(cause, self._chains)
+
+    def _resume(
+        self, cause: str, chains: Sequence[str]
+    ) -> tuple[dict[str, list[str]], dict[str, asyncio.Task[list[str]]]]:
+        """Return which breakers were closed, by chain, and what is to tell it of those not open."""
+        closed, later = dict[str, list[str]](), dict[str, asyncio.Task[list[str]]]()
+        for name in chains:
             if name in self._lines:
                 closed[name] = self._lines[name].risk.resume(cause)
-        return closed
+            else:
+                later[name] = self._unopened.resume(name, cause)
+        return closed, later
 
     def opened(self, name: str) -> None:
-        """Hold a chain back that was paused while it was loading."""
-        if name in self._waiting:
-            self._lines[name].risk.pause(self._waiting.pop(name))
+        """Hold a chain to what was said while it was loading."""
+        self._unopened.opened(name, self._lines[name].risk)
 
 
 def _resumed(closed: Mapping[str, Sequence[str]]) -> str:

@@ -22,10 +22,12 @@ from keeper.app.margin import make_dispatcher
 from keeper.app.opening import Opening
 from keeper.app.progress import LoggedProgress
 from keeper.app.strategies import Strategies
+from keeper.app.unopened import Unopened
 from keeper.config import Loaded, Settings
 from keeper.errors import ConfigError, InvariantError
 from keeper.http import Lag, StatusServer
 from keeper.journal.home import HomeLock, open_home
+from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
 from keeper.notify.dispatcher import Dispatcher
@@ -66,7 +68,7 @@ class Keeper:
         self.lines: dict[str, Line] = {}
         self._stopped: dict[str, str] = {}
         self._opening: Opening[Line]
-        self.desk = Desk(settings.chains, self.lines)
+        self.desk: Desk
         self.strategies = Strategies(settings, self.lines, self._clock, again)
         self.metrics: Metrics
         self.server: StatusServer
@@ -122,6 +124,12 @@ class Keeper:
         )
         journal.open()
         self._stack.callback(journal.close)
+        unopened = Unopened(
+            *(journal, JournalReader(settings.journal_file).breakers, self._clock),
+            lambda name: self.lines[name].risk if name in self.lines else None,
+        )
+        self._stack.push_async_callback(unopened.flush)
+        self.desk = Desk(settings.chains, self.lines, unopened)
         self.dispatcher = make_dispatcher(settings, journal, self._clock, self.metrics)
         self._stack.push_async_callback(self.dispatcher.close)
         await self.dispatcher.open()

@@ -40,6 +40,7 @@ class Latches:
             if change.is_open:
                 self.opened[change.name] = Opened(change.time, change.detail, change.until)
             else:
+                self.opened.pop(change.name, None)
                 self._closed[change.name] = change.time
 
     def since(self, name: str) -> float:

@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 
 from keeper.app import breakers as breakers_module
 from keeper.app.breakers import BreakerWatch, make_limits, make_lists
-from keeper.app.control import NAME, ControlSocket, is_private_socket
+from keeper.app.control import NAME, ControlSocket
 from keeper.app.desk import Desk
+from keeper.app.unopened import Unopened
 from keeper.cli.control import ask
 from keeper.config import Settings
 from keeper.errors import ConfigError, TransientError
@@ -48,7 +49,14 @@ class Bench:
         )
         self.watch = BreakerWatch("x", self.journal, self.metrics)
         self.risk = Risk("x", make_limits(settings, 12), self.clock, tell=self.watch.tell)
-        self.desk = Desk(["x"], {"x": SimpleNamespace(risk=self.risk, breakers=self.watch)})
+        self.lines: dict[str, Any] = {"x": SimpleNamespace(risk=self.risk, breakers=self.watch)}
+        self.desk = self.make_desk(["x"], self.lines)
+
+    def make_desk(self, chains: list[str], lines: dict[str, Any]) -> Desk:
+        """Return a desk over some of the chains' lines and the journal."""
+        told = JournalReader(self.path).breakers
+        risk = lambda name: lines[name].risk if name in lines else None  # noqa: E731
+        return Desk(chains, lines, Unopened(self.journal, told, self.clock, risk))
 
     def gauge(self, breaker: str) -> float | None:
         """Return what the metrics show of a breaker."""
@@ -106,16 +114,44 @@ async def test_pause_and_resume_over_the_socket(bench: Bench, tmp_path: Path) ->
 
 async def test_a_chain_still_loading_is_paused_once_it_is_there(bench: Bench) -> None:
     lines: dict[str, Any] = {}
-    desk = Desk(["x", "y"], lines)
+    desk = bench.make_desk(["x", "y"], lines)
     assert (await desk.command({"command": "pause", "chain": "x"}))["text"] == "paused: x"
+    (change,) = JournalReader(bench.path).breakers()
+    assert (change.chain, change.name, change.is_open) == ("x", "operator_pause", True)
     lines["x"] = SimpleNamespace(risk=bench.risk, breakers=bench.watch)
     desk.opened("x")
     assert bench.risk.breakers()["operator_pause"]
     desk.pause("SIGUSR1", ["y"])
-    desk.resume("SIGUSR2")
-    lines["y"] = SimpleNamespace(risk=bench.risk, breakers=bench.watch)
+    answer = await desk.command({"command": "resume"})
+    assert answer["text"] == "resumed: x (operator_pause), y (operator_pause)"
+    assert not any(change.is_open for change in JournalReader(bench.path).breakers())
+    other = Risk("y", make_limits(Settings(), 12), bench.clock)
+    lines["y"] = SimpleNamespace(risk=other, breakers=bench.watch)
     desk.opened("y")
-    assert not bench.risk.breakers()["operator_pause"]
+    assert not other.breakers()["operator_pause"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_what_stands_in_the_journal_is_resumed_while_a_chain_loads(
+    bench: Bench, early: bool
+) -> None:
+    bench.risk.pause("keeper pause")
+    bench.risk.trip("signer", "it signs something else")
+    await bench.watch.flush()
+    told = JournalReader(bench.path).breakers
+    lines: dict[str, Any] = {}
+    desk = bench.make_desk(["x"], lines)
+    risk = Risk("x", make_limits(Settings(), 12), bench.clock)
+    if early:  # the chain reads the journal before that is said
+        risk.restore((), (), told())
+    answer = await desk.command({"command": "resume"})
+    assert answer["text"] == "resumed: x (operator_pause, signer)"
+    if not early:
+        risk.restore((), (), told())
+    lines["x"] = SimpleNamespace(risk=risk, breakers=bench.watch)
+    desk.opened("x")
+    assert not any(risk.breakers().values())
+    assert (await desk.command({"command": "resume"}))["text"] == "nothing was paused"
 
 
 async def test_the_socket_is_its_user_s_alone_and_outlives_a_kill(
@@ -126,7 +162,7 @@ async def test_the_socket_is_its_user_s_alone_and_outlives_a_kill(
     stale.close()
     async with ControlSocket(tmp_path, bench.desk.command):
         assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
-        assert is_private_socket(tmp_path / NAME)
+        assert stat.S_ISSOCK((tmp_path / NAME).stat().st_mode)
         assert (await told(tmp_path, command="stop"))["text"].startswith("stopping")
         assert bench.desk.stopping.is_set()
     assert not (tmp_path / NAME).exists()

@@ -36,6 +36,7 @@ from keeper.types import (
     Watch as LogWatch,
 )
 from keeper.units import WAD, Address, Bps, Hash, Wad, Wei
+from tests.unopened import unopened
 
 WETH = Token(Address(b"\x01" * 20), "WETH", 18)
 USDC = Token(Address(b"\x02" * 20), "USDC", 6)
@@ -437,7 +438,7 @@ async def test_a_list_is_bounded_and_its_worst_come_first(world: World) -> None:
     assert [(each["borrower"][2:4].lower(), each["health"]) for each in listed] == [("bb", 1.05)]
     assert total == 2
     lines: Any = {"x": SimpleNamespace(margin=world.caller)}
-    desk = Desk(["x"], lines)
+    desk = Desk(["x"], lines, unopened())
     answer = orjson.loads(orjson.dumps(await desk.command({"command": "margin"})))
     assert [each["health"] for each in answer["positions"]] == [1.05, 1.09]
     assert "error" in await desk.command({"command": "margin", "limit": 0})

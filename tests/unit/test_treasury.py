@@ -36,6 +36,7 @@ from keeper.types import CallResult, Conversion, Fees, Head, Plan, Prices, Reaso
 from keeper.units import USD, ZERO_ADDRESS, Address, Hash, Usd, Wei, to_hex
 from tests.fake_node import FakeClock
 from tests.plans import CONTRACT, GWEI, USDC, WETH, Plans, address, make_head, make_view
+from tests.unopened import unopened
 
 ETHER = 10**18
 CAP = encode_refill_cap()
@@ -197,7 +198,7 @@ async def test_the_desk_passes_a_sweep_on() -> None:
     asked: list[int] = []
     treasury = SimpleNamespace(ask=lambda: asked.append(1))
     lines = {"x": SimpleNamespace(treasury=treasury), "dry": SimpleNamespace(treasury=None)}
-    desk = Desk(["x", "dry"], lines)
+    desk = Desk(["x", "dry"], lines, unopened())
     assert "asked the running keeper" in (await desk.command({"command": "sweep"}))["text"]
     assert asked == [1]
     assert "dry" in (await desk.command({"command": "sweep", "chain": "dry"}))["error"]

@@ -31,6 +31,7 @@ from tests.fake_node import FakeClock, fields_of, no_answer
 from tests.plans import GWEI, address
 from tests.unit.test_execution_private import Bench as PrivateBench
 from tests.unit.test_execution_replacing import Bench
+from tests.unopened import unopened
 
 ROOM = Policy(replace_after=3, final_depth=3, max_fee=Wei(200 * GWEI))
 
@@ -288,7 +289,7 @@ def ending(*left: str) -> Ending:
 
 
 async def test_the_desk_answers_once_it_is_known_what_became_of_everything() -> None:
-    desk = Desk(["x", "y"], {"x": cast("Any", None)})
+    desk = Desk(["x", "y"], {"x": cast("Any", None)}, unopened())
     asking = asyncio.ensure_future(desk.command({"command": "stop", "cancel": True, "seconds": 9}))
     await desk.stopping.wait()
     assert desk.cancelling == 9
@@ -310,7 +311,7 @@ async def test_the_desk_answers_once_it_is_known_what_became_of_everything() -> 
 
 @pytest.mark.parametrize("seconds", [None, 0, -1, 3_601, "9", float("nan")])
 async def test_the_desk_refuses_a_time_that_is_none(seconds: object) -> None:
-    desk = Desk(["x"], {})
+    desk = Desk(["x"], {}, unopened())
     answer = await desk.command({"command": "stop", "cancel": True, "seconds": seconds})
     assert "up to 3600 s" in answer["error"]
     assert not desk.stopping.is_set()
