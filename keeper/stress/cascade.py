@@ -30,7 +30,11 @@ Account = tuple[str, Address]
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One liquidation of a cascade; amounts in the tokens' units, money in dollars (8 decimals)."""
+    """One liquidation of a cascade; amounts in the tokens' units, money in dollars (8 decimals).
+
+    `repaid_usd` is the debt it ended: where a pool of insurers or an auction takes that over, the
+    caller repays nothing, and `repaid` is less than 0 where he is paid in the debt's token.
+    """
 
     round: int
     market: str
@@ -232,6 +236,7 @@ class Cascade:
         self._pools.sell(sale)
         left = protocol.after(position, terms, repay)
         repaid_value = _value(prices, terms.debt, seizure.repaid)
+        ended = repaid_value if seizure.repaid > 0 else position.debt_value - left.debt_value
         self._claims |= claims(protocol, position, prices)
         account = position.home, account_of(protocol, position)
         if left.collateral_value == 0:
@@ -251,7 +256,7 @@ class Cascade:
             seizure.repaid,
             seizure.received,
             sale.out,
-            prices.usd(repaid_value),
+            prices.usd(ended),
             profit,
         )
         return act, replace(left, health=Wad(WAD)) if account in self._finished else left
@@ -289,11 +294,12 @@ class Cascade:
     def _follow(self, acts: Sequence[Act], prices: Mapping[str, Prices]) -> bool:
         """Let prices take over what the sales did to the pools; tell whether any moved."""
         worth, size = self._fair(prices)
-        sold: dict[Address, dict[Address, int]] = {}
+        sold: dict[Address, dict[Address, float]] = {}
         for act in acts:
             asset = self._claims.get(act.collateral.address, act.collateral).address
             pair = sold.setdefault(asset, {})
-            pair[act.debt.address] = pair.get(act.debt.address, 0) + int(act.repaid_usd)
+            brought = act.proceeds * worth.get(act.debt.address, 0.0)
+            pair[act.debt.address] = pair.get(act.debt.address, 0.0) + brought
         moved = False
         for asset, bought in sold.items():
             ratios, weights = [], []
@@ -302,7 +308,7 @@ class Cascade:
                 if price is not None and worth.get(other):
                     ratios.append(price * worth[other] / worth[asset])
                     weights.append(weight)
-            if ratios:
+            if sum(weights) > 0.0:
                 ratio = float(np.average(ratios, weights=weights))
                 factor = 1 - self._feedback * (1 - ratio)
                 if abs(factor - 1) > 1e-9:

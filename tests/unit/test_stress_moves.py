@@ -220,7 +220,7 @@ class Street:
 
     def sell(self, sale: Sale) -> None: ...
 
-    def price(self, *_: object) -> None: ...
+    def price(self, sold: Address, bought: Address, size: int) -> float | None: ...
 
     def arbitrage(self, values: dict[Address, float], size: object) -> int:
         self.fair = values
@@ -250,3 +250,32 @@ def test_a_cascade_takes_those_whom_a_shock_brings_down(made: Any, calls: int) -
     if made is not morpho:
         # what was not sold went with its debt to a pool of insurers or to an auction, and covers it
         assert outcome.bad_debt_usd == 0
+
+
+@pytest.mark.parametrize("made", [liquity, maker])
+def test_debt_that_a_pool_or_an_auction_takes_over_is_liquidated_debt(made: Any) -> None:
+    market, prices = made()
+    standing = [Standing(market, prices, Exposure.of(market, prices, AT))]
+    pools, costs = cast("Any", Street()), cast("Any", Free())
+    outcome = Cascade(standing, pools, TOKENS, AT, costs).run(shocked(["WETH=-20%"], TOKENS))
+    owed = market.position(BOB, prices, AT).debt_value
+    assert outcome.repaid_usd == outcome.rounds[0].repaid_usd == prices.usd(owed)
+
+
+class Slumping(Street):
+    """Pools that pay nine tenths of ether's price in dollars, and all of it in DAI, where little is sold."""
+
+    def price(self, sold: Address, bought: Address, size: int) -> float:
+        paid = {USDC.address: 0.9, DAI.address: 1.0, WBTC.address: 0.9 / 40_000}[bought]
+        return float(paid * 1_600 / 10 ** (TOKENS[sold].decimals - TOKENS[bought].decimals))
+
+
+def test_sales_weigh_by_what_they_brought_whoever_takes_the_debt() -> None:
+    made: list[tuple[Any, Prices]] = [morpho(), liquity()]
+    standing: list[Any] = [Standing(each, its, Exposure.of(each, its, AT)) for each, its in made]
+    pools, costs = cast("Any", Slumping()), cast("Any", Free())
+    outcome = Cascade(standing, pools, TOKENS, AT, costs).run(shocked(["WETH=-20%"], TOKENS))
+    assert {act.market for act in outcome.acts} > {"musd"}
+    # a trove's sale is of the 200th part of it
+    assert outcome.rounds[0].prices[WETH.address] == pytest.approx(0.9 * 1_600, rel=1e-3)
+    assert outcome.rounds[0].prices[WETH.address] > 0.9 * 1_600
