@@ -1,11 +1,13 @@
 """What plans would do in the next block, asked of the node with the bytes that will be sent."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from keeper.chain.answers import Kind, kind_of_error
 from keeper.chain.parse import blob, quantity
 from keeper.errors import RpcError, TransientError
 from keeper.ports import Rpc
@@ -15,11 +17,16 @@ from keeper.units import Address, to_hex
 _UNKNOWN_METHOD = {-32601, -32004}
 _INVALID_PARAMS = -32602
 _REVERTED = 3
+_VM_ERROR = -32015
 REQUEST_GAS = 50_000_000
 """Gas that a node gives all calls of one request together, unless it is told otherwise (geth `rpc.gascap`)."""
 _ENOUGH = 10**24
 """Wei for any gas there is: a million ether."""
-_MISSING = ("method not found", "not supported", "unsupported", "does not exist", "not available")
+_MISSING = ("not found", "not supported", "unsupported", "does not exist", "not available")
+_NO_OVERRIDES = re.compile(r"override.{0,40}(not supported|unsupported)|unsupported.{0,40}override")
+_DIED = re.compile(r"\bout of gas|invalid (opcode|jump)|stack (under|over)flow|vm execution error")
+LOOK_HEADS = 600
+"""Heads after which a node that lacked something is tried again: another may answer by now."""
 
 
 class Way(IntEnum):
@@ -55,7 +62,7 @@ class Simulation:
 
 
 class Simulator:
-    """Simulate plans one after another at the next block; remembers what the node cannot do.
+    """Simulate plans one after another at the next block; remembers for a while what the node cannot do.
 
     Each is sent by its lane, those without one by `operator`. With `is_free` the sender's balance
     does not matter: what is never sent needs no money. `note` is told, once each, what the node lacks.
@@ -74,6 +81,8 @@ class Simulator:
         self._is_free = is_free
         self._note = note
         self._way = Way.SIMULATE
+        self._lowered = 0
+        self._noted: set[Way] = set()
 
     @property
     def way(self) -> Way:
@@ -87,20 +96,24 @@ class Simulator:
         """
         if not plans:
             return []
+        if head.number - self._lowered >= LOOK_HEADS:
+            self._way = Way.SIMULATE
         if self._way is Way.SIMULATE:
             try:
                 return await self._in_one_request(plans, head, at)
             except RpcError as error:
                 if not _is_missing(error):
                     raise
-                self._lower(Way.OVERRIDE)
+                self._lower(Way.OVERRIDE, head)
         return list(await asyncio.gather(*(self._alone(plan, head, at) for plan in plans)))
 
-    def _lower(self, way: Way) -> None:
-        """Simulate in a lesser way from now on."""
+    def _lower(self, way: Way, head: Head) -> None:
+        """Simulate in a lesser way for some heads."""
         if way > self._way:
-            self._way = way
-            self._note(NOTES[way])
+            self._way, self._lowered = way, head.number
+            if way not in self._noted:
+                self._noted.add(way)
+                self._note(NOTES[way])
 
     async def _in_one_request(
         self, plans: Sequence[Plan], head: Head, at: NextBlock
@@ -131,9 +144,10 @@ class Simulator:
             try:
                 return await self._call(plan, params)
             except RpcError as error:
-                if error.code != _INVALID_PARAMS and not _is_missing(error):
+                lacks = error.code == _INVALID_PARAMS or _NO_OVERRIDES.search(error.message.lower())
+                if not lacks and not _is_missing(error):
                     raise
-                self._lower(Way.PLAIN)
+                self._lower(Way.PLAIN, head)
         if self._is_free:
             # Without a price nothing is paid for, and it needs no override.
             transaction = {key: transaction[key] for key in transaction if "Fee" not in key}
@@ -143,7 +157,7 @@ class Simulator:
         try:
             answer = await self._rpc.request("eth_call", params)
         except RpcError as error:
-            if error.data is None and error.code != _REVERTED and "revert" not in error.message:
+            if not _is_executed(error):
                 raise
             return Simulation(
                 False, plan.gas, b"", error.data or b"", measured=False, message=error.message
@@ -184,6 +198,19 @@ def _simulated(call: dict[str, Any]) -> Simulation:
     return Simulation(False, used, b"", reverted, message=str(error.get("message", "")))
 
 
-def _is_missing(error: RpcError) -> bool:
+def _is_executed(error: RpcError) -> bool:
+    """Whether the call itself failed: of others in the same head that says nothing."""
     text = error.message.lower()
-    return error.code in _UNKNOWN_METHOD or any(phrase in text for phrase in _MISSING)
+    if error.data is not None or error.code == _REVERTED or "revert" in text:
+        return True
+    return error.code == _VM_ERROR or _DIED.search(text) is not None
+
+
+def _is_missing(error: RpcError) -> bool:
+    """Whether the node has no such method: by the code, or by words that name it, not a block."""
+    if error.code in _UNKNOWN_METHOD:
+        return True
+    text = error.message.lower()
+    names_it = "method" in text or error.method.lower() in text
+    told = names_it and any(phrase in text for phrase in _MISSING)
+    return told and kind_of_error(error) is not Kind.UNKNOWN_BLOCK

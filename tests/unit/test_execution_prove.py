@@ -10,7 +10,7 @@ from keeper.errors import RpcError, TransientError
 from keeper.execution.flight import Key
 from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.prove import TRIES, Prover
-from keeper.execution.simulate import NOTES, Simulator, Way
+from keeper.execution.simulate import LOOK_HEADS, NOTES, Simulator, Way
 from keeper.types import Plan, Reason, Skip, View
 from keeper.units import USD, ZERO_ADDRESS, Address, to_hex
 from tests.plans import MARKET, OPERATOR_KEY, USDC, WETH, Plans, address, make_head, make_view
@@ -29,6 +29,7 @@ class Node:
     missing: frozenset[str] = frozenset()
     refuse_overrides: bool = False
     failing: set[str] = field(default_factory=set)
+    dying: set[str] = field(default_factory=set)
     requests: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:
@@ -48,6 +49,8 @@ class Node:
             raise RpcError(method, -32602, "too many arguments, want at most 3")
         if params[0]["input"] in self.failing:
             raise RpcError(method, 3, "execution reverted", b"\1\2\3\4")
+        if params[0]["input"] in self.dying:
+            raise RpcError(method, -32000, "out of gas")
         return params[0]["input"]
 
     def simulated(self, call: Mapping[str, str]) -> dict[str, Any]:
@@ -182,13 +185,71 @@ async def test_a_revert_is_a_result_with_its_data(missing: frozenset[str]) -> No
     assert result.error == b"\1\2\3\4"
 
 
-async def test_another_error_is_not_taken_for_a_result() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "header not found",
+        "missing trie node 1f (path ) state 0x1f is not available, not found",
+        "archive requests are not supported on your plan",
+    ],
+)
+async def test_another_error_is_not_taken_for_a_result(words: str) -> None:
     class Limited(Node):
         async def request(self, method: str, params: Sequence[Any]) -> Any:
-            raise RpcError(method, -32000, "header not found")
+            raise RpcError(method, -32000, words)
 
-    with pytest.raises(TransientError, match="header not found"):
-        await Simulator(Limited(), OPERATOR).simulate([Plans().make()], HEAD, VIEW.next_block)
+    simulator = Simulator(Limited(), OPERATOR)
+    with pytest.raises(TransientError, match=words[:10]):
+        await simulator.simulate([Plans().make()], HEAD, VIEW.next_block)
+    assert simulator.way is Way.SIMULATE, "the next head is simulated as before"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-32601, "no"),
+        (-32004, "no"),
+        (-32000, "the method eth_simulateV1 does not exist/is not available"),
+        (-32600, "Unsupported method: eth_simulateV1"),
+        (0, "Method not found"),
+    ],
+)
+async def test_a_missing_method_is_told_by_its_code_or_its_name(code: int, words: str) -> None:
+    class Lesser(Node):
+        async def request(self, method: str, params: Sequence[Any]) -> Any:
+            if method == "eth_simulateV1":
+                raise RpcError(method, code, words)
+            return await super().request(method, params)
+
+    simulator = Simulator(Lesser(), OPERATOR)
+    (result,) = await simulator.simulate([Plans().make()], HEAD, VIEW.next_block)
+    assert result.ok
+    assert simulator.way is Way.OVERRIDE
+
+
+async def test_a_node_that_can_do_more_by_now_is_found_out() -> None:
+    node, told = Node(missing=frozenset({"eth_simulateV1"})), list[str]()
+    simulator = Simulator(node, OPERATOR, note=told.append)
+    heads = [make_head(HEAD.number + after) for after in (0, LOOK_HEADS - 1, LOOK_HEADS)]
+    for head in heads:
+        await simulator.simulate([Plans().make()], head, VIEW.next_block)
+    asked = [method for method, _ in node.requests]
+    assert asked == ["eth_simulateV1", "eth_call", "eth_call", "eth_simulateV1", "eth_call"]
+    assert told == [NOTES[Way.OVERRIDE]]
+    node.missing = frozenset()
+    later = make_head(HEAD.number + 2 * LOOK_HEADS)
+    (result,) = await simulator.simulate([Plans().make()], later, VIEW.next_block)
+    assert result.measured
+    assert simulator.way is Way.SIMULATE
+
+
+async def test_what_runs_out_of_gas_alone_leaves_the_others_simulated() -> None:
+    plans = Plans()
+    good, bad = plans.make(address("good")), plans.make(address("bad"))
+    node = Node(missing=frozenset({"eth_simulateV1"}), dying={to_hex(bad.calldata)})
+    results = await Simulator(node, OPERATOR).simulate([good, bad], HEAD, VIEW.next_block)
+    assert [result.ok for result in results] == [True, False]
+    assert results[1].message == "out of gas"
 
 
 async def test_a_plan_that_holds_is_proven_with_one_request() -> None:
