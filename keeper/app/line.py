@@ -623,7 +623,8 @@ def make_look(
     """Return what simulates a sent plan again before more is offered for it."""
     if signer is None:
         return None
-    simulator = Simulator(rpc, signer.address)
+    # whether higher fees can be paid is asked of the wallet, where they are offered
+    simulator = Simulator(rpc, signer.address, is_free=True)
     recheck = Recheck(
         simulator,
         decode_run,

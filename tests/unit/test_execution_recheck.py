@@ -1,18 +1,20 @@
 """Whether a sent plan still pays: at today's prices, base fee and for what is left of it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from keeper.errors import TransientError
+from keeper.app.line import make_look
+from keeper.errors import RpcError, TransientError
 from keeper.execution.recheck import Gone, Recheck, most_per_gas_down
 from keeper.execution.refreshing import at_prices
 from keeper.execution.simulate import Simulation, Simulator
 from keeper.fees import Inclusion
 from keeper.planning.settle import Settled
 from keeper.types import Head, Holding, NextBlock, Plan, Prices
-from keeper.units import USD, ZERO_ADDRESS, Usd, Wei
+from keeper.units import USD, ZERO_ADDRESS, Usd, Wei, to_hex
 from tests.plans import GWEI, MARKET, USDC, WETH, Plans, address, make_head, make_view
 
 ONE, TWO = address("one"), address("two")
@@ -126,3 +128,28 @@ async def test_a_sale_is_asked_only_whether_it_would_fail() -> None:
     for simulator, answer in ((Simulated(), None), (Failing(), Gone("01020304"))):
         recheck: Recheck[Any] = Recheck(simulator, told, told, bytes.hex, 12)
         assert await recheck.failing(plan, make_head()) == answer
+
+
+async def test_a_recheck_does_not_need_the_money_of_a_higher_base_fee() -> None:
+    asked: list[Any] = []
+
+    async def request(method: str, params: Any) -> Any:
+        asked.append(params[0]["blockStateCalls"][0])
+        raise RpcError(method, 3, "execution reverted", b"\1\2\3\4")
+
+    async def never(*_: Any) -> Any:
+        raise AssertionError
+
+    parts: dict[str, Any] = {
+        "rpc": SimpleNamespace(request=request),
+        "planner": SimpleNamespace(settle=never),
+        "signer": SimpleNamespace(address=address("operator")),
+        "chain": SimpleNamespace(block_time=12, inclusion_model=Inclusion.AUCTION),
+    }
+    look = make_look(**parts, refresh=lambda plan: plan)
+    assert look is not None
+    plan = replace(Plans().make(ONE), sender=address("lane"))
+    with pytest.raises(RpcError):
+        await look(plan, make_head(101))
+    (state,) = asked
+    assert int(state["stateOverrides"][to_hex(plan.sender)]["balance"], 16) > 10**20
