@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tenacity import (
     AsyncRetrying,
@@ -19,6 +19,8 @@ from keeper.chain import jsonrpc
 from keeper.chain.secrecy import SecretUrl
 from keeper.chain.transport import HttpTransport, SocketTransport, Transport
 from keeper.errors import ConfigError, RpcError, TransientError
+
+T = TypeVar("T")
 
 
 class Result(StrEnum):
@@ -159,14 +161,34 @@ def connect(
     )
 
 
-def repeating(attempts: int) -> AsyncRetrying:
-    """Return what repeats a read a bounded number of times while no answer comes."""
-    return AsyncRetrying(
-        stop=stop_after_attempt(attempts),
-        wait=_wait,
-        retry=retry_if_exception(_is_unanswered),
-        reraise=True,
-    )
+def repeating(attempts: int) -> Callable[..., Awaitable[Any]]:
+    """Return what repeats a read a bounded number of times while no answer comes.
+
+    The first time it is simply asked: what stands by for a failure takes longer than some answers.
+    """
+
+    async def ask(read: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        try:
+            return await read(*arguments)
+        except TransientError as error:
+            if attempts == 1 or not _is_unanswered(error):
+                raise
+            failed: list[TransientError] = [error]
+
+        async def again() -> T:
+            if failed:
+                raise failed.pop()
+            return await read(*arguments)
+
+        patiently = AsyncRetrying(
+            stop=stop_after_attempt(attempts),
+            wait=_wait,
+            retry=retry_if_exception(_is_unanswered),
+            reraise=True,
+        )
+        return await patiently(again)
+
+    return ask
 
 
 def _is_unanswered(error: BaseException) -> bool:
