@@ -303,6 +303,7 @@ async def open_line(
         flow=open_relays(name, chain, stack, handed, ended) if live else None,
         untipped=untipped,
         lost=contest.lost,
+        draft=process.journal.draft,
     )
     await executor.start()
 

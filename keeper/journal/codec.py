@@ -12,14 +12,20 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, cast
 
+import orjson
+
 from keeper.errors import InvariantError
 from keeper.ports import Terms
-from keeper.types import FlashSource, Opportunity, Seizure, Token
+from keeper.types import FlashSource, Opportunity, Quote, Seizure, Token
 from keeper.units import Bps, to_hex
 
 T = TypeVar("T")
 _LEFT_OUT = {(Opportunity, "pairs"), (FlashSource, "shuts")}
 """Fields that a record does without: what was not taken, and all the pools of an exchange that lends."""
+_LASTING = {"opportunity", "steps", "routes", "flash", "debt", "fallback"}
+"""What a quote has in common with others of its plan, or with itself once the plan was simulated."""
+_MOST_KEPT = 1_024
+"""Objects of each of those whose JSON is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def record_terms(terms: Terms) -> RecordedTerms:
 
 
 def dump(value: object) -> Any:
-    """Turn a noun into what JSON can hold; an opportunity's pairs are left out (`dump_whole`)."""
+    """Turn a noun into what `orjson` can write; an opportunity's pairs are left out (`dump_whole`)."""
     return _dumper(type(value))(value)
 
 
@@ -101,10 +107,28 @@ def _noun_dumper(kind: Any) -> Callable[[Any], Any]:
     parts = []
     for item in fields(kind):
         is_left_out = (kind, item.name) in _LEFT_OUT
-        writers[f"_{item.name}"] = _nothing if is_left_out else _declared(hints[item.name])
+        write = _nothing if is_left_out else _declared(hints[item.name])
+        is_lasting = kind is Quote and item.name in _LASTING
+        writers[f"_{item.name}"] = _kept(write) if is_lasting else write
         parts.append(f"{item.name!r}: _{item.name}(value.{item.name})")
     source = f"lambda value: {{{', '.join(parts)}}}"
     return cast("Callable[[Any], Any]", eval(source, writers))  # noqa: S307  # our own fields' names
+
+
+def _kept(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what writes each of the last objects it was given once, and knows it again."""
+    known: dict[int, tuple[object, orjson.Fragment]] = {}
+
+    def written(value: object) -> orjson.Fragment:
+        found = known.get(id(value))
+        if found is None:
+            if len(known) >= _MOST_KEPT:
+                known.clear()
+            # held, so that no other object comes to have its identity
+            found = known[id(value)] = value, orjson.Fragment(orjson.dumps(write(value)))
+        return found[1]
+
+    return written
 
 
 def _nothing(_: object) -> list[object]:

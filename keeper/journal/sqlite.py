@@ -13,7 +13,7 @@ import orjson
 from keeper.journal import rows
 from keeper.journal.breakers import BreakerChange, write_change
 from keeper.journal.checkpoint import SqliteCheckpoint
-from keeper.journal.codec import load
+from keeper.journal.codec import dump, load
 from keeper.journal.feeds import FeedStore
 from keeper.journal.liquidations import LiquidationStore
 from keeper.journal.outbox import SqliteOutbox
@@ -70,6 +70,10 @@ class SqliteJournal:
     def checkpoint(self, chain_id: int) -> SqliteCheckpoint:
         """Return what keeps the long scans of a chain in the same file."""
         return SqliteCheckpoint(self._writer, chain_id)
+
+    def draft(self, plan: Plan) -> None:
+        """Write down what lasts of a plan while it is simulated, so that its record takes less time."""
+        dump(plan)
 
     async def planned(self, plan: Plan) -> None:
         """Record a plan before its bytes."""

@@ -59,7 +59,9 @@ class Bench:
     keys: tuple[bytes, ...] = (OPERATOR_KEY,)
     decode: DecodeRuns = decode_runs
 
-    async def start(self, *, live: bool = True) -> Executor:
+    async def start(
+        self, *, live: bool = True, draft: Callable[[Plan], None] = lambda _: None
+    ) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
         executor = Executor(
             "test",
@@ -74,6 +76,7 @@ class Bench:
             self.clock,
             self.events,
             live=live,
+            draft=draft,
             sleep=self.sleep,
         )
         await executor.start()
@@ -590,6 +593,17 @@ async def test_a_plan_refused_before_its_proof_leaves_those_behind_it(bench: Ben
     assert [receipt.plan_id for receipt in bench.admission.settled] == [second.id], "given back"
     assert not bench.journal.rows
     assert not bench.node.sent
+
+
+async def test_what_passed_is_drafted_once_it_is_being_proven(bench: Bench) -> None:
+    drafted: asyncio.Queue[Plan] = asyncio.Queue()
+    executor = await bench.start(draft=drafted.put_nowait)
+    plans = [bench.plans.make() for _ in range(3)]
+    bench.admission.refusal = lambda plan: breaker(plan) if plan == plans[1] else None
+    await executor.screen(plans)
+    assert drafted.empty(), "the node is asked first"
+    async with asyncio.timeout(5):
+        assert [await drafted.get() for _ in range(2)] == [plans[0], plans[2]]
 
 
 async def test_a_plan_refused_after_its_proof_takes_those_behind_it_along(bench: Bench) -> None:

@@ -44,6 +44,7 @@ from tests.plans import (
     SENDER,
     USDC,
     WETH,
+    PairTerms,
     Plans,
     address,
     included,
@@ -205,6 +206,27 @@ async def test_pending_gives_back_the_very_bytes_and_plan(notebook: Notebook) ->
     await notebook.journal.settled(included(plans[0]))
     await notebook.journal.settled(Replaced(plans[1].id, tx_of(plans[1]), Hash(bytes(32))))
     assert await notebook.journal.pending() == []
+
+
+async def test_a_drafted_plan_is_recorded_as_it_ends_and_what_lasts_is_not_written_again(
+    notebook: Notebook,
+) -> None:
+    plan = notebook.plans.make(address("one"), address("two"))
+    notebook.journal.draft(plan)
+    asked: list[int] = []
+    quotes = tuple(replace(quote, net=7 + place) for place, quote in enumerate(plan.quotes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairTerms, "seize", lambda _, repay: asked.append(repay))
+        await notebook.journal.planned(replace(plan, quotes=quotes, gas=5))
+    assert not asked
+    await notebook.journal.signed(signed(plan, 0))
+    (found,) = await notebook.journal.pending()
+    assert [quote.net for quote in found.plan.quotes] == [7, 8]
+    assert [quote.opportunity.key for quote in found.plan.quotes] == [
+        quote.opportunity.key for quote in plan.quotes
+    ]
+    assert found.plan.gas == 5
+    assert [quote.routes for quote in found.plan.quotes] == [quote.routes for quote in quotes]
 
 
 async def test_a_skip_is_news_when_its_reason_changes(notebook: Notebook) -> None:
