@@ -13,7 +13,19 @@ from keeper.errors import InvariantError, TransientError
 from keeper.planning.planner import Planner
 from keeper.ports import Clock, Reader
 from keeper.strategist import Choice, Strategist, next_round
-from keeper.types import Bid, Call, CallResult, Head, Plan, Quote, Reason, Receipt, Skip, View
+from keeper.types import (
+    Bid,
+    Call,
+    CallResult,
+    Head,
+    NextBlock,
+    Plan,
+    Quote,
+    Reason,
+    Receipt,
+    Skip,
+    View,
+)
 from keeper.units import Address
 
 Fetched = tuple[Reads, list[CallResult]]
@@ -33,6 +45,33 @@ Doubts = Mapping[Key, tuple[Reason, str]]
 
 def _believe(_view: View) -> Doubts:
     return {}
+
+
+class Judging(Protocol):
+    """Tells what to read at a head and who is at risk at the next block; `Book` does."""
+
+    @property
+    def head(self) -> Head | None:
+        """Return the last folded head."""
+        ...
+
+    def reads(self) -> Reads:
+        """Return the reads of this head."""
+        ...
+
+    def observe(
+        self,
+        reads: Reads,
+        results: Sequence[CallResult],
+        head: Head,
+        at: NextBlock | None = None,
+    ) -> None:
+        """Take the answers to `reads`, all of them at this head."""
+        ...
+
+    async def view(self, next_block: NextBlock, deadline_ms: int) -> tuple[View, list[Skip]] | None:
+        """Return the positions at risk; None when the book went on before all were judged."""
+        ...
 
 
 class Prove(Protocol):
@@ -101,7 +140,7 @@ class Engine:
         self,
         listener: Heads,
         reader: Reader,
-        book: Book,
+        book: Judging,
         strategist: Strategist,
         planner: Planner,
         prover: Prove,

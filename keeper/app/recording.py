@@ -429,8 +429,6 @@ async def _bring_along(taped: Taped) -> tuple[list[tuple[Head, Sequence[Log]]], 
             case Reads():
                 untold.clear()
                 looked = taped.head.hash
-                with suppress(TransientError):
-                    taped.book.observe(*taped.answers(moment), taped.head)
     _drop_from(taped.head.number + 1, untold)
     return untold, looked
 

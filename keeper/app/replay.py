@@ -19,6 +19,7 @@ from keeper.app.line import make_planner, seats, watched_tokens
 from keeper.app.oracles import believing, following, make_oracles
 from keeper.app.outcome import Outcome
 from keeper.app.settling import LocalSettlement
+from keeper.app.shown import ShownBook
 from keeper.app.taped import Taped
 from keeper.book.book import Reads as Wanted
 from keeper.chain.fee_history import FeeHistories
@@ -78,10 +79,11 @@ class NoHeads:
 class Playing:
     """One variant on a tape: its line, and what came of it."""
 
-    def __init__(self, variant: Variant, taped: Taped, clock: TapeClock) -> None:
+    def __init__(self, variant: Variant, taped: Taped, shown: ShownBook, clock: TapeClock) -> None:
         self.outcome = Outcome(variant.name)
         self._variant = variant
         self._taped = taped
+        self._shown = shown
         self._clock = clock
         self._liquidations: list[Sequence[Liquidation]] = []
 
@@ -116,7 +118,7 @@ class Playing:
         self._engine = Engine(
             NoHeads(),
             taped.reader,
-            book,
+            self._shown,
             strategist,
             make_planner(name, table, taped.watched, settings, lambda: book.stopped, lists),
             self._settlement,
@@ -139,14 +141,14 @@ class Playing:
         self._settlement.learn(liquidations)
         self._liquidations.append(liquidations)
 
-    async def decide(self, reads: Reads) -> None:
+    async def decide(self) -> None:
         """Decide on the head the book stands at."""
         head = self._taped.head
         self._conditions.begin(head)
         if self._histories is not None:
             await self._histories.settled()
         try:
-            await self._engine.tick(Tick(head, self._fetched(reads), self._clock.now))
+            await self._engine.tick(Tick(head, self._fetched(), self._clock.now))
         except KeeperError as error:
             self._on_undecided(head, error)
         self.outcome.taken = self._settlement.taken
@@ -160,9 +162,9 @@ class Playing:
         self.outcome.by_record = self._settlement.by_record
         return self.outcome
 
-    def _fetched(self, reads: Reads) -> tuple[Wanted, list[CallResult]] | Exception:
+    def _fetched(self) -> tuple[Wanted, list[CallResult]] | Exception:
         try:
-            return self._taped.answers(reads, self._conditions.calls())
+            return self._taped.answers(self._conditions.calls())
         except TransientError as error:
             return error
 
@@ -195,8 +197,8 @@ async def replay(
     """
     async with AsyncExitStack() as stack:
         taped = await Taped.open(name, table, records, where)
-        clock = TapeClock()
-        playing = [Playing(variant, taped, clock) for variant in variants]
+        clock, shown = TapeClock(), ShownBook(taped)
+        playing = [Playing(variant, taped, shown, clock) for variant in variants]
         for each in playing:
             await each.open(stack)
         async for moment in taped.moments():
@@ -209,8 +211,9 @@ async def replay(
                         each.learn(moment.liquidations)
                 case Reads():
                     clock.now = float(taped.head.timestamp)
+                    shown.turn()
                     for each in playing:
-                        await each.decide(moment)
+                        await each.decide()
                     told(taped.head)
         return [each.end() for each in playing]
 

@@ -1,7 +1,8 @@
 """A chain's book brought along by a tape instead of a node."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 
@@ -85,6 +86,8 @@ class Taped:
     rpc: TapedRpc
     records: Iterator[Record]
     where: str
+    wanted: Wanted = field(default_factory=partial(Wanted, (), ()))
+    held: Mapping[Call, CallResult] = field(default_factory=dict)
 
     @classmethod
     async def open(
@@ -130,23 +133,21 @@ class Taped:
         assert head is not None, "it was stood at the tape's state"
         return head
 
-    def answers(self, reads: Reads, more: Sequence[Call] = ()) -> tuple[Wanted, list[CallResult]]:
-        """Return what the book wants to read now, and the tape's answers, those to `more` last.
+    def answers(self, more: Sequence[Call] = ()) -> tuple[Wanted, list[CallResult]]:
+        """Return what the book wanted to read at this head, and the answers, those to `more` last.
 
         Raises `TransientError` when the tape lacks one.
         """
-        wanted = self.book.reads()
-        held = dict(zip(reads.calls, reads.results, strict=True))
         try:
-            return wanted, [held[call] for call in (*wanted.calls, *more)]
+            return self.wanted, [self.held[call] for call in (*self.wanted.calls, *more)]
         except KeyError:
             raise TransientError("the tape lacks a read of this head") from None
 
     async def moments(self) -> AsyncIterator[Moment]:
         """Go on record by record, yielding those somebody may act at.
 
-        A `Block` is yielded before it is folded, `Reads` once a decision can be made. Nothing behind
-        the record yielded was looked at.
+        A `Block` is yielded before it is folded, `Reads` once the book has heard them and a decision
+        can be made. Nothing behind the record yielded was looked at.
         """
         for record in self.records:
             match record:
@@ -160,6 +161,7 @@ class Taped:
                     self.book.undo()
                 case Reads():
                     await self._widen()
+                    self._hear(record)
                     yield record
                 case Taken():
                     yield record
@@ -172,6 +174,14 @@ class Taped:
         if block.head.parent != self.head.hash:
             raise self._senseless(f"block {block.head.number} does not follow {self.head.number}")
         self.book.fold(block.head, block.logs)
+
+    def _hear(self, reads: Reads) -> None:
+        """Give the book its answers, once, since what it asks next rests on what it heard."""
+        self.wanted = self.book.reads()
+        self.held = dict(zip(reads.calls, reads.results, strict=True))
+        at = self.head.next_block(self.table.block_time, self.table.inclusion_model)
+        with suppress(TransientError):
+            self.book.observe(*self.answers(), self.head, at)
 
     async def _widen(self) -> None:
         for part, tokens in list(missing(self.book)):
