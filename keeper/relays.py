@@ -33,6 +33,7 @@ def open_relays(
             _speaker(table, open_wire(name, alias, table)),
             table.blocks,
             backruns=table.kind == "shared-bundle",
+            bundled=table.kind in {"bundle", "shared-bundle"},
         )
         for alias, table in chain.relays.items()
     ]

@@ -33,18 +33,16 @@ class Privately:
     async def push(self, flight: Flight, head: Head) -> Plan | Gone | None:
         """Return the plan as it stands when it is time to go public, or that it is gone.
 
-        Simulated only when the relays' blocks are over or it is due; what still pays is given to them
+        Simulated only when what relays have is over or it is due; what still pays is given to them
         again. Without relays, after a restart without them, it is due at once.
         """
         signed, flow = flight.signed, self._flow
         made = flight.versions[0].signed.plan.head.number
         due = flow is None or flow.is_due(made, head.number)
-        if (
-            not due
-            and flow is not None
-            and not flow.wants(signed.hash, head.number, behind=bool(flight.plan.after))
-        ):
-            return None
+        if not due and flow is not None:
+            before, behind = self._flights.before(signed), bool(flight.plan.after)
+            if not flow.wants(signed.hash, head.number, before, behind=behind):
+                return None
         plan = self.public(flight) if due else flight.plan
         found: Plan | Gone | None = plan
         if self._look is not None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from keeper.errors import RpcError, TransientError
 from keeper.execution.executor import Executor
 from keeper.execution.pursuit import LAPSED, Policy
@@ -65,11 +67,14 @@ class Bench:
     public_after: int = 3
     flow: PrivateFlow | None = None
     others: tuple[FakeRelay, ...] = ()
+    bundled: bool = False
     lost: list[tuple[str, str]] = field(default_factory=list)
 
     async def start(self, *, relays: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
-        routes = [Route(relay, BLOCKS) for relay in (self.relay, *self.others)]
+        routes = [
+            Route(relay, BLOCKS, bundled=self.bundled) for relay in (self.relay, *self.others)
+        ]
         scores = Scores([route.relay.name for route in routes])
         self.flow = PrivateFlow(routes, scores, self.public_after) if relays else None
         executor = Executor(
@@ -124,6 +129,26 @@ class Bench:
 
 def untipped(plan: Plan) -> Plan:
     return replace(plan, calldata=b"untipped", bid=replace(plan.bid, tip=Wei(0)))
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+async def test_a_bundle_is_made_anew_when_what_stood_before_it_is_mined(bundled: bool) -> None:
+    bench = Bench(bundled=bundled)
+    executor = await bench.start()
+    first, second = bench.tipped(), bench.tipped()
+    await executor.send([first])
+    await executor.send([second])
+    sent = bench.relay.sent
+    assert [tuple(each.nonce for each in before) for _, before, _, _ in sent] == [(), (0,)]
+    bench.node.pool = {0: sent[0][0].raw}
+    (receipt,) = await executor.follow(bench.node.mine())
+    assert isinstance(receipt, Included)
+    await asyncio.sleep(0)
+    # with a used nonce in front of it no block could have it
+    again = [(signed.nonce, before, block, last) for signed, before, block, last in sent[2:]]
+    assert again == ([(1, (), 102, 103)] if bundled else [])
+    await bench.wait(executor)
+    assert len(sent) == 3, "no more than once"
 
 
 async def test_relays_have_it_and_the_node_never_sees_it() -> None:

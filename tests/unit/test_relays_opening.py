@@ -52,9 +52,13 @@ async def test_every_kind_hands_over_what_the_relay_understands(relay: RelayStan
     async with AsyncExitStack() as stack:
         flow = open_relays("x", chain, stack, lambda name, how, _: seen.append((name, how)))
         assert flow is not None
-        answer, _ = await flow.hand_over(signed(Plans().make()), [], 100)
+        plans = Plans()
+        one, other = signed(plans.make()), signed(plans.make())
+        answer, _ = await flow.hand_over(one, [], 100)
         assert answer is Answer.ACCEPTED
         assert list(flow.scores) == list(relays)
+        assert not flow.wants(one.hash, 100)
+        assert flow.wants(one.hash, 100, [other]), "the bundle, but not the others"
         assert not flow.is_due(0, 1_000)
         async with asyncio.timeout(5):  # those for later blocks follow the answer
             while relay.taken["eth_sendBundle"] < 3:  # noqa: ASYNC110 - a server takes them

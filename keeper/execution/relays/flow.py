@@ -25,24 +25,29 @@ REMEMBERED = 64
 class Route:
     """A relay and for how many blocks it is given a transaction at a time.
 
-    One that `backruns` can put it behind a pending transaction that is not ours.
+    One that `backruns` can put it behind a pending transaction that is not ours; to one that takes it
+    `bundled`, what stands before it is a part of what it is given.
     """
 
     relay: Relay
     blocks: int
     backruns: bool = False
+    bundled: bool = False
 
 
 @dataclass(slots=True)
 class Term:
-    """The blocks a relay was given a transaction for so far."""
+    """The blocks a relay was given a transaction for so far, and what went before it in its bundle."""
 
     first: int
     last: int
+    before: tuple[Hash, ...] = ()
 
 
 class PrivateFlow:
     """Keep transactions with relays; of one nothing is ever repeated within the blocks it was given.
+
+    But for a bundle behind a transaction that was mined or replaced: that is made anew at once.
 
     `public_after` is how many blocks later a transaction may be replaced by a public one, 0 for never.
     """
@@ -94,10 +99,12 @@ class PrivateFlow:
         }
         return TOGETHER.join(sorted(found)) or UNKNOWN_RELAY
 
-    def wants(self, tx_hash: Hash, head: int, *, behind: bool = False) -> bool:
+    def wants(
+        self, tx_hash: Hash, head: int, before: Sequence[Signed] = (), *, behind: bool = False
+    ) -> bool:
         """Whether a relay's blocks are over at a head; only those that back-run if it is `behind`."""
         return any(
-            self._is_over(tx_hash, relay, head)
+            self._is_over(tx_hash, relay, head, before)
             for relay in self._scores.active()
             if self._routes[relay].backruns or not behind
         )
@@ -161,12 +168,15 @@ class PrivateFlow:
         behind = bool(signed.plan.after)
         for relay in self._scores.best_first() if behind else self._scores.choose():
             route = self._routes[relay]
-            if not self._is_over(signed.hash, relay, head) or (behind and not route.backruns):
+            is_over = self._is_over(signed.hash, relay, head, before)
+            if not is_over or (behind and not route.backruns):
                 continue
             # on the books before the request leaves: whatever is answered, it may arrive
             terms = self._terms.setdefault(signed.hash, {})
             earlier = terms.get(relay)
-            terms[relay] = Term(earlier.first if earlier else head + 1, head + route.blocks)
+            terms[relay] = Term(
+                earlier.first if earlier else head + 1, head + route.blocks, _hashes(before)
+            )
             asked.add(self._begin(self._give(route, signed, before, head, terms, earlier)))
         return asked
 
@@ -176,9 +186,15 @@ class PrivateFlow:
         task.add_done_callback(self._asking.discard)
         return task
 
-    def _is_over(self, tx_hash: Hash, relay: str, head: int) -> bool:
+    def _is_over(self, tx_hash: Hash, relay: str, head: int, before: Sequence[Signed]) -> bool:
+        """Whether what a relay was given is of no use any more.
+
+        A bundle is not once what stood before it was mined or replaced: its first nonce is used.
+        """
         term = self._terms.get(tx_hash, {}).get(relay)
-        return term is None or term.last <= head
+        if term is None or term.last <= head:
+            return True
+        return self._routes[relay].bundled and term.before != _hashes(before)
 
     async def _give(
         self,
@@ -205,6 +221,11 @@ class PrivateFlow:
             how, words = Handed.UNCLEAR, f"{relay.name}: {error}"
         self._scores.handed(relay.name, how, self._monotonic() - started, words)
         return how, words
+
+
+def _hashes(transactions: Sequence[Signed]) -> tuple[Hash, ...]:
+    """Return the hashes of transactions, in order."""
+    return tuple(each.hash for each in transactions)
 
 
 async def _suppressed(work: Coroutine[Any, Any, None]) -> None:
