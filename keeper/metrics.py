@@ -69,9 +69,11 @@ OTHER = "other"
 """The method label of a request that is none of `METHODS`, the winner of whom nobody knows."""
 LATE, UNSEEN = "late", "unseen"
 NOT_RUNNING, CATCHING_UP = "not_running", "catching_up"
-OVERSIGHTS = (LATE, UNSEEN, NOT_RUNNING, CATCHING_UP)
+STOPPED = "stopped"
+OVERSIGHTS = (LATE, UNSEEN, NOT_RUNNING, CATCHING_UP, STOPPED)
 """Why a liquidation was missed that nobody here had refused: a rival was first, it was not at risk at
-the head before, nobody had decided since the start, or nobody on the heads before."""
+the head before, nobody had decided since the start, nobody on the heads before, or its market was
+stopped."""
 RESULTS = ("ok", "error", "limited", "timeout", "failed")
 HANDED = ("taken", "refused", "unclear")
 """How a relay answered; an unclear one may have taken it."""

@@ -6,25 +6,26 @@ the line and only for blocks that hold a liquidation.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
+from keeper.chain import bloom
+from keeper.chain.jsonrpc import LimitedError
 from keeper.chain.parse import blob, quantity
+from keeper.chain.patience import Patience
 from keeper.engine import Report
-from keeper.errors import KeeperError
+from keeper.errors import KeeperError, TransientError
 from keeper.journal.liquidations import OURS, LiquidationRow
-from keeper.metrics import CATCHING_UP, LATE, NOT_RUNNING, OTHER, UNSEEN
+from keeper.metrics import CATCHING_UP, LATE, NOT_RUNNING, OTHER, STOPPED, UNSEEN
 from keeper.ports import Clock, Follower, LendingProtocol, Placing, Rpc, Telling
 from keeper.types import Head, Log, Prices, Token, Watch
 from keeper.units import Address, Hash, to_hex
 
 log = structlog.get_logger(__name__)
 
-_TRIES = 5
-_PAUSE_SECONDS = 0.5
 _REMEMBERED = 256
 """Blocks undone lately, which no receipt on its way is to bring back."""
 READS = 4
@@ -32,13 +33,13 @@ READS = 4
 FRESH_HEADS = 5
 """Heads without a decision after which the last one is no reason any more."""
 VERIFIED_BLOCKS = 64
-"""Blocks on record that are looked up at a start: a reorg may have come while nobody ran."""
+"""Blocks on record that are looked up at a start and after a deep reorg, as long as some were undone."""
 Key = tuple[str, Address]
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """A liquidation as its log tells it, and when we saw the block.
+    """A liquidation as its log tells it, when we saw the block, and why its market was stopped, if so.
 
     `place` is the position's market: which of those that a protocol has in one where it has many.
     """
@@ -54,6 +55,7 @@ class Noticed:
     repaid: int
     seized: int
     liquidator: Address
+    stopped: str = ""
 
     @property
     def key(self) -> Key:
@@ -64,8 +66,8 @@ class Noticed:
 class Keep(Protocol):
     """Keeps what was reconciled, and takes it back."""
 
-    async def add(self, rows: Sequence[LiquidationRow]) -> None:
-        """Record liquidations; one on record keeps what was known then."""
+    async def add(self, rows: Sequence[LiquidationRow]) -> list[LiquidationRow]:
+        """Record liquidations and return those that are new; one on record keeps what was known then."""
         ...
 
     async def orphan(self, chain: str, block: Hash) -> None:
@@ -91,7 +93,9 @@ class Verdicts:
             return NOT_RUNNING, f"{now - block} heads before the first decision since the start"
         known, passed = self.reasons.get(noticed.key), block - self.head - 1
         if passed <= 0 or (known is not None and passed <= FRESH_HEADS):
-            return known or (UNSEEN, "")
+            return known or ((STOPPED, noticed.stopped) if noticed.stopped else (UNSEEN, ""))
+        if noticed.stopped:
+            return STOPPED, noticed.stopped
         last = "" if known is None else f", which was {known[0]}"
         return CATCHING_UP, f"{passed} heads passed since the last decision{last}"
 
@@ -109,8 +113,8 @@ class Noting:
         return self._follower.head
 
     def watch(self) -> Watch:
-        """Return everything to watch now."""
-        return self._follower.watch()
+        """Return everything to watch now, and what tells of liquidations in markets that are stopped."""
+        return self._reconciler.widened(self._follower.watch())
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
         """Fold a block, then look for liquidations in it."""
@@ -138,6 +142,8 @@ class Reconciler:
         keep: Keep,
         clock: Clock,
         missed: Callable[[str, str, str], None],
+        stopped: Callable[[], Mapping[str, str]] = dict,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._chain = chain
         self._telling = [
@@ -151,14 +157,26 @@ class Reconciler:
         self._keep = keep
         self._clock = clock
         self._missed = missed
+        self._stopped = stopped
+        self._sleep = sleep
+        self._closing = asyncio.Event()
         self._noticed: list[Noticed] = []
         self._verdicts = Verdicts(None, {})
         self._reading = asyncio.Semaphore(READS)
         self._work: set[asyncio.Task[None]] = set()
         self._undone: deque[Hash] = deque(maxlen=_REMEMBERED)
 
+    def widened(self, watch: Watch) -> Watch:
+        """Return a watch with what tells of liquidations in stopped markets: they go on there."""
+        stopped = self._stopped()
+        for market, protocol in self._telling if stopped else ():
+            if f"market/{market}" in stopped:
+                watch = bloom.union(watch, protocol.liquidation_logs())
+        return watch
+
     def folded(self, head: Head, logs: Sequence[Log]) -> None:
         """Notice the liquidations of a block."""
+        stopped = self._stopped() if logs else {}
         if head.hash in self._undone:
             self._undone.remove(head.hash)  # the chain came back to it
         for each in logs:
@@ -173,7 +191,8 @@ class Reconciler:
                     log.exception("liquidation.undecodable", chain=self._chain, error=str(error))
                     continue
                 seen = self._clock.time()
-                self._noticed.append(Noticed(head, seen, market, place, each, *told))
+                why = stopped.get(f"market/{market}", "")
+                self._noticed.append(Noticed(head, seen, market, place, each, *told, why))
 
     def undone(self, head: Head) -> None:
         """Take back what a block held."""
@@ -210,9 +229,11 @@ class Reconciler:
         self._start(self._verify())
 
     async def close(self) -> None:
-        """Wait for what is being recorded."""
+        """Wait for what is being recorded; receipts that are not there yet are asked for once more."""
+        self._closing.set()
         while self._work:
             await asyncio.gather(*self._work)
+        self._closing.clear()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -227,12 +248,20 @@ class Reconciler:
 
     async def _verify(self) -> None:
         try:
-            for number, block in await self._keep.recent(self._chain, VERIFIED_BLOCKS):
-                found = await self._ask("eth_getBlockByNumber", [hex(number), False])
-                if found is not None and blob(found["hash"]) != block:
-                    await self._keep.orphan(self._chain, block)
+            while await self._verify_last():
+                pass
         except KeeperError as error:
             log.warning("liquidations.not_verified", chain=self._chain, error=str(error))
+
+    async def _verify_last(self) -> bool:
+        """Compare the last blocks on record with the chain; say whether any of them was undone."""
+        were_undone = False
+        for number, block in await self._keep.recent(self._chain, VERIFIED_BLOCKS):
+            found = await self._ask("eth_getBlockByNumber", [hex(number), False])
+            if found is not None and blob(found["hash"]) != block:
+                await self._keep.orphan(self._chain, block)
+                were_undone = True
+        return were_undone
 
     async def _ask(self, method: str, params: Sequence[object]) -> Mapping[str, Any] | None:
         async with self._reading:
@@ -242,45 +271,81 @@ class Reconciler:
     async def _settle(
         self, told: Sequence[tuple[Noticed, tuple[str, str]]], prices: Mapping[str, Prices]
     ) -> None:
-        hashes = sorted({each.log.tx_hash for each, _ in told})
-        receipts: dict[Hash, Mapping[str, Any]] = {}
+        """Record what was noticed, of each transaction as soon as its receipt is there."""
+        patience = Patience(monotonic=self._clock.monotonic, sleep=self._pause)
+        by_transaction: dict[Hash, list[tuple[Noticed, tuple[str, str]]]] = {}
+        for each, why in told:
+            by_transaction.setdefault(each.log.tx_hash, []).append((each, why))
+        await asyncio.gather(
+            *(self._record(tx, those, prices, patience) for tx, those in by_transaction.items())
+        )
+
+    async def _record(
+        self,
+        tx: Hash,
+        told: Sequence[tuple[Noticed, tuple[str, str]]],
+        prices: Mapping[str, Prices],
+        patience: Patience,
+    ) -> None:
+        about = {"chain": self._chain, "tx": to_hex(tx)}
         try:
-            for _ in range(_TRIES):
-                missing = [each for each in hashes if each not in receipts]
-                found = await asyncio.gather(*(self._receipt(each) for each in missing))
-                receipts |= {
-                    tx: receipt
-                    for tx, receipt in zip(missing, found, strict=True)
-                    if receipt is not None
-                }
-                if len(receipts) == len(hashes):
-                    break
-                await asyncio.sleep(_PAUSE_SECONDS)
-            rows = [
-                self._judge(each, receipts[each.log.tx_hash], why, prices.get(each.market))
-                for each, why in told
-                if each.log.tx_hash in receipts
-                # A reorg may have put the transaction into another block meanwhile.
-                and blob(receipts[each.log.tx_hash]["blockHash"]) == each.head.hash
-                and each.head.hash not in self._undone
-            ]
-            await self._keep.add(rows)
-        except KeeperError as error:
-            log.exception("liquidations.not_recorded", chain=self._chain, error=str(error))
+            receipt = await self._receipt(tx, {each.head.hash for each, _ in told}, patience)
+        except TransientError as error:
+            log.warning("liquidation.no_receipt", **about, error=str(error))
             return
-        for tx in hashes:
-            if tx not in receipts:
-                log.warning("liquidation.no_receipt", chain=self._chain, tx=to_hex(tx))
-        for row in rows:
+        if receipt is None:
+            return
+        rows = []
+        for each, why in told:
+            try:
+                # A reorg may have put the transaction into another block meanwhile.
+                if blob(receipt["blockHash"]) == each.head.hash not in self._undone:
+                    rows.append(self._judge(each, receipt, why, prices.get(each.market)))
+            except Exception as error:
+                # What one node leaves out of one receipt is no reason to lose the others.
+                log.exception("liquidation.not_recorded", **about, error=repr(error))
+        try:
+            new = await self._keep.add(rows) if rows else []
+        except KeeperError as error:
+            log.exception("liquidations.not_recorded", **about, error=str(error))
+            return
+        for row in new:
             if not row.is_ours:
                 self._missed(row.protocol, row.reason, row.winner)
 
-    async def _receipt(self, tx: Hash) -> Mapping[str, Any] | None:
-        """Return a receipt, None where it is not known or could not be read: it is asked for again."""
+    async def _receipt(
+        self, tx: Hash, blocks: AbstractSet[Hash], patience: Patience
+    ) -> Mapping[str, Any] | None:
+        """Return a receipt, None when its block was undone meanwhile; raise the last fault."""
+        while not blocks <= set(self._undone):
+            was_closing = self._closing.is_set()
+            try:
+                found = await self._ask("eth_getTransactionReceipt", [to_hex(tx)])
+            except LimitedError as error:
+                fault: TransientError = error
+            except KeeperError as error:
+                fault = TransientError(str(error))
+            else:
+                if found is not None:
+                    patience.renew()
+                    return found
+                fault = TransientError("the node does not know the receipt yet")
+            if was_closing:
+                raise fault
+            await patience.bear(fault)
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until this is closed."""
+        waits = [
+            asyncio.ensure_future(self._sleep(seconds)),
+            asyncio.ensure_future(self._closing.wait()),
+        ]
         try:
-            return await self._ask("eth_getTransactionReceipt", [to_hex(tx)])
-        except KeeperError:
-            return None
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
     def _judge(
         self,

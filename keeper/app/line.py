@@ -311,6 +311,8 @@ async def open_line(
         await recovery.rebuild(reason, book, listener.catch_up)
         upkeep.begin(restored=recovery.origin is not None)
         status.rebuilt = reason
+        # A reorg that deep took blocks that nobody took back one by one.
+        reconciler.verify()
         if recovery.origin is None:
             snapshots.hurry()
 
@@ -323,6 +325,7 @@ async def open_line(
         process.journal.liquidations,
         clock,
         partial(metrics.missed, name),
+        lambda: book.stopped,
     )
     stack.push_async_callback(reconciler.close)
     listener = Listener(

@@ -65,18 +65,28 @@ class LiquidationStore:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def add(self, rows: Sequence[LiquidationRow]) -> None:
-        """Record liquidations, on disk when this returns; one on record keeps what was known then."""
-        values = [astuple(row) for row in rows]
+    async def add(self, rows: Sequence[LiquidationRow]) -> list[LiquidationRow]:
+        """Record liquidations, on disk when this returns, and return those that are new.
 
-        def write(db: sqlite3.Connection) -> None:
-            db.executemany(
-                f"INSERT INTO liquidations ({COLUMNS}) VALUES ({PLACES}) "  # noqa: S608
-                "ON CONFLICT DO UPDATE SET state = excluded.state",
-                values,
-            )
+        One on record keeps what was known then, and is included again.
+        """
 
-        await self._writer.write(write)
+        def write(db: sqlite3.Connection) -> list[LiquidationRow]:
+            new = []
+            for row in rows:
+                values = astuple(row)
+                sql = f"INSERT OR IGNORE INTO liquidations ({COLUMNS}) VALUES ({PLACES})"  # noqa: S608
+                if db.execute(sql, values).rowcount:
+                    new.append(row)
+                    continue
+                db.execute(
+                    "UPDATE liquidations SET state = ? "
+                    "WHERE chain = ? AND block_hash = ? AND log_index = ?",
+                    (row.state, row.chain, row.block_hash, row.log_index),
+                )
+            return new
+
+        return await self._writer.write(write)
 
     async def orphan(self, chain: str, block: Hash) -> None:
         """Record that a reorg undid a block."""

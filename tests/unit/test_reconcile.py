@@ -7,17 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from keeper.chain.jsonrpc import LimitedError
 from keeper.engine import Report
+from keeper.errors import TransientError
 from keeper.journal.liquidations import LiquidationRow
-from keeper.metrics import CATCHING_UP, LATE, NOT_RUNNING, UNSEEN
-from keeper.reconcile import READS, Reconciler
+from keeper.metrics import CATCHING_UP, LATE, NOT_RUNNING, STOPPED, UNSEEN
+from keeper.reconcile import READS, VERIFIED_BLOCKS, Reconciler
 from keeper.types import Head, Log, Reason, Skip, Watch
 from keeper.units import Address, Hash, to_hex
 from tests.fake_node import FakeClock
 from tests.plans import USDC, WETH, Plans, address, block_hash, make_head, make_view
 
-RIVAL, WHO = address("rival"), address("one")
+RIVAL, WHO, POOL = address("rival"), address("one"), address("pool")
 
 
 class Market:
@@ -29,7 +32,7 @@ class Market:
         return Address(log.topics[0]), USDC.address, WETH.address, 10**6, 10**15, RIVAL
 
     def liquidation_logs(self) -> Watch:
-        return Watch(frozenset(), frozenset())
+        return Watch(frozenset({POOL}), frozenset({bytes(32)}))
 
     def tokens(self) -> dict[Address, Any]:
         return {USDC.address: USDC, WETH.address: WETH}
@@ -42,6 +45,8 @@ class Node:
         self.blocks: dict[str, Hash] = {}
         self.chain: dict[int, Hash] = {}
         self.open = self.most = 0
+        self.faults: list[TransientError | None] = []
+        self.left_out: dict[str, str] = {}
 
     async def request(self, method: str, params: Sequence[object]) -> Any:
         if method == "eth_getBlockByNumber":
@@ -51,7 +56,12 @@ class Node:
         self.most = max(self.most, self.open)
         await asyncio.sleep(0)
         self.open -= 1
-        return {
+        if self.faults:
+            fault = self.faults.pop(0)
+            if fault is not None:
+                raise fault
+            return None
+        whole = {
             "from": to_hex(RIVAL),
             "to": to_hex(RIVAL),
             "gasUsed": "0x1",
@@ -59,6 +69,8 @@ class Node:
             "transactionIndex": "0x0",
             "blockHash": to_hex(self.blocks[str(params[0])]),
         }
+        left_out = self.left_out.get(str(params[0]))
+        return {name: each for name, each in whole.items() if name != left_out}
 
 
 class Kept:
@@ -67,10 +79,12 @@ class Kept:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], LiquidationRow] = {}
 
-    async def add(self, rows: Sequence[LiquidationRow]) -> None:
+    async def add(self, rows: Sequence[LiquidationRow]) -> list[LiquidationRow]:
+        new = [row for row in rows if (row.block_hash, row.log_index) not in self.rows]
         for row in rows:
             key = row.block_hash, row.log_index
             self.rows[key] = replace(self.rows.get(key, row), state=row.state)
+        return new
 
     async def orphan(self, chain: str, block: Hash) -> None:
         for key, row in self.rows.items():
@@ -78,10 +92,9 @@ class Kept:
                 self.rows[key] = replace(row, state="orphaned")
 
     async def recent(self, chain: str, blocks: int) -> list[tuple[int, Hash]]:
-        return [
-            (row.block_number, Hash(bytes.fromhex(row.block_hash[2:])))
-            for row in self.rows.values()
-            if row.state == "included"
+        found = [row for row in self.rows.values() if row.state == "included"]
+        return [(row.block_number, Hash(bytes.fromhex(row.block_hash[2:]))) for row in found][
+            -blocks:
         ]
 
 
@@ -91,9 +104,22 @@ class Desk:
     def __init__(self) -> None:
         self.node, self.kept = Node(), Kept()
         self.missed: list[str] = []
+        self.stopped: dict[str, str] = {}
+        self.clock = FakeClock()
+        self.slept: list[float] = []
         markets: Any = {"aave-v3": Market()}
-        rest: Any = self.node, self.kept, FakeClock(), self.miss
+        rest: Any = self.node, self.kept, self.clock, self.miss, lambda: self.stopped, self.sleep
         self.reconciler = Reconciler("test", markets, None, {}, *rest)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.now += seconds
+        await asyncio.sleep(0)
+
+    async def rest(self) -> None:
+        """Let everything go on until it is done, as long as nobody asks for an end."""
+        while work := self.reconciler._work:
+            await asyncio.gather(*work)
 
     def miss(self, _protocol: str, reason: str, _winner: str) -> None:
         self.missed.append(reason)
@@ -200,6 +226,91 @@ async def test_a_block_that_a_reorg_takes_and_gives_back_is_included_again(desk:
     desk.fold(101, WHO)
     desk.decide(101)
     assert (await desk.told())[101][2] == "included"
+
+
+async def test_a_receipt_is_asked_for_as_long_as_an_endpoint_wants_to_rest(desk: Desk) -> None:
+    desk.decide(100)
+    slow = LimitedError("slow down", 30.0)
+    desk.node.faults += [slow, slow, slow, None, TransientError("away")]
+    desk.fold(101, WHO)
+    desk.decide(101)
+    await desk.rest()
+    assert await desk.told() == {101: (UNSEEN, "", "included")}
+    assert desk.slept[:3] == [30.0] * 3
+
+
+async def test_a_receipt_that_never_comes_is_given_up_and_holds_up_no_other(desk: Desk) -> None:
+    desk.decide(100)
+    desk.fold(101, WHO)
+    desk.node.faults = [None] * 1_000
+    desk.decide(101)
+    await asyncio.sleep(0)
+    with capture_logs() as logs:
+        await desk.rest()
+    assert [each["event"] for each in logs] == ["liquidation.no_receipt"]
+    assert 180.0 < sum(desk.slept) < 240.0
+    # whoever ends it does not wait so long
+    desk.slept.clear()
+    desk.fold(102, WHO)
+    desk.decide(102)
+    assert await desk.told() == {}
+    assert len(desk.slept) <= 1
+    desk.node.faults.clear()
+    desk.fold(103, WHO)
+    desk.decide(103)
+    assert (await desk.told()).keys() == {103}
+
+
+@pytest.mark.parametrize("left_out", ["effectiveGasPrice", "transactionIndex", "blockHash"])
+async def test_a_receipt_with_something_left_out_costs_no_other_row(
+    desk: Desk, left_out: str
+) -> None:
+    desk.decide(100)
+    desk.fold(101, WHO, address("two"))
+    desk.node.left_out = {min(desk.node.blocks): left_out}
+    desk.decide(101)
+    await desk.told()
+    assert [row.hash for row in desk.kept.rows.values()] == [max(desk.node.blocks)]
+
+
+async def test_a_stopped_market_is_still_heard_and_is_the_reason(desk: Desk) -> None:
+    nothing = Watch(frozenset(), frozenset())
+    assert desk.reconciler.widened(nothing) is nothing
+    desk.decide(100, dust(address("two")))
+    desk.stopped = {"market/aave-v3": "an unknown log", "venue/x": "gone"}
+    assert desk.reconciler.widened(nothing) == Market().liquidation_logs()
+    desk.fold(101, WHO, address("two"))
+    desk.decide(101)
+    desk.fold(110, WHO)
+    desk.decide(110)
+    await desk.told()
+    assert [(row.block_number, row.reason, row.detail) for row in desk.kept.rows.values()] == [
+        (101, STOPPED, "an unknown log"),
+        (101, "dust", "too small"),
+        (110, STOPPED, "an unknown log"),
+    ]
+
+
+async def test_a_block_folded_again_after_a_deep_reorg_is_missed_once(desk: Desk) -> None:
+    desk.decide(100)
+    for _ in range(2):
+        desk.fold(101, WHO)
+        desk.decide(101)
+        await desk.told()
+    assert desk.missed == [UNSEEN]
+
+
+async def test_all_that_a_deep_reorg_undid_is_found(desk: Desk) -> None:
+    desk.decide(100)
+    count = VERIFIED_BLOCKS + 10
+    for number in range(101, 101 + count):
+        desk.fold(number, WHO)
+    desk.decide(100 + count)
+    await desk.told()
+    for number in desk.node.chain:
+        desk.node.chain[number] = block_hash(number, "other")
+    desk.reconciler.verify()
+    assert [each[2] for each in (await desk.told()).values()] == ["orphaned"] * count
 
 
 async def test_blocks_reorganised_away_while_nobody_ran_are_found_at_the_start(desk: Desk) -> None:
