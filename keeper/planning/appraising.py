@@ -95,24 +95,27 @@ class Appraisal:
         """Return the quote of a size, without its routes."""
         step = Step(offer.terms, size.repay, size.seizure)
         opportunity = offer.choice.opportunity
-        quote = Quote(
+        rate = offer.rate
+        gas = item_gas(opportunity.position, step)
+        gas_cost = rate.gas_up(gas, self._costs.gas_price)
+        premium = source.premium_up(cover_up(step))
+        net = size.proceeds - size.seizure.repaid - premium - gas_cost
+        return Quote(
             opportunity=opportunity,
             steps=(step,),
             routes=(),
             flash=source,
             debt=offer.terms.debt,
-            gas=0,
+            gas=gas,
             proceeds=size.proceeds,
             repaid=size.seizure.repaid,
-            premium=source.premium_up(cover_up(step)),
-            gas_cost=0,
-            net=0,
-            net_usd=Usd(0),
-            minimum_profit=max(offer.rate.from_usd_up(offer.choice.limits.minimum_profit), 1),
-            gross_usd=Usd(0),
+            premium=premium,
+            gas_cost=gas_cost,
+            net=net,
+            net_usd=rate.usd_down(net),
+            minimum_profit=max(rate.from_usd_up(offer.choice.limits.minimum_profit), 1),
+            gross_usd=rate.usd_down(size.proceeds - size.seizure.repaid),
         )
-        gas = item_gas(opportunity.position, step)
-        return self.priced(quote, size.proceeds, gas)
 
     def priced(self, quote: Quote, proceeds: int, gas: int) -> Quote:
         """Return a quote with other proceeds and gas."""

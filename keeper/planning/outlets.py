@@ -134,10 +134,12 @@ class Outlet:
     def shut(self, pools: frozenset[Address]) -> None:
         """Leave out routes through pools that lend, and rank again where none is left."""
         self._shut = pools
-        had = bool(self._ways)
-        self._ways = [way for way in self._ways if not way.pools & pools]
+        left = [way for way in self._ways if not way.pools & pools]
+        if len(left) == len(self._ways):
+            return
+        self._ways = left
         self._forget()
-        if had and not self._ways:
+        if not left:
             self._find()
 
     def touch(self, pools: frozenset[Address]) -> None:
