@@ -240,11 +240,12 @@ def write_receipt(connection: sqlite3.Connection, time: float, receipt: Receipt)
     )
     _insert(connection, "receipts", row)
     if row["hash"] is not None:
+        # the same bytes may be another plan's by now: cancels at the same fees are alike
         # a lost nonce is somebody else's for good; what we mined may be undone
         connection.execute(
             "UPDATE transactions SET state = CASE WHEN cancels AND ? = 'cancelled' "
-            "THEN 'included' ELSE ? END, settled = ?, final = ? WHERE hash = ?",
-            (state, state, time, int(isinstance(receipt, Dropped)), row["hash"]),
+            "THEN 'included' ELSE ? END, settled = ?, final = ? WHERE hash = ? AND plan = ?",
+            (state, state, time, int(isinstance(receipt, Dropped)), row["hash"], receipt.plan_id),
         )
 
 
@@ -326,6 +327,6 @@ def unfinal_transactions(connection: sqlite3.Connection) -> list[tuple[Any, ...]
     """Return each settled, not yet final transaction's columns and its block, oldest first."""
     return connection.execute(
         f"{_TRANSACTION}, receipts.block_number, block_hash {_OF_PLAN} "
-        "LEFT JOIN receipts ON receipts.hash = transactions.hash "
+        "LEFT JOIN receipts ON receipts.hash = transactions.hash AND receipts.plan = plans.id "
         "WHERE settled IS NOT NULL AND final = 0 ORDER BY signed, nonce"
     ).fetchall()

@@ -663,6 +663,28 @@ async def restart(notebook: Notebook) -> Executor:
     return executor
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_same_bytes_for_two_plans_are_one_transaction_of_the_latter(
+    notebook: Notebook, late: bool
+) -> None:
+    first, second = notebook.plans.make(), notebook.plans.make()
+    cancel = replace(signed(first), cancels=True)
+    gone = Dropped(first.id, cancel.hash, "given up, and past its deadline")
+    again = replace(cancel, plan=second)
+    for each in (cancel, again):
+        await notebook.journal.planned(each.plan)
+        await notebook.journal.signed(each)
+        if not late and each is cancel:
+            await notebook.journal.settled(gone)
+    if late:
+        await notebook.journal.settled(gone)
+    (open_one,) = await notebook.journal.pending()
+    assert (open_one.plan.id, open_one.hash) == (second.id, cancel.hash), "it did not end"
+    await notebook.journal.settled(Cancelled(second.id, cancel.hash, cancel.hash, 102, 21_000))
+    ((settled, block, _),) = await notebook.journal.unfinal()
+    assert (settled.plan.id, block) == (second.id, 102)
+
+
 async def test_how_bids_ended_outlives_the_process(notebook: Notebook) -> None:
     journal, plans = notebook.journal, notebook.plans
     both, failed = plans.make(address("one"), address("two")), plans.make(address("three"))
