@@ -37,6 +37,8 @@ REASONS = {
 
 # geth, Nethermind, Besu, Erigon, Reth and anvil word the same refusals differently.
 _TEXTS = (
+    # before what is known: an unknown type is no known transaction
+    (Answer.INVALID, ("unknown transaction", "transaction type not supported")),
     (Answer.ACCEPTED, ("already known", "already imported", "known transaction", "alreadyknown")),
     (Answer.NONCE, ("nonce too low", "oldnonce", "nonce is too low", "nonce too high")),
     (

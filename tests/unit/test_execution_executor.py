@@ -184,6 +184,8 @@ async def test_a_refused_nonce_goes_to_the_next_plan(bench: Bench) -> None:
         ("insufficient funds for gas * price + value", Reason.CAPITAL),
         ("Insufficient funds for gas * price + value", Reason.CAPITAL),
         ("intrinsic gas too high", Reason.SIMULATION_FAILED),
+        ("unknown transaction type", Reason.SIMULATION_FAILED),
+        ("transaction type not supported", Reason.SIMULATION_FAILED),
     ],
 )
 async def test_refusals_are_told_apart(bench: Bench, text: str, reason: Reason) -> None:
@@ -206,9 +208,10 @@ async def test_nonce_too_low_starts_the_line_over(bench: Bench) -> None:
     assert [nonce_of(raw) for raw in bench.node.sent] == [0, 4]
 
 
-async def test_already_known_is_success(bench: Bench) -> None:
+@pytest.mark.parametrize("text", ["transaction already imported", "known transaction: 0x12"])
+async def test_already_known_is_success(bench: Bench, text: str) -> None:
     executor = await bench.start()
-    bench.node.refuse = refuse_once("transaction already imported")
+    bench.node.refuse = refuse_once(text)
     sent, skips = await executor.send([bench.plans.make()])
     assert len(sent) == 1
     assert not skips
