@@ -528,6 +528,30 @@ class Rating(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PriceSource:
+    """One price that a market goes by: of a token in dollars, or `against` another one.
+
+    `call` answers it, `unit` is the answer that stands for one whole of the other for one whole.
+    `feed` is the contract it comes from, and tells its rounds if it is a feed as Chainlink's are.
+    """
+
+    token: Token
+    call: Call
+    unit: int
+    feed: Address
+    against: Token | None = None
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """A lending protocol that can say where its prices come from before it is loaded."""
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return them as of a head, as far as no history has to be read for it."""
+        ...
+
+
 @runtime_checkable
 class Derived(Protocol):
     """A market that goes by more than one price for each token: by ratios, say, or by a later one."""

@@ -50,7 +50,7 @@ async def examine_and_show(
     checks = []
     shown = None
     attempt = partial(try_channel, now=time.time) if notify else None
-    found = examine(loaded, chain=chain, beside=True, ask=asker(), attempt=attempt)
+    found = examine(loaded, chain=chain, beside=True, ask=asker(), attempt=attempt, feeds=True)
     async for check in found:
         checks.append(check)
         if as_json:

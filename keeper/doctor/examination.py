@@ -14,12 +14,16 @@ from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
 from keeper.doctor.channels import Try, check_channel
 from keeper.doctor.check import Check, Finding, State, look, refuse
+from keeper.doctor.feeds import examine_feeds
 from keeper.errors import ConfigError
 from keeper.plugins import build_venue, configure_market
 from keeper.ports import LendingProtocol
 from keeper.signers import Ask, open_signers
 from keeper.types import AllowedCall, Head
-from keeper.units import ZERO_ADDRESS
+from keeper.units import ZERO_ADDRESS, Bps
+
+FAR = 1_000
+"""Hundredths of a percent off the pools that are told of, where no breaker looks at them."""
 
 
 async def examine(
@@ -29,11 +33,12 @@ async def examine(
     beside: bool = False,
     ask: Ask | None = None,
     attempt: Try | None = None,
+    feeds: bool = False,
 ) -> AsyncGenerator[Check, None]:
     """Yield every finding as it is made; a chain nobody answers for ends with its first failure.
 
     `beside` a running keeper its port may be taken. `ask` is asked for passwords nothing else tells;
-    with an `attempt` every channel is sent a message.
+    with an `attempt` every channel is sent a message. With `feeds` prices are read, and pools.
     """
     settings = loaded.settings
     yield await look("", "config", partial(process.check_settings, loaded))
@@ -45,7 +50,8 @@ async def examine(
         yield await look("", f"channel {channel}", partial(check_channel, channel, place, attempt))
     for name, table in settings.chains.items():
         if chain in {None, name}:
-            async with aclosing(_examine_chain(loaded, name, table, ask=ask)) as found:
+            examined = _examine_chain(loaded, name, table, ask=ask, feeds=feeds)
+            async with aclosing(examined) as found:
                 async for check in found:
                     yield check
 
@@ -85,7 +91,13 @@ async def _all_well(found: AsyncGenerator[Check, None]) -> list[Check]:
 
 
 async def _examine_chain(
-    loaded: Loaded, name: str, chain: Chain, *, sends: bool = True, ask: Ask | None = None
+    loaded: Loaded,
+    name: str,
+    chain: Chain,
+    *,
+    sends: bool = True,
+    ask: Ask | None = None,
+    feeds: bool = False,
 ) -> AsyncGenerator[Check, None]:
     async with AsyncExitStack() as stack:
         endpoints = await node.dial(chain, stack)
@@ -123,6 +135,13 @@ async def _examine_chain(
             yield await look(
                 name, f"venue {venue}", partial(_check_venue, reader, name, venue, place)
             )
+        if feeds and multicall.state is State.OK:
+            own, settings = chain.deviation_bps, loaded.settings
+            limit = Bps((settings.breakers.deviation_bps if own is None else own) or FAR)
+            checks_of = examine_feeds(reader, name, chain, head, limit, settings.journal_file)
+            async with aclosing(checks_of) as checks:
+                async for check in checks:
+                    yield check
         if sends:
             money = _examine_money(loaded, name, chain, endpoint, reader, ask)
             async with aclosing(money) as checks:

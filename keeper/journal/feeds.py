@@ -2,7 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from keeper.journal.writer import Writer
 
@@ -40,9 +42,20 @@ class FeedStore:
 
     async def kept(self, chain: str) -> list[FeedRow]:
         """Return every feed of a chain."""
+        return await self._writer.write(lambda db: _read(db, chain))
 
-        def read(db: sqlite3.Connection) -> list[FeedRow]:
-            sql = "SELECT market, asset, looked, record FROM feeds WHERE chain = ?"
-            return [FeedRow(*row) for row in db.execute(sql, (chain,))]
 
-        return await self._writer.write(read)
+def feeds_in(path: Path, chain: str) -> list[FeedRow]:
+    """Return what a journal has of a chain's feeds; nothing where there is none, or an older one."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        try:
+            return _read(db, chain)
+        except sqlite3.Error:
+            return []
+
+
+def _read(db: sqlite3.Connection, chain: str) -> list[FeedRow]:
+    sql = "SELECT market, asset, looked, record FROM feeds WHERE chain = ?"
+    return [FeedRow(*row) for row in db.execute(sql, (chain,))]

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from keeper.chain.tokens import name_tokens
 from keeper.chain.words import read, topic
 from keeper.errors import ConfigError, InvariantError, TransientError
-from keeper.ports import Pages, Reader
+from keeper.ports import Pages, PriceSource, Reader
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
 from keeper.units import ZERO_ADDRESS, Address, Hash
 
@@ -150,6 +151,22 @@ class AaveOracle:
         self._feeds = {Address(word[12:]): Feed() for word in words}
         for _ in ("sources and prices", "aggregators"):
             self.prices(await reader.multicall(self.calls(), head.hash), head)
+
+    async def sources(self, reader: Reader, head: Head) -> list[PriceSource]:
+        """Return the source of every reserve's price as of this head."""
+        await self.bootstrap(reader, head)
+        (unit,) = await reader.multicall([read(self._oracle, "BASE_CURRENCY_UNIT()")], head.hash)
+        tokens = await name_tokens(reader, self._feeds, head)
+        return [
+            PriceSource(
+                tokens[asset],
+                read(self._oracle, "getAssetPrice(address)", asset),
+                _word(unit) or 0,
+                feed.source or ZERO_ADDRESS,
+            )
+            for asset, feed in self._feeds.items()
+            if asset in tokens
+        ]
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log; an answer changes nothing, for prices are read at every head."""

@@ -52,6 +52,11 @@ class PoolPrices:
         if self._due:
             self._try(priced, tokens)
 
+    @property
+    def is_looking(self) -> bool:
+        """Say whether a look has begun that is not at its end."""
+        return bool(self._due)
+
     def at(self, feeds: Mapping[Address, int], tokens: Mapping[Address, Token]) -> "Quoted":
         """Return the pools' prices as they stand now, each computed when it is asked for."""
         running = {id(venue) for venue in self._venues()}

@@ -84,7 +84,14 @@ def test_doctor_finds_all_well(cli: Keeper) -> None:
     # the local chain's clock is set, not the world's
     assert found.pop("head") in {"ok", "warn"}
     assert set(found.values()) == {"ok"}
-    wanted = {"endpoints", "eth_simulateV1", "multicall", "market aave", "venue uniswap"}
+    wanted = {
+        "endpoints",
+        "eth_simulateV1",
+        "multicall",
+        "market aave",
+        "venue uniswap",
+        "feeds aave",
+    }
     assert wanted | {"contract", "wallet", "account", "funds", "roles"} <= set(found)
 
 

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 
+from keeper.chain.words import uint
 from keeper.cli.demo.stage import staged
 from keeper.cli.demo.street import build, settle_in
+from keeper.config import Settings
 from keeper.devnet import Devnet
 from keeper.devnet.lending import LENDING
 from keeper.devnet.operator import deploy_operator
+from keeper.doctor.check import State
+from keeper.doctor.feeds import examine_feeds
+from keeper.protocols.morpho_blue import MorphoBlue
+from keeper.units import WAD, Bps, to_hex
 from tests.line import Play
 from tests.margin_slide import ORDER, WATCH, by_position, delivered, told
 from tests.webhook import Hook
@@ -33,6 +39,7 @@ async def test_everybody_is_told_whatever_the_protocol(
         _, settings = await asyncio.to_thread(settle_in, street, operator, tmp_path, tables)
         async with staged(net, settings, live=True, patience=PATIENCE) as stage:
             play = Play(stage)
+            await check_feeds(stage, settings, net)
             crash = street.crash()
             for _ in range(4):
                 await stage.step(lambda: next(crash, None))
@@ -74,6 +81,33 @@ async def test_everybody_is_told_whatever_the_protocol(
     assert len(liquidated) > 4
     assert all(each["debt_usd"] > 1 for each in listed)
     print({name: sorted(levels) for name, levels in protocols.items()}, prices["WETH"])
+
+
+async def check_feeds(stage: Any, settings: Settings, net: Devnet) -> None:
+    """Assert that the doctor reads the prices of every market, and their ages, before any is loaded."""
+    reader, journal = stage.line.reader, settings.journal_file
+    chain = settings.chains["devnet"]
+    found = examine_feeds(reader, "devnet", chain, await reader.head(), Bps(100), journal)
+    checks = {check.name: check async for check in found}
+    assert checks.keys() == {f"feeds {name}" for name in chain.markets}
+    assert {check.state for check in checks.values()} == {State.OK}
+    assert checks["feeds aave"].detail.startswith(f"{len(net.tokens)} read, the oldest round ")
+    assert "bps off the pools (" in checks["feeds venus"].detail
+    assert checks["feeds morpho"].detail == "its prices are told of once it is loaded"
+    head = await reader.head()
+    book = stage.line.book.markets["morpho"]
+    options = {
+        **chain.markets["morpho"].options,
+        "ids": [to_hex(i) for i in book.protocol._ledger.pools],
+    }
+    named = MorphoBlue("morpho", MorphoBlue.Config(**options))
+    pairs = [each for each in await named.sources(reader, head) if each.against is not None]
+    rates = book.protocol.rates(book.prices).values()
+    assert len(pairs) == len(rates) > 1
+    for token, loan, rate in rates:
+        (source,) = [e for e in pairs if (e.token, e.against) == (token, loan)]
+        answer = await reader.call(source.call, head.hash)
+        assert uint(answer) * WAD // source.unit == rate
 
 
 def check_crossing(data: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from keeper.address import EvmAddress
 from keeper.chain.words import read, text, uint
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms, Told
 from keeper.protocols.aave_v3 import events, restoring, screening, snapshot, valuation
 from keeper.protocols.aave_v3.aftermath import after
 from keeper.protocols.aave_v3.audit import audit
@@ -152,6 +152,11 @@ class AaveV3:
     def stopped(self) -> str:
         """Return why the market is only watched, empty when it is not."""
         return self._ledger.stopped
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return what the market's oracle reads each reserve's price from."""
+        oracle = self.oracle
+        return await oracle.sources(reader, head) if isinstance(oracle, AaveOracle) else ()
 
     def watch(self) -> Watch:
         """Return every contract whose events change a position."""

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from keeper.address import EvmAddress
 from keeper.chain.codes import doubts, fingerprint
-from keeper.chain.words import selector, word
+from keeper.chain.tokens import name_tokens
+from keeper.chain.words import read, selector, word
 from keeper.errors import InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told, Venue
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms, Told, Venue
 from keeper.protocols.compound_v2 import events, screening, snapshot, valuation
 from keeper.protocols.compound_v2.audit import audit
 from keeper.protocols.compound_v2.bootstrap import (
@@ -129,6 +130,21 @@ class CompoundV2:
         self._judge_code()
         self._choose_minters(head.number)
         self.observe(await reader.multicall(self.calls(), head.hash), head)
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return what the comptroller's oracle is asked; what is behind it, nothing tells."""
+        found = self._deployment
+        tokens = await name_tokens(reader, (each.underlying for each in found.assets), head)
+        return [
+            PriceSource(
+                token,
+                read(found.oracle, "getUnderlyingPrice(address)", each.ctoken),
+                valuation.PRICE_UNIT // 10**token.decimals,
+                found.oracle,
+            )
+            for each in found.assets
+            if (token := tokens.get(each.underlying)) is not None
+        ]
 
     @property
     def stopped(self) -> str:

@@ -13,7 +13,7 @@ from keeper.address import EvmAddress
 from keeper.chain.codes import doubts, fingerprint
 from keeper.chain.words import read, selector, uint
 from keeper.errors import ConfigError, InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms, Told
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms, Told
 from keeper.protocols.liquity_v1 import events, rules, screening, snapshot, valuation
 from keeper.protocols.liquity_v1.audit import audit
 from keeper.protocols.liquity_v1.bootstrap import find, load
@@ -40,7 +40,7 @@ from keeper.types import (
     Undo,
     Watch,
 )
-from keeper.units import Address
+from keeper.units import WAD, Address
 
 LIQUIDATE = selector("batchLiquidateTroves(address[])")
 
@@ -114,6 +114,12 @@ class LiquityV1:
         self._deployment = found
         self._judge_code()
         self.observe(await reader.multicall(self.calls(), head.hash), head)
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return the system's own feed of the coin."""
+        del reader, head
+        (call,) = self.oracle.calls()
+        return (PriceSource(self._deployment.coin, call, WAD, call.target),)
 
     @property
     def stopped(self) -> str:

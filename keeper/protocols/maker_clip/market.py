@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from keeper.address import EvmAddress
 from keeper.chain.words import selector
 from keeper.errors import InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms
 from keeper.protocols.maker_clip import notes, rules, screening, snapshot
 from keeper.protocols.maker_clip.audit import audit
 from keeper.protocols.maker_clip.bootstrap import Deployment, find, load
@@ -39,7 +39,7 @@ from keeper.types import (
     Undo,
     Watch,
 )
-from keeper.units import RAY, WAD, Address, at_multiple
+from keeper.units import RAY, USD, WAD, Address, at_multiple
 
 CALLS = {
     Way.TAKE: selector("take(uint256,uint256)"),
@@ -115,6 +115,12 @@ class MakerClip:
         """Load every running auction and every urn as of exactly this head."""
         self._ledger = await load(reader, self.market, self._contracts, head, self._first_block)
         self.observe(await reader.multicall(self.calls(), head.hash), head)
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return the feed of the collateral."""
+        del reader, head
+        (call,) = self.oracle.calls()
+        return (PriceSource(self._collateral, call, USD, call.target),)
 
     @property
     def stopped(self) -> str:

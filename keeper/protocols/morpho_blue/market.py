@@ -20,7 +20,7 @@ from pydantic import (
 from keeper.address import EvmAddress
 from keeper.chain.words import uint
 from keeper.errors import ConfigError, InvariantError
-from keeper.ports import LegArrays, LegRow, Oracle, Pages, Reader, Terms
+from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms
 from keeper.protocols.morpho_blue import events, screening, snapshot, valuation
 from keeper.protocols.morpho_blue.accounts import borrower_of, key_of, number_of
 from keeper.protocols.morpho_blue.audit import audit
@@ -157,6 +157,13 @@ class MorphoBlue:
     def oracle(self) -> Oracle:
         """Return the markets' prices."""
         return self._prices
+
+    async def sources(self, reader: Reader, head: Head) -> Sequence[PriceSource]:
+        """Return the dollars of tokens, and the oracles of the markets that are named.
+
+        Without `ids` its markets are found in logs, once it is loaded.
+        """
+        return await self._prices.sources(reader, head, self._morpho, sorted(self._ids))
 
     @property
     def stopped(self) -> str:

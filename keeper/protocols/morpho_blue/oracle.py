@@ -8,15 +8,17 @@ it is read from an oracle with Aave's interface, or from a feed with Chainlink's
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from keeper.chain.words import WORD, answered, read, uint
+from keeper.chain.tokens import name_tokens
+from keeper.chain.words import WORD, address, answered, read, uint
 from keeper.errors import ConfigError, InvariantError
-from keeper.ports import Pages, Reader
+from keeper.ports import Pages, PriceSource, Reader
 from keeper.protocols.morpho_blue.early import Early
+from keeper.protocols.morpho_blue.fixed import PRICE_SCALE
 from keeper.protocols.morpho_blue.ledger import Pool
 from keeper.protocols.morpho_blue.pauses import Pauses
 from keeper.protocols.morpho_blue.valuation import oracle_key
 from keeper.types import Call, CallResult, Drift, Head, Log, Prices, Undo, Watch
-from keeper.units import USD, Address
+from keeper.units import USD, ZERO_ADDRESS, Address, Hash
 
 _SIGN = 1 << 255
 
@@ -37,12 +39,16 @@ class Dollars:
             return read(feed, "latestAnswer()")
         return None if self.oracle is None else read(self.oracle, "getAssetPrice(address)", token)
 
+    def unit_of(self, token: Address) -> int:
+        """Return the answer that is a dollar."""
+        return (self.scales or {}).get(token) or self.unit or USD
+
     def price_down(self, token: Address, data: bytes) -> int:
         """Return a price in dollars of 8 decimals, 0 for one that is none."""
         value = uint(data)
         if value >= _SIGN:
             return 0
-        return value * USD // ((self.scales or {}).get(token) or self.unit or USD)
+        return value * USD // self.unit_of(token)
 
 
 class MorphoOracle:
@@ -94,6 +100,32 @@ class MorphoOracle:
             scales[token] = 10 ** uint(result.data)
         self._sources = Dollars(oracle, feeds, unit, scales)
         self._pauses = Pauses()
+
+    async def sources(
+        self, reader: Reader, head: Head, morpho: Address, ids: Sequence[Hash]
+    ) -> list[PriceSource]:
+        """Return where dollars come from, and the oracles of some markets."""
+        await self.bootstrap(reader, head)
+        calls = [read(morpho, "idToMarketParams(bytes32)", each) for each in ids]
+        results = await reader.multicall(calls, head.hash)
+        places = [
+            [address(result.data, at) for at in range(3)]
+            for result in results
+            if answered(result, 5)
+        ]
+        named = dict.fromkeys([*(self._sources.feeds or {}), *(t for p in places for t in p[:2])])
+        tokens = await name_tokens(reader, named, head)
+        found = [
+            PriceSource(token, call, self._sources.unit_of(asset), call.target)
+            for asset, token in tokens.items()
+            if (call := self._sources.call(asset)) is not None
+        ]
+        for loan, collateral, oracle in places:
+            held, owed = tokens.get(collateral), tokens.get(loan)
+            if oracle != ZERO_ADDRESS and held is not None and owed is not None:
+                unit = PRICE_SCALE * 10**owed.decimals // 10**held.decimals
+                found.append(PriceSource(held, read(oracle, "price()"), unit, oracle, owed))
+        return found
 
     def fold(self, log: Log) -> Undo | None:
         """Apply nothing."""
