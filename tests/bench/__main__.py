@@ -31,6 +31,7 @@ from tests.bench import (
     protocols,
     ratios,
     screen,
+    sizing_on_chain,
     sizing_time,
     snapshots,
     storms,
@@ -70,6 +71,8 @@ TARGETS: dict[str, float] = {
     "margin_message_ms_p95": 200,
     "margin_head_to_send_ratio": 1.05,
     "sizing_us_p50": 1_000,
+    "sizing_on_chain_runs_not_as_modelled": 0,
+    "sizing_on_chain_short": 0,
     "stress_grid_seconds_100k": 10,
     "protocols_missed": 0,
     "protocols_rejected": 0,
@@ -115,6 +118,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, float]]] = {
     "economics": lambda: on_chain(lambda net: economics.figures(net, economics.MARKETS)),
     "exactness": lambda: on_chain(exactness.figures),
     "sizing": lambda: on_chain(sizing_time.figures),
+    "sizing_on_chain": lambda: on_chain(sizing_on_chain.figures),
     "margin": lambda: on_chain(margin.figures),
     "aave_early": lambda: on_chain(aave_early.figures),
     "morpho": lambda: on_chain(morpho.figures),
@@ -162,9 +166,15 @@ def main() -> None:
     parser.add_argument(
         "--markets", type=int, default=economics.MARKETS, help="that economics judges"
     )
+    parser.add_argument(
+        "--cases", type=int, default=sizing_on_chain.CASES, help="that sizing_on_chain judges"
+    )
     given = parser.parse_args()
     asked = given.sections
     SECTIONS["economics"] = lambda: on_chain(lambda net: economics.figures(net, given.markets))
+    SECTIONS["sizing_on_chain"] = lambda: on_chain(
+        lambda net: sizing_on_chain.figures(net, given.cases)
+    )
     if unknown := sorted(set(asked) - set(SECTIONS)):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     log.configure("error", "console")

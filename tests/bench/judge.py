@@ -166,16 +166,24 @@ class Judge:
         return Planner(rules, {venue.name: venue}, {market.market: market}, lambda: "plan")
 
     def batch(
-        self, drawn: Drawn, covers: Sequence[Sequence[int]], parts: Sequence[tuple[int, int]]
+        self,
+        drawn: Drawn,
+        covers: Sequence[Sequence[int]],
+        parts: Sequence[tuple[int, int]],
+        *,
+        late: bool = True,
     ) -> bytes:
-        """Return a transaction that makes these calls and sells parts through pools of these fees."""
+        """Return a transaction that makes these calls and sells parts through pools of these fees.
+
+        Covers that close something are sent with a margin for interest, unless nothing is `late`.
+        """
         scene = drawn.scene
         tokens = scene.market.tokens
         collateral, debt = (
             Address(tokens[name].address) for name in (scene.collateral, scene.debt)
         )
         items = tuple(
-            Item(who, _late(debtor, cover), minimum_debt=1)
+            Item(who, _late(debtor, cover) if late else cover, minimum_debt=1)
             for who, debtor, calls in zip(drawn.borrowers, drawn.debtors, covers, strict=True)
             for cover in calls
         )
@@ -200,6 +208,17 @@ class Judge:
     def realised(self, drawn: Drawn, calldatas: Sequence[bytes]) -> float:
         """Return what transactions one after another earn, gas paid, in debt-token wei; undone."""
         return self.run(drawn, calldatas)[0]
+
+    def gained(self, drawn: Drawn, calldata: bytes) -> int:
+        """Return what the contract holds more of the debt token after a transaction; undone."""
+        token = drawn.scene.market.tokens[drawn.scene.debt].address
+        before = self.net.snapshot()
+        try:
+            held = self.net.balance(token, self.stage.address)
+            self.stage.send(calldata, self.stage.operator, check=False)
+            return self.net.balance(token, self.stage.address) - held
+        finally:
+            self.net.revert(before)
 
     def run(self, drawn: Drawn, calldatas: Sequence[bytes]) -> tuple[float, list[int]]:
         """Return what transactions earn (`realised`), and the gas each of them used; undone."""
