@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +37,10 @@ SLICE = 4
 """Borrowers computed in exact integers, or taken into the columns, without a pause."""
 INLINE_ROWS = 32_768
 """Rows screened on the event loop, in half a millisecond; more, and bands, are made beside it."""
+INLINE_ACCOUNTS = 2_048
+"""Accounts looked up by name on the event loop, which costs more for each than a row screened."""
+ACCOUNTS = 20_000
+"""Accounts looked up by name while the columns are held."""
 BULK = 20_000
 """Changed borrowers from which on all columns are built anew rather than row by row."""
 
@@ -158,16 +163,26 @@ class MarketBook:
 
         None when the book went on to another head. An asset weighs as much in the sum of scaled
         amounts as it was worth when it was first asked for, so that a small debt's fall is seen
-        beside a large one, whatever their tokens' decimals.
+        beside a large one, whatever their tokens' decimals. Many are looked at a piece at a time,
+        beside the event loop, so that no head waits for more than one of them.
         """
-        async with self._lock:
-            columns = await self._renew(is_current)
-            if columns is None:
-                return None
-            collateral, debt = self.protocol.factors(self.prices, next_block)
-            worth = self._worth(debt)
-            weights = self.followed.weights = kept(self.followed.weights, worth)
-            return columns.standing(borrowers, collateral, debt, worth, weights)
+        pieces: list[tuple[Floats, Floats, Floats]] = []
+        for start in range(0, max(len(borrowers), 1), ACCOUNTS):
+            async with self._lock:
+                columns = await self._renew(is_current)
+                if columns is None:
+                    return None
+                collateral, debt = self.protocol.factors(self.prices, next_block)
+                worth = self._worth(debt)
+                weights = self.followed.weights = kept(self.followed.weights, worth)
+                piece = borrowers[start : start + ACCOUNTS]
+                found = partial(columns.standing, piece, collateral, debt, worth, weights)
+                many = len(piece) > INLINE_ACCOUNTS
+                pieces.append(await asyncio.to_thread(found) if many else found())
+        if not is_current():
+            return None
+        health, owed, scaled = (np.concatenate(each) for each in zip(*pieces, strict=True))
+        return health, owed, scaled
 
     async def owing(
         self, least: float, next_block: NextBlock, among: AbstractSet[Address] | None = None

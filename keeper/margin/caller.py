@@ -375,13 +375,20 @@ class MarginCaller:
             # and whoever was watched when the last process ended, what became of him since
             kept |= self._remembered(watch, name, market)
             members += [(watch, account) for account in kept]
-        before = {entry.key for entry in roster.entries}
         known = {key for key in self._known if _is_of(key[1], name)}
-        dropped = roster.fill(members, partial(self._opened, name, market, view.head.number))
+        before = roster
+        wanted = {(watch.name, account): watch for watch, account in members}
+        entries: list[Entry] = []
+        for place, (key, watch) in enumerate(wanted.items()):
+            if place % ROWS == 0:
+                await asyncio.sleep(0)
+            entry = before.get(key)
+            entries.append(entry or self._opened(name, market, view.head.number, watch, key[1]))
+        roster = self._rosters[name] = await asyncio.to_thread(before.filled, entries)
         added = [
             self._row(name, entry, entry.standing, NEVER)
             for entry in roster.entries
-            if entry.key not in before
+            if before.get(entry.key) is None
             and (entry.watch.name, entry.market, to_hex(entry.borrower)) not in known
         ]
         for start in range(0, len(added), ROWS):
@@ -389,7 +396,11 @@ class MarginCaller:
             await self._dispatcher.post([], partial(write_standings, rows=rows))
         self._known = {key: row for key, row in self._known.items() if key not in known}
         self._refreshed[name] = now
-        gone = [self._row(name, entry, entry.standing, NEVER) for entry in dropped]
+        gone = [
+            self._row(name, entry, entry.standing, NEVER)
+            for entry in before.entries
+            if roster.get(entry.key) is None
+        ]
         if gone:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
         await self._outlooks.raise_all(market, roster, view)

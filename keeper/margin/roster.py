@@ -1,7 +1,7 @@
 """The watched positions of one market, in columns, so that one pass says who is to be looked at."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +32,10 @@ NEVER = Known()
 
 @dataclass(slots=True)
 class Entry:
-    """One position on one watch: an account of the protocol, and the market it is in."""
+    """One position on one watch: an account of the protocol, and the market it is in.
+
+    `known` is what was known before it was watched.
+    """
 
     watch: Watch
     account: Address
@@ -94,37 +97,33 @@ class Roster:
         place = self._places.get(key)
         return None if place is None else self.entries[place]
 
-    def fill(
-        self,
-        members: Iterable[tuple[Watch, Address]],
-        opened: Callable[[Watch, Address], Entry],
-    ) -> list[Entry]:
-        """Watch these accounts; return who is not watched any more.
+    def filled(self, entries: Iterable[Entry]) -> "Roster":
+        """Return a roster of these entries, with what is known here of those that are here, too.
 
-        What is known of an entry is kept; `opened` makes one that is new.
+        Nothing changes here: may run beside the event loop.
         """
-        before = self.entries
-        scaled = dict(zip(self._places, self._scaled.tolist(), strict=True))
-        for entry, *known in zip(before, self.health, self.owed, self.heads, strict=True):
-            entry.known = Known(float(known[0]), float(known[1]), int(known[2]))
-        wanted = {(watch.name, account): watch for watch, account in members}
-        there = {entry.key: entry for entry in before}
-        self.entries = [there.get(key) or opened(watch, key[1]) for key, watch in wanted.items()]
-        self._places = {entry.key: place for place, entry in enumerate(self.entries)}
-        self.accounts = [entry.account for entry in self.entries]
-        self._watches = sorted({entry.watch.name for entry in self.entries})
-        numbers = {name: number for number, name in enumerate(self._watches)}
-        self._watch_of = np.array([numbers[entry.watch.name] for entry in self.entries], np.intp)
-        self._levels = np.zeros(len(self.entries), np.intp)
-        self._told, self._fell = set(), {}
-        self._scaled = np.array([scaled.get(key, np.nan) for key in self._places])
-        self._worse, self._better = np.zeros(len(self.entries)), np.zeros(len(self.entries))
-        self.health = np.array([entry.known.health for entry in self.entries], np.float64)
-        self.owed = np.array([entry.known.owed for entry in self.entries], np.float64)
-        self.heads = np.array([entry.known.head for entry in self.entries], np.int64)
-        for place in range(len(self.entries)):
-            self._bound(place)
-        return [entry for entry in before if entry.key not in self._places]
+        made = Roster()
+        made.entries = list(entries)
+        made._places = {entry.key: place for place, entry in enumerate(made.entries)}
+        made.accounts = [entry.account for entry in made.entries]
+        made._watches = sorted({entry.watch.name for entry in made.entries})
+        numbers = {name: number for number, name in enumerate(made._watches)}
+        made._watch_of = np.array([numbers[entry.watch.name] for entry in made.entries], np.intp)
+        size = len(made.entries)
+        made._levels, made._scaled = np.zeros(size, np.intp), np.full(size, np.nan)
+        made._worse, made._better = np.zeros(size), np.zeros(size)
+        made.health = np.array([entry.known.health for entry in made.entries], np.float64)
+        made.owed = np.array([entry.known.owed for entry in made.entries], np.float64)
+        made.heads = np.array([entry.known.head for entry in made.entries], np.int64)
+        before = np.array([self._places.get(key, -1) for key in made._places], np.intp)
+        kept = np.flatnonzero(before >= 0)
+        made._scaled[kept] = self._scaled[before[kept]]
+        made.health[kept] = self.health[before[kept]]
+        made.owed[kept] = self.owed[before[kept]]
+        made.heads[kept] = self.heads[before[kept]]
+        for place in range(size):
+            made._bound(place)
+        return made
 
     @property
     def is_seen(self) -> bool:

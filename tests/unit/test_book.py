@@ -379,6 +379,36 @@ async def test_the_loop_goes_on_while_many_are_judged() -> None:
     assert turns >= 999 // 32
 
 
+async def test_a_large_watch_is_looked_at_in_pieces_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), number, number * WAD) for number in range(1, 12)])
+    await book.load()
+    book.observe(book.reads(), answers(UNIT), head(1))
+    who = [*ledger.debts, Address(bytes(20))]
+    whole = await book.markets["m"].standing(who, at(0), lambda: True)
+    monkeypatch.setattr("keeper.book.market.ACCOUNTS", 5)
+    monkeypatch.setattr("keeper.book.market.INLINE_ACCOUNTS", 2)
+    took: list[tuple[int, bool]] = []
+    one = Columns.standing
+
+    def told(columns: Columns, borrowers: Sequence[Address], *rest: NDArray[np.float64]) -> object:
+        took.append((len(borrowers), threading.current_thread() is threading.main_thread()))
+        return one(columns, borrowers, *rest)
+
+    monkeypatch.setattr(Columns, "standing", told)
+    found = await book.markets["m"].standing(who, at(0), lambda: True)
+    assert took == [(5, False), (5, False), (2, True)]
+    assert whole is not None
+    assert found is not None
+    assert [each.tolist() for each in found] == [each.tolist() for each in whole]
+    # the head is old after the first piece
+    took.clear()
+    assert await book.markets["m"].standing(who, at(0), lambda: not took) is None
+    assert len(took) == 1
+
+
 async def test_a_market_loaded_anew_is_screened_anew() -> None:
     book, ledger = standing()
     book.fold(head(1), [log(head(1), 7, 90 * WAD)])

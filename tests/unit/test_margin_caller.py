@@ -1,7 +1,8 @@
 """The caller on a market made up: faults, reorgs, restarts, reminders and the day's digest."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import time
@@ -20,6 +21,7 @@ from keeper.journal.sqlite import SqliteJournal
 from keeper.margin.caller import REFRESH, MarginCaller
 from keeper.margin.levels import Habits, Ladder
 from keeper.margin.outlook import KNOWN, Chances
+from keeper.margin.roster import Entry, Roster
 from keeper.margin.watch import Watch
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
@@ -642,6 +644,21 @@ async def test_a_trove_that_is_gone_is_told_once(tmp_path: Path) -> None:
         assert await world.head(3) == []
     finally:
         await world.stop()
+
+
+async def test_the_loop_goes_on_while_a_list_is_filled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled: list[bool] = []
+    one = Roster.filled
+
+    def told(roster: Roster, entries: Iterable[Entry]) -> Roster:
+        filled.append(threading.current_thread() is threading.main_thread())
+        return one(roster, entries)
+
+    monkeypatch.setattr(Roster, "filled", told)
+    await world.head(1, a=(1.05, 10), b=(1.5, 10))
+    assert filled == [False]
 
 
 async def test_the_digest_comes_once_a_day(world: World) -> None:

@@ -275,14 +275,9 @@ def test_an_asset_that_is_new_is_known_by_its_own_moves() -> None:
 
 
 def roster(*borrowers: bytes) -> Roster:
-    found = Roster()
-    members = [(WATCH, Address(each)) for each in borrowers]
-    found.fill(members, opened)
-    return found
-
-
-def opened(watch: Watch, account: Address) -> Entry:
-    return Entry(watch, account, "aave", watch.ladder, Standing())
+    return Roster().filled(
+        Entry(WATCH, Address(each), "aave", WATCH.ladder, Standing()) for each in borrowers
+    )
 
 
 def test_the_screen_finds_who_is_to_be_looked_at() -> None:
@@ -309,12 +304,12 @@ def test_a_debt_that_fell_is_asked_about_until_it_is_answered() -> None:
     assert held.see(both, both, np.array([120.0, 40.0])) == []
 
 
-def test_filling_anew_keeps_standings_and_names_who_left() -> None:
+def test_filling_anew_keeps_standings() -> None:
     held = roster(b"\x01" * 20, b"\x02" * 20)
     held.set(held.entries[0], Standing(Level.CALL, 1, 0.0))
     held.see(np.array([1.05, 2.0]), np.array([7.0, 1.0]), np.ones(2), 41)
-    left = held.fill([(WATCH, Address(b"\x01" * 20))], opened)
-    assert [entry.borrower[0] for entry in left] == [2]
+    before, held = held, held.filled(held.entries[:1])
+    assert (len(before), len(held)) == (2, 1)
     assert held.entries[0].standing.level is Level.CALL
     # what was known is known while it is looked at anew
     shown = held.shown(whole=False)
