@@ -64,6 +64,12 @@ class Book:
             **{f"oracle/{market.market}": market.oracle for market in markets},
             **{f"venue/{venue.name}": venue for venue in venues},
         }
+        # asking a venue for its protocol takes longer than its reads
+        self._asked = {
+            name: source
+            for name, source in self._sources.items()
+            if name.startswith("venue/") and isinstance(source, Observing)
+        }
         self._native = native
         self._loads = dict.fromkeys(self._markets, 0)
         self.parts = Parts(
@@ -271,13 +277,7 @@ class Book:
         return lambda: self.head == head
 
     def _observing(self) -> list[tuple[str, Observing]]:
-        return [
-            (name, source)
-            for name, source in self._sources.items()
-            if name.startswith("venue/")
-            and isinstance(source, Observing)
-            and name not in self.parts.faults
-        ]
+        return [each for each in self._asked.items() if each[0] not in self.parts.faults]
 
     def _trusted(self) -> list[tuple[str, MarketBook]]:
         faults = self.parts.faults
