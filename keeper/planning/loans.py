@@ -1,11 +1,11 @@
 """Who lends each debt token of a head, and how much of it is left for one more liquidation."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from keeper.contracts import liquidator
 from keeper.planning.appraising import Costs
 from keeper.planning.funding import choose_source, cost_of, shut_by
-from keeper.planning.gas import FUND
 from keeper.planning.grouping import CallKey, cover_up, price_quote
 from keeper.planning.liquidity import Liquidity
 from keeper.planning.offers import Offer, demands
@@ -20,7 +20,7 @@ from keeper.units import ZERO_ADDRESS, Address
 class Loans:
     """One lender for each token: the cheapest that has enough and shuts no pool that sells.
 
-    Own capital that is not enough for all carries what it can of them in the end (`move`).
+    One more that has too little for all, own capital say, carries what it can in the end (`move`).
     """
 
     def __init__(
@@ -34,8 +34,7 @@ class Loans:
         per_gas: Callable[[Offer], float],
     ) -> None:
         self._selling = selling
-        self._own: dict[Address, FlashSource] = {}
-        self._carried: set[CallKey] = set()
+        self._carried: dict[CallKey, FlashSource] = {}
         self._lenders: dict[Address, list[FlashSource]] = {}
         self._sources: dict[Address, FlashSource] = {}
         self._per_gas = {offer.terms.debt.address: per_gas(offer) for offer in offers}
@@ -55,7 +54,6 @@ class Loans:
             ]
             if held > 0:
                 own = FlashSource(FlashKind.INVENTORY, rules.contract, token, held, 0)
-                self._own[token] = own
                 sources.append(own)
             source = choose_source(sources, wanted, lent, gas)
             if source is not None and source.shuts:
@@ -89,54 +87,58 @@ class Loans:
     def move(self, calls: Sequence[Call], placed: frozenset[Address]) -> None:
         """Borrow where it costs less, now that it is known how much, and what sales go through.
 
-        How a sale is divided may change once more: what then lends is shut to all of them. What own
-        capital can carry of a loan that is larger is not borrowed, where that saves more than its gas.
+        How a sale is divided may change once more: what then lends is shut to all of them. All loans
+        together fit into one transaction.
         """
-        wanted: dict[Address, int] = {}
+        wanted: dict[Address, dict[CallKey, int]] = {}
         for call in calls:
-            token = call.quote.debt.address
             if call.quote.flash.kind is not FlashKind.NONE:
-                wanted[token] = wanted.get(token, 0) + cover_up(call.quote.steps[0])
+                amounts = wanted.setdefault(call.quote.debt.address, {})
+                amounts[call.quote.key] = cover_up(call.quote.steps[0])
         used = lending = placed | shut_by(self._sources.values())
-        for token, amount in wanted.items():
-            gas, held = self._per_gas[token], self._sources[token]
+        for token, amounts in wanted.items():
+            amount, gas, held = sum(amounts.values()), self._per_gas[token], self._sources[token]
             source = choose_source(self._lenders[token], amount, used, gas)
             if source is None or source.available < amount:
                 continue
             if cost_of(source, amount, gas) < cost_of(held, amount, gas):
                 self._sources[token] = source
                 used |= source.shuts
-        if used != lending:
-            self._selling.shut(shut_by(self._sources.values()))
-        for token in wanted:
-            if token in self._own:
-                self._carry(token, calls)
-
-    def _carry(self, token: Address, calls: Iterable[Call]) -> None:
-        """Give own capital to the largest calls it has enough for, each of them whole."""
-        own, other = self._own[token], self._sources[token]
-        if other.kind is FlashKind.INVENTORY:
-            return
-        left, saved = own.available, 0
-        carried: set[CallKey] = set()
-        borrowing = (
-            (cover_up(call.quote.steps[0]), call.quote.key)
-            for call in calls
-            if call.quote.debt.address == token and call.quote.flash.kind is not FlashKind.NONE
-        )
-        for amount, key in sorted(borrowing, reverse=True):
-            if amount <= left:
-                left -= amount
-                saved += other.premium_up(amount)
-                carried.add(key)
-        if saved > FUND[FlashKind.INVENTORY] * self._per_gas[token]:
+        room = liquidator().bounds["max_funds"] - len(wanted)
+        for token, amounts in wanted.items():
+            carried = self._carry(token, amounts, used) if room > 0 else {}
             self._carried |= carried
+            used |= shut_by(carried.values())
+            room -= bool(carried)
+        if used != lending:
+            self._selling.shut(shut_by([*self._sources.values(), *self._carried.values()]))
+
+    def _carry(
+        self, token: Address, amounts: Mapping[CallKey, int], used: frozenset[Address]
+    ) -> dict[CallKey, FlashSource]:
+        """Return the calls that a lender with too little for all had better pay, each of them whole.
+
+        It is the one that saves most of the premium, its own gas paid; the largest calls come first.
+        """
+        other, gas = self._sources[token], self._per_gas[token]
+        most, best = 0.0, dict[CallKey, FlashSource]()
+        for source in self._lenders[token]:
+            if source == other or source.shuts & used or source.fee_ppm >= other.fee_ppm:
+                continue
+            left, saved = source.available, -cost_of(source, 0, gas)
+            carried = {}
+            for key, amount in sorted(amounts.items(), key=lambda each: -each[1]):
+                if amount <= left:
+                    left -= amount
+                    saved += other.premium_up(amount) - source.premium_up(amount)
+                    carried[key] = source
+            if saved > most:
+                most, best = saved, carried
+        return best
 
     def funded(self, quote: Quote, costs: Costs) -> Quote:
         """Return a quote that borrows where its token is borrowed in the end."""
-        source = self._sources.get(quote.debt.address, quote.flash)
-        if quote.key in self._carried:
-            source = self._own[quote.debt.address]
+        source = self._carried.get(quote.key) or self._sources.get(quote.debt.address, quote.flash)
         if source is quote.flash or quote.flash.kind is FlashKind.NONE:
             return quote
         moved = replace(quote, flash=source, premium=source.premium_up(cover_up(quote.steps[0])))

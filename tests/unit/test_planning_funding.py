@@ -182,6 +182,22 @@ def test_what_own_capital_cannot_carry_alone_is_borrowed_beside_it() -> None:
     assert all(amount <= each.available for each, amount in lent.items())
 
 
+def test_a_vault_that_is_short_lends_a_part() -> None:
+    far = pool(7, WETH, USDC, 10_000, 4_000_000)
+    debts = [owes(n, thousands) for n, thousands in ((1, 10), (2, 20), (3, 30))]
+    _, quotes = quoted(*debts, vault=[far], vault_holds=35 * THOUSANDS)
+    kinds = {quote.repaid // THOUSANDS: quote.flash.kind for quote in quotes}
+    assert kinds == {10: FlashKind.AAVE, 20: FlashKind.AAVE, 30: FlashKind.BALANCER}
+    # with own capital beside it that would carry more
+    _, quotes = quoted(*debts, vault=[far], vault_holds=35 * THOUSANDS, held=51 * THOUSANDS)
+    kinds = {quote.repaid // THOUSANDS: quote.flash.kind for quote in quotes}
+    assert kinds == {10: FlashKind.AAVE, 20: FlashKind.INVENTORY, 30: FlashKind.INVENTORY}
+    # a pool of it sells: nothing there is shut
+    near = pool(7, WETH, USDC, 100, 50_000_000)
+    _, quotes = quoted(*debts, vault=[near], vault_holds=35 * THOUSANDS)
+    assert {quote.flash.kind for quote in quotes} == {FlashKind.AAVE}
+
+
 def test_own_capital_that_saves_less_than_its_gas_stays() -> None:
     _, quotes = quoted(owes(1, 10), owes(2, 20), held=11 * THOUSANDS, fee_ppm=1)
     assert {quote.flash.kind for quote in quotes} == {FlashKind.AAVE}
