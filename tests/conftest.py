@@ -1,13 +1,17 @@
 """Fixtures that give tests a chain with the real contracts."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from keeper.devnet import Devnet
 from keeper.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keeper.devnet import Devnet
 
 Aside = Callable[..., Awaitable[Any]]
 
@@ -15,6 +19,9 @@ Aside = Callable[..., Awaitable[Any]]
 @pytest.fixture(scope="session")
 def devnet() -> Iterator[Devnet]:
     """One chain for each test process; take `net` unless a test leaves it as it found it."""
+    # not before: pytest's own process and suites without a chain are spared its libraries
+    from keeper.devnet import Devnet
+
     try:
         started = Devnet.start(seed=1)
     except ConfigError as error:
