@@ -1,6 +1,8 @@
 """Pre-liquidations: who let a contract act is taken between the two thresholds, as it foretells."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from keeper.protocols.morpho_blue.early import FIRST, EarlyTerms
 from keeper.types import AllowedCall, FlashKind, Position
 from keeper.units import WAD, Address, Hash, to_hex
 from tests.chain.test_morpho_line import fall, playing
-from tests.line import assert_clean
+from tests.line import Play, assert_clean
+from tests.margin_slide import WATCH, by_position, delivered, told
 from tests.morpho import MorphoFollowing, configured, deployed, state
+from tests.webhook import Hook
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "pre_liquidation.vy"
 AUTHORIZE = "setAuthorization(address,bool)"
@@ -156,8 +160,17 @@ def test_a_call_does_what_was_foretold(put_back: Place, percent: int, share: int
     data = bytes.fromhex(log["data"][2:])
     assert int.from_bytes(data[:32]) == expected.repaid
     assert int.from_bytes(data[64:96]) == expected.received
-    following.follow()
+    (act,) = [each for each in following.follow() if each.address == contract]
     assert following.drifts() == []
+    place = following.market
+    assert place.place_told(act) == position.market
+    tokens = market.loan.address, market.collateral.address
+    taken = (ALICE, *tokens, expected.repaid, expected.received, Cast.RIVAL)
+    assert place.liquidation(act) == taken
+    assert place.liquidation(act._replace(data=act.data[:64])) is None
+    assert place.liquidation(act._replace(address=Address(market.oracle))) is None
+    where = place.liquidation_logs()
+    assert (act.address in where.addresses, act.topics[0] in where.topics) == (True, True)
     key = key_of(FIRST, Address(ALICE))
     assert following.market.position(key, following.prices, following.at()) == left
     assert early_position(following, BOB) is not None
@@ -188,13 +201,35 @@ async def test_the_line_takes_it_before_morpho_would(put_back: Place, tmp_path: 
     net, morpho, market, contract = put_back
     more = f'pre_liquidations = ["{to_hex(contract)}"]'
     allow = [(contract, PRE_LIQUIDATE)]
-    async with playing(net, tmp_path, morpho, more=more, allow=allow) as play:
-        await play.stage.step(lambda: fall(net, morpho, [market], 5))
-        await play.stage.mine(2)
-        plans = [plan for report in play.stage.reports for plan in report.plans]
-        play.assert_taken([ALICE])
-        assert_clean(play.tally)
-        assert await play.audit() == []
-        quotes = [quote for plan in plans for quote in plan.quotes]
-        assert {quote.flash.kind for quote in quotes} == {FlashKind.MORPHO}
-        assert all("-pre-" in quote.opportunity.position.market for quote in quotes)
+    with Hook() as hook:
+        more += "\n" + hook.table + WATCH
+        async with playing(net, tmp_path, morpho, more=more, allow=allow) as play:
+            await told(play)
+            await play.stage.step(lambda: fall(net, morpho, [market], 5))
+            await told(play)
+            await play.stage.mine(2)
+            await told(play)
+            await delivered(play)
+            await check_taken(play)
+    early = {key: told for key, told in by_position(hook.notes).items() if "-pre-" in key[0]}
+    ((place, who),) = early
+    last = early[place, who][-1]
+    assert (who, last["level"]) == (to_hex(ALICE), "liquidated")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        rows = db.execute(
+            "SELECT market, borrower, reason, repaid, hash, log_index FROM liquidations"
+        ).fetchall()
+    told_of = last["liquidation"]
+    found = (told_of["transaction"], told_of["log_index"])
+    assert rows == [(place, who, "ours", told_of["repaid"]["amount"], *found)]
+
+
+async def check_taken(play: Play) -> None:
+    """Assert that Alice was taken through the contract, with Morpho's own loan."""
+    plans = [plan for report in play.stage.reports for plan in report.plans]
+    play.assert_taken([ALICE])
+    assert_clean(play.tally)
+    assert await play.audit() == []
+    quotes = [quote for plan in plans for quote in plan.quotes]
+    assert {quote.flash.kind for quote in quotes} == {FlashKind.MORPHO}
+    assert all("-pre-" in quote.opportunity.position.market for quote in quotes)

@@ -17,6 +17,7 @@ from keeper.types import Head, Log, Watch
 from keeper.units import Address, Hash
 
 AUTHORIZE = topic("SetAuthorization(address,address,address,bool)")
+TAKEN = topic("PreLiquidate(bytes32,address,address,uint256,uint256,uint256)")
 FIRST = 1 << 31
 """Numbers of accounts' places from here on are pre-liquidation contracts, below it markets."""
 

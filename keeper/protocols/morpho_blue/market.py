@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from keeper.address import EvmAddress
-from keeper.chain.words import uint
+from keeper.chain.words import WORD, uint
 from keeper.errors import ConfigError, InvariantError
 from keeper.ports import LegArrays, LegRow, Oracle, Pages, PriceSource, Reader, Terms
 from keeper.protocols.morpho_blue import events, screening, snapshot, valuation
@@ -32,7 +32,7 @@ from keeper.protocols.morpho_blue.calls import (
     liquidation,
     pre_liquidation,
 )
-from keeper.protocols.morpho_blue.early import Early, EarlyTerms, find
+from keeper.protocols.morpho_blue.early import TAKEN, Early, EarlyTerms, find
 from keeper.protocols.morpho_blue.ledger import Ledger, Pool
 from keeper.protocols.morpho_blue.oracle import Dollars, MorphoOracle
 from keeper.protocols.morpho_blue.reading import Reads
@@ -187,12 +187,18 @@ class MorphoBlue:
         return key_of(valuation.state_of(position).number, position.borrower)
 
     def place_told(self, log: Log) -> str:
-        """Return the name of the market a liquidation's log is of."""
-        return valuation.name_of(self._ledger, self._ledger.pools[Hash(log.topics[1])].number)
+        """Return the name of the market, or of the contract in it, a liquidation's log is of."""
+        early = self._early_of(log)
+        number = early.number if early else self._ledger.pools[Hash(log.topics[1])].number
+        return valuation.name_of(self._ledger, number)
 
     def liquidation(self, log: Log) -> tuple[Address, Address, Address, int, int, Address] | None:
-        """Return borrower, debt, collateral, repaid, seized and liquidator, None for another log."""
-        if log.address != self._morpho or log.topics[:1] != (events.LIQUIDATE,):
+        """Return borrower, debt, collateral, repaid, seized and liquidator, None for another log.
+
+        Of a pre-liquidation its contract tells, as Morpho does of others.
+        """
+        is_own = log.address == self._morpho and log.topics[:1] == (events.LIQUIDATE,)
+        if not is_own and self._early_of(log) is None:
             return None
         pool = self._ledger.pools.get(Hash(log.topics[1]))
         if pool is None:
@@ -202,8 +208,9 @@ class MorphoBlue:
         return borrower, loan, collateral, uint(log.data), uint(log.data, 2), caller
 
     def liquidation_logs(self) -> Watch:
-        """Return Morpho's own event."""
-        return Watch(frozenset({self._morpho}), frozenset({events.LIQUIDATE}))
+        """Return Morpho's own event, and that of pre-liquidation contracts."""
+        contracts = {each.contract for each in self._early}
+        return Watch(frozenset({self._morpho, *contracts}), frozenset({events.LIQUIDATE, TAKEN}))
 
     def original(self, account: Address) -> Address | None:
         """Return the account in its market that one of a pre-liquidation contract shows."""
@@ -233,7 +240,7 @@ class MorphoBlue:
         return position, valuation.plain(self._ledger, position, prices)
 
     def watch(self) -> Watch:
-        """Return Morpho and the rate models of its markets."""
+        """Return Morpho, the rate models of its markets, and pre-liquidation contracts."""
         self._refresh()
         return self._watch
 
@@ -385,6 +392,19 @@ class MorphoBlue:
             *((pool, each) for each in ledger.early if (pool := ledger.pools.get(each.terms.id))),
         ]
 
+    def _early_of(self, log: Log) -> Early | None:
+        """Return the contract a log is of, where that tells of a pre-liquidation."""
+        if log.topics[:1] != (TAKEN,) or len(log.topics) != 4 or len(log.data) != 3 * WORD:
+            return None
+        return next(
+            (
+                each
+                for each in self._ledger.early
+                if each.terms.contract == log.address and each.terms.id == log.topics[1]
+            ),
+            None,
+        )
+
     def _own(self, terms: Terms) -> MorphoTerms:
         if not isinstance(terms, MorphoTerms):
             raise InvariantError(self.market, "these terms are another protocol's")
@@ -423,9 +443,10 @@ class MorphoBlue:
         numbers = [(early or pool).number for pool, early in self._places()]
         self._numbers = {valuation.name_of(ledger, number): number for number in numbers}
         models = {pool.terms.irm for pool in ledger.numbered} - {ZERO_ADDRESS}
-        watched = frozenset({self._morpho, *models})
+        contracts = {each.contract for each in self._early}
+        watched = frozenset({self._morpho, *models, *contracts})
         if watched != self._watch.addresses:
-            self._watch = Watch(watched, events.TOPICS)
+            self._watch = Watch(watched, events.TOPICS | ({TAKEN} if contracts else frozenset()))
 
 
 def _take_back(undos: Sequence[Undo]) -> None:
