@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
-from keeper.app.breakers import make_lists
-from keeper.app.line import make_planner, seats, watched_tokens
+from keeper.app.line import seats
 from keeper.app.replay import Variant
 from keeper.app.scan import Looked, look
 from keeper.config import Settings
@@ -99,12 +98,9 @@ async def _decide(
     looked: Looked, variant: Variant, strategies: Sequence[NamedStrategy], stack: AsyncExitStack
 ) -> tuple[dict[Key, Verdict], list[int]]:
     """Return a verdict by position, and the net of each plan."""
-    chain, table, watched, view = looked.chain, looked.table, looked.watched, looked.view
-    strategist = Strategist(seats(strategies, chain, watched.markets), _raise)
+    view, planner = looked.view, looked.planner(variant.settings)
+    strategist = Strategist(seats(strategies, looked.chain, looked.watched.markets), _raise)
     stack.callback(strategist.close)
-    lists = make_lists(chain, table, watched_tokens(watched.markets.values()))
-    stopped = looked.book.stopped
-    planner = make_planner(chain, table, watched, variant.settings, lambda: stopped, lists)
     choices, unchosen = await strategist.select(view)
     quotes, unquoted = planner.quote(view, choices)
     bids, unbid = await strategist.bid(quotes, view)

@@ -14,7 +14,7 @@ from keeper.errors import TransientError
 from keeper.observers.observation import Event, Observation
 from keeper.planning.owner_calls import FLASH_LOANS, encode_factories, encode_spender_of
 from keeper.ports import LendingProtocol, Reader, Venue
-from keeper.types import AllowedCall, Call, FlashSource, TrustedFactory
+from keeper.types import AllowedCall, Call, CallResult, FlashSource, TrustedFactory
 from keeper.units import Address
 
 log = structlog.get_logger(__name__)
@@ -59,13 +59,23 @@ class Lenders:
 
     async def read(self) -> None:
         """Ask the contract about all of them; raise `TransientError` when it cannot be asked."""
-        wanted = list(self._wanted())
-        calls = [Call(self._contract, question) for _, question, _ in wanted]
+        calls = self.questions()
         answers = await self._reader.multicall(calls)
+        self.take(dict(zip(calls, answers, strict=True)))
+
+    def questions(self) -> list[Call]:
+        """Return what to ask the contract."""
+        return [Call(self._contract, question) for _, question, _ in self._wanted()]
+
+    def take(self, answers: Mapping[Call, CallResult]) -> None:
+        """Learn what the contract said; who was not asked about is left to the simulation."""
         barred = {
             lender
-            for answer, (lender, _, expected) in zip(answers, wanted, strict=True)
-            if answer.ok and len(answer.data) == len(expected) and answer.data != expected
+            for lender, question, expected in self._wanted()
+            if (answer := answers.get(Call(self._contract, question))) is not None
+            and answer.ok
+            and len(answer.data) == len(expected)
+            and answer.data != expected
         }
         for lender in sorted(map(_shown, barred - self._barred)):
             log.warning(
@@ -117,6 +127,18 @@ def _shown(lender: Lender) -> str:
     return lender if isinstance(lender, str) else to_checksum_address(lender)
 
 
+def make_lenders(name: str, chain: Chain, watched: Watched, reader: Reader) -> Lenders | None:
+    """Return what asks a chain's contract who may lend; None without one: then everybody may."""
+    if chain.contract is None:
+        return None
+    return Lenders(name, reader, chain.contract, watched.markets, watched.venues)
+
+
+def may_lend(lenders: Lenders | None) -> Callable[[FlashSource], bool]:
+    """Return whose loans may be taken: everybody's where there is no contract to ask."""
+    return (lambda _: True) if lenders is None else lenders.may_lend
+
+
 async def open_lenders(
     name: str,
     chain: Chain,
@@ -125,11 +147,10 @@ async def open_lenders(
     observation: Observation,
     stack: AsyncExitStack,
 ) -> Callable[[FlashSource], bool]:
-    """Return whose loans the contract may take: everybody's without a contract."""
-    if chain.contract is None:
-        return lambda _: True
-    lenders = Lenders(name, reader, chain.contract, watched.markets, watched.venues)
-    await lenders.read()
-    observation.add(lenders.observe)
-    stack.push_async_callback(lenders.close)
-    return lenders.may_lend
+    """Return whose loans the contract may take, asked now and then beside the line."""
+    lenders = make_lenders(name, chain, watched, reader)
+    if lenders is not None:
+        await lenders.read()
+        observation.add(lenders.observe)
+        stack.push_async_callback(lenders.close)
+    return may_lend(lenders)

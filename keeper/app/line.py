@@ -226,13 +226,7 @@ async def open_line(
     breakers = BreakerWatch(
         name, process.journal, metrics, (lambda _: None) if events is None else events.breaker
     )
-    try:
-        lists = make_lists(name, chain, watched_tokens(watched.markets.values()))
-    except ConfigError as error:
-        if watched.unloaded:
-            # What may name a token of a market to be loaded yet is not to be gone without.
-            raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
-        raise
+    lists = lists_of(name, chain, watched)
     oracles = make_oracles(
         *(name, process.settings, chain, watched.markets),
         partial(_running, watched, book),
@@ -262,7 +256,7 @@ async def open_line(
 
     lends = await open_lenders(name, chain, watched, reader, observation, stack)
     planner = make_planner(
-        name, chain, watched, process.settings, lambda: book.stopped, lists, refill, lends
+        name, chain, watched, process.settings, lambda: book.stopped, lists, lends, refill
     )
     contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
@@ -503,17 +497,31 @@ def hubs_of(chain: Chain) -> frozenset[Address] | None:
     return hubs | {ZERO_ADDRESS} if hubs else None
 
 
+def lists_of(name: str, chain: Chain, watched: Watched) -> Lists:
+    """Return a chain's allow and deny lists; raise `ConfigError` for a token no market here has."""
+    try:
+        return make_lists(name, chain, watched_tokens(watched.markets.values()))
+    except ConfigError as error:
+        if watched.unloaded:
+            # What may name a token of a market to be loaded yet is not to be gone without.
+            raise TransientError(f"{error}; not loaded: {dict(watched.unloaded)}") from error
+        raise
+
+
 def make_planner(
     name: str,
     chain: Chain,
     watched: Watched,
     settings: Settings,
-    stopped: Callable[[], Container[str]] = frozenset,
-    lists: Lists = Lists(),  # noqa: B008  # frozen
+    stopped: Callable[[], Container[str]],
+    lists: Lists,
+    lends: Callable[[FlashSource], bool],
     refill: Callable[[], Wei] = lambda: Wei(0),
-    lends: Callable[[FlashSource], bool] = lambda _: True,
 ) -> Planner:
-    """Return the planner of one chain; `stopped` names the markets and venues not to rest on."""
+    """Return the planner of one chain; `stopped` names the markets and venues not to rest on.
+
+    What only shows or replays plans by the same `lists` and `lends` as what sends.
+    """
     rules = PlanRules(
         chain=name,
         contract=chain.contract or ZERO_ADDRESS,

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from keeper.app.endpoints import Connection, open_endpoints
+from keeper.app.lenders import make_lenders
 from keeper.app.loading import load_at_newest
 from keeper.app.taped import Taped, chain_of, title_of
 from keeper.app.watched import Watched
@@ -238,7 +239,8 @@ class Recorder:
 
     def _wanted(self) -> tuple[Wanted, list[Call]]:
         reads = self._book.reads()
-        return reads, [*reads.calls, *self._conditions.calls()]
+        asked = [] if self._lenders is None else self._lenders.questions()
+        return reads, [*reads.calls, *self._conditions.calls(), *asked]
 
     async def _read(self, calls: Sequence[Call], head: Head) -> list[CallResult] | None:
         """Return the answers at a head, None when the node does not hold its state any more."""
@@ -374,6 +376,7 @@ class Recorder:
             )
             book.stand_at(head)
         self._book = book
+        self._lenders = make_lenders(self._name, self._table, watched, self._plain)
         self._taped = TapedBook(book, self._add)
         self._looked = None
         ranges = LogRanges(self._connection.rpc)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import structlog
 
-from keeper.app.breakers import make_feeds, make_limits, make_lists, watching
-from keeper.app.line import make_planner, seats, watched_tokens
+from keeper.app.breakers import make_feeds, make_limits, watching
+from keeper.app.lenders import may_lend
+from keeper.app.line import lists_of, make_planner, seats
 from keeper.app.oracles import believing, following, make_oracles
 from keeper.app.outcome import Outcome
 from keeper.app.settling import LocalSettlement
@@ -95,7 +96,7 @@ class Playing:
         stack.callback(close_strategies, strategies)
         strategist = Strategist(seats(strategies, name, taped.watched.markets), self._on_fault)
         stack.callback(strategist.close)
-        lists = make_lists(name, table, watched_tokens(taped.watched.markets.values()))
+        lists, lends = lists_of(name, table, taped.watched), may_lend(taped.lenders)
         feeds = make_feeds(settings, table, partial(_running, taped))
         oracles = make_oracles(
             name, settings, table, taped.watched.markets, partial(_running, taped)
@@ -120,7 +121,7 @@ class Playing:
             taped.reader,
             self._shown,
             strategist,
-            make_planner(name, table, taped.watched, settings, lambda: book.stopped, lists),
+            make_planner(name, table, taped.watched, settings, lambda: book.stopped, lists, lends),
             self._settlement,
             self._settlement,
             self._clock,

@@ -12,7 +12,8 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.inventory import find_tokens, make_inventory
-from keeper.app.line import make_planner, seats, watched_tokens
+from keeper.app.lenders import make_lenders, may_lend
+from keeper.app.line import lists_of, make_planner, seats, watched_tokens
 from keeper.app.recovery import Recovery
 from keeper.app.upkeep import STOPPED
 from keeper.app.watched import Watched
@@ -29,9 +30,10 @@ from keeper.engine import read_prices
 from keeper.errors import PluginError
 from keeper.isolation import close_strategies, open_strategies
 from keeper.journal.snapshots import SnapshotReader
+from keeper.planning.planner import Planner
 from keeper.ports import Progress
 from keeper.strategist import Strategist
-from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip, View
+from keeper.types import CollateralLeg, DebtLeg, FlashSource, Head, Position, Prices, Skip, View
 from keeper.units import BPS, WAD, Address, Usd, Wad
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,14 @@ class Looked:
     book: Book
     view: View
     skips: Sequence[Skip]
+    lends: Callable[[FlashSource], bool]
+
+    def planner(self, settings: Settings) -> Planner:
+        """Return what plans here as a keeper with these settings would."""
+        lists, stopped = lists_of(self.chain, self.table, self.watched), self.book.stopped
+        return make_planner(
+            self.chain, self.table, self.watched, settings, lambda: stopped, lists, self.lends
+        )
 
 
 async def look(
@@ -103,6 +113,9 @@ async def look(
     inventory = make_inventory(table)
     if inventory is not None:
         await find_tokens(reader, inventory, watched_tokens(watched.markets.values()))
+    lenders = make_lenders(chain, table, watched, reader)
+    if lenders is not None:
+        await lenders.read()
     conditions = Conditions(table.inclusion_model, inventory=inventory)
     reads, results = await read_prices(book, reader, head, conditions)
     book.observe(reads, results, head)
@@ -110,7 +123,7 @@ async def look(
     seen = await book.view(next_block, PATIENCE_MS)
     assert seen is not None, "nothing moves a book that follows no chain"
     view = conditions.complete(seen[0], results[len(reads.calls) :])
-    return Looked(chain, table, watched, book, view, seen[1])
+    return Looked(chain, table, watched, book, view, seen[1], may_lend(lenders))
 
 
 async def scan(
@@ -126,13 +139,13 @@ async def scan(
     """
     async with AsyncExitStack() as stack:
         looked = await look(settings, chain, stack, progress)
-        view, table, watched = looked.view, looked.table, looked.watched
+        view, watched = looked.view, looked.watched
         strategies = await asyncio.to_thread(open_strategies, settings)
         stack.callback(close_strategies, strategies)
         strategist = Strategist(seats(strategies, chain, watched.markets), _raise)
         stack.callback(strategist.close)
         choices, unchosen = await strategist.select(view)
-        quotes, unquoted = make_planner(chain, table, watched, settings).quote(view, choices)
+        quotes, unquoted = looked.planner(settings).quote(view, choices)
         nets: dict[Key, Usd] = {}
         for quote in quotes:
             key = quote.opportunity.key

@@ -9,6 +9,7 @@ from hashlib import blake2b
 import orjson
 import structlog
 
+from keeper.app.lenders import Lenders, make_lenders
 from keeper.app.upkeep import STOPPED
 from keeper.app.watched import Watched
 from keeper.book.book import Book, Reads as Wanted
@@ -86,6 +87,7 @@ class Taped:
     rpc: TapedRpc
     records: Iterator[Record]
     where: str
+    lenders: Lenders | None
     wanted: Wanted = field(default_factory=partial(Wanted, (), ()))
     held: Mapping[Call, CallResult] = field(default_factory=dict)
 
@@ -124,7 +126,8 @@ class Taped:
         )
         book.stand_at(record.head)
         await book.load()
-        return cls(name, table, watched, book, reader, rpc, coming, where)
+        lenders = make_lenders(name, table, watched, reader)
+        return cls(name, table, watched, book, reader, rpc, coming, where, lenders)
 
     @property
     def head(self) -> Head:
@@ -179,6 +182,8 @@ class Taped:
         """Give the book its answers, once, since what it asks next rests on what it heard."""
         self.wanted = self.book.reads()
         self.held = dict(zip(reads.calls, reads.results, strict=True))
+        if self.lenders is not None:
+            self.lenders.take(self.held)
         at = self.head.next_block(self.table.block_time, self.table.inclusion_model)
         with suppress(TransientError):
             self.book.observe(*self.answers(), self.head, at)

@@ -456,6 +456,13 @@ def test_scan_shows_strategies_side_by_side_on_one_head(
         code, out, _ = run(monkeypatch, capsys, *command)
         assert code == 0
         assert "picky: 1 plan, " in out
+        denied = ("--set", 'chains.devnet.deny.tokens=["WETH"]')
+        code, out, _ = run(monkeypatch, capsys, "scan", "-c", path, *denied, "--json")
+        assert code == 0
+        alone = {row["borrower"].lower(): row for row in json.loads(out)}
+        for who in big:
+            assert alone[to_hex(who)]["net_usd"] is None
+            assert "WETH" in alone[to_hex(who)]["why"]
     finally:
         devnet.automine(False)
         devnet.revert(before)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import cast
 
 from keeper.app.clock import SystemClock
+from keeper.app.lenders import may_lend
 from keeper.app.line import Unproven, make_planner
 from keeper.app.recovery import Recovery
 from keeper.app.watched import Watched
@@ -30,6 +31,7 @@ from keeper.execution.executor import Executor
 from keeper.journal.snapshots import Snapshot, SnapshotStore
 from keeper.planning.planner import Planner
 from keeper.ports import Rpc
+from keeper.risk import Lists
 from keeper.strategist import Strategist
 from keeper.types import Head
 from keeper.units import Address, Hash
@@ -159,7 +161,8 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
         await recovery.settle(rig.book, loaded, rig.listener.catch_up)
         strategist = Strategist([], _raise)
         stack.callback(strategist.close)
-        planner = make_planner(NAME, chain, watched, settings)
+        lists, lends = Lists(), may_lend(None)
+        planner = make_planner(NAME, chain, watched, settings, frozenset, lists, lends)
         engine = _engine(rig, rpc, reader, strategist, planner, chain)
         rig.tasks = [
             asyncio.create_task(rig.listener.run()),

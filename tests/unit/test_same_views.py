@@ -104,7 +104,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> None:
         markets = {name: each.protocol for name, each in held.markets.items()}
         watched: Any = SimpleNamespace(markets=markets, venues={}, unloaded={}, coin=WETH.address)
         reader: Any = None
-        return Taped(name, table, watched, held, reader, TapedRpc(), iter(records), where)
+        return Taped(name, table, watched, held, reader, TapedRpc(), iter(records), where, None)
 
     monkeypatch.setattr(Taped, "open", taped)
 
