@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from keeper.app.stock import Stock
 from keeper.errors import RpcError
+from keeper.fees import DataFee
 from keeper.planning.converting import (
     CONVERT_GAS,
     Offer,
@@ -15,7 +16,7 @@ from keeper.planning.converting import (
     read_rule,
     rule_calls,
 )
-from keeper.planning.treasury import is_worth, sweep_plan
+from keeper.planning.treasury import beside_gas_up, is_worth, sweep_plan
 from keeper.ports import Reader, Rpc, Venue
 from keeper.types import Fees, Head, NextBlock, Plan, Token
 from keeper.units import ZERO_ADDRESS, Address, Bps, Usd, Wei, to_hex
@@ -40,7 +41,10 @@ class ConvertRules:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a sale is decided on: a head, the next block, fees, dollars per ether, who signs."""
+    """What a sale is decided on: a head, the next block, fees, dollars per ether, who signs.
+
+    `data_fee` is what a rollup charges beside the gas.
+    """
 
     head: Head
     at: NextBlock
@@ -49,6 +53,7 @@ class Situation:
     operator: Address
     refill: Wei
     deadline: int
+    data_fee: DataFee | None = None
 
     @property
     def gas_price(self) -> Wei:
@@ -120,18 +125,23 @@ class Converter:
         rules = self.rules
         worth = rules.gas_multiple, now.gas_price, now.native_price
         for offer in await self.offers(stock, now):
-            if not is_worth(offer.part, CONVERT_GAS, *worth):
+            if not is_worth(offer.part, CONVERT_GAS, *worth, self._beside(offer, CONVERT_GAS, now)):
                 return None
             gas = await self._estimate(offer, now)
-            if gas and is_worth(offer.part, gas, *worth):
+            if gas and is_worth(offer.part, gas, *worth, self._beside(offer, gas, now)):
                 return self._make(offer, gas, now)
         return None
+
+    def _beside(self, offer: Offer, gas: int, now: Situation) -> Wei:
+        """Return what a rollup takes beside the gas of a sale."""
+        calldata = len(encode_offer(offer, self._refill(now)))
+        return beside_gas_up(now.data_fee, calldata, gas, now.at.base_fee)
 
     def _make(self, offer: Offer, gas: int, now: Situation) -> Plan:
         rules = self.rules
         sweep = sweep_plan(
             *(self._new_id(), rules.chain, rules.contract, now.head, now.at, offer.part),
-            *(gas, now.fees, now.native_price, now.deadline),
+            *(gas, now.fees, now.native_price, now.deadline, self._beside(offer, gas, now)),
         )
         return as_conversion(sweep, offer, rules.receive, self._refill(now))
 

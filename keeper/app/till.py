@@ -15,6 +15,7 @@ from keeper.app.line import new_plan_id
 from keeper.app.stock import Stock, read_ether, take_stock
 from keeper.app.treasury import PATIENCE_BLOCKS
 from keeper.app.watched import Watched
+from keeper.chain.data_fee import data_fee_calls, read_data_fee
 from keeper.chain.parse import quantity
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
@@ -26,7 +27,15 @@ from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.planning.converting import Rule, has_no_rules, read_rule, rule_calls
 from keeper.planning.decoding import decode_receipt_logs
 from keeper.planning.owner_calls import encode_sweep
-from keeper.planning.treasury import Balance, gas_usd_up, native, sweep_plan, usd_prices
+from keeper.planning.treasury import (
+    SWEEP_CALLDATA,
+    Balance,
+    beside_gas_up,
+    gas_usd_up,
+    native,
+    sweep_plan,
+    usd_prices,
+)
 from keeper.ports import Rpc, Signer
 from keeper.risk import Risk
 from keeper.types import Call, CallResult, Fees, Head, Included, Plan, Prices, Signed, Token
@@ -40,12 +49,16 @@ _LOOKS = 360
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A token the contract holds; `gas` is None where a sweep would fail, for the reason in `why`."""
+    """A token the contract holds; `gas` is None where a sweep would fail, for the reason in `why`.
+
+    `beside` is what a rollup takes beside the gas, part of the cost.
+    """
 
     balance: Balance
     gas: int | None
     cost_usd: Usd | None
     why: str = ""
+    beside: Wei = Wei(0)
 
     @property
     def is_worth(self) -> bool:
@@ -109,7 +122,10 @@ class Till:
         tokens = _chosen(await _tokens(reader, addresses, head.hash), named)
         prices = usd_prices(markets, (native(), *tokens), watched.coin)
         price = prices.get(ZERO_ADDRESS)
-        at = head.next_block(chain.block_time)
+        inclusion = chain.inclusion_model
+        at = head.next_block(chain.block_time, inclusion)
+        told = await reader.multicall(data_fee_calls(inclusion), head.hash)
+        data_fee = read_data_fee(inclusion, told)
         fees = choose_fees(at.base_fee, chain.fees.priority_fee, chain.fees.max_fee)
         if price is None or fees is None:
             raise TransientError(
@@ -134,8 +150,10 @@ class Till:
             wanted = not named or balance.token.address != ZERO_ADDRESS or "native" in named
             if balance.amount and wanted:
                 gas, why = await _estimate(connection.rpc, operator, chain.contract, balance)
-                cost = None if gas is None else gas_usd_up(gas, fees.price(at.base_fee), price)
-                rows.append(Row(balance, gas, cost, why))
+                beside = beside_gas_up(data_fee, SWEEP_CALLDATA, gas or 0, at.base_fee)
+                gas_price = fees.price(at.base_fee)
+                cost = None if gas is None else gas_usd_up(gas, gas_price, price, beside)
+                rows.append(Row(balance, gas, cost, why, beside))
         rows.sort(key=lambda row: -row.balance.value_usd_down)
         return cls(
             name=name,
@@ -152,7 +170,7 @@ class Till:
 
     def plans(self, named: Sequence[str]) -> list[Plan]:
         """Return a transaction for each token worth its gas, and for each named one without a price."""
-        at = self.head.next_block(self.chain.block_time)
+        at = self.head.next_block(self.chain.block_time, self.chain.inclusion_model)
         return [
             sweep_plan(
                 new_plan_id(),
@@ -165,6 +183,7 @@ class Till:
                 self.fees,
                 self.native_price,
                 self.head.timestamp + PATIENCE_BLOCKS * self.chain.block_time,
+                row.beside,
             )
             for row in self.rows
             if row.gas is not None

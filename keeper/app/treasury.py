@@ -16,7 +16,10 @@ from keeper.execution.gas import fees as choose_fees
 from keeper.observers.observation import Event
 from keeper.planning.owner_calls import encode_sweep
 from keeper.planning.treasury import (
+    LEAST_GAS,
+    SWEEP_CALLDATA,
     Balance,
+    beside_gas_up,
     is_worth,
     native,
     promising,
@@ -264,6 +267,7 @@ class Treasury:
                 self._executor.poorest or rules.operator,
                 self.refill(),
                 view.head.timestamp + PATIENCE_BLOCKS * rules.block_time,
+                view.data_fee,
             )
             plan = await converter.plan(stock, now)
         if plan is None:
@@ -292,9 +296,10 @@ class Treasury:
             self._tried = view.head.number
             return
         gas_price = fees.price(view.next_block.base_fee)
-        for balance in promising(stock.balances, rules.gas_multiple, gas_price, price):
+        worth = rules.gas_multiple, gas_price, price
+        for balance in promising(stock.balances, *worth, _beside(view, LEAST_GAS)):
             gas = await self._estimate(balance)
-            if gas and is_worth(balance, gas, rules.gas_multiple, gas_price, price):
+            if gas and is_worth(balance, gas, *worth, _beside(view, gas)):
                 await self._send(view, balance, gas, fees, price)
                 return
         if self._sweeping:
@@ -335,12 +340,18 @@ class Treasury:
             fees,
             price,
             view.head.timestamp + PATIENCE_BLOCKS * rules.block_time,
+            _beside(view, gas),
         )
         sent, skips = await self._executor.send([plan])
         self._sweeping = bool(sent)
         if skips:
             self._tried = view.head.number
             self._refused(plan, skips[0])
+
+
+def _beside(view: View, gas: int) -> Wei:
+    """Return what a rollup takes beside the gas of a sweep."""
+    return beside_gas_up(view.data_fee, SWEEP_CALLDATA, gas, view.next_block.base_fee)
 
 
 def _dollars(stock: Stock) -> float:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from eth_hash.auto import keccak
 
 from keeper.errors import TransientError
+from keeper.fees import DataFee
 from keeper.planning.owner_calls import encode_kept, encode_sweep
+from keeper.planning.size import transaction_size
 from keeper.types import (
     Bid,
     Call,
@@ -21,6 +23,8 @@ from keeper.types import (
 )
 from keeper.units import ZERO_ADDRESS, Address, Usd, Wei, mul_div_down, mul_div_up
 
+SWEEP_CALLDATA = 36
+"""Bytes of a sweep's calldata: a selector and a token."""
 LEAST_GAS = 35_000
 """Gas under which no sweep comes: the transaction, the lock, a transfer to an account with a balance."""
 
@@ -110,23 +114,41 @@ def usd_prices(
     return found
 
 
-def gas_usd_up(gas: int, gas_price: int, native_price: Usd) -> Usd:
-    """Return what gas costs in dollars, rounded up."""
-    return Usd(mul_div_up(gas * gas_price, native_price, 10**18))
+def beside_gas_up(data_fee: DataFee | None, calldata: int, gas: int, base_fee: Wei) -> Wei:
+    """Return what a rollup takes from the balance beside the gas of a call with so much calldata.
+
+    0 where it takes it as gas: a node's estimate holds it already.
+    """
+    size = transaction_size(calldata)
+    if data_fee is None or data_fee.gas_up(size, base_fee):
+        return Wei(0)
+    return data_fee.wei_up(size, gas)
+
+
+def gas_usd_up(gas: int, gas_price: int, native_price: Usd, beside: int = 0) -> Usd:
+    """Return what gas and what is paid `beside` it cost in dollars, rounded up."""
+    return Usd(mul_div_up(gas * gas_price + beside, native_price, 10**18))
 
 
 def promising(
-    balances: Iterable[Balance], multiple: int, gas_price: int, native_price: Usd
+    balances: Iterable[Balance], multiple: int, gas_price: int, native_price: Usd, beside: int = 0
 ) -> list[Balance]:
-    """Return what could be worth more than `multiple` times the gas of a sweep, the most first."""
-    least = multiple * gas_usd_up(LEAST_GAS, gas_price, native_price)
+    """Return what could be worth more than `multiple` times what a sweep costs, the most first."""
+    least = multiple * gas_usd_up(LEAST_GAS, gas_price, native_price, beside)
     found = [each for each in balances if each.value_usd_down > least]
     return sorted(found, key=lambda each: (-each.value_usd_down, each.token.address))
 
 
-def is_worth(balance: Balance, gas: int, multiple: int, gas_price: int, native_price: Usd) -> bool:
+def is_worth(
+    balance: Balance,
+    gas: int,
+    multiple: int,
+    gas_price: int,
+    native_price: Usd,
+    beside: int = 0,
+) -> bool:
     """Whether a balance is worth more than `multiple` times what sending it costs."""
-    return balance.value_usd_down > multiple * gas_usd_up(gas, gas_price, native_price)
+    return balance.value_usd_down > multiple * gas_usd_up(gas, gas_price, native_price, beside)
 
 
 def total_usd_down(balances: Iterable[Balance]) -> Usd:
@@ -145,12 +167,14 @@ def sweep_plan(
     fees: Fees,
     native_price: Usd,
     deadline: int,
+    beside: Wei = Wei(0),
 ) -> Plan:
     """Return the transaction that sends a token's loose balance to the treasury.
 
-    After `deadline` its nonce is taken back; the contract itself sets none.
+    After `deadline` its nonce is taken back; the contract itself sets none. `beside` is what a rollup
+    takes beside the gas.
     """
-    gas_cost = Wei(gas * fees.price(at.base_fee))
+    gas_cost = Wei(gas * fees.price(at.base_fee) + beside)
     prices = {ZERO_ADDRESS: native_price}
     if balance.price is not None:
         prices[balance.token.address] = balance.price
@@ -167,8 +191,9 @@ def sweep_plan(
         gas=gas,
         gas_cost=gas_cost,
         gross_usd=Usd(0),
-        net_usd=Usd(-gas_usd_up(gas, fees.price(at.base_fee), native_price)),
+        net_usd=Usd(-gas_usd_up(gas, fees.price(at.base_fee), native_price, beside)),
         repaid_usd=Usd(0),
         prices=prices,
         sweep=Holding(balance.token, balance.loose),
+        data_fee=beside,
     )

@@ -13,10 +13,12 @@ from keeper.app.conversion import Converter, ConvertRules, Situation
 from keeper.app.stock import Stock
 from keeper.app.till import named_token
 from keeper.errors import ConfigError, TransientError
+from keeper.fees import DataFee, OpStackFee
 from keeper.planning.converting import Rule, best_offer, has_no_rules, read_rule
+from keeper.planning.size import transaction_size
 from keeper.planning.treasury import Balance, native
 from keeper.types import Call, CallResult, Fees, Hop, PoolSwap
-from keeper.units import BPS, USD, Bps, Hash, Usd, Wei, to_hex
+from keeper.units import BPS, USD, Bps, Hash, Usd, Wei, mul_div_up, to_hex
 from tests.plans import CONTRACT, GWEI, USDC, WETH, address, make_head
 
 ETHER = 10**18
@@ -50,9 +52,10 @@ def told(*numbers: int) -> CallResult:
     return CallResult(True, b"".join(number.to_bytes(32, "big") for number in numbers))
 
 
-def situation() -> Situation:
+def situation(data_fee: DataFee | None = None) -> Situation:
     fees = Fees(Wei(3 * GWEI), Wei(GWEI))
-    return Situation(NOW, NOW.next_block(12), fees, PRICE, address("operator"), Wei(0), 9)
+    operator = address("operator")
+    return Situation(NOW, NOW.next_block(12), fees, PRICE, operator, Wei(0), 9, data_fee)
 
 
 def stock(amount: int = 5_000 * 10**6) -> Stock:
@@ -105,6 +108,18 @@ async def test_a_rule_is_sold_by() -> None:
     assert found is not None
     assert found.sweep is not None
     assert found.sweep.amount == 3_000 * 10**6
+
+
+async def test_what_a_rollup_charges_beside_the_gas_counts() -> None:
+    rule = told(3_000 * 10**6, ETHER, 0, 0)
+    cheap, dear = (OpStackFee(Wei(fee * GWEI), 10**6, Wei(0), 0) for fee in (1, 10**6))
+    found = await converter(rule, []).plan(stock(), situation(cheap))
+    assert found is not None
+    fee = cheap.wei_up(transaction_size(len(found.calldata)), found.gas)
+    assert found.data_fee == fee > 0
+    assert found.gas_cost == found.gas * found.fees.price(found.next_block.base_fee) + fee
+    assert found.net_usd == -mul_div_up(found.gas_cost, PRICE, ETHER)
+    assert await converter(rule, []).plan(stock(), situation(dear)) is None
 
 
 @given(

@@ -16,12 +16,16 @@ from keeper.engine import Report
 from keeper.errors import ConfigError, TransientError
 from keeper.execution.recheck import Gone
 from keeper.execution.sweeping import SWEPT, looking, swept
+from keeper.fees import ArbitrumFee, OpStackFee
 from keeper.observers.observation import Event
 from keeper.planning.owner_calls import encode_refill_cap, encode_sweep
+from keeper.planning.size import transaction_size
 from keeper.planning.treasury import (
     LEAST_GAS,
+    SWEEP_CALLDATA,
     Balance,
     balance_calls,
+    beside_gas_up,
     gas_usd_up,
     is_worth,
     native,
@@ -48,11 +52,12 @@ def balance(amount: int, kept: int = 0, price: int | None = USD) -> Balance:
     return Balance(USDC, amount, kept, None if price is None else Usd(price))
 
 
-def plan(amount: int = 500 * 10**6, gas: int = 50_000) -> Plan:
+def plan(amount: int = 500 * 10**6, gas: int = 50_000, beside: int = 0) -> Plan:
     head = make_head()
     fees = Fees(Wei(3 * GWEI), Wei(GWEI))
     return sweep_plan(
-        *("id", "test", CONTRACT, head, head.next_block(12), balance(amount), gas, fees, PRICE, 9)
+        *("id", "test", CONTRACT, head, head.next_block(12), balance(amount)),
+        *(gas, fees, PRICE, 9, Wei(beside)),
     )
 
 
@@ -113,6 +118,59 @@ def test_a_sweep_is_a_plan_that_costs_its_gas() -> None:
     assert made.net_usd == -gas_usd_up(50_000, made.fees.price(made.next_block.base_fee), PRICE) < 0
     assert (made.quotes, made.gross_usd, made.repaid_usd) == ((), 0, 0)
     assert made.gas_limit > made.gas
+
+
+def test_a_rollup_s_fee_beside_the_gas_is_a_part_of_what_a_sweep_costs() -> None:
+    fee = OpStackFee(Wei(GWEI), 10**9, Wei(0), 0, Wei(7))
+    base_fee = Wei(GWEI)
+    beside = beside_gas_up(fee, SWEEP_CALLDATA, 50_000, base_fee)
+    assert len(encode_sweep(USDC.address)) == SWEEP_CALLDATA
+    assert beside == fee.wei_up(transaction_size(SWEEP_CALLDATA), 50_000) > 0
+    made = plan(beside=beside)
+    assert made.data_fee == beside
+    assert made.gas_cost - beside == plan().gas_cost
+    assert made.worst_cost - beside == plan().worst_cost
+    gas_price = made.fees.price(made.next_block.base_fee)
+    assert made.net_usd == -gas_usd_up(50_000, gas_price, PRICE, beside) < plan().net_usd
+    held = balance(-made.net_usd // 100 + 1)
+    assert is_worth(held, 50_000, 1, gas_price, PRICE, beside)
+    assert not is_worth(held, 50_000, 2, gas_price, PRICE, beside)
+    least = balance(-plan().net_usd // 100 + 1)
+    assert promising([least], 1, gas_price, PRICE) == [least]
+    assert promising([least], 1, gas_price, PRICE, beside) == []
+    assert beside_gas_up(ArbitrumFee(Wei(GWEI), Wei(1)), SWEEP_CALLDATA, 9, base_fee) == 0, (
+        "a node's estimate holds it as gas"
+    )
+    assert beside_gas_up(None, SWEEP_CALLDATA, 9, base_fee) == 0
+
+
+async def test_a_sweep_on_a_rollup_is_sent_with_its_fee() -> None:
+    sent: list[Plan] = []
+    fee = OpStackFee(Wei(GWEI), 10**6, Wei(0), 0)
+    view = replace(make_view(make_head(101)), data_fee=fee)
+    rich = balance(5_000 * 10**6)
+    ether = replace(balance(0, 0, PRICE), token=native())
+    held = Stock((ether, rich), CONTRACT, Wei(0), Wei(0), Wei(0), 0)
+
+    async def send(plans: list[Plan]) -> tuple[list[Plan], list[Any]]:
+        sent.extend(plans)
+        return plans, []
+
+    async def estimate(_: Any) -> int:
+        return 50_000
+
+    async def take(_: Any) -> Stock:
+        return held
+
+    executor = SimpleNamespace(pending=0, changed=0, send=send)
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+    treasury._take = take  # type: ignore[method-assign, assignment]
+    treasury._estimate = estimate  # type: ignore[method-assign, assignment]
+    await treasury._sweep(view)
+    assert [made.data_fee for made in sent] == [
+        beside_gas_up(fee, SWEEP_CALLDATA, 50_000, view.next_block.base_fee)
+    ]
+    assert sent[0].data_fee > 0
 
 
 async def test_a_stuck_sweep_may_cost_what_it_moves_and_no_more() -> None:
