@@ -1,7 +1,7 @@
 """Load the pools that new tokens add to a venue, while the venue goes on with those it has."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 from keeper.book.book import Book
@@ -69,7 +69,7 @@ def missing(book: Book) -> Iterable[tuple[str, list[Address]]]:
 
 
 class Widener:
-    """Widen each venue once a market lists a token it is not for.
+    """Widen each venue once a market lists a token it is not for, with pauses that double while it fails.
 
     `widened` is told of the venue, the tokens and the head, `failed` of an attempt and its pause.
     """
@@ -84,6 +84,7 @@ class Widener:
         *,
         first_pause: float = 1.0,
         longest_pause: float = 600.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._book = book
         self._reader = reader
@@ -92,6 +93,7 @@ class Widener:
         self._failed = failed
         self._first_pause = first_pause
         self._longest_pause = longest_pause
+        self._sleep = sleep
         self._due = asyncio.Event()
 
     def look(self) -> None:
@@ -100,18 +102,25 @@ class Widener:
             self._due.set()
 
     async def run(self) -> None:
-        """Widen whenever it is due, until cancelled."""
+        """Widen whenever it is due, each venue on its own, until cancelled."""
+        widening: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._due.wait()
+                self._due.clear()
+                for part, _ in missing(self._book):
+                    if part not in widening or widening[part].done():
+                        widening[part] = tasks.create_task(self._widen(part))
+
+    async def _widen(self, part: str) -> None:
         pause = self._first_pause
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            for part, tokens in list(missing(self._book)):
-                try:
-                    head = await widen(self._book, part, tokens, self._reader, self._blocks)
-                except Exception as error:  # noqa: BLE001 - told, and tried again
-                    self._failed(part, error, pause)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, self._longest_pause)
-                else:
-                    self._widened(part, tokens, head)
-                    pause = self._first_pause
+        while tokens := dict(missing(self._book)).get(part):
+            try:
+                head = await widen(self._book, part, tokens, self._reader, self._blocks)
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._failed(part, error, pause)
+                await self._sleep(pause)
+                pause = min(2 * pause, self._longest_pause)
+            else:
+                self._widened(part, tokens, head)
+                return
