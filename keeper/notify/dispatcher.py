@@ -14,6 +14,7 @@ from keeper.ports import Clock
 
 KEEP = 30 * 86_400.0
 """Seconds for which what was delivered stays on record."""
+DAY = 86_400.0
 
 
 class Dispatcher:
@@ -36,6 +37,7 @@ class Dispatcher:
         self._outbox = outbox
         self._clock = clock
         self._quiet = quiet
+        self._pruned = float("-inf")
         self._queues = {
             channel.name: Queue(channel, outbox, clock, count, jitter) for channel in channels
         }
@@ -51,7 +53,7 @@ class Dispatcher:
 
     async def open(self) -> None:
         """Take up what an earlier process left undelivered."""
-        await self._outbox.prune(self._clock.time() - KEEP)
+        await self._prune(self._clock.time())
         self._take(await self._outbox.waiting())
 
     async def post(
@@ -69,6 +71,7 @@ class Dispatcher:
         ]
         if postings or change is not None:
             self._take(await self._outbox.post(postings, change))
+            await self._prune(now)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -81,6 +84,12 @@ class Dispatcher:
         for queue in self._queues.values():
             await asyncio.gather(*queue.marking)
             await queue.channel.close()
+
+    async def _prune(self, now: float) -> None:
+        """Forget once a day what was delivered long ago."""
+        if now - self._pruned >= DAY:
+            self._pruned = now
+            await self._outbox.prune(now - KEEP)
 
     def _due(self, channel: str, note: Note, now: float) -> float:
         """Return when a message is to be sent: what is critical at once, the rest after quiet hours."""

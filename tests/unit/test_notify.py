@@ -5,9 +5,10 @@ import hashlib
 import hmac
 import json
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from keeper.errors import ConfigError, TransientError
 from keeper.journal.outbox import OutboxReader, Posted, Posting
 from keeper.journal.sqlite import SqliteJournal
 from keeper.notify.channel import LaterError, RefusedError
-from keeper.notify.dispatcher import Dispatcher
+from keeper.notify.dispatcher import KEEP, Dispatcher
 from keeper.notify.note import Note, Severity
 from keeper.notify.queue import GIVE_UP, LATEST, LONGEST, TRIES, pause_after, ready
 from keeper.notify.services import Services
@@ -135,6 +136,19 @@ async def test_a_message_is_told_once_however_often_it_is_posted(tmp_path: Path)
     assert desk.keys == ["a", "b"]
     assert chat.keys == ["a"]
     assert post.counted == {("desk", "delivered"): 2, ("chat", "delivered"): 1}
+
+
+async def test_what_was_delivered_long_ago_is_forgotten_while_it_runs(tmp_path: Path) -> None:
+    post = Post(tmp_path, Recorder("desk"))
+    (desk,) = post.channels
+    async with post.running() as dispatcher:
+        for count, days in enumerate((0, KEEP / 86_400.0 + 1, 0.5, 1), 1):
+            post.clock.now += days * 86_400.0
+            await dispatcher.post([(note(f"n{count}"), ["desk"])])
+            await desk.until(count)
+    with closing(sqlite3.connect(post.path)) as db:
+        kept = [key for (key,) in db.execute("SELECT key FROM notices ORDER BY id")]
+    assert kept == ["n2", "n3", "n4"]
 
 
 async def test_what_a_killed_process_posted_the_next_one_delivers(tmp_path: Path) -> None:
