@@ -218,10 +218,6 @@ class Flights:
             for other in self._of(flight.signed.sender)
         )
 
-    def first(self, sender: Address) -> int | None:
-        """Return the lowest undecided nonce of a sender."""
-        return min((o.signed.nonce for o in self._of(sender) if not o.abandoned), default=None)
-
     def pending(self, sender: Address) -> int:
         """Return how many of a sender are on their way."""
         return sum(not other.abandoned for other in self._of(sender))

@@ -1,7 +1,7 @@
 """Hard limits and breakers between planning and sending, on from the first day."""
 
 from keeper.risk.feeds import Feeds
-from keeper.risk.gate import DEVIATION, Risk, worst_gas_cost
+from keeper.risk.gate import DEVIATION, Risk
 from keeper.risk.limits import DAY, HOUR, Limits
 from keeper.risk.lists import Lists
 from keeper.risk.oracles import Doubt, FeedStanding, OracleWatch
@@ -17,5 +17,4 @@ __all__ = [
     "Lists",
     "OracleWatch",
     "Risk",
-    "worst_gas_cost",
 ]

@@ -23,7 +23,7 @@ from keeper.types import (
     Reverted,
     Skip,
 )
-from keeper.units import BPS, USD, ZERO_ADDRESS, Usd, Wei
+from keeper.units import BPS, USD, ZERO_ADDRESS, Usd
 
 REFUSED_SECONDS = 60.0
 """How long `gas_transaction` shows as open after the last plan it refused."""
@@ -329,15 +329,10 @@ NAMES = (
 )
 
 
-def worst_gas_cost(plan: Plan) -> Wei:
-    """Return the most a plan can cost: the whole limit at the maximum fee, and a rollup's data fee."""
-    return plan.worst_cost
-
-
 def _reserve(plan: Plan) -> Reserved:
     gross = tuple((quote.key, quote.gross_usd) for quote in plan.quotes)
     estimate = Estimate(gross, plan.net_usd)
-    return Reserved(worst_gas_cost(plan), plan.repaid_usd, estimate, plan.sweep is None)
+    return Reserved(plan.worst_cost, plan.repaid_usd, estimate, plan.sweep is None)
 
 
 def _refuse(plan: Plan, reason: Reason, detail: str) -> Skip:

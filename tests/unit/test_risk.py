@@ -10,7 +10,7 @@ from keeper.errors import ConfigError
 from keeper.journal.breakers import BreakerChange
 from keeper.journal.read import JournalReader, Spent
 from keeper.metrics import BREAKERS
-from keeper.risk import DAY, HOUR, Limits, Lists, Risk, worst_gas_cost
+from keeper.risk import DAY, HOUR, Limits, Lists, Risk
 from keeper.risk.lists import find_tokens
 from keeper.types import (
     Cancelled,
@@ -85,14 +85,12 @@ def test_an_unreadable_kill_file_counts_as_thrown(tmp_path: Path, plans: Plans) 
 
 def test_one_transaction_may_not_cost_more(tmp_path: Path, plans: Plans) -> None:
     plan = plans.make()
-    dear = Risk(
-        "test", limits(tmp_path, gas_per_transaction=Wei(worst_gas_cost(plan) - 1)), FakeClock()
-    )
+    dear = Risk("test", limits(tmp_path, gas_per_transaction=Wei(plan.worst_cost - 1)), FakeClock())
     skip = dear.admit(plan)
     assert skip is not None
     assert skip.detail.startswith("gas_transaction")
     assert dear.breakers()["gas_transaction"]
-    exact = Risk("test", limits(tmp_path, gas_per_transaction=worst_gas_cost(plan)), FakeClock())
+    exact = Risk("test", limits(tmp_path, gas_per_transaction=plan.worst_cost), FakeClock())
     assert exact.admit(plan) is None
 
 
@@ -526,13 +524,13 @@ def test_what_a_rollup_charges_beside_the_gas_counts_in_the_limits(
     tmp_path: Path, plans: Plans
 ) -> None:
     plan = plans.make()
-    first = Wei(worst_gas_cost(plan) + 1)
+    first = Wei(plan.worst_cost + 1)
     for receipt in (
         replace(included(plan, 1, gas=1), data_fee=first),
         replace(reverted(plan, gas=1), data_fee=first),
         Cancelled(plan.id, TX, TX, 101, 1, Wei(GWEI), data_fee=first),
     ):
-        limit = Wei(2 * worst_gas_cost(plan))
+        limit = Wei(2 * plan.worst_cost)
         risk = Risk("test", limits(tmp_path, gas_per_day=limit), FakeClock())
         risk.settle(receipt)
         assert stopped(risk, plans.make()) == "gas_day"
@@ -574,7 +572,7 @@ def test_what_may_be_mined_anyway_is_counted_while_all_is_paused(
     assert risk.admit(undone) is not None
     risk.reserve(undone)
     risk.resume("operator")
-    room = Wei(worst_gas_cost(undone) * 2 - 1)
+    room = Wei(undone.worst_cost * 2 - 1)
     tight = Risk("test", limits(tmp_path, gas_per_day=room), FakeClock())
     tight.reserve(undone)
     refusal = tight.admit(plans.make())
