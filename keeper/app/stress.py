@@ -31,6 +31,8 @@ MULTIPLES = tuple(1 - k / 40 for k in range(37))
 GRID = tuple(0.2 + k * 0.02 for k in range(41))
 """Prices from a fifth of now to as they are."""
 HOUR = 3_600.0
+_SHOWN = 8
+"""Symbols a note has room for."""
 _NOTHING = 1e-6
 """Of all collateral: what floating point leaves when every price's part is taken off."""
 
@@ -158,16 +160,20 @@ def unheard(
             )
     named = dict.fromkeys(asset for step in shape.steps for asset in step)
     reached = {asset for each in standing for asset in each.exposure.assets}
-    notes += [
-        f"{tokens[asset].symbol} moves nobody here" for asset in named if asset not in reached
-    ]
+    idle = [asset for asset in named if asset not in reached]
+    if idle:
+        notes.append(f"in nobody's position here: {_listed(idle, tokens)}")
     moving = volatile(together((each.protocol, each.prices) for each in standing))
-    notes += [
-        f"{tokens[asset].symbol} stands still: no step of this moves it"
-        for asset in moving
-        if asset in reached and asset not in named
-    ]
+    still = [asset for asset in moving if asset in reached and asset not in named]
+    if still:
+        notes.append(f"no step of this moves {_listed(still, tokens)}")
     return tuple(notes)
+
+
+def _listed(assets: Sequence[Address], tokens: Mapping[Address, Token]) -> str:
+    """Return the first symbols, and how many more there are."""
+    shown = ", ".join(tokens[asset].symbol for asset in assets[:_SHOWN])
+    return shown + (f" and {len(assets) - _SHOWN} more" if len(assets) > _SHOWN else "")
 
 
 def _weight(exposures: Sequence[Exposure], asset: Address) -> float:

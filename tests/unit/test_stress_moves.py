@@ -202,8 +202,8 @@ def test_what_a_shock_does_not_reach_is_said() -> None:
         f"odd: nobody knows what moves its price 0x{'ee' * 20}, which stands still",
         "odd: 2,000 USD of collateral stand still, whatever moves",
         "odd: 1 of 2 borrowers have something without a price, which counts for nothing",
-        "DAI moves nobody here",
-        "WBTC stands still: no step of this moves it",
+        "in nobody's position here: DAI",
+        "no step of this moves WBTC",
     )
 
 
