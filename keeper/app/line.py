@@ -39,6 +39,7 @@ from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
 from keeper.execution.bump import first_down
+from keeper.execution.allowance import Allowance
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
@@ -610,13 +611,18 @@ def make_prover(
     """Return what simulates plans; without contract and wallet estimates have to do."""
     if signer is None or contract is None:
         return Unproven()
-    simulator = Simulator(
-        rpc,
-        signer.address,
-        is_free=not live,
-        note=lambda words: log.warning("simulation.limited", chain=name, reason=words),
+
+    def note(words: str) -> None:
+        log.warning("simulation.limited", chain=name, reason=words)
+
+    prover = Prover(
+        Simulator(rpc, signer.address, is_free=not live, note=note),
+        decode_run,
+        planner.settle,
+        planner.repack,
+        explain_reason,
+        allowance=Allowance(rpc, planner.repack, note),
     )
-    prover = Prover(simulator, decode_run, planner.settle, planner.repack, explain_reason)
     return Standby(prover, planner.without_offers)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Generic
 
 from keeper.errors import TransientError
+from keeper.execution.allowance import Allowance, is_too_much
 from keeper.execution.culprits import Culprits
 from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.judging import R, Repack, Settle, Settled
@@ -24,6 +25,7 @@ class Prover(Generic[R]):
     """Simulate, drop what fails, and simulate again until the bytes that passed are the bytes sent.
 
     `decode` and `settle` raise ValueError for return data that is not what the plan's run returns.
+    With an `allowance` plans are made no larger than the node simulates them.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Prover(Generic[R]):
         explain: Callable[[bytes], str],
         rounds: int = ROUNDS,
         tries: int = TRIES,
+        allowance: Allowance | None = None,
     ) -> None:
         self._simulator = simulator
         self._decode = decode
@@ -43,6 +46,7 @@ class Prover(Generic[R]):
         self._culprits = Culprits(simulator, decode, settle, repack, explain)
         self._rounds = rounds
         self._tries = tries
+        self._allowance = allowance
 
     async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
         """Return the plans that hold, in the order given, and a skip for everything that does not.
@@ -57,15 +61,31 @@ class Prover(Generic[R]):
         proven: list[Plan] = []
         tries = self._tries
         for _ in range(self._rounds):
+            if self._allowance is not None:
+                waiting, cut_off = self._allowance.cut(waiting, view)
+                skips.extend(cut_off)
+                if not waiting:
+                    return [], skips
             try:
                 results = await self._simulator.simulate(waiting, view.head, view.next_block)
             except TransientError as error:
+                if is_too_much(error) and await self._is_starved(waiting, view):
+                    continue
                 return [], [*skips, *skips_for(waiting, Reason.TIMEOUT, f"not simulated: {error}")]
+            judged = [
+                self._judge(plan, simulation, view)
+                for plan, simulation in zip(waiting, results, strict=True)
+            ]
+            is_failing = any(
+                not holds and (given_up or not kept) for kept, given_up, holds in judged
+            )
+            if is_failing and await self._is_starved(waiting, view):
+                continue
             proven = []
             following: list[Plan] = []
             unchanged = True
-            for plan, simulation in zip(waiting, results, strict=True):
-                kept, given_up, holds = self._judge(plan, simulation, view)
+            for plan, simulation, verdict in zip(waiting, results, judged, strict=True):
+                kept, given_up, holds = verdict
                 if not holds and tries:
                     dropped = await self._culprits.drop(plan, following, simulation, view, tries)
                     kept, given_up, tries = dropped or (kept, given_up, tries)
@@ -81,6 +101,10 @@ class Prover(Generic[R]):
         left = waiting[len(proven) :]
         skips.extend(skips_for(left, Reason.TIMEOUT, "still changing after the last simulation"))
         return proven, skips
+
+    async def _is_starved(self, plans: Sequence[Plan], view: View) -> bool:
+        """Whether the node turns out to give less gas than a plan may take: nobody is to blame then."""
+        return self._allowance is not None and await self._allowance.explains(plans, view.head)
 
     def _judge(
         self, plan: Plan, simulation: Simulation, view: View
