@@ -1,5 +1,6 @@
 """Liquidations of watched positions, as the chain tells them: each is found once."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
@@ -10,7 +11,7 @@ from keeper.margin.message import Taken, liquidation_key, subject_of
 from keeper.margin.roster import Entry, Key, Roster
 from keeper.ports import Clock, LendingProtocol, Placing, Reader, Telling
 from keeper.types import Head, Log, Token, Watch as LogWatch
-from keeper.units import Address
+from keeper.units import Address, Hash
 
 log = structlog.get_logger(__name__)
 
@@ -188,6 +189,7 @@ def taken_of(
     for entry in entries:
         by_position.setdefault((entry.market, entry.borrower), []).append(entry)
     found: dict[Key, tuple[Entry, list[Taken]]] = {}
+    ordinals: Counter[tuple[Hash, str, Address]] = Counter()
     for each in logs:
         told = protocol.liquidation(each)
         if told is None:
@@ -196,6 +198,7 @@ def taken_of(
         place = protocol.place_told(each) if isinstance(protocol, Placing) else name
         if not (of := by_position.get((place, borrower))):
             continue
+        within = each.tx_hash, place, borrower
         taken = Taken(
             each.block_number,
             each.tx_hash,
@@ -206,7 +209,9 @@ def taken_of(
             repaid,
             seized,
             liquidator,
+            ordinals[within],
         )
+        ordinals[within] += 1
         for entry in of:
             found.setdefault(entry.key, (entry, []))[1].append(taken)
     return list(found.values())

@@ -34,7 +34,11 @@ SEVERITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One liquidation as the chain tells it; amounts in the tokens' own units."""
+    """One liquidation as the chain tells it; amounts in the tokens' own units.
+
+    `ordinal` counts the position's liquidations within the transaction: a reorg that moves that to
+    another place changes `index`, the place of the log in the block, and nothing else.
+    """
 
     number: int
     tx_hash: Hash
@@ -45,6 +49,7 @@ class Taken:
     repaid: int
     seized: int
     liquidator: Address
+    ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def subject_of(chain: str, watch: str, market: str, borrower: Address) -> str:
 
 def liquidation_key(subject: str, taken: Taken) -> str:
     """Return the key of the message about one liquidation: the same whenever it is found."""
-    return f"{subject}/{to_hex(taken.tx_hash)}/{taken.index}"
+    return f"{subject}/{to_hex(taken.tx_hash)}/{taken.ordinal}"
 
 
 def compose(

@@ -398,6 +398,17 @@ async def test_a_liquidation_is_told_once_though_a_reorg_moves_it(world: World) 
     assert len({note.key for note in world.notes}) == len(world.notes)
 
 
+async def test_a_reorg_that_moves_logs_within_a_block_tells_nothing_again(world: World) -> None:
+    await world.head(1, a=(0.99, 10), b=(1.5, 10))
+    world.liquidate(A, 2, index=3)
+    world.logs.append(world.logs[0]._replace(index=5))
+    assert await world.head(2, a=(1.2, 5)) == ["aa liquidated"] * 2
+    world.logs = [log._replace(index=log.index + 1) for log in world.logs]
+    await world.head(2, tail=1)
+    # another fall has the last blocks looked at once more
+    assert await world.head(3, a=(1.2, 4)) == []
+
+
 async def test_what_happened_while_nobody_ran_is_told_after_the_start(tmp_path: Path) -> None:
     before = World(tmp_path)
     await before.start()

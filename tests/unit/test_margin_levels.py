@@ -133,11 +133,12 @@ def test_a_message_says_what_to_do() -> None:
 
 def test_a_liquidation_is_told_by_its_transaction() -> None:
     taken = Taken(
-        99, Hash(b"\xaa" * 32), 3, WHO, USDC, WETH, 10**10, 4 * 10**18, Address(b"\x09" * 20)
+        *(99, Hash(b"\xaa" * 32), 3, WHO, USDC, WETH, 10**10, 4 * 10**18, Address(b"\x09" * 20)),
+        ordinal=1,
     )
     before = Standing(Level.LIQUIDATABLE, 4, 1.0)
     note = compose(situation(position(owed=0)), before, Standing(), Kind.LIQUIDATED, taken)
-    assert note.key.endswith("aa/3")
+    assert note.key.endswith("aa/1")
     assert note.title == "liquidated: 0x0707…0707 in aave on ethereum"
     assert "10,000.00 USDC repaid by 0x0909…0909 for 4.00000 WETH" in note.text
     assert note.text.endswith("It owes nothing any more.")
