@@ -199,12 +199,15 @@ class Executor:
                 flight.plan.id: [quote.opportunity.key for quote in flight.plan.quotes]
                 for flight in self._flights
             }
-            receipts = await self._tracker.follow(head)
-        for receipt in receipts:
-            self._failed.ended(receipt, carried.get(receipt.plan_id, ()), head.number)
-        if receipts:
-            self._changed = head.number
-            self._ended.extend(receipts)
+            receipts: list[Receipt] = []
+            try:
+                await self._tracker.follow(head, receipts)
+            finally:
+                for receipt in receipts:
+                    self._failed.ended(receipt, carried.get(receipt.plan_id, ()), head.number)
+                if receipts:
+                    self._changed = head.number
+                    self._ended.extend(receipts)
 
     def in_flight(self) -> frozenset[Key]:
         """Return the positions a transaction on its way liquidates."""

@@ -81,12 +81,14 @@ class Tracker:
         self._observe = observe
         self._policy = policy
 
-    async def follow(self, head: Head) -> list[Receipt]:
-        """Settle what ended since the last head; asks nothing when nothing is followed."""
+    async def follow(self, head: Head, ended: list[Receipt]) -> None:
+        """Settle what ended since the last head, and add it; asks nothing when nothing is followed.
+
+        What was added stays so when a later one raises: it is booked.
+        """
         self._rpc.begin()
         flights = await self._awake(head)
         answers = await asyncio.gather(*(self._answer(flight, head) for flight in flights))
-        ended: list[Receipt] = []
         waiting: list[Flight] = []
         untold: set[int] = set()
         for flight, answer in zip(flights, answers, strict=True):
@@ -105,9 +107,8 @@ class Tracker:
                 ended.append(await self._mined(flight, found, head))
         if waiting:
             once = list({id(flight): flight for flight in waiting}.values())
-            ended.extend(await self._chase(once, untold, head))
+            await self._chase(once, untold, head, ended)
         await self._recount(waiting, head)
-        return ended
 
     async def _awake(self, head: Head) -> list[Flight]:
         """Return what may have a receipt: not what lapsed, as long as its nonce is unused.
@@ -267,8 +268,12 @@ class Tracker:
             return unreadable(plan, answer, timestamp, fault), fault
 
     async def _chase(
-        self, flights: Sequence[Flight], untold: Container[int], head: Head
-    ) -> list[Receipt]:
+        self,
+        flights: Sequence[Flight],
+        untold: Container[int],
+        head: Head,
+        ended: list[Receipt],
+    ) -> None:
         """Look after flights without a receipt; of `untold` ones (by id) the node did not say."""
         try:
             mined = {
@@ -276,8 +281,7 @@ class Tracker:
                 for sender in {flight.signed.sender for flight in flights}
             }
         except TransientError:
-            return []
-        ended: list[Receipt] = []
+            return
         for flight in sorted(flights, key=lambda each: each.signed.nonce):
             signed = flight.signed
             if signed.nonce >= mined[signed.sender]:
@@ -296,7 +300,6 @@ class Tracker:
             by = self._used(flight)
             if by is not None or (is_told and flight.passed.is_over(head.timestamp)):
                 ended.append(await self._lost(flight, by))
-        return ended
 
     async def _orphaned(self, flight: Flight, head: Head) -> list[Receipt]:
         """Let go of what a former wallet sent: nobody here offers it again, or takes its nonce back.

@@ -714,6 +714,25 @@ async def test_a_receipt_without_a_run_is_booked_and_stops_the_chain_once(bench:
     assert (await bench.start()).pending == 0
 
 
+async def test_what_ended_before_another_one_s_fault_is_told_of(bench: Bench) -> None:
+    read: list[object] = []
+
+    def decode(*asked: Any) -> list[FakeRun]:
+        read.append(asked)
+        if len(read) == 2:
+            raise ValueError("nonsense")
+        return decode_runs(*asked)
+
+    bench.decode = decode
+    executor = await bench.start()
+    plans = [bench.plans.make() for _ in range(2)]
+    await executor.send(plans)
+    with pytest.raises(InvariantError, match="no readable result"):
+        await executor.follow(bench.node.mine())
+    told = await executor.drain(0)
+    assert [receipt.plan_id for receipt in told] == [plans[0].id]
+
+
 @pytest.mark.parametrize("silent", ["eth_getTransactionReceipt", "eth_getTransactionCount"])
 async def test_a_silent_node_does_not_hold_a_head_up(bench: Bench, silent: str) -> None:
     executor = await bench.start()
