@@ -614,8 +614,13 @@ class Swaps(Protocol):
 class Offering(Protocol):
     """A venue with offers: calls made for one amount, which is the `least` of their hops.
 
-    They are no part of routes, but compete with them for a sale as it is planned.
+    They are no part of routes, but compete with them for a sale as it is planned. Until it is
+    connected, as in a replay, a venue has none.
     """
+
+    def connect(self, rpc: Rpc) -> None:
+        """Try offers at this node from now on."""
+        ...
 
     @property
     def refused(self) -> Mapping[str, int]:

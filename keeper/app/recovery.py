@@ -86,6 +86,7 @@ class Recovery:
         Only then `is_settled` is true again.
         """
         self.is_settled = False
+        self._watched.connect()
         while True:
             book.stand_at(loaded)
             snapshot = self.origin

@@ -17,7 +17,7 @@ from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Venue as VenueTable
 from keeper.errors import ConfigError, IncompleteError, InvariantError, TransientError
 from keeper.plugins import build_venue, configure_market
-from keeper.ports import LendingProtocol, Pages, Redeeming, Remembering, Source, Venue
+from keeper.ports import LendingProtocol, Offering, Pages, Redeeming, Remembering, Source, Venue
 from keeper.types import Head, Token
 from keeper.units import ZERO_ADDRESS, Address, to_hex
 
@@ -171,6 +171,12 @@ class Watched:
             if await have_changed(self._reader, self._chain.contract, first, latest):
                 raise InvariantError(self._name, "the exchanges the contract may use have changed")
         await asyncio.to_thread(self._restore, pages)
+
+    def connect(self) -> None:
+        """Let venues with offers try them at the node; until then they have none."""
+        for venue in self.venues.values():
+            if isinstance(venue, Offering):
+                venue.connect(self._reader)
 
     def _restore(self, pages: ReadPages) -> None:
         places = self._chain.venues or _read_places(b"".join(pages(PLACES)))

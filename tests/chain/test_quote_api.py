@@ -78,6 +78,7 @@ async def opened(
     venue = QuoteApi.configured("aggregator", options(server, **more), (), contract)
     reader = ChainReader(DirectRpc(server.net))
     await venue.bootstrap(reader, await reader.head())
+    venue.connect(reader)
     assert isinstance(venue, Observing)
     return venue, reader, contract
 

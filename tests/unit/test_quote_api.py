@@ -1,13 +1,15 @@
 """Which sales a quote API is asked about, and for how much."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
+from keeper.app.watched import Watched
 from keeper.units import Address
 from keeper.venues.quote_api import QuoteApi
 from keeper.venues.quote_api.answer import Lane
 from keeper.venues.quote_api.desk import Api, Desk
-from tests.fake_market import CONTRACT, DAI, USDC, WBTC, WETH, view
+from tests.fake_market import CONTRACT, DAI, USDC, WBTC, WETH, pool, venue as pools, view
 
 ROUTER = Address(b"\xaa" * 20)
 HEAD = view().head
@@ -18,6 +20,8 @@ UNIT = 10_000
 class Asked:
     """A desk that notes what it is asked for, and has no offers."""
 
+    refused: Mapping[str, int] = {}
+
     def __init__(self) -> None:
         self.wanted: list[dict[tuple[Address, Address], int]] = []
 
@@ -26,18 +30,35 @@ class Asked:
         return []
 
 
-def opened(most: int = 4) -> tuple[QuoteApi, Asked]:
+def opened(most: int = 4, *, connected: bool = True) -> tuple[QuoteApi, Asked]:
     desk = Asked()
     api = Api("https://127.0.0.1", 1, ROUTER, ROUTER, frozenset(), 30, {})
     lanes = [Lane(*pair) for pair in PAIRS]
     made = QuoteApi("offers", api, cast("Desk", desk), lanes, CONTRACT, most=most)
-    made._rehearsal = cast("Any", object())
+    if connected:
+        made.connect(cast("Any", object()))
     return made, desk
 
 
 async def ask(venue: QuoteApi) -> None:
     venue.observe([], HEAD, HEAD.next_block(12))
     await venue.settled()
+
+
+async def test_a_venue_from_a_snapshot_asks_once_its_chain_connects_it() -> None:
+    venue, desk = opened(connected=False)
+    venue.restore(iter([b""]))
+    reader: Any = SimpleNamespace(request=None)
+    assert await venue.audit(reader, HEAD, 32, 1) == []
+    venue.want(*PAIRS[0], UNIT)
+    await ask(venue)
+    assert desk.wanted == []
+    chain: Any = SimpleNamespace(venues={}, contract=None)
+    watched = Watched(reader, "x", chain, WETH.address, {})
+    watched.venues = {"offers": venue, "none": pools(pool(1, WETH, USDC, 500, 1_000))}
+    watched.connect()
+    await ask(venue)
+    assert desk.wanted == [{PAIRS[0]: 9_980}]
 
 
 async def test_what_is_planned_counts_before_what_is_foreseen_however_large() -> None:

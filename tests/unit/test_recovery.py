@@ -31,6 +31,7 @@ class Bench:
         self.tip = 5_000
         self.forks: dict[int, Head] = {}
         self.value = 0
+        self.connected = 0
         self.loaded: list[str] = []
         self.known: list[bytes] = []
         self.drift: set[int] = set()
@@ -46,6 +47,7 @@ class Bench:
             restore=self.restore,
             bootstrap=self.bootstrap,
             snapshot=lambda: {"state": lambda: iter([str(self.value).encode()])},
+            connect=self.connect,
         )
         self.book: Any = SimpleNamespace(
             head=None,
@@ -72,6 +74,9 @@ class Bench:
     ) -> None:
         self.value = int(b"".join(pages("state")))
         self.loaded.append(f"snapshot {head.number}")
+
+    def connect(self) -> None:
+        self.connected += 1
 
     async def bootstrap(self, head: Head, latest: Head) -> None:
         if head.number < self.youngest:
@@ -119,6 +124,7 @@ async def test_the_newest_snapshot_is_taken_and_caught_up_from(bench: Bench) -> 
     await bench.start()
     assert bench.loaded == ["snapshot 4000"]
     assert bench.at == [make_head(4_000), make_head(5_000)]
+    assert bench.connected == 1
 
 
 async def test_each_that_is_of_no_use_leads_to_the_next(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from keeper.address import EvmAddress
 from keeper.errors import ConfigError
-from keeper.ports import Pages, Reader
+from keeper.ports import Pages, Reader, Rpc
 from keeper.types import (
     AllowedCall,
     Call,
@@ -80,8 +80,8 @@ class QuoteApi:
     Nothing waits for the API. What is wanted of a lane (`want`) before one head is asked of the API
     beside the line, within a deadline; the answer's call is tried at that head as the contract would
     make it; and from the next head on, for `heads` heads, it competes with the pools by what it
-    promises at least. Its call asks for no less when it runs. Without a node that tries calls
-    (`eth_simulateV1`), or in a replay, there are no offers.
+    promises at least. Its call asks for no less when it runs. Until it is connected to a node that
+    tries calls (`eth_simulateV1`), as in a replay, there are no offers.
     """
 
     class Config(BaseModel):
@@ -180,15 +180,13 @@ class QuoteApi:
         """Return nothing."""
         return Watch(frozenset(), frozenset())
 
-    async def bootstrap(self, reader: Reader, _head: Head) -> None:
-        """Start without an offer; what tries them asks the node that `reader` reads from."""
-        self._listen(reader)
-        self.offers = {}
+    def connect(self, rpc: Rpc) -> None:
+        """Try offers at this node from now on."""
+        self._rehearsal = Rehearsal(rpc, self._contract)
 
-    def _listen(self, reader: Reader) -> None:
-        request = getattr(reader, "request", None)
-        if callable(request):
-            self._rehearsal = Rehearsal(reader, self._contract)  # type: ignore[arg-type]
+    async def bootstrap(self, _reader: Reader, _head: Head) -> None:
+        """Start without an offer."""
+        self.offers = {}
 
     def snapshot(self) -> Pages:
         """Freeze nothing: an offer does not outlive a restart."""
@@ -303,10 +301,8 @@ class QuoteApi:
         """Return nothing."""
         return ()
 
-    async def audit(self, reader: Reader, _head: Head, _sample: int, _seed: int) -> list[Drift]:
+    async def audit(self, _reader: Reader, _head: Head, _sample: int, _seed: int) -> list[Drift]:
         """Return nothing: there is no state to compare."""
-        if self._rehearsal is None:
-            self._listen(reader)
         return []
 
     async def _ask(self, wanted: Mapping[Lane, int], rehearsal: Rehearsal, head: Head) -> None:
