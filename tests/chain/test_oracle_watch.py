@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from keeper.cli.demo.stage import staged
+from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.types import Reason
 from keeper.units import BPS
@@ -71,3 +73,10 @@ async def test_a_feed_follows_then_falls_silent_then_speaks(net: Devnet, tmp_pat
         await play.stage.step(lambda: net.set_price("WETH", fallen - 1, move_pools=False))
         await play.stage.mine()
         play.assert_taken([who])
+        (before,) = [each.feed for each in play.stage.line.status.feeds() if each.asset == "WBTC"]
+
+    # the next process goes on with what this one had written
+    path = tmp_path / "keeper.toml"
+    async with staged(net, load([path]).settings, live=True) as stage:
+        (feed,) = [each.feed for each in stage.line.status.feeds() if each.asset == "WBTC"]
+    assert feed.updated == before.updated < before.looked <= feed.looked
