@@ -5,7 +5,6 @@ each sample and a column for each asset; moves are differences of their logarith
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,25 +46,9 @@ def step_covariance(moves: Floats) -> Floats:
     return moves.T @ moves / max(len(moves), 1)
 
 
-def annual(deviation: float, step: float) -> float:
-    """Return the annual volatility of a standard deviation over `step` seconds."""
-    return deviation * math.sqrt(YEAR / step)
-
-
 def over(volatility: float, step: float) -> float:
     """Return the standard deviation over `step` seconds of an annual volatility."""
     return volatility * math.sqrt(step / YEAR)
-
-
-def terminal(distance: float, deviation: float, drift: float = 0.0) -> float:
-    """Return the chance that a health `exp(distance)` over the barrier is under it at the horizon.
-
-    `deviation` and `drift` are of the logarithm over the whole horizon, drift less half the variance
-    included.
-    """
-    if deviation <= 0.0:
-        return float(distance + drift < 0.0)
-    return _normal((-distance - drift) / deviation)
 
 
 def first_passage(
@@ -175,39 +158,6 @@ def standardised(moves: Floats, known: Floats) -> Floats:
     """
     deviations = np.sqrt(np.diagonal(known[: len(moves)], axis1=1, axis2=2))
     return np.divide(moves, deviations, out=np.zeros_like(moves), where=deviations > 0.0)
-
-
-def brier(probabilities: Sequence[float], happened: Sequence[bool]) -> float:
-    """Return the mean squared distance of forecasts from what happened; 0 is best."""
-    forecast, outcome = np.asarray(probabilities), np.asarray(happened, np.float64)
-    return float(np.mean((forecast - outcome) ** 2))
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Forecasts of one band, their mean, and how often what they spoke of happened."""
-
-    low: float
-    high: float
-    count: int
-    forecast: float
-    happened: float
-
-
-def reliability(
-    probabilities: Sequence[float], happened: Sequence[bool], edges: Sequence[float]
-) -> list[Reliability]:
-    """Return forecasts against outcomes by band; edges ascend from 0 to 1, empty bands are left out."""
-    forecast, outcome = np.asarray(probabilities), np.asarray(happened, np.float64)
-    places = np.clip(np.searchsorted(edges, forecast, side="right") - 1, 0, len(edges) - 2)
-    table = []
-    for band in range(len(edges) - 1):
-        chosen = places == band
-        if chosen.any():
-            mean, share = float(forecast[chosen].mean()), float(outcome[chosen].mean())
-            count = int(chosen.sum())
-            table.append(Reliability(edges[band], edges[band + 1], count, mean, share))
-    return table
 
 
 def _normal(x: float) -> float:

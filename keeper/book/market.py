@@ -69,8 +69,6 @@ class MarketBook:
         self.protocol = protocol
         self.followed = followed or Followed()
         self.prices = Prices(protocol.market, 1, {})
-        self.liquidatable = 0
-        self.debt_at_risk = 0
         self._judged: Prices | None = None
         self._columns: Columns | None = None
         self._causes: dict[Address, Cause] = {}
@@ -132,8 +130,6 @@ class MarketBook:
             self._causes = known
             self._touched.clear()
             self._judged = self.prices
-            self.liquidatable = len(found)
-            self.debt_at_risk = sum(risk.position.debt_value for risk in found)
             return found, skips
 
     async def positions(

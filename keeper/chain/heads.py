@@ -180,10 +180,3 @@ class PolledHeads:
                 await asyncio.sleep(due - time.monotonic())
         except TransientError as error:
             queue.end(error)
-
-
-def head_feed(url: str, alias: str, rpc: Rpc, *, poll_interval: float = 1.0) -> HeadFeed:
-    """Return a subscription for a ws(s) URL, polling through `rpc` for any other."""
-    if SecretUrl(url).scheme in {"ws", "wss"}:
-        return SocketHeads(url, alias)
-    return PolledHeads(rpc, alias, interval=poll_interval)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keeper.chain.endpoint import Endpoint, connect
-from keeper.chain.heads import head_feed
+from keeper.chain.heads import PolledHeads, SocketHeads
 from keeper.chain.listener import Listener, Tick
 from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
@@ -53,7 +53,10 @@ async def following(
         reader = ChainReader(rpc, Address(net.multicall))
         follower = RecordingFollower(await reader.head(), watch_of(net))
         calls = price_calls(net)
-        feed = head_feed(url, "devnet", rpc, poll_interval=0.01)
+        by_socket = url.startswith("ws")
+        feed = (
+            SocketHeads(url, "devnet") if by_socket else PolledHeads(rpc, "devnet", interval=0.01)
+        )
 
         async def prices(head: Head) -> list[CallResult]:
             return await reader.multicall(calls, head.hash)

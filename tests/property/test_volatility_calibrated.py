@@ -10,13 +10,12 @@ from keeper.volatility import (
     Exposure,
     Floats,
     bootstrap,
-    brier,
     ewma_covariances,
     log_moves,
-    reliability,
     standardised,
     step_covariance,
 )
+from tests.scores import brier, reliability
 
 PRICES = Path(__file__).parents[3] / "shared" / "data" / "prices"
 WINDOWS = ("2020-03", "2021-05")

@@ -8,16 +8,13 @@ import pytest
 from keeper.volatility import (
     YEAR,
     Exposure,
-    annual,
     bootstrap,
-    brier,
     ewma_covariances,
     first_passage,
     over,
-    reliability,
     step_covariance,
-    terminal,
 )
+from tests.scores import brier, reliability
 
 EDGES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -25,7 +22,6 @@ EDGES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 def test_closed_forms_give_the_vectors() -> None:
     deviation = over(0.8, 86_400)
     drift, distance = -0.5 * deviation**2, math.log(1.05)
-    assert terminal(distance, deviation, drift) == pytest.approx(0.12626381824459, abs=1e-12)
     assert first_passage(distance, deviation, drift) == pytest.approx(0.2499436683382389, abs=1e-12)
     seen = first_passage(distance, deviation, drift, looks=288)
     assert seen == pytest.approx(0.23616, abs=1e-5)
@@ -34,15 +30,14 @@ def test_closed_forms_give_the_vectors() -> None:
 def test_what_cannot_move_reaches_nothing_and_what_is_there_is_there() -> None:
     assert first_passage(0.1, 0.0) == 0.0
     assert first_passage(0.1, 0.0, drift=-0.2) == 1.0
-    assert terminal(0.1, 0.0) == 0.0
     assert first_passage(0.0, 0.1) == 1.0
     assert first_passage(5.0, 0.001, drift=-1.0) == 0.0
     assert first_passage(1e-9, 5.0, drift=-50.0) <= 1.0
 
 
-def test_annual_and_back() -> None:
-    assert over(annual(0.01, 300), 300) == pytest.approx(0.01)
-    assert annual(1.0, YEAR) == 1.0
+def test_a_years_volatility_is_its_deviation_over_a_year() -> None:
+    assert over(0.8, YEAR) == 0.8
+    assert over(0.8, YEAR / 4) == pytest.approx(0.4)
 
 
 def test_ewma_is_the_recursion_and_knows_nothing_ahead() -> None:
