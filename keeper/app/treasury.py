@@ -100,7 +100,7 @@ class Treasury:
         self._looked = 0
         self._tried = 0
         self._converted = -LOOK_HEADS
-        self._sale = ""
+        self._sale = self._sweep_id = ""
         self._stock: tuple[Head, Stock] | None = None
         self._payee = rules.operator, Wei(0)
         self._sweeping = False
@@ -119,7 +119,7 @@ class Treasury:
         return balance < self._rules.warn_below or (self.is_low and wallet == self.poorest)
 
     def observe(self, subject: Report | Event) -> None:
-        """Take a report; what a transaction changed is looked at anew, a sale that failed not at once."""
+        """Take a report; what a transaction changed is looked at anew, what failed not at once."""
         if isinstance(subject, Report):
             self._report = subject
             self.idle.clear()
@@ -128,6 +128,8 @@ class Treasury:
         match subject.fields.get("receipt"):
             case Reverted() as receipt if receipt.plan_id == self._sale:
                 self._converted = receipt.block_number
+            case Reverted() as receipt if receipt.plan_id == self._sweep_id:
+                self._tried = receipt.block_number
 
     def ask(self) -> None:
         """Sweep as soon as nothing else is to be done, whatever the hour and the total."""
@@ -342,6 +344,7 @@ class Treasury:
             view.head.timestamp + PATIENCE_BLOCKS * rules.block_time,
             _beside(view, gas),
         )
+        self._sweep_id = plan.id
         sent, skips = await self._executor.send([plan])
         self._sweeping = bool(sent)
         if skips:

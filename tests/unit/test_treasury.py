@@ -171,6 +171,7 @@ async def test_a_sweep_on_a_rollup_is_sent_with_its_fee() -> None:
         beside_gas_up(fee, SWEEP_CALLDATA, 50_000, view.next_block.base_fee)
     ]
     assert sent[0].data_fee > 0
+    assert treasury._sweep_id == sent[0].id
 
 
 async def test_a_stuck_sweep_may_cost_what_it_moves_and_no_more() -> None:
@@ -391,6 +392,21 @@ async def test_a_sale_that_reverted_is_not_tried_again_at_once() -> None:
         treasury.observe(Event("test", "plan.reverted", {"plan": sale, "receipt": receipt}))
         assert treasury._may_convert(make_head(103)) is not waits
     assert treasury._may_convert(make_head(102 + LOOK_HEADS))
+
+
+async def test_a_sweep_that_reverted_is_not_sent_again_at_once() -> None:
+    made = plan()
+    rich = Stock((balance(5_000 * 10**6),), CONTRACT, Wei(0), Wei(0), Wei(0), 0)
+    executor = SimpleNamespace(pending=0, changed=0)
+    treasury = make_treasury(SimpleNamespace(head=make_head(101)), executor)
+    treasury._stock = (make_head(101), rich)
+    treasury.ask()
+    treasury._sweep_id = made.id
+    for other, waits in (("another", False), (made.id, True)):
+        receipt = Reverted(other, Hash(bytes(32)), 102, 90_000, Wei(GWEI), "")
+        treasury.observe(Event("test", "plan.reverted", {"plan": made, "receipt": receipt}))
+        assert treasury._is_due(make_head(103)) is not waits
+    assert treasury._is_due(make_head(102 + LOOK_HEADS))
 
 
 def test_dust_at_risk_keeps_nothing_from_the_treasury() -> None:
