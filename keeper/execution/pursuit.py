@@ -312,7 +312,7 @@ class Pursuit:
         event: str,
         reason: str = "",
     ) -> None:
-        """Sign another version, put it on record, then hand it over."""
+        """Sign another version, put it on record, then hand it over if no switch was thrown since."""
         cancels = event == "plan.cancelling"
         before = flight.signed.hash
         try:
@@ -324,6 +324,10 @@ class Pursuit:
             return
         await self._journal.signed(signed)
         flight.versions.append(Version(signed))
+        if not self.withdrawing and self._is_stopped(flight, head):
+            # thrown since: it is handed over, as it stands on record, once that is over
+            flight.broadcast = None
+            return
         answer, words = await self._offer(flight, wallet)
         flight.broadcast = head.number
         flight.offered = False

@@ -12,7 +12,7 @@ from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Gone
 from keeper.execution.signer import KeySigner
 from keeper.fees import Inclusion
-from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reason, Replaced, Skip
+from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reason, Replaced, Signed, Skip
 from keeper.units import Address, Usd, Wei
 from tests.fake_node import (
     Events,
@@ -108,6 +108,35 @@ async def test_what_a_pool_holds_too_long_is_replaced_on_its_nonce(bench: Bench)
     kinds = [type(row) for name, row in bench.journal.rows if name == "settled"]
     assert kinds == [Replaced, Included], "both versions have an end on record"
     assert [type(receipt) for receipt in bench.admission.settled] == [Included]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_switch_thrown_while_it_is_journalled_holds_a_new_version_back(
+    bench: Bench, gone: bool
+) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    if gone:
+        bench.found = lambda _: Gone("repaid by somebody else")
+    signed = bench.journal.signed
+
+    async def throw(made: Signed) -> None:
+        await signed(made)
+        bench.admission.refusal = breaker
+
+    bench.journal.signed = throw  # type: ignore[assignment,method-assign]
+    await bench.wait(executor, 5)
+    assert len(set(bench.node.sent)) == 1, "on record, and not handed over"
+    assert len(bench.journal.open) == 2
+    bench.admission.refusal, bench.journal.signed = None, signed  # type: ignore[method-assign]
+    await bench.wait(executor, 1)
+    assert len(set(bench.node.sent)) == 2
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Cancelled if gone else Included]
+
+
+def breaker(_: Plan) -> Skip:
+    return Skip("", "", address("one"), Reason.BREAKER, "operator_pause: by keeper pause")
 
 
 async def test_the_older_version_may_be_the_one_that_is_mined(bench: Bench) -> None:
