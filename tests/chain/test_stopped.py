@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import allow_market, deploy_operator, write_settings
 from keeper.errors import IncompleteError, InvariantError
+from keeper.journal.liquidations import read_liquidations
 from keeper.ports import LendingProtocol, Reader
 from keeper.protocols.aave_v3 import bootstrap, deployment, market as aave_module
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.types import Log, Reason
-from keeper.units import Address, Hash
+from keeper.units import Address, Hash, to_hex
 from tests.line import Play, assert_clean
 
 EVERY_HEAD = "[audit]\nheads = 1\nsample = 10000"
@@ -32,8 +34,8 @@ MINT = topic("Mint(address,address,uint256,uint256,uint256)")
 class Two:
     """A keeper of two markets and one exchange, with borrowers in both markets."""
 
-    def __init__(self, play: Play, first: list[bytes], second: list[bytes]) -> None:
-        self.play = play
+    def __init__(self, play: Play, first: list[bytes], second: list[bytes], journal: Path) -> None:
+        self.play, self.journal = play, journal
         self.stage, self.net, self.line = play.stage, play.net, play.stage.line
         self.first, self.second = first, second
         self.gate = asyncio.Event()
@@ -94,8 +96,9 @@ async def two(net: Devnet, home: Path, extra: str = "") -> AsyncIterator[Two]:
     allow_market(net, operator.contract, operator.owner, market)
     markets = {"one": net.market, "two": market}
     path = write_settings(net, operator, home, markets=markets, extra=extra)
-    async with staged(net, load([path]).settings, live=True) as stage:
-        scene = Two(Play(stage), first, second)
+    settings = load([path]).settings
+    async with staged(net, settings, live=True) as stage:
+        scene = Two(Play(stage), first, second, settings.journal_file)
         try:
             yield scene
         finally:
@@ -217,6 +220,16 @@ async def test_garbage_from_a_watched_contract_stops_its_part_alone(
             everyone = [*scene.first, *scene.second]
             if kind == MINT:
                 assert scene.left(everyone) == set(scene.first)
+                # what others take there meanwhile is on record with the reason
+                rival = partial(net.liquidate_as_rival, scene.first[0], "WETH", "USDC")
+                await scene.stage.step(rival)
+                await scene.stage.mine()
+                await scene.line.reconciler.close()
+                rows = read_liquidations(scene.journal, 0, 2**40)
+                (lost,) = [row for row in rows if not row.is_ours]
+                assert (lost.borrower, lost.market) == (to_hex(Address(scene.first[0])), "one")
+                assert (lost.reason, lost.detail) == ("stopped", scene.stopped[part])
+                everyone.remove(scene.first[0])
             else:
                 assert scene.left(everyone) == set(everyone)
                 assert scene.play.reasons(everyone) == {Reason.NO_ROUTE}
