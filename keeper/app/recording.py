@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from keeper.app.endpoints import Connection, open_endpoints
+from keeper.app.inventory import HEADS, make_inventory
 from keeper.app.lenders import make_lenders
 from keeper.app.loading import load_at_newest
 from keeper.app.taped import Taped, chain_of, title_of
@@ -117,7 +118,9 @@ class Recorder:
         self._reader = ChainReader(self._rpc, table.multicall, progress=progress)
         self._blocks = Blocks(connection.rpc, trust_bloom=table.trust_bloom)
         self._histories = FeeHistories(self._rpc, lambda _: None)
-        self._conditions = Conditions(table.inclusion_model)
+        self._inventory = make_inventory(table)
+        self._stocked = -HEADS
+        self._conditions = Conditions(table.inclusion_model, inventory=self._inventory)
         self._looked: Hash | None = None
         self.recorded = Recorded()
 
@@ -222,6 +225,7 @@ class Recorder:
                 await self._histories.settled()
         finally:
             self._rpc.is_kept = False
+        await self._take_stock(head)
         wanted = self._wanted()
         if early is not None and early[0] == wanted:
             results = early[1]
@@ -241,6 +245,18 @@ class Recorder:
         reads = self._book.reads()
         asked = [] if self._lenders is None else self._lenders.questions()
         return reads, [*reads.calls, *self._conditions.calls(), *asked]
+
+    async def _take_stock(self, head: Head) -> None:
+        """Find what the contract has of its own, now and then, as a running keeper does."""
+        if self._inventory is None or head.number < self._stocked + HEADS:
+            return
+        tokens = [
+            each for market in self._book.markets.values() for each in market.protocol.tokens()
+        ]
+        results = await self._read(self._inventory.reads(tokens), head)
+        if results is not None:
+            self._inventory.follow(self._inventory.read(tokens, results))
+            self._stocked = head.number
 
     async def _read(self, calls: Sequence[Call], head: Head) -> list[CallResult] | None:
         """Return the answers at a head, None when the node does not hold its state any more."""

@@ -15,8 +15,9 @@ from pathlib import Path
 import structlog
 
 from keeper.app.breakers import make_feeds, make_limits, watching
+from keeper.app.inventory import make_inventory
 from keeper.app.lenders import may_lend
-from keeper.app.line import lists_of, make_planner, seats
+from keeper.app.line import lists_of, make_planner, seats, watched_tokens
 from keeper.app.oracles import believing, following, make_oracles
 from keeper.app.outcome import Outcome
 from keeper.app.settling import LocalSettlement
@@ -115,7 +116,10 @@ class Playing:
         if table.inclusion_model.orders_by_fee:
             self._histories = FeeHistories(taped.rpc, lambda _: None)
             stack.push_async_callback(self._histories.close)
-        self._conditions = Conditions(table.inclusion_model, self._histories, Contest(table.relays))
+        self._inventory = make_inventory(settings.chains[name])
+        self._conditions = Conditions(
+            table.inclusion_model, self._histories, Contest(table.relays), self._inventory
+        )
         self._engine = Engine(
             NoHeads(),
             taped.reader,
@@ -145,6 +149,9 @@ class Playing:
     async def decide(self) -> None:
         """Decide on the head the book stands at."""
         head = self._taped.head
+        if self._inventory is not None:
+            tokens = watched_tokens(self._taped.watched.markets.values())
+            self._inventory.follow(self._inventory.known(tokens, self._taped.held))
         self._conditions.begin(head)
         if self._histories is not None:
             await self._histories.settled()

@@ -26,6 +26,7 @@ from keeper.units import to_hex
 
 log = structlog.get_logger(__name__)
 
+_UNREAD = CallResult(False, b"")
 Moment = Block | Reads | Taken
 """What a tape comes to: before a block is folded, once a head can be decided on, and who was taken."""
 
@@ -139,12 +140,13 @@ class Taped:
     def answers(self, more: Sequence[Call] = ()) -> tuple[Wanted, list[CallResult]]:
         """Return what the book wanted to read at this head, and the answers, those to `more` last.
 
-        Raises `TransientError` when the tape lacks one.
+        Of these what the tape lacks was not read. Raises `TransientError` when it lacks one of the others.
         """
         try:
-            return self.wanted, [self.held[call] for call in (*self.wanted.calls, *more)]
+            found = [self.held[call] for call in self.wanted.calls]
         except KeyError:
             raise TransientError("the tape lacks a read of this head") from None
+        return self.wanted, found + [self.held.get(call, _UNREAD) for call in more]
 
     async def moments(self) -> AsyncIterator[Moment]:
         """Go on record by record, yielding those somebody may act at.

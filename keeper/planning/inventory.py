@@ -48,6 +48,10 @@ class Inventory:
         leaving = self._leaving() if self._loose else ()
         return {token: amount for token, amount in held.items() if token not in leaving}
 
+    def known(self, tokens: Iterable[Address], asked: Container[Call]) -> list[Address]:
+        """Return those of some tokens whose reads are among what was asked."""
+        return [token for token in tokens if all(call in asked for call in self.reads([token]))]
+
     def reads(self, tokens: Iterable[Address]) -> list[Call]:
         """Return the reads of some tokens: what the contract has, and what its owner keeps of it."""
         contract = self._contract

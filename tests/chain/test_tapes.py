@@ -28,7 +28,7 @@ from keeper.tape.chunks import Chunk, Kind, read_chunks
 from keeper.tape.reading import read_tape, read_title
 from keeper.tape.records import Block, Reads, Record, State, Taken
 from keeper.tape.writing import TapeWriter
-from keeper.types import CallResult, Head
+from keeper.types import CallResult, FlashKind, Head
 from keeper.units import to_hex
 from keeper.venues.uniswap_v3 import UniswapV3
 from tests.line import Play
@@ -85,6 +85,10 @@ async def _played(net: Devnet, home: Path) -> Crash:
     rivals = net.borrowers(2, health=1.03, seed=32)
     dust = net.borrowers(2, health=1.03, size_usd=(20, 60), seed=33)
     operator = deploy_operator(net)
+    usdc, kept = net.tokens["USDC"].address, 20_000 * 10**6
+    net.give("USDC", operator.contract, kept)
+    budget = [usdc, 0, kept]
+    net.send(operator.owner, operator.contract, "set_budget(address,uint256,uint256)", budget)
     path = write_settings(net, operator, home)
     settings, tape = load([path]).settings, home / "crash.tape"
 
@@ -107,8 +111,15 @@ async def _played(net: Devnet, home: Path) -> Crash:
         await stage.mine(2)
         await stage.step(lambda: fall(2_250_00000000))
         await stage.mine(2)
+        lent = [
+            quote.flash.kind
+            for report in stage.reports
+            for plan in report.sent
+            for quote in plan.quotes
+        ]
         tally = play.count()
         recorded = await recording
+    assert {FlashKind.INVENTORY} < set(lent), "the owner's capital pays for some of it"
     assert len(tally.liquidated) >= len(crowd)
     assert tally.reverted == 0
     return Crash(path, tape, recorded, first, tally.net_usd, tally.liquidated, rivals, dust)

@@ -89,6 +89,8 @@ def test_answers_to_an_earlier_list_are_the_first_of_a_later_one() -> None:
     assert list(made.calls())[: len(asked)] == asked
     assert made.usable(words(1, 1, 2, 2)) == {USDC.address: 1, WETH.address: 2}
     assert made.usable(words(1, 1, 2, 2, 3, 3))[DAI.address] == 3
+    assert made.known([DAI.address, WETH.address], asked) == [WETH.address]
+    assert made.known([WETH.address], asked[:3]) == [], "half of it is not enough"
 
 
 def test_it_is_read_behind_what_a_rollup_charges() -> None:
