@@ -116,7 +116,7 @@ class Playing:
         if table.inclusion_model.orders_by_fee:
             self._histories = FeeHistories(taped.rpc, lambda _: None)
             stack.push_async_callback(self._histories.close)
-        self._inventory = make_inventory(settings.chains[name])
+        self._inventory = make_inventory(settings.chains.get(name, table))
         self._conditions = Conditions(
             table.inclusion_model, self._histories, Contest(table.relays), self._inventory
         )
