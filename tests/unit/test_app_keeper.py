@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from keeper.app import Keeper
+from keeper.app.desk import Desk
 from keeper.app.opening import Opening
 from keeper.errors import ConfigError, InvariantError, TransientError
 from keeper.observers.observation import Observation
 from keeper.supervisor import supervise
+from tests.unopened import unopened
 
 
 async def forever() -> None:
@@ -59,6 +61,7 @@ def keeper(*lines: Any) -> Keeper:
     made._lag = SimpleNamespace(run=forever)  # type: ignore[assignment]
     made.dispatcher = SimpleNamespace(run=forever)  # type: ignore[assignment]
     made.lines.update({each.name: each for each in lines})
+    made.desk = Desk(settings.chains, made.lines, unopened())
     return made
 
 
