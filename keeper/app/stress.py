@@ -96,7 +96,7 @@ def play(looked: Looked, asked: Asked) -> Stressed:
         if name in view.prices
     ]
     exposures = [each.exposure for each in standing]
-    worth = together((each.protocol, each.prices) for each in standing)
+    worth = _worth(standing, tokens)
     moving = volatile(worth)
     weight = {asset: _weight(exposures, asset) for asset in tokens}
     moving.sort(key=lambda asset: -weight[asset])
@@ -163,11 +163,17 @@ def unheard(
     idle = [asset for asset in named if asset not in reached]
     if idle:
         notes.append(f"in nobody's position here: {_listed(idle, tokens)}")
-    moving = volatile(together((each.protocol, each.prices) for each in standing))
+    moving = volatile(_worth(standing, tokens))
     still = [asset for asset in moving if asset in reached and asset not in named]
     if still:
         notes.append(f"no step of this moves {_listed(still, tokens)}")
     return tuple(notes)
+
+
+def _worth(standing: Sequence[Standing], tokens: Mapping[Address, Token]) -> dict[Address, float]:
+    """Return dollars of the tokens that are shown; a part that is stopped may have others."""
+    found = together((each.protocol, each.prices) for each in standing)
+    return {asset: dollars for asset, dollars in found.items() if asset in tokens}
 
 
 def _listed(assets: Sequence[Address], tokens: Mapping[Address, Token]) -> str:
