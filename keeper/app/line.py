@@ -38,8 +38,8 @@ from keeper.conditions import Conditions
 from keeper.config import Chain, Settings
 from keeper.engine import Engine, Fetched, Prove, read_prices
 from keeper.errors import ConfigError, PluginError, TransientError
-from keeper.execution.bump import first_down
 from keeper.execution.allowance import Allowance
+from keeper.execution.bump import first_down
 from keeper.execution.checked import CheckedSigner
 from keeper.execution.executor import Executor
 from keeper.execution.prove import Prover
