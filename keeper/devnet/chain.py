@@ -1,7 +1,7 @@
 """Call, send and mine on the local node, one deterministic block after the other."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -158,8 +158,11 @@ class Chain:
         return int(self.rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
 
     @contextmanager
-    def one_block(self) -> Iterator[None]:
-        """Hold every `put` of the body for one block, mined and checked at the end."""
+    def one_block(self, mined: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold every `put` of the body for one block, mined and checked at the end.
+
+        `mined` is called in between: what it waits for, nothing is asked of the node meanwhile.
+        """
         if self._queue is not None:
             raise KeeperError("one_block does not nest")
         automine, self._queue = self._automine, []
@@ -170,6 +173,7 @@ class Chain:
             queue = self._queue
             self._queue = None
             self.rpc("evm_mine")
+            mined()
             for transaction, tx_hash, check in queue:
                 self._settle([transaction], [tx_hash], check)
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,7 +34,7 @@ async def _rounds(
         opening = partial(net.borrowers, count, health=(1.01, 1.04))
         crowd = await stage.step(opening)
         play.count()
-        await stage.step(partial(net.set_price, "WETH", FALLEN))
+        await _fall(play)
         report = stage.reports[-1]
         if relay is not None:
             await relay.build(report.view.head.number + 1)
@@ -49,6 +50,24 @@ async def _rounds(
             stages[name] = stages.get(name, 0.0) + 1000 * seconds / rounds
         await stage.step(partial(net.set_price, "WETH", PRICE))
     return sent, stages
+
+
+async def _fall(play: Play) -> None:
+    """Let the price fall in one block, and ask the node nothing until the keeper has decided on it."""
+    net, stage = play.net, play.stage
+    decided = threading.Event()
+
+    def fall() -> None:
+        with net.chain.one_block(decided.wait):
+            net.put_prices({"WETH": FALLEN})
+
+    before = await asyncio.to_thread(net.chain.block_number)
+    falling = asyncio.ensure_future(asyncio.to_thread(fall))
+    try:
+        await stage.reach(before + 1)
+    finally:
+        decided.set()
+    await falling
 
 
 def _requests(play: Play) -> Counter[str]:

@@ -55,7 +55,10 @@ class Stage:
 
     async def settle(self) -> None:
         """Wait until the keeper has reported on the chain's latest head."""
-        latest = await asyncio.to_thread(self.net.chain.block_number)
+        await self.reach(await asyncio.to_thread(self.net.chain.block_number))
+
+    async def reach(self, latest: int) -> None:
+        """Wait until the keeper has reported on a head of this height, asking nobody."""
         try:
             async with asyncio.timeout(self._patience):
                 while self._done < latest:
