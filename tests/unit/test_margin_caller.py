@@ -354,8 +354,10 @@ async def test_logs_the_node_dropped_are_looked_at_as_far_as_it_holds_them(tmp_p
 async def test_one_market_that_fails_harms_no_other(world: World) -> None:
     broken: Any = SimpleNamespace(protocol=SimpleNamespace(protocol="aave-v3"))
     world.book.markets = {"broken": broken, **world.book.markets}
-    assert await world.head(1, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
-    assert await world.head(2, a=(1.02, 10)) == ["aa critical"]
+    with capture_logs() as logs:
+        assert await world.head(1, a=(1.05, 10), b=(1.5, 10)) == ["aa call"]
+        assert await world.head(2, a=(1.02, 10)) == ["aa critical"]
+    assert [(e["event"], e["market"]) for e in logs] == [("margin.failed", "broken")] * 2
 
 
 async def test_the_next_head_begins_with_the_markets_that_were_passed_over(world: World) -> None:

@@ -269,7 +269,9 @@ async def test_a_receipt_with_something_left_out_costs_no_other_row(
     desk.fold(101, WHO, address("two"))
     desk.node.left_out = {min(desk.node.blocks): left_out}
     desk.decide(101)
-    await desk.told()
+    with capture_logs() as logs:
+        await desk.told()
+    assert [each["event"] for each in logs] == ["liquidation.not_recorded"]
     assert [row.hash for row in desk.kept.rows.values()] == [max(desk.node.blocks)]
 
 
