@@ -98,9 +98,11 @@ class Upkeep:
     def begin(self, *, restored: bool) -> None:
         """Tell what is stopped from the start.
 
-        What a snapshot holds as stopped is loaded anew: its rules may be known by now. After the
-        whole book was loaded anew, it is told again.
+        What a snapshot holds as stopped is loaded anew: its rules may be known by now, and pools made
+        since are looked for. After the whole book was loaded anew, it is told again.
         """
+        if restored:
+            self.widener.search()
         head = self._book.head
         for name, market in self._book.markets.items():
             why = market.protocol.stopped
@@ -168,11 +170,14 @@ class Upkeep:
         )
 
     def _widened(self, part: str, tokens: Sequence[Address], head: Head) -> None:
-        known = self._book.tokens()
+        known, name = self._book.tokens(), part.partition("/")[2]
+        if not tokens:
+            log.info("venue.searched", chain=self._chain, name=name, head=head.number)
+            return
         log.info(
             "venue.widened",
             chain=self._chain,
-            name=part.partition("/")[2],
+            name=name,
             tokens=[known[token].symbol for token in tokens if token in known],
             head=head.number,
         )

@@ -28,6 +28,16 @@ class Widening(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class Searching(Widening, Protocol):
+    """A venue whose new pools no log tells it of: what was made since a snapshot is to be looked for."""
+
+    @property
+    def is_searching(self) -> bool:
+        """Tell whether there is anywhere to look: named pools are all there are."""
+        ...
+
+
 async def widen(
     book: Book, part: str, tokens: Iterable[Address], reader: Reader, blocks: Blocks
 ) -> Head:
@@ -71,7 +81,8 @@ def missing(book: Book) -> Iterable[tuple[str, list[Address]]]:
 class Widener:
     """Widen each venue once a market lists a token it is not for, with pauses that double while it fails.
 
-    `widened` is told of the venue, the tokens and the head, `failed` of an attempt and its pause.
+    And once after a start from a snapshot, where new pools have to be looked for. `widened` is told of
+    the venue, the tokens (none then) and the head, `failed` of an attempt and its pause.
     """
 
     def __init__(
@@ -95,11 +106,26 @@ class Widener:
         self._longest_pause = longest_pause
         self._sleep = sleep
         self._due = asyncio.Event()
+        self._unsearched: set[str] = set()
+
+    def search(self) -> None:
+        """Have new pools looked for in every venue that no log tells of them."""
+        self._unsearched = {
+            part
+            for part, venue in self._book.sources.items()
+            if isinstance(venue, Searching) and venue.is_searching
+        }
+        self.look()
 
     def look(self) -> None:
-        """See whether a market has a token that a venue is not for."""
-        if any(True for _ in missing(self._book)):
+        """See whether a market has a token that a venue is not for, or a search is left."""
+        if self._wanted():
             self._due.set()
+
+    def _wanted(self) -> dict[str, list[Address]]:
+        """Return the venues to widen, and each one's new tokens."""
+        left = (part for part in self._unsearched if self._book.parts.is_folded(part))
+        return {part: list[Address]() for part in left} | dict(missing(self._book))
 
     async def run(self) -> None:
         """Widen whenever it is due, each venue on its own, until cancelled."""
@@ -108,13 +134,13 @@ class Widener:
             while True:
                 await self._due.wait()
                 self._due.clear()
-                for part, _ in missing(self._book):
+                for part in self._wanted():
                     if part not in widening or widening[part].done():
                         widening[part] = tasks.create_task(self._widen(part))
 
     async def _widen(self, part: str) -> None:
         pause = self._first_pause
-        while tokens := dict(missing(self._book)).get(part):
+        while (tokens := self._wanted().get(part)) is not None:
             try:
                 head = await widen(self._book, part, tokens, self._reader, self._blocks)
             except Exception as error:  # noqa: BLE001 - told, and tried again
@@ -122,5 +148,6 @@ class Widener:
                 await self._sleep(pause)
                 pause = min(2 * pause, self._longest_pause)
             else:
+                self._unsearched.discard(part)
                 self._widened(part, tokens, head)
                 return

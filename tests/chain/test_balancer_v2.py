@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from eth_utils.address import to_checksum_address
 
+from keeper.book.widen import widen
+from keeper.chain.blocks import Blocks
 from keeper.chain.reader import ChainReader
 from keeper.devnet import Cast, Devnet
 from keeper.devnet.operator import deploy_operator
@@ -17,6 +19,7 @@ from keeper.venues.balancer_v2.pool import State
 from keeper.venues.balancer_v2.powers import Powers
 from keeper.venues.balancer_v2.venue import SWAP
 from tests.exchanges.balancer_v2 import BUYER, Exchange, Traders, deploy_exchange
+from tests.exchanges.searching import search
 from tests.exchanges.selling import sell_elsewhere
 from tests.uniswap import DirectRpc, logs_of
 
@@ -110,21 +113,27 @@ async def test_what_is_no_weighted_pool_is_refused(net: Devnet) -> None:
             await wrong.bootstrap(reader, head)
 
 
-async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
-    """The factory's logs are what is looked for: here an account stands in for it and leaves them."""
-    exchange = opened(net)
+FACTORY = Address(b"\xfa" * 20)
+"""An account that stands in for one: its logs are what is looked for."""
+
+
+def told(net: Devnet, *pools: bytes) -> None:
+    """Let the factory tell of pools."""
     # PUSH the address from calldata, LOG2(0, 0, PoolCreated, address).
     code = "5f357f" + POOL_CREATED.hex() + "5f5fa200"
-    factory = Address(b"\xfa" * 20)
-    net.rpc("anvil_setCode", "0x" + factory.hex(), "0x" + code)
-    token = net.tokens["DAI"].address
-    for made in (*(pool.address for pool in exchange.pools), token):
-        request = {"from": "0x" + Cast.DEPLOYER.hex(), "to": "0x" + factory.hex()}
+    net.rpc("anvil_setCode", "0x" + FACTORY.hex(), "0x" + code)
+    for made in pools:
+        request = {"from": "0x" + Cast.DEPLOYER.hex(), "to": "0x" + FACTORY.hex()}
         net.rpc("eth_sendTransaction", {**request, "data": f"0x{made.rjust(32, bytes(1)).hex()}"})
         net.mine()
+
+
+async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
+    exchange = opened(net)
+    told(net, *(pool.address for pool in exchange.pools), net.tokens["DAI"].address)
     few = [Address(net.tokens[symbol].address) for symbol in ("WETH", "USDC")]
     reader = ChainReader(DirectRpc(net))
-    made_by = MadeBy((factory,), 0)
+    made_by = MadeBy((FACTORY,), 0)
     venue = BalancerV2("balancer", exchange.vault, (), few, BUYER, made_by)
     await venue.bootstrap(reader, await reader.head())
     assert set(venue.pools) == {exchange.pools[0].address, exchange.pools[2].address}
@@ -134,6 +143,21 @@ async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
     restored = BalancerV2("balancer", exchange.vault, (), few, BUYER, made_by)
     restored.restore(venue.snapshot()())
     assert restored.pools == venue.pools
+    held = dict(restored.pools)
+    made = exchange.open({"USDC": 50, "WETH": 50}, FEE, 10**6)
+    told(net, made.address)
+    book = await search(net, restored)
+    assert set(restored.pools) == {made.address, *held}
+    assert all(restored.pools[address] is pool for address, pool in held.items())
+    rpc = DirectRpc(net)
+    more = [*few, Address(net.tokens["WBTC"].address)]
+    await widen(book, "venue/balancer", more, ChainReader(rpc), Blocks(rpc))
+    fresh = BalancerV2("balancer", exchange.vault, (), more, BUYER, made_by)
+    await fresh.bootstrap(reader, await reader.head())
+    assert restored.pools == fresh.pools
+    assert restored.watch() == fresh.watch()
+    assert exchange.pools[1].address in {hop.pool for hop in restored.hops(more[-1])}
+    assert exchange.pools[1].address in restored.flash_sources(more[-1])[0].shuts
 
 
 async def test_a_token_without_decimals_is_one_line(net: Devnet) -> None:

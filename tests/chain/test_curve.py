@@ -22,6 +22,7 @@ from keeper.venues.curve.reads import GET_DY_CRYPTO, GET_DY_STABLE, RAMP_END
 from keeper.venues.curve.stable import Product
 from keeper.venues.curve.venue import EXCHANGE_CRYPTO, EXCHANGE_STABLE, EXCHANGED
 from tests.exchanges.curve import BUYER, Exchange, some_trade
+from tests.exchanges.searching import search
 from tests.exchanges.selling import sell_elsewhere, send
 from tests.uniswap import DirectRpc
 
@@ -185,7 +186,14 @@ async def test_pools_are_found_in_a_registry_once_they_are_allowed(net: Devnet) 
     await venue.bootstrap(reader, await reader.head())
     assert venue.left_out == {first: "the contract's owner did not allow its exchange"}
     assert not venue.pools
+    restored = Curve("curve", {}, tokens, contract, (registry,))
+    restored.restore(venue.snapshot()())
+    await search(net, restored)
+    assert restored.left_out == venue.left_out
     send(net, operator, encode_allow(first, EXCHANGE_CRYPTO, first))
+    await search(net, restored)
+    assert set(restored.pools) == {first}
+    assert not restored.left_out
     await venue.bootstrap(reader, await reader.head())
     assert set(venue.pools) == {first}
     assert not venue.left_out

@@ -1,12 +1,13 @@
 """What a part that stops does to the snapshots: which faults throw them away, and when one is due."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from keeper.app.snapshots import Snapshots
 from keeper.app.upkeep import Upkeep
@@ -17,9 +18,9 @@ from keeper.errors import InvariantError
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import ChainLabels, Metrics
 from keeper.planning.rules import PlanRules
-from keeper.ports import Reader
+from keeper.ports import Pages, Reader
 from keeper.types import Drift, Head
-from keeper.units import Wei
+from keeper.units import Address, Wei
 from tests.fake_chain import FakeChain
 from tests.fake_node import FakeClock
 from tests.unit.test_rejoin import TOKEN, Ledger
@@ -45,12 +46,36 @@ class Purse(Ledger):
         self.drifts = []
 
 
+class Searched(Purse):
+    """A venue that has to look for its new pools."""
+
+    tokens = frozenset[Address]()
+    is_searching = True
+
+    def __init__(self, chain: FakeChain) -> None:
+        super().__init__(chain)
+        self.absorbed = 0
+
+    def snapshot(self) -> Pages:
+        return lambda: iter([b""])
+
+    def restore(self, pages: Iterable[bytes]) -> None:
+        """Hold nothing."""
+
+    def beside(self, tokens: Iterable[Address]) -> "Searched":
+        assert not list(tokens)
+        return Searched(self.chain)
+
+    def absorb(self, more: "Searched") -> None:
+        self.absorbed += 1
+
+
 class Scene:
     """One venue on a chain, kept right and written down as a keeper does it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[Purse] = Purse) -> None:
         self.chain = FakeChain()
-        self.purse = Purse(self.chain)
+        self.purse = kind(self.chain)
         self.journal = SqliteJournal(path, FakeClock(), 30, lambda _: None)
         self.journal.open()
         venues: Any = [self.purse]
@@ -100,6 +125,27 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the book raises no event
             await asyncio.sleep(0.001)
+
+
+async def test_new_pools_are_looked_for_once_after_a_start_from_a_snapshot(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "journal.db", Searched)
+    venue = scene.purse
+    assert isinstance(venue, Searched)
+    work = asyncio.create_task(scene.upkeep.run())
+    scene.upkeep.begin(restored=False)
+    with capture_logs() as logs:
+        for expected in (0, 1, 1):
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert venue.absorbed == expected
+            if not expected:
+                scene.upkeep.begin(restored=True)
+                await until(lambda: venue.absorbed > 0)
+            scene.upkeep.widener.look()
+    assert [line["event"] for line in logs] == ["venue.searched"]
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    scene.journal.close()
 
 
 @pytest.mark.parametrize("kind", FaultKind)

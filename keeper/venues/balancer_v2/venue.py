@@ -142,13 +142,23 @@ class BalancerV2:
         self._adopt(*decode(self._identity(), pages))
 
     def beside(self, tokens: Iterable[Address]) -> "BalancerV2":
-        """Return a venue without pools for more tokens: they are all loaded already."""
-        return BalancerV2(self.name, self.vault, (), self.tokens.union(tokens), self.contract)
+        """Return a venue of the pools that factories made for more tokens, to be absorbed."""
+        wider = self.tokens.union(tokens)
+        return BalancerV2(self.name, self.vault, (), wider, self.contract, self.made_by)
 
     def absorb(self, more: "BalancerV2") -> None:
-        """Trade in the tokens of what was made by `beside`."""
+        """Take over what was made by `beside` and stands at the same block; its undos go on here."""
         self.tokens = more.tokens
-        self._index()
+        # What takes blocks back goes to the pools that were here before.
+        pools = more.pools | self.pools
+        left_out = self.left_out | more.left_out
+        self.left_out = {each: why for each, why in left_out.items() if each not in pools}
+        self._adopt(self.halted, self.lending, pools.values())
+
+    @property
+    def is_searching(self) -> bool:
+        """Tell whether there are factories whose pools have to be looked for."""
+        return bool(self.made_by.factories)
 
     def fold(self, log: Log) -> Undo | None:
         """Apply one log of the vault or of a pool."""

@@ -145,8 +145,15 @@ class Curve:
     def absorb(self, more: "Curve") -> None:
         """Take over what was made by `beside` and stands at the same block."""
         self.tokens = more.tokens
-        self.left_out |= more.left_out
-        self.adopt([*more.pools.values(), *self.pools.values()])
+        pools = more.pools | self.pools
+        left_out = self.left_out | more.left_out
+        self.left_out = {each: why for each, why in left_out.items() if each not in pools}
+        self.adopt(pools.values())
+
+    @property
+    def is_searching(self) -> bool:
+        """Tell whether there are registries whose pools have to be looked for."""
+        return bool(self.registries)
 
     def calls(self) -> Sequence[Call]:
         """Return the reads of every pool."""
