@@ -35,6 +35,12 @@ def reference() -> Any:
     return Account
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """Import it before any property is tried: it raises the recursion limit, which hypothesis minds."""
+    reference()
+
+
 @pytest.fixture(autouse=True)
 def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the tests half a second for each file."""
