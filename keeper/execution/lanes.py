@@ -150,6 +150,8 @@ def _rank(
 def in_lines(plans: Sequence[Plan]) -> list[int]:
     """Return a number for each plan, the same for plans that rest on each other."""
     lines = list(range(len(plans)))
+    if len(plans) < 2:
+        return lines
     marks = [_marks(plan) for plan in plans]
     lenders = [_lenders(plan) for plan in plans]
     moved = [_moved(plan) for plan in plans]
