@@ -65,6 +65,7 @@ class Parts:
     ) -> None:
         self._chain = chain
         self._sources = dict(sources)
+        self._ways = {name: _fold_of(source) for name, source in sources.items()}
         self._markets = {f"market/{name}": market for name, market in markets.items()}
         self._on_fault = on_fault
         self.names = tuple(dict.fromkeys(map(part_of, sources)))
@@ -119,7 +120,7 @@ class Parts:
             self._folds = []
             by_address: dict[Address, list[int]] = {}
             for number, (name, watch) in enumerate(watches):
-                self._folds.append((part_of(name), _fold_of(self._sources[name])))
+                self._folds.append((part_of(name), self._ways[name]))
                 for address in watch.addresses:
                     by_address.setdefault(address, []).append(number)
             self._by_address = {key: tuple(found) for key, found in by_address.items()}
@@ -277,6 +278,7 @@ class Parts:
     def attach(self, part: str, source: Source) -> None:
         """Take a source in that is not folded with the others until it was loaded and rejoined."""
         self._sources[part] = source
+        self._ways[part] = _fold_of(source)
         self._apart[part] = None
 
     def detach(self, part: str, into: str | None = None) -> None:
@@ -285,6 +287,7 @@ class Parts:
         That part then stops like it would if it had been loaded where this one was.
         """
         self._sources.pop(part, None)
+        self._ways.pop(part, None)
         self._apart.pop(part, None)
         floor = self._floors.pop(part, None)
         for block in self.blocks:
