@@ -28,12 +28,14 @@ def open_relays(
     """Return what hands transactions to a chain's relays, closed with the stack; None without any."""
     if not chain.relays:
         return None
+    wires = {alias: open_wire(name, alias, table) for alias, table in chain.relays.items()}
     routes = [
         Route(
-            _speaker(table, open_wire(name, alias, table)),
+            _speaker(table, wires[alias]),
             table.blocks,
             backruns=table.kind == "shared-bundle",
             bundled=table.kind in {"bundle", "shared-bundle"},
+            warm=wires[alias].warm,
         )
         for alias, table in chain.relays.items()
     ]

@@ -32,7 +32,7 @@ BEHIND = "proven behind a plan that was not sent"
 Launched = tuple[list[Plan], list[Skip]]
 
 MEANWHILE = 0.001
-"""Seconds after which what passed is drafted: the node was asked to simulate it, and is at it."""
+"""Seconds after which a send is prepared: the node was asked to simulate what passed, and is at it."""
 DRAIN_POLL = 0.5
 """Seconds between two looks at the chain while draining."""
 
@@ -167,11 +167,16 @@ class Executor:
             finally:
                 for plan in passed:
                     self._admission.settle(Dropped(plan.id, None, "only looked at"))
-            if self._live:
-                loop = asyncio.get_running_loop()
-                for plan in passed:
-                    loop.call_later(MEANWHILE, self._draft, plan)
+            if self._live and passed:
+                asyncio.get_running_loop().call_later(MEANWHILE, self._prepare, passed)
             return passed, skips
+
+    def _prepare(self, plans: Sequence[Plan]) -> None:
+        """Do while plans are proven what their send would have to wait for."""
+        if self._flow is not None:
+            self._flow.warm()
+        for plan in plans:
+            self._draft(plan)
 
     async def send(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Skip]]:
         """Send plans in order; return those handed over, and a skip for every other opportunity."""

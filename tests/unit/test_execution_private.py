@@ -38,6 +38,11 @@ class FakeRelay:
     fault: TransientError | None = None
     sent: list[tuple[Signed, tuple[Signed, ...], int, int]] = field(default_factory=list)
     cancelled: list[Signed] = field(default_factory=list)
+    warmed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def warm(self) -> None:
+        """Keep that a connection was to be opened."""
+        self.warmed.set()
 
     async def send(self, signed: Signed, before: Sequence[Signed], first: int, last: int) -> None:
         """Keep it, or fail."""
@@ -73,7 +78,8 @@ class Bench:
     async def start(self, *, relays: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
         routes = [
-            Route(relay, BLOCKS, bundled=self.bundled) for relay in (self.relay, *self.others)
+            Route(relay, BLOCKS, bundled=self.bundled, warm=relay.warm)
+            for relay in (self.relay, *self.others)
         ]
         scores = Scores([route.relay.name for route in routes])
         self.flow = PrivateFlow(routes, scores, self.public_after) if relays else None
@@ -129,6 +135,18 @@ class Bench:
 
 def untipped(plan: Plan) -> Plan:
     return replace(plan, calldata=b"untipped", bid=replace(plan.bid, tip=Wei(0)))
+
+
+async def test_connections_are_opened_while_a_plan_is_proven() -> None:
+    bench = Bench()
+    executor = await bench.start()
+    await executor.screen([])
+    passed, _ = await executor.screen([bench.tipped()])
+    assert not bench.relay.warmed.is_set(), "the node is asked first"
+    async with asyncio.timeout(5):
+        await bench.relay.warmed.wait()
+    assert passed
+    assert not bench.relay.sent
 
 
 @pytest.mark.parametrize("bundled", [True, False])

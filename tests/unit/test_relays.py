@@ -4,9 +4,12 @@ import pickle
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from eth_utils.address import to_checksum_address
 
 from keeper.errors import RpcError, TransientError
@@ -18,7 +21,7 @@ from keeper.execution.relays.identity import Identity
 from keeper.execution.relays.private import PrivateTransactions
 from keeper.execution.relays.scores import IN_VAIN, PROBE, Handed, Scores
 from keeper.execution.relays.shared import SharedBundles
-from keeper.execution.relays.wire import RelayWire
+from keeper.execution.relays.wire import IDLE, RelayWire
 from keeper.execution.signer import KeySigner
 from keeper.ports import Relay
 from keeper.types import Plan, Signed
@@ -104,6 +107,46 @@ def test_an_identity_gives_nothing_away() -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             attempt(identity)
+
+
+async def test_an_idle_wire_has_its_connection_before_it_hands_over() -> None:
+    asked: list[tuple[str, int]] = []
+    peers: set[object] = set()
+
+    async def serve(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        asked.append((request.method, len(peers)))
+        body = {"jsonrpc": "2.0", "id": 1, "result": "0x1"}
+        return web.json_response(body, status=200 if request.method == "POST" else 405)
+
+    now = [0.0]
+    app = web.Application()
+    app.router.add_route("*", "/", serve)
+    async with TestServer(app) as server:
+        wire = RelayWire("relay", str(server.make_url("/")), monotonic=lambda: now[0])
+        await wire.warm()
+        await wire.call("eth_chainId", [])
+        now[0] = IDLE - 1
+        await wire.warm()
+        assert asked == [("HEAD", 1), ("POST", 1)]
+        now[0] = IDLE
+        await wire.warm()
+        assert asked[2:] == [("HEAD", 1)]
+    now[0] = 2 * IDLE
+    await wire.warm()
+    await wire.close()
+
+
+async def test_every_relay_is_warmed_while_a_plan_is_proven(crowd: Crowd) -> None:
+    warmed: asyncio.Queue[str] = asyncio.Queue()
+    relays = [Bundles(crowd.wire(name, await crowd.stand_in())) for name in ("one", "two")]
+    routes = [Route(relay, 2, warm=partial(warmed.put, relay.name)) for relay in relays]
+    flow = PrivateFlow(routes, Scores(["one", "two"]), 0)
+    flow.warm()
+    async with asyncio.timeout(5):
+        assert {await warmed.get(), await warmed.get()} == {"one", "two"}
+    await flow.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -26,13 +26,15 @@ class Route:
     """A relay and for how many blocks it is given a transaction at a time.
 
     One that `backruns` can put it behind a pending transaction that is not ours; to one that takes it
-    `bundled`, what stands before it is a part of what it is given.
+    `bundled`, what stands before it is a part of what it is given. `warm` opens a connection to it
+    ahead, where that takes time.
     """
 
     relay: Relay
     blocks: int
     backruns: bool = False
     bundled: bool = False
+    warm: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +110,12 @@ class PrivateFlow:
             for relay in self._scores.active()
             if self._routes[relay].backruns or not behind
         )
+
+    def warm(self) -> None:
+        """Have connections ready for what is about to be proven, without waiting for them."""
+        for route in self._routes.values():
+            if route.warm is not None:
+                self._begin(route.warm())
 
     async def hand_over(
         self, signed: Signed, before: Sequence[Signed], head: int

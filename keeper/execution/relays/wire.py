@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,8 @@ from keeper.execution.relays.identity import HEADER, Identity
 TIMEOUT = 1.0
 """Seconds an answer may take: the next plans wait while nobody has answered yet."""
 
+IDLE = 30.0
+"""Seconds without a request after which a connection may be closed from the other side."""
 LONGEST = 200
 """Characters of a relay's own words that are kept."""
 
@@ -36,7 +40,10 @@ class RelayWire:
         authorization: str | None = None,
         *,
         timeout: float = TIMEOUT,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
+        self._used = float("-inf")
         self.name = name
         self._url = SecretUrl(url)
         self._identity = identity
@@ -51,6 +58,7 @@ class RelayWire:
     async def call(self, method: str, params: Sequence[object]) -> Any:
         """Return the result; `RpcError` when it is refused, `TransientError` when nobody can know."""
         body = jsonrpc.message(next(self._ids), method, params)
+        self._used = self._monotonic()
         headers = {"Content-Type": "application/json"}
         if self._authorization is not None:
             headers["Authorization"] = self._authorization
@@ -69,6 +77,21 @@ class RelayWire:
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"no answer ({reason(error)})") from None
         return self._result(method, status, content)
+
+    async def warm(self) -> None:
+        """Open a connection where none may be left: with TLS that takes longer than a hand-over.
+
+        Nothing is told or asked (`HEAD`), and what comes of it does not matter.
+        """
+        if self._monotonic() - self._used < IDLE:
+            return
+        self._used = self._monotonic()
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with (
+                asyncio.timeout(self._timeout),
+                self._opened().head(self._url.reveal(), allow_redirects=False),
+            ):
+                pass
 
     async def close(self) -> None:
         """Let go of the connections."""
