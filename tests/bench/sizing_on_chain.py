@@ -7,8 +7,9 @@ on both sides of where the law changes. Each brings what the brute force's model
 nothing where that says it is illegal or loses.
 Gas is free here, so that sizes alone are compared; `economics` judges what is left after gas.
 
-A size is short when the chain paid another one more by a billionth and by more than what one unit of
-collateral costs: between two sizes a unit apart the protocol's rounding makes a sawtooth of that height.
+A size is short when the chain paid another one more by a billionth and by more than rounding moves: what
+is seized is rounded to the nearest unit of collateral, and so is the fee that the protocol keeps of it,
+so that what neighbouring sizes bring is a sawtooth as high as one unit costs, or two where there is a fee.
 """
 
 import random
@@ -96,7 +97,7 @@ class Verdict:
     best: int
     cover: int
     best_cover: int
-    unit: int
+    rounding: int
     runs: int
     refused: int
     different: tuple[str, ...]
@@ -104,7 +105,7 @@ class Verdict:
     @property
     def short(self) -> bool:
         """Say whether our size earned less than it could."""
-        return self.ours < min(self.best * (1 - 1e-9), self.best - self.unit)
+        return self.ours < min(self.best * (1 - 1e-9), self.best - self.rounding)
 
 
 @dataclass
@@ -176,9 +177,12 @@ def judged(judge: Judge, case: Case) -> Verdict:
     sale, most = max(paid, key=lambda each: each[1])
     done = case.debtor.call(sale.cover)
     unit = -(-done.repaid // done.received) if done is not None else 0
+    rounding = 2 * unit if case.debtor.fee else unit
     cover = 0 if mine is None else mine.cover
     refused = sum(got == 0 for _, got in runs)
-    return Verdict(case.name, ours, most, cover, sale.cover, unit, len(runs), refused, different)
+    return Verdict(
+        case.name, ours, most, cover, sale.cover, rounding, len(runs), refused, different
+    )
 
 
 def tally_cases(judge: Judge, count: int, first: int = 0, most: int = MOST) -> Tally:
