@@ -1,7 +1,10 @@
-"""Constructors of frozen dataclasses in half the time: a head with a crowd makes a thousand nouns."""
+"""Frozen dataclasses made in half the time: a head with a crowd makes a thousand nouns."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -42,3 +45,27 @@ def quick(kind: type[T]) -> type[T]:
     made.__qualname__, made.__annotations__ = before.__qualname__, before.__annotations__
     kind.__init__ = made  # type: ignore[method-assign]
     return kind
+
+
+def remade(noun: T, **changes: object) -> T:
+    """Return a noun with other values of some fields: `dataclasses.replace` in half of its time.
+
+    Raises TypeError for what is no field that its class takes, or for a class of one field.
+    """
+    kind: Any = type(noun)
+    values_of, places = _shape(kind)
+    values = list(values_of(noun))
+    for name, value in changes.items():
+        if name not in places:
+            raise TypeError(f"{type(noun).__name__} takes no {name}")
+        values[places[name]] = value
+    return type(noun)(*values)
+
+
+@cache
+def _shape(kind: Any) -> tuple[Callable[[object], tuple[object, ...]], Mapping[str, int]]:
+    """Return what reads all fields that a class takes in their order, and the place of each."""
+    names = [item.name for item in fields(kind) if item.init]
+    if len(names) < 2:
+        raise TypeError(f"{kind.__name__} has one field")
+    return attrgetter(*names), {name: place for place, name in enumerate(names)}

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from keeper.planning.appraising import Appraisal, Costs
 from keeper.planning.calling import Calling
@@ -23,6 +22,7 @@ from keeper.planning.taken import Taken, best_of, calls_of, every_call
 from keeper.planning.trust import Trust
 from keeper.planning.worth import worth
 from keeper.ports import LendingProtocol, Venue
+from keeper.quick import remade
 from keeper.types import Portion, Quote, Reason, Skip, View
 from keeper.units import Address, Usd
 
@@ -88,7 +88,7 @@ class Sizing:
                 lane = call.offer.lane
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
-                sold = replace(call.quote, routes=sales[lane])
+                sold = remade(call.quote, routes=sales[lane])
                 if sellers[lane] == 1:
                     outlet = self._selling[lane]
                     sold = self._offered.compete(call.offer, sold, outlet, offered)

@@ -7,6 +7,7 @@ from itertools import groupby
 from keeper.planning.decoding import GroupResult, RunResult
 from keeper.planning.grouping import PositionKey, group_key
 from keeper.planning.reasons import explain_reason
+from keeper.quick import remade
 from keeper.types import Bid, Plan, Quote, Reason, Skip
 from keeper.units import ZERO_ADDRESS, Usd, Wei, mul_div_up
 
@@ -169,7 +170,7 @@ def _proceeds(group: Sequence[Quote], outcome: GroupResult) -> list[int]:
 def _realise(quote: Quote, proceeds: int, gas: int) -> Quote:
     gas_cost = mul_div_up(quote.gas_cost - quote.data_fee, gas, quote.gas) + quote.data_fee
     net = proceeds - quote.repaid - quote.premium - gas_cost
-    return replace(
+    return remade(
         quote,
         proceeds=proceeds,
         gas=gas,

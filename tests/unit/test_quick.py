@@ -4,7 +4,7 @@ from dataclasses import InitVar, dataclass, field, replace
 
 import pytest
 
-from keeper.quick import quick
+from keeper.quick import quick, remade
 
 
 @quick
@@ -34,6 +34,16 @@ def test_fields_are_taken_in_order_by_name_and_by_default() -> None:
         Noun(1, fourth=4)  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
         found.first = 3  # type: ignore[misc]
+
+
+def test_a_noun_is_remade_as_replace_would() -> None:
+    noun = Noun(1, 2, [3])
+    assert remade(noun, second=5) == replace(noun, second=5) == Noun(1, 5, [3])
+    assert remade(noun, second=5).sum == 6
+    assert remade(noun).third is noun.third
+    for wrong in ("sum", "fourth"):
+        with pytest.raises(TypeError, match=f"Noun takes no {wrong}"):
+            remade(noun, **{wrong: 1})
 
 
 def test_a_class_that_takes_more_than_its_fields_is_refused() -> None:
