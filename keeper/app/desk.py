@@ -177,6 +177,7 @@ class Desk:
         for name in self._chains if chains is None else chains:
             if name in self._lines:
                 self._lines[name].risk.pause(cause)
+                self._unopened.paused(name, cause)
             else:
                 self._unopened.pause(name, cause)
 

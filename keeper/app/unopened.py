@@ -43,18 +43,26 @@ class Unopened:
         self._clock = clock
         self._risk = risk
         self._changes: dict[str, list[BreakerChange]] = {}
+        self._pauses: dict[str, BreakerChange] = {}
         self._records: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
 
     def pause(self, chain: str, cause: str) -> None:
         """Hold a chain back; in force whatever the disk does, and on it after `flush`."""
-        change = BreakerChange(self._clock.time(), chain, PAUSED, True, f"by {cause}", cause)
+        self.paused(chain, cause)
+        change = self._pauses[chain]
         self._keep(change)
         self._begin(self._write(change))
 
+    def paused(self, chain: str, cause: str) -> None:
+        """Note a pause, of a chain that opened meanwhile too: no resume begun before it ends it."""
+        self._pauses[chain] = BreakerChange(
+            self._clock.time(), chain, PAUSED, True, f"by {cause}", cause
+        )
+
     def resume(self, chain: str, cause: str) -> asyncio.Task[list[str]]:
         """Close what an operator may close; what was open is known once it is on disk."""
-        return self._begin(self._resume(chain, cause))
+        return self._begin(self._resume(chain, cause, self._pauses.get(chain)))
 
     def opened(self, chain: str, risk: Risk) -> None:
         """Tell a chain that is there now what was said while it was loading."""
@@ -64,15 +72,22 @@ class Unopened:
         """Return once everything said is on disk."""
         await asyncio.gather(*self._records)
 
-    async def _resume(self, chain: str, cause: str) -> list[str]:
+    async def _resume(self, chain: str, cause: str, before: BreakerChange | None) -> list[str]:
         async with self._turn:
             changes: list[BreakerChange] = []
             latches = Latches(chain, None, changes.append)
             latches.restore(await asyncio.to_thread(self._told))
-            closed = latches.close(cause, self._clock.time())
+            latches.close(cause, self._clock.time())
+            closed: list[str] = []
             for change in changes:
                 await self._journal.breaker(change)
-                self._keep(change)
+                since = self._pauses.get(chain)
+                if change.name == PAUSED and since is not None and since is not before:
+                    # it was paused again while this was written
+                    await self._journal.breaker(since)
+                else:
+                    self._keep(change)
+                    closed.append(change.name)
             return closed
 
     async def _write(self, change: BreakerChange) -> None:

@@ -23,6 +23,7 @@ from keeper.app.unopened import Unopened
 from keeper.cli.control import ask
 from keeper.config import Settings
 from keeper.errors import ConfigError, TransientError
+from keeper.journal.breakers import BreakerChange
 from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import SqliteJournal
 from keeper.metrics import BREAKERS, ChainLabels, Metrics
@@ -152,6 +153,42 @@ async def test_what_stands_in_the_journal_is_resumed_while_a_chain_loads(
     desk.opened("x")
     assert not any(risk.breakers().values())
     assert (await desk.command({"command": "resume"}))["text"] == "nothing was paused"
+
+
+@pytest.mark.parametrize("opens", [False, True])
+async def test_a_pause_that_comes_while_a_resume_is_written_holds(
+    bench: Bench, opens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.risk.pause("keeper pause")
+    await bench.watch.flush()
+    told, write = JournalReader(bench.path).breakers, bench.journal.breaker
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(change: BreakerChange) -> None:
+        writing.set()
+        await go_on.wait()
+        await write(change)
+
+    lines: dict[str, Any] = {}
+    desk = bench.make_desk(["x"], lines)
+    risk = Risk("x", make_limits(Settings(), 12), bench.clock)
+    risk.restore((), (), told())
+    monkeypatch.setattr(bench.journal, "breaker", slowly)
+    resuming = asyncio.ensure_future(desk.command({"command": "resume"}))
+    await writing.wait()
+    if opens:
+        lines["x"] = SimpleNamespace(risk=risk, breakers=bench.watch)
+        desk.opened("x")
+    pausing = asyncio.ensure_future(desk.command({"command": "pause"}))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await resuming)["text"].startswith("nothing was paused")
+    assert (await pausing)["text"] == "paused: x"
+    if not opens:
+        lines["x"] = SimpleNamespace(risk=risk, breakers=bench.watch)
+        desk.opened("x")
+    assert risk.breakers()["operator_pause"]
+    assert [change.is_open for change in told()] == [True]
 
 
 async def test_the_socket_is_its_user_s_alone_and_outlives_a_kill(
