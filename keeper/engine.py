@@ -215,22 +215,9 @@ class Engine:
         stages.lap("view")
         choices, unchosen = await self._strategist.select(view)
         stages.lap("select")
-        left, stood = choices, list[Skip]()
-        while True:
-            quotes, unquoted = self._planner.quote(view, left)
-            stages.lap("quote")
-            bids, unbid = await self._strategist.bid(quotes, view)
-            stages.lap("bid")
-            plans, unpacked = self._planner.pack(view, bids)
-            stages.lap("plan")
-            planned = {quote.opportunity.key for plan in plans for quote in plan.quotes}
-            undecided = next_round(left, quotes, [*unquoted, *unbid, *unpacked], planned)
-            if undecided is None:
-                break
-            left, stand = undecided
-            stood += stand
-        self._conditions.bid(bids)
-        passed, refused = await self._executor.screen(plans)
+        decided = await decide(view, choices, self._strategist, self._planner, stages.lap)
+        self._conditions.bid(decided.bids)
+        passed, refused = await self._executor.screen(decided.plans)
         proven, unproven = await self._prover.prove(passed, view)
         stages.lap("simulate")
         sent, unsent = await self._executor.send(proven)
@@ -240,19 +227,16 @@ class Engine:
             Report(
                 view=whole,
                 choices=choices,
-                quotes=quotes,
-                bids=bids,
-                plans=plans,
+                quotes=decided.quotes,
+                bids=decided.bids,
+                plans=decided.plans,
                 sent=sent,
                 skips=[
                     *unjudged,
                     *held,
                     *doubted,
                     *unchosen,
-                    *stood,
-                    *unquoted,
-                    *unbid,
-                    *unpacked,
+                    *decided.skips,
                     *refused,
                     *unproven,
                     *unsent,
@@ -293,6 +277,41 @@ class Engine:
             self._on_undecided(tick.head, error)
             return None
         return view, judged[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What strategies and planner made of choices, and why it is not more."""
+
+    quotes: Sequence[Quote]
+    bids: Sequence[tuple[Quote, Bid]]
+    plans: Sequence[Plan]
+    skips: Sequence[Skip]
+
+
+async def decide(
+    view: View,
+    choices: Sequence[Choice],
+    strategist: Strategist,
+    planner: Planner,
+    lap: Callable[[str], None] = lambda _: None,
+) -> Decision:
+    """Take choices to plans; whose quote comes to nothing gives way to whom it outbid."""
+    stood: list[Skip] = []
+    while True:
+        quotes, unquoted = planner.quote(view, choices)
+        lap("quote")
+        bids, unbid = await strategist.bid(quotes, view)
+        lap("bid")
+        plans, unpacked = planner.pack(view, bids)
+        lap("plan")
+        skips = [*unquoted, *unbid, *unpacked]
+        planned = {quote.opportunity.key for plan in plans for quote in plan.quotes}
+        undecided = next_round(choices, quotes, skips, planned)
+        if undecided is None:
+            return Decision(quotes, bids, plans, [*stood, *skips])
+        choices, stand = undecided
+        stood += stand
 
 
 async def read_prices(

@@ -11,7 +11,7 @@ from keeper.app.line import seats
 from keeper.app.replay import Variant
 from keeper.app.scan import Looked, look
 from keeper.config import Settings
-from keeper.engine import Key
+from keeper.engine import Key, decide
 from keeper.errors import PluginError
 from keeper.isolation import close_strategies, open_strategies
 from keeper.plugins import NamedStrategy
@@ -102,20 +102,18 @@ async def _decide(
     strategist = Strategist(seats(strategies, looked.chain, looked.watched.markets), _raise)
     stack.callback(strategist.close)
     choices, unchosen = await strategist.select(view)
-    quotes, unquoted = planner.quote(view, choices)
-    bids, unbid = await strategist.bid(quotes, view)
-    plans, unpacked = planner.pack(view, bids)
+    decided = await decide(view, choices, strategist, planner)
     verdicts = {
         (skip.market, skip.borrower): Verdict(None, f"{skip.reason}: {skip.detail}")
-        for skip in reversed([*looked.skips, *unchosen, *unquoted, *unbid, *unpacked])
+        for skip in reversed([*looked.skips, *unchosen, *decided.skips])
     }
-    for plan in plans:
+    for plan in decided.plans:
         for quote in plan.quotes:
             key, net, told = quote.opportunity.key, quote.net_usd, _told(quote)
             if quote.part and (before := verdicts[key]).net_usd is not None:
                 net, told = Usd(before.net_usd + net), f"{before.told}, then {told}"
             verdicts[key] = Verdict(net, told)
-    return verdicts, [plan.net_usd for plan in plans]
+    return verdicts, [plan.net_usd for plan in decided.plans]
 
 
 def _told(quote: Quote) -> str:
