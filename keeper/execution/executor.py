@@ -245,7 +245,7 @@ class Executor:
     @property
     def payee(self) -> Address | None:
         """Return the wallet a refill goes to: the poorest that can pay; None without any."""
-        return self._lanes.payee()
+        return self._lanes.payee(self._timestamp)
 
     @property
     def lanes(self) -> list[Lane]:

@@ -74,13 +74,15 @@ class Lanes:
         """Return the wallet with the least native coin; None without any."""
         return min(self._wallets, key=lambda lane: self._wallets[lane].balance, default=None)
 
-    def payee(self) -> Address | None:
+    def payee(self, timestamp: int) -> Address | None:
         """Return whom a refill goes to: the poorest that could pay for what was asked last.
 
-        One that cannot sends nothing, and a refill goes to whoever sends it.
+        One that cannot sends nothing, nor does one whose signer failed by a head's time while another
+        can, and a refill goes to whoever sends it.
         """
-        able = [lane for lane, wallet in self._wallets.items() if wallet.balance >= self._needed]
-        return min(able, key=lambda lane: self._wallets[lane].balance, default=self.poorest())
+        speaking = [wallet for wallet in self if not wallet.is_silent(timestamp)] or list(self)
+        able = [wallet for wallet in speaking if wallet.balance >= self._needed] or speaking
+        return min(able, key=lambda wallet: wallet.balance).address if able else None
 
     def assign(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[Plan]]:
         """Return the plans with their senders, and those that wait for room on a lane."""

@@ -146,11 +146,33 @@ def test_whom_a_refill_is_for_can_pay_for_what_was_asked_last() -> None:
         for name, balance in (("empty", 0), ("low", ETHER // 2), ("full", ETHER))
     ]
     lanes = Lanes(wallets, Flights(), 4)
-    assert lanes.payee() == lanes.poorest() == address("empty"), "nothing was asked yet"
+    assert lanes.payee(0) == lanes.poorest() == address("empty"), "nothing was asked yet"
     lanes.assign([plan(Plans(), "p")])
-    assert (lanes.payee(), lanes.poorest()) == (address("low"), address("empty"))
+    assert (lanes.payee(0), lanes.poorest()) == (address("low"), address("empty"))
     wallets[1].balance = wallets[2].balance = 1
-    assert lanes.payee() == address("empty"), "where nobody can pay, as before"
+    assert lanes.payee(0) == address("empty"), "where nobody can pay, as before"
+
+
+@pytest.mark.parametrize("poorest", [1, ETHER // 2])
+def test_no_refill_is_for_a_wallet_whose_signer_is_silent_as_it_sends_nothing(poorest: int) -> None:
+    silent = {"low"}
+    wallets: Any = [
+        SimpleNamespace(
+            address=address(name),
+            balance=balance,
+            nonces=NonceLine(),
+            is_silent=lambda timestamp, name=name: timestamp < 100 and name in silent,
+        )
+        for name, balance in (("low", poorest), ("full", 2 * poorest))
+    ]
+    lanes = Lanes(wallets, Flights(), 4)
+    made = replace(plan(Plans(), "p"), refill=Wei(5))
+    for at, sender in ((99, "full"), (100, "low")):
+        (sent,), _ = lanes.assign([replace(made, head=replace(made.head, timestamp=at))])
+        assert sent.sender == lanes.payee(at) == address(sender)
+    silent.add("full")
+    (sent,), _ = lanes.assign([replace(made, head=replace(made.head, timestamp=99))])
+    assert sent.sender == lanes.payee(99) == address("low"), "where all are silent, as before"
 
 
 def test_a_lane_once_chosen_is_kept() -> None:
