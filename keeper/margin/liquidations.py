@@ -62,7 +62,7 @@ class Liquidations:
             self._looked[name] = self._marked[name] = number
 
     def is_caught_up(self, name: str) -> bool:
-        """Say whether a market was looked at to the end since the start."""
+        """Say whether it was found out since the start what happened while nobody ran."""
         return name in self._caught_up
 
     async def find(
@@ -110,6 +110,9 @@ class Liquidations:
                 if (key := self._key(entry, taken)) not in self._seen:
                     waiting.setdefault(entry.key, {})[key] = taken
         self._waiting[name] = waiting
+        # a block may have come meanwhile: what is held is told at the next, and not looked for again
+        self._caught_up.add(name)
+        self._looked[name] = head.number
         return _listed(waiting)
 
     def told(self, keys: Iterable[str]) -> None:

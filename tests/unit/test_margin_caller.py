@@ -106,6 +106,7 @@ class World:
         self.logs: list[Log] = []
         self.refuse_logs = False
         self.held_from = 0
+        self.blocks_within = 0
         self.ranges: list[tuple[int, int]] = []
         self.notes: list[Note] = []
         self.prices = Prices("aave", 10**8, {WETH.address: 2_500 * 10**8, USDC.address: 10**8})
@@ -158,6 +159,10 @@ class World:
 
     async def _logs(self, watch: LogWatch, first: int, last: int) -> list[Log]:
         self.ranges.append((first, last))
+        if self.blocks_within:
+            # a block comes while the node answers
+            self.blocks_within -= 1
+            self.book.head = None
         if self.refuse_logs:
             raise TransientError("the node is away")
         if first < self.held_from:
@@ -347,6 +352,23 @@ async def test_logs_the_node_dropped_are_looked_at_as_far_as_it_holds_them(tmp_p
         asked = len(after.ranges)
         assert await after.head(101) == []
         assert len(after.ranges) == asked
+    finally:
+        await after.stop()
+
+
+async def test_a_look_back_that_outlasts_a_block_is_not_begun_again(tmp_path: Path) -> None:
+    before = World(tmp_path)
+    await before.start()
+    await before.head(1, a=(1.05, 10), b=(1.5, 10))
+    await before.stop()
+    after = World(tmp_path)
+    after.liquidate(B, 3)
+    after.blocks_within = 5
+    await after.start()
+    try:
+        assert await after.head(1_000, a=(1.02, 10), b=(1.5, 0)) == []
+        assert await after.head(1_001) == ["bb liquidated", "aa critical"]
+        assert after.ranges == [(2, 1_000)]
     finally:
         await after.stop()
 
