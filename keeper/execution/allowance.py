@@ -13,8 +13,8 @@ from keeper.types import Head, Plan, Quote, Reason, Skip, View
 
 GAS_LEFT = "0x5a60005260206000f3"
 """Code that returns the gas it has left (GAS, MSTORE, RETURN), run as a contract's creation."""
-CREATION = 100_000
-"""More than such a creation takes before it looks: 53,000 and its bytes."""
+CREATION = 53_124
+"""What such a creation takes before it has looked: 53,000, its bytes, their word (EIP-3860), and GAS."""
 LOOK_HEADS = 600
 """Heads after which a node is asked again."""
 _CUTS = 4
@@ -37,7 +37,8 @@ def is_too_much(error: TransientError) -> bool:
 class Allowance:
     """The most gas a node gives, asked for when a simulation failed, and how plans are cut to it.
 
-    `note` is told once of a node that gives less than a plan may take.
+    Plans simulated `together`, in one request, have it together, others each. `note` is told once of
+    a node that gives less than plans may take.
     """
 
     def __init__(
@@ -50,47 +51,56 @@ class Allowance:
         self._asked: int | None = None
         self._noted = False
 
-    def cut(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
-        """Return the plans that the node simulates together, the first made smaller, and who waits.
+    def cut(
+        self, plans: Sequence[Plan], view: View, *, together: bool
+    ) -> tuple[list[Plan], list[Skip]]:
+        """Return the plans that the node has gas for, the first made smaller, and who waits.
 
         As they are where nothing is known against it.
         """
         if self._asked is not None and view.head.number - self._asked >= LOOK_HEADS:
             self._asked = self._most = None
-        if self._most is None:
+        place = self._starved(plans, together=together)
+        if place is None:
             return list(plans), []
-        left = self._most
-        for place, plan in enumerate(plans):
-            if plan.gas_limit > left:
-                part = None if place else self._smaller(plan, view)
-                late = skips_for(plans[place + (part is not None) :], Reason.TIMEOUT, self._why())
-                if part is None:
-                    return list(plans[:place]), late
-                cut_off = (skip_for(q, Reason.TIMEOUT, self._why()) for q in _missing(plan, part))
-                return [part], [*part.skips, *cut_off, *late]
-            left -= plan.gas
-        return list(plans), []
-
-    async def explains(self, plans: Sequence[Plan], head: Head) -> bool:
-        """Tell whether the node gives less gas than a plan's limit: asked once in some heads.
-
-        Without gas named it gives all it would; who does not answer keeps nobody from being simulated.
-        """
-        if self._asked is not None:
-            return False
-        try:
-            answer = await self._rpc.request("eth_call", [{"input": GAS_LEFT}, "latest"])
-            given = int.from_bytes(blob(answer), "big")
-        except (TransientError, ValueError, TypeError):
-            return False
-        self._asked = head.number
-        if not given or given + CREATION >= max(plan.gas_limit for plan in plans):
-            return False
-        self._most = given
         if not self._noted:
             self._noted = True
             self._note(self._why())
-        return True
+        plan = plans[place]
+        part = None if place else self._smaller(plan, view)
+        late = skips_for(plans[place + (part is not None) :], Reason.TIMEOUT, self._why())
+        if part is None:
+            return list(plans[:place]), late
+        cut_off = (skip_for(q, Reason.TIMEOUT, self._why()) for q in _missing(plan, part))
+        return [part], [*part.skips, *cut_off, *late]
+
+    async def explains(self, plans: Sequence[Plan], head: Head, *, together: bool) -> bool:
+        """Tell whether the node gives less gas than plans may take: asked once in some heads.
+
+        Without gas named it gives all it would; who does not answer keeps nobody from being simulated.
+        What was enough for these is kept: it may not be for those of a later head.
+        """
+        if self._asked is None:
+            try:
+                answer = await self._rpc.request("eth_call", [{"input": GAS_LEFT}, "latest"])
+                given = int.from_bytes(blob(answer), "big")
+            except (TransientError, ValueError, TypeError):
+                return False
+            self._asked = head.number
+            self._most = given + CREATION if given else None
+        return self._starved(plans, together=together) is not None
+
+    def _starved(self, plans: Sequence[Plan], *, together: bool) -> int | None:
+        """Return the place of the first plan the node has too little gas for, None when of no one."""
+        left = self._most
+        if left is None:
+            return None
+        for place, plan in enumerate(plans):
+            if plan.gas_limit > left:
+                return place
+            if together:
+                left -= plan.gas
+        return None
 
     def _smaller(self, plan: Plan, view: View) -> Plan | None:
         """Return a plan with as many positions as the node has gas for, None when not even one fits."""

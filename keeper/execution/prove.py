@@ -11,7 +11,7 @@ from keeper.execution.gas import GAS_LIMIT_CAP, gas_limit_up
 from keeper.execution.judging import R, Repack, Settle, Settled
 from keeper.execution.pricing import plan_prices
 from keeper.execution.refusal import skip_for, skips_for
-from keeper.execution.simulate import REQUEST_GAS, Simulation, Simulator
+from keeper.execution.simulate import REQUEST_GAS, Simulation, Simulator, Way
 from keeper.types import Plan, Reason, Skip, View
 
 ROUNDS = 4
@@ -62,7 +62,8 @@ class Prover(Generic[R]):
         tries = self._tries
         for _ in range(self._rounds):
             if self._allowance is not None:
-                waiting, cut_off = self._allowance.cut(waiting, view)
+                together = self._simulator.way is Way.SIMULATE
+                waiting, cut_off = self._allowance.cut(waiting, view, together=together)
                 skips.extend(cut_off)
                 if not waiting:
                     return [], skips
@@ -103,8 +104,11 @@ class Prover(Generic[R]):
         return proven, skips
 
     async def _is_starved(self, plans: Sequence[Plan], view: View) -> bool:
-        """Whether the node turns out to give less gas than a plan may take: nobody is to blame then."""
-        return self._allowance is not None and await self._allowance.explains(plans, view.head)
+        """Whether the node turns out to give less gas than plans may take: nobody is to blame then."""
+        if self._allowance is None:
+            return False
+        together = self._simulator.way is Way.SIMULATE
+        return await self._allowance.explains(plans, view.head, together=together)
 
     def _judge(
         self, plan: Plan, simulation: Simulation, view: View

@@ -18,7 +18,7 @@ from tests.unit.test_execution_prove import keep
 
 ITEM = 600_000
 GIVEN = 2_000_000
-CREATION = 53_200
+CREATION = 53_124
 
 Failure = RpcError | Mapping[str, Any]
 """An error of the whole request, or how one call of it ended."""
@@ -57,12 +57,13 @@ CALLS: Mapping[str, RpcError] = {
 
 @dataclass
 class Node:
-    """Simulates calls, and gives each no more than `given`."""
+    """Simulates calls, and gives those of one request no more than `given` together."""
 
     failure: Failure
     given: int = GIVEN
     missing: bool = False
     failing: bool = False
+    used: int = ITEM // 2
     asked: list[str] = field(default_factory=list)
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:
@@ -71,8 +72,15 @@ class Node:
             self.asked.append("simulation")
             if self.missing:
                 raise RpcError(method, -32601, "the method does not exist")
-            (call,) = params[0]["blockStateCalls"][0]["calls"]
-            return [{"calls": [self.simulated(call)]}]
+            calls = params[0]["blockStateCalls"][0]["calls"]
+            return [
+                {
+                    "calls": [
+                        self.simulated(call, self.given - self.used * before)
+                        for before, call in enumerate(calls)
+                    ]
+                }
+            ]
         (call, *_) = params
         if call == {"input": GAS_LEFT}:
             self.asked.append("gas")
@@ -83,15 +91,15 @@ class Node:
             raise self.failure
         return call["input"]
 
-    def simulated(self, call: Mapping[str, str]) -> Mapping[str, Any]:
-        """Return how a call ends."""
-        if int(call["gas"], 16) > self.given:
+    def simulated(self, call: Mapping[str, str], left: int) -> Mapping[str, Any]:
+        """Return how a call ends for which so much gas is left."""
+        if int(call["gas"], 16) > left:
             if isinstance(self.failure, RpcError):
                 raise self.failure
             return self.failure
         if self.failing:
             return died("execution reverted", 3)
-        return {"status": "0x1", "gasUsed": hex(ITEM // 2), "returnData": call["input"]}
+        return {"status": "0x1", "gasUsed": hex(self.used), "returnData": call["input"]}
 
 
 def repack(plan: Plan, failed: Mapping[Key, str], view: View) -> Plan | None:
@@ -126,7 +134,7 @@ class Bench:
         view = make_view(make_head(number))
         proven, skips = await self.prover.prove([replace(self.plan, head=view.head)], view)
         reasons = [skip.reason for skip in skips]
-        assert all("2000000" not in skip.detail for skip in skips)
+        assert all("4800000" not in skip.detail for skip in skips)
         return [len(plan.quotes) for plan in proven], {why: reasons.count(why) for why in reasons}
 
 
@@ -136,7 +144,7 @@ async def test_a_batch_is_cut_to_the_gas_a_node_gives(name: str) -> None:
     assert await bench.prove() == ([3], {Reason.TIMEOUT: 5})
     assert bench.node.asked == ["simulation", "gas", "simulation"]
     assert len(bench.notes) == 1
-    assert str(GIVEN - CREATION) in bench.notes[0]
+    assert f" {GIVEN} gas" in bench.notes[0]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -168,3 +176,41 @@ async def test_who_fails_with_gas_enough_is_looked_for_as_ever_and_the_node_aske
     assert await bench.prove(101) == ([], {Reason.SIMULATION_FAILED: 8})
     assert bench.node.asked.count("gas") == 1
     assert not bench.notes
+
+
+@pytest.mark.parametrize("name", CAPPED)
+async def test_what_a_node_gives_is_kept_though_it_was_enough_for_who_failed_first(
+    name: str,
+) -> None:
+    bench = Bench(Node(CAPPED[name], failing=True))
+    eight, bench.plan = bench.plan, Plans().make(address("0"), address("1"))
+    assert await bench.prove() == ([], {Reason.SIMULATION_FAILED: 2})
+    assert not bench.notes
+    bench.node.failing, bench.plan = False, eight
+    assert await bench.prove(101) == ([3], {Reason.TIMEOUT: 5})
+    assert bench.node.asked.count("gas") == len(bench.notes) == 1
+
+
+@pytest.mark.parametrize("name", CAPPED)
+async def test_a_plan_waits_that_the_node_has_no_gas_left_for_behind_another(name: str) -> None:
+    bench = Bench(Node(CAPPED[name], used=700_000))
+    plans, view = Plans(), make_view(make_head())
+    pair = [plans.make(address(who), address(f"{who}'s")) for who in ("a", "b")]
+    pair = [replace(plan, gas_limit=1_400_000, gas=700_000) for plan in pair]
+    proven, skips = await bench.prover.prove(pair, view)
+    assert [plan.id for plan in proven] == [pair[0].id]
+    assert [skip.reason for skip in skips] == [Reason.TIMEOUT] * 2
+    assert bench.node.asked == ["simulation", "gas", "simulation"]
+    bench.node.missing = True
+    later = make_view(make_head(101))
+    await bench.prover.prove(pair, later)
+    proven, skips = await bench.prover.prove(pair, later)
+    assert (len(proven), skips) == (2, []), "calls of their own are given as much each"
+
+
+@pytest.mark.parametrize("short", [0, 1])
+async def test_a_plan_of_all_the_gas_a_node_gives_is_left_whole(short: int) -> None:
+    bench = Bench(Node(CAPPED["reth"], given=8 * ITEM - short, failing=True))
+    await bench.prove()
+    bench.node.failing = False
+    assert await bench.prove(101) == (([8], {}) if not short else ([7], {Reason.TIMEOUT: 1}))
