@@ -20,6 +20,7 @@ from keeper.chain.parse import quantity
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
 from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.execution.bump import first_down
 from keeper.execution.gas import fees as choose_fees
 from keeper.execution.settlement import included, reverted
 from keeper.journal.read import JournalReader
@@ -126,12 +127,12 @@ class Till:
         at = head.next_block(chain.block_time, inclusion)
         told = await reader.multicall(data_fee_calls(inclusion), head.hash)
         data_fee = read_data_fee(inclusion, told)
-        fees = choose_fees(at.base_fee, chain.fees.priority_fee, chain.fees.max_fee)
+        fees = choose_fees(at.base_fee, chain.fees.priority_fee, first_down(chain.fees.max_fee))
         if price is None or fees is None:
             raise TransientError(
                 "the native coin has no price now"
                 if price is None
-                else "the base fee is above fees.max_fee_gwei: wait, or raise it"
+                else "the base fee is too near fees.max_fee_gwei, or above it: wait, or raise it"
             )
         wallets = await read_ether(reader, chain.multicall, operators, head.hash)
         operator = max(wallets, key=lambda wallet: wallets[wallet])

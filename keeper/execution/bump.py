@@ -22,6 +22,11 @@ def first_down(cap: Wei) -> Wei:
     return Wei(max(cap * 100 * 100 // (BUMP_PERCENT * BUMP_PERCENT) - 2, 0))
 
 
+def replaced_down(cap: Wei) -> Wei:
+    """Return the most a replacement may offer per gas so that a cancel stays under `cap`."""
+    return Wei(cap * 100 // BUMP_PERCENT)
+
+
 def rescue_up(plan: Plan, cancel_gas: int) -> Wei:
     """Return what the wallet holds back beside a plan's own gas, so that its nonce cannot stick.
 

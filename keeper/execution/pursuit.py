@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from keeper.errors import ConfigError, TransientError
 from keeper.execution.answer import Answer
-from keeper.execution.bump import replacement_fees
+from keeper.execution.bump import first_down, replaced_down, replacement_fees
 from keeper.execution.flight import Flight, Flights, Version
 from keeper.execution.gas import fees as first_fees
 from keeper.execution.hurry import Hurried
@@ -50,7 +50,10 @@ class Policy:
             raise ConfigError("replace_after or final_depth is below one", "both count heads")
 
     def ceiling(self, first: Fees) -> Wei:
-        """Return the most per gas a replacement may offer of what was sent at `first` fees."""
+        """Return the most per gas a cancel may offer of what was sent at `first` fees.
+
+        A replacement stays below that by what a cancel of it costs more.
+        """
         return Wei(2 * first.max_fee) if self.max_fee is None else self.max_fee
 
 
@@ -251,9 +254,11 @@ class Pursuit:
         event: str = "plan.repriced",
     ) -> None:
         base_fee = head.next_base_fee(self._policy.inclusion)
-        ceiling = most_per_gas_down(found, self._policy.ceiling(flight.first))
+        is_first = all(each.signed.private for each in flight.versions)
+        room_down = first_down if is_first else replaced_down
+        ceiling = most_per_gas_down(found, room_down(self._policy.ceiling(flight.first)))
         fees = replacement_fees(offered_fees(flight), base_fee, ceiling)
-        if fees is None and all(each.signed.private for each in flight.versions):
+        if fees is None and is_first:
             # no pool holds what it would have to outbid
             fees = first_fees(base_fee, flight.held.priority_fee, ceiling)
         if fees is not None and not await self._covers(flight, wallet, fees):

@@ -67,9 +67,18 @@ def test_sweep_sends_what_is_worth_it_and_journals_it(
     assert done.returncode == 0, done.stderr
     assert held(mined, "WETH", filled.treasury) == 10**17
     assert held(mined, "USDC", filled.contract) == 1_500 * 10**6, "not named"
-    done = cli("wallet", "sweep", "--json")
+    latest = mined.rpc("eth_getBlockByNumber", "latest", False)
+    cap = int(latest["baseFeePerGas"], 16) * 3 // 2
+    near = (f"max_fee_gwei={cap / 10**9:.9f}", "priority_fee_gwei=0.01")
+    settings = [part for each in near for part in ("--set", f"chains.devnet.fees.{each}")]
+    done = cli("wallet", "sweep", "--json", *settings)
     assert done.returncode == 0, done.stderr
-    assert rows(json.loads(done.stdout))["USDC"]["result"].startswith("swept in 0x")
+    result = rows(json.loads(done.stdout))["USDC"]["result"]
+    assert result.startswith("swept in 0x")
+    paid = mined.rpc("eth_getTransactionByHash", result.removeprefix("swept in "))
+    first = int(paid["maxFeePerGas"], 16)
+    assert cap * 4 // 5 < first, "the cap holds it down"
+    assert first * 11 * 11 <= cap * 10 * 10, "a replacement and a cancel still fit under it"
     assert held(mined, "USDC", filled.treasury) == 1_500 * 10**6
     assert held(mined, "DAI", filled.contract) == 10**14
     after = int(mined.rpc("eth_getBalance", wallet, "latest"), 16)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from keeper.errors import InvariantError
-from keeper.execution.bump import bumped_up, first_down, highest, replacement_fees
+from keeper.execution.bump import bumped_up, first_down, highest, replaced_down, replacement_fees
+from keeper.execution.gas import fees
 from keeper.execution.life import SETTLED, TRANSITIONS, Event, State, after
 from keeper.execution.recheck import at_fees, minimum_usd_up, most_per_gas_down
 from keeper.types import Fees
@@ -90,7 +91,32 @@ def test_what_fees_cost_more_is_taken_off_the_net() -> None:
 
 
 @given(st.integers(0, 10**15))
-def test_what_is_sent_first_can_be_raised_and_then_cancelled(cap: int) -> None:
+def test_what_is_sent_first_leaves_room_for_two_bumps_and_no_more(cap: int) -> None:
     first = first_down(Wei(cap))
     assert first == 0 or bumped_up(bumped_up(first)) <= cap
     assert cap - bumped_up(bumped_up(first)) < 8, "and is cut no further than that"
+
+
+@given(st.integers(1, 10**15))
+def test_what_replaces_it_leaves_room_for_a_cancel_and_no_less(cap: int) -> None:
+    most = replaced_down(Wei(cap))
+    assert bumped_up(most) <= cap
+    assert bumped_up(most + 1) > cap
+
+
+@given(st.integers(100, 10**15), st.integers(0, 10**15), st.data())
+def test_what_is_sent_first_can_be_raised_and_then_cancelled(
+    cap: int, priority: int, data: st.DataObject
+) -> None:
+    first = fees(
+        Wei(data.draw(st.integers(0, first_down(Wei(cap))))), Wei(priority), first_down(Wei(cap))
+    )
+    assert first is not None
+    # the base fee moves meanwhile, at most to where the last replacement may pay it
+    bases = data.draw(st.lists(st.integers(0, replaced_down(Wei(cap))), min_size=2, max_size=2))
+    raised = replacement_fees(first, Wei(bases[0]), replaced_down(Wei(cap)))
+    assert raised is not None
+    again = replacement_fees(raised, Wei(bases[1]), replaced_down(Wei(cap)))
+    for held in (raised, again or raised):
+        assert held.priority_fee <= held.max_fee
+        assert replacement_fees(held, Wei(bases[1]), Wei(cap)) is not None, "a cancel"

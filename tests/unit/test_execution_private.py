@@ -7,13 +7,25 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from keeper.errors import RpcError, TransientError
+from keeper.execution.bump import first_down
 from keeper.execution.executor import Executor
 from keeper.execution.pursuit import LAPSED, Policy
 from keeper.execution.recheck import Gone
 from keeper.execution.relays.flow import PrivateFlow, Route
 from keeper.execution.relays.scores import Scores
 from keeper.execution.signer import KeySigner
-from keeper.types import Dropped, Head, Included, Plan, Reason, Replaced, Reverted, Signed, Skip
+from keeper.types import (
+    Cancelled,
+    Dropped,
+    Head,
+    Included,
+    Plan,
+    Reason,
+    Replaced,
+    Reverted,
+    Signed,
+    Skip,
+)
 from keeper.units import Hash, Wei
 from tests.fake_node import (
     Events,
@@ -74,6 +86,7 @@ class Bench:
     others: tuple[FakeRelay, ...] = ()
     bundled: bool = False
     lost: list[tuple[str, str]] = field(default_factory=list)
+    policy: Policy = POLICY
 
     async def start(self, *, relays: bool = True) -> Executor:
         """Return a started executor; a second call is a restart over the same journal."""
@@ -96,7 +109,7 @@ class Bench:
             FakeClock(),
             self.events,
             live=True,
-            policy=POLICY,
+            policy=self.policy,
             look=self.look,
             flow=self.flow,
             untipped=untipped,
@@ -251,6 +264,21 @@ async def test_a_tip_that_took_most_of_the_profit_does_not_keep_it_from_the_publ
     assert fees["maxPriorityFeePerGas"] < outbid, "the builders' price is not the pool's"
     worst = fees["maxFeePerGas"] * plan.gas_limit * 2_000 / 10**18
     assert worst <= 40 + 1.6 - 4.95, "and it never costs more than it brings"
+
+
+async def test_what_becomes_public_near_the_maximum_fee_can_be_raised_and_cancelled() -> None:
+    bench = Bench(public_after=1, policy=replace(POLICY, max_fee=Wei(4 * GWEI)))
+    executor = await bench.start()
+    plan = bench.tipped()
+    first = first_down(Wei(4 * GWEI))
+    await executor.send([replace(plan, bid=replace(plan.bid, max_fee=first))])
+    await bench.wait(executor, 7)
+    public, *_, raised = [fields_of(raw)["maxFeePerGas"] for raw in bench.node.sent]
+    assert public <= first < raised
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor, 3)
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
+    assert isinstance(receipt, Cancelled)
 
 
 async def test_the_private_one_may_still_win_after_publication() -> None:

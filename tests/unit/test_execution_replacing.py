@@ -172,6 +172,18 @@ async def test_a_replacement_stays_within_the_maximum_fee(bench: Bench) -> None:
     assert 36 * GWEI // 10 < max(offered) <= 4 * GWEI
 
 
+async def test_what_was_replaced_near_the_maximum_fee_can_still_be_cancelled(bench: Bench) -> None:
+    bench.policy = replace(POLICY, max_fee=Wei(4 * GWEI))
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await bench.wait(executor, 40)
+    bench.found = lambda _: Gone("debt repaid by another")
+    await bench.wait(executor, 3)
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
+    assert isinstance(receipt, Cancelled)
+    assert fields_of(bench.node.sent[-1])["maxFeePerGas"] <= 4 * GWEI
+
+
 async def test_what_limits_refuse_is_not_offered_more_for(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.late()])
