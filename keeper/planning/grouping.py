@@ -9,7 +9,7 @@ from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas, s
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
-from keeper.types import FlashKind, Quote, Seizure, Step
+from keeper.types import FlashSource, Quote, Seizure, Step
 from keeper.units import Address, mul_div_up
 
 Group = list[Quote]
@@ -172,11 +172,11 @@ def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None
         once = group_gas(len(hops), extra_gas(hops) + shared_gas(group))
         carry(once, range(first, first + len(group)))
         first += len(group)
-    loans: dict[tuple[Address, FlashKind], list[int]] = {}
+    loans: dict[FlashSource, list[int]] = {}
     for place, quote in enumerate(everyone):
-        loans.setdefault((quote.debt.address, quote.flash.kind), []).append(place)
-    for (_, kind), places in loans.items():
-        carry(FUND[kind], places)
+        loans.setdefault(quote.flash, []).append(place)
+    for source, places in loans.items():
+        carry(FUND[source.kind], places)
     if everyone:
         carry(run_gas(everyone), range(len(everyone)))
     return used

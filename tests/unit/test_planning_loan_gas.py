@@ -107,6 +107,17 @@ def test_who_borrows_carries_the_whole_loan(by_means: bool) -> None:
         assert [gas for kind, gas in more if kind is FlashKind.AAVE] == [FUND[FlashKind.AAVE]]
 
 
+def test_two_lenders_of_one_kind_are_two_loans() -> None:
+    calls = [choice(n, BORROWS) for n in (1, 2)]
+    venues = {"uniswap": venue(pool(1, WETH, USDC, 500, 90_000_000))}
+    sizing = Sizing(RULES, venues, {MARKET: FakeLender()}, view(), calls)  # type: ignore[dict-item]
+    sizing.run()
+    one, two = sizing.quotes
+    other = replace(two.flash, source=USDC.address)
+    apart = share_gas([[one, replace(two, flash=other)]])
+    assert sum(apart) - sum(share_gas([[one, two]])) == FUND[FlashKind.AAVE]
+
+
 def test_the_worth_of_all_has_the_loan_in_it_whoever_comes_last() -> None:
     sizing = sized()
     calls = list(every_call(sizing._settled))
