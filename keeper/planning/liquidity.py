@@ -27,6 +27,7 @@ class Liquidity:
         sources: Mapping[Address, FlashSource],
     ) -> None:
         self._left: dict[Pot, int] = {}
+        self._pots: dict[FlashSource, Pot] = {}
         self._lenders: dict[Address, Pot] = {}
         for pot in {offer.pot for offer in offers}:
             market, token = pot
@@ -34,8 +35,9 @@ class Liquidity:
             if left is None:
                 continue
             self._left[pot] = left
-            source = sources.get(token)
-            if source in markets[market].flash_sources(token):
+            own = markets[market].flash_sources(token)
+            self._pots |= dict.fromkeys(own, pot)
+            if sources.get(token) in own:
                 self._lenders[token] = pot
 
     def take(self, quote: Quote) -> None:
@@ -63,6 +65,13 @@ class Liquidity:
         left = max(self._left[pot], 0)
         # The same reserve pays the loan out and then the collateral.
         return left * BPS // (BPS + offer.terms.bonus) if pot == offer.pot else left
+
+    def spared(self, source: FlashSource) -> FlashSource:
+        """Return a source as what lends beside or instead of the first, with what all else leaves it."""
+        pot = self._pots.get(source)
+        if pot is None or source.available <= self._left[pot]:
+            return source
+        return replace(source, available=max(self._left[pot], 0))
 
     def within(self, offer: Offer) -> Offer | None:
         """Return an offer as large as its collateral can still be withdrawn, None for none."""

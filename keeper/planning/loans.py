@@ -98,7 +98,7 @@ class Loans:
         used = lending = placed | shut_by(self._sources.values())
         for token, amounts in wanted.items():
             amount, gas, held = sum(amounts.values()), self._per_gas[token], self._sources[token]
-            source = choose_source(self._lenders[token], amount, used, gas)
+            source = choose_source(self._open(token), amount, used, gas)
             if source is None or source.available < amount:
                 continue
             if cost_of(source, amount, gas) < cost_of(held, amount, gas):
@@ -122,7 +122,7 @@ class Loans:
         """
         other, gas = self._sources[token], self._per_gas[token]
         most, best = 0.0, dict[CallKey, FlashSource]()
-        for source in self._lenders[token]:
+        for source in self._open(token):
             if source == other or source.shuts & used or source.fee_ppm >= other.fee_ppm:
                 continue
             left, saved = source.available, -cost_of(source, 0, gas)
@@ -135,6 +135,13 @@ class Loans:
             if saved > most:
                 most, best = saved, carried
         return best
+
+    def _open(self, token: Address) -> list[FlashSource]:
+        """Return who lends a token, the others beside the one in use with what collateral leaves."""
+        held = self._sources[token]
+        return [
+            each if each == held else self.liquidity.spared(each) for each in self._lenders[token]
+        ]
 
     def funded(self, quote: Quote, costs: Costs) -> Quote:
         """Return a quote that borrows where its token is borrowed in the end."""

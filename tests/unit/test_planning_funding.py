@@ -13,7 +13,7 @@ from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
 from keeper.ports import Venue
 from keeper.types import Bid, FlashKind, FlashSource, Quote
-from keeper.units import USD, WAD, Address, Wei
+from keeper.units import BPS, USD, WAD, Address, Bps, Wei
 from keeper.venues.uniswap_v3 import UniswapV3
 from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import (
@@ -196,6 +196,33 @@ def test_a_vault_that_is_short_lends_a_part() -> None:
     near = pool(7, WETH, USDC, 100, 50_000_000)
     _, quotes = quoted(*debts, vault=[near], vault_holds=35 * THOUSANDS)
     assert {quote.flash.kind for quote in quotes} == {FlashKind.AAVE}
+
+
+class Dear(UniswapV3):
+    """Lends whatever is asked for, at a premium."""
+
+    def flash_sources(self, token: Address) -> Sequence[FlashSource]:
+        return [FlashSource(FlashKind.MORPHO, OTHER, token, 10**30, 500)]
+
+
+@pytest.mark.parametrize("bonus", [10_500, 9_000])
+def test_what_collateral_takes_out_of_a_reserve_is_not_lent(bonus: int) -> None:
+    """Neither by one that is short beside another, nor where all that is borrowed moves to it."""
+    venue = Dear("uniswap", FACTORY, [token.address for token in TOKENS])
+    venue.adopt([DEEP])
+    reserve = {USDC.address: 30 * THOUSANDS, WETH.address: 10**24}
+    lender = FakeLender(fee_ppm=0, available=reserve, liquidity=reserve)
+    markets = {MARKET: lender}
+    planner = Planner(RULES, {"uniswap": venue}, markets, lambda: "")  # type: ignore[arg-type]
+    # at a bonus below one it is wanted at first, and not taken
+    other = choice(2, FakeTerms(WETH, USDC, 10 * THOUSANDS, Bps(bonus)))
+    seizes = choice(3, FakeTerms(USDC, WETH, 5 * 10**18))
+    lent = {}
+    for choices in ([owes(1, 25), other], [owes(1, 25), other, seizes]):
+        quotes, _ = planner.quote(view(), choices)
+        cheap = [q.repaid for q in quotes if q.debt == USDC and q.flash.kind is FlashKind.AAVE]
+        lent[len(choices)] = sum(cheap) // THOUSANDS
+    assert lent == {2: 25, 3: 10 if bonus > BPS else 0}
 
 
 def test_own_capital_that_saves_less_than_its_gas_stays() -> None:
