@@ -132,12 +132,17 @@ class ChunkWriter:
     """Append chunks; each is with the operating system when `write` returns.
 
     It starts behind `end`, where the last whole chunk has the checksum `last`; whatever stands there
-    is cut off.
+    is cut off. Raises `ConfigError` for a file that cannot be written.
     """
 
     def __init__(self, path: Path, end: int = 0, last: bytes = b"") -> None:
-        # a tape tells what its owner watches: it is nobody else's business
-        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # a tape tells what its owner watches: it is nobody else's business
+            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written ({error.strerror})", "name another file"
+            ) from None
         self._file = os.fdopen(number, "r+b", buffering=0)
         self._last = last
         self._file.truncate(end)

@@ -84,3 +84,9 @@ def test_a_tape_that_ends_between_the_pages_of_a_state_is_torn(whole: Path) -> N
 def test_a_state_is_whole_or_not_there(whole: Path) -> None:
     states = [record for record in read_tape(whole) if isinstance(record, State)]
     assert [state.pages for state in states] == [PAGES, PAGES]
+
+
+def test_a_tape_that_cannot_be_written_is_the_operators_to_mend(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere" / "x.tape", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            TapeWriter(path)
