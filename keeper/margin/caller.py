@@ -11,7 +11,7 @@ import structlog
 
 from keeper.book.book import Book
 from keeper.book.market import MarketBook
-from keeper.errors import KeeperError, TransientError
+from keeper.errors import TransientError
 from keeper.journal.outbox import (
     SqliteOutbox,
     StandingRow,
@@ -100,6 +100,7 @@ class MarginCaller:
         self._liquidations = Liquidations(chain, reader, outbox, clock)
         self._refreshed: dict[str, float] = {}
         self._passed_over: set[str] = set()
+        self._unread: set[str] = set()
         self._known: dict[tuple[str, str, str], StandingRow] = {}
         self._latest: View | None = None
         self._wake = asyncio.Event()
@@ -242,13 +243,21 @@ class MarginCaller:
             liquidated = await self._liquidations.find(
                 name, market.protocol, roster, fell, view.head
             )
-        except KeeperError as error:
+            self._unread.discard(name)
+        except TransientError as error:
             # nobody else's call waits for what became of these
             unknown = {entry.key for entry in fell}
             failed = True
             log.warning("margin.postponed", chain=self._chain, market=name, error=str(error))
-        # after a start, who is better may have been liquidated
-        is_blind = failed and not self._liquidations.is_caught_up(name)
+        except Exception:
+            # it may never pass: calls are told all the same
+            failed = True
+            if name not in self._unread:
+                self._unread.add(name)
+                log.exception("margin.logs_unread", chain=self._chain, market=name)
+        # who is better may have been liquidated: who owes less, after a start anybody
+        blind = {entry.key for entry in fell} if failed else set()
+        all_blind = failed and not self._liquidations.is_caught_up(name)
         looked_at = [
             *(roster.get(key) for key in liquidated),
             *(e for e in roster.to_look_at(now) if e.key not in liquidated.keys() | unknown),
@@ -266,6 +275,7 @@ class MarginCaller:
                 position = self._position(market, roster, entry, view)
                 if position is not None:
                     standing, kinds = _judged(entry, position, taken, now)
+                    is_blind = all_blind or entry.key in blind
                     if is_blind and (Kind.BETTER, None) in kinds:
                         continue
                     if standing != entry.standing:

@@ -105,6 +105,7 @@ class World:
         self.is_busy = False
         self.logs: list[Log] = []
         self.refuse_logs = False
+        self.fault: Exception | None = None
         self.held_from = 0
         self.blocks_within = 0
         self.ranges: list[tuple[int, int]] = []
@@ -165,6 +166,8 @@ class World:
             self.book.head = None
         if self.refuse_logs:
             raise TransientError("the node is away")
+        if self.fault is not None:
+            raise self.fault
         if first < self.held_from:
             raise ConfigError("the node does not hold the logs")
         return [log for log in self.logs if first <= log.block_number <= last]
@@ -246,6 +249,30 @@ async def test_levels_do_not_wait_for_logs_that_cannot_be_read(world: World) -> 
     world.refuse_logs = False
     assert await world.head(3) == ["aa liquidated"]
     assert await world.head(4) == []
+
+
+@pytest.mark.parametrize("fault", [ConfigError("the node holds no logs"), KeyError("token")])
+async def test_who_repays_gets_calls_though_logs_can_never_be_read(
+    tmp_path: Path, fault: Exception
+) -> None:
+    world = World(tmp_path, habits=Habits(cooldown=0.0))
+    await world.start()
+    try:
+        with capture_logs() as logs:
+            told = await world.head(1, a=(1.19, 10), b=(1.2, 10))
+            assert told == ["aa warning", "bb warning"]
+            world.fault = fault
+            world.liquidate(B, 2)
+            assert await world.head(2, a=(1.05, 9), b=(1.9, 5)) == ["aa call"]
+            assert await world.head(3, a=(1.02, 9)) == ["aa critical"]
+            # what became of the other is looked for on and on
+            world.fault = None
+            assert await world.head(4) == ["bb liquidated"]
+            world.fault = fault
+            assert await world.head(5, a=(0.99, 8)) == ["aa liquidatable"]
+        assert [each["event"] for each in logs] == ["margin.logs_unread"] * 2
+    finally:
+        await world.stop()
 
 
 async def test_a_liquidation_waits_for_a_position_that_cannot_be_computed(world: World) -> None:
