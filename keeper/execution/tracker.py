@@ -224,7 +224,10 @@ class Tracker:
             flight.abandoned = flight.abandoned and is_owned
         if wallet is not None and mined is not None:
             wallet.nonces.reopen(flight.signed.nonce)
-            wallet.pay(Wei(-mined.gas), Wei(-mined.refill))
+            wallet.pay(Wei(-mined.gas))
+            if mined.refill:
+                # read, not taken off: it may never have been counted
+                await self._recount_balance(wallet)
         await self._books.reopen(flight, head)
 
     async def _mined(self, flight: Flight, found: Found, head: Head) -> Receipt:
@@ -249,7 +252,7 @@ class Tracker:
         wallet = self._wallet_of(flight)
         if wallet is not None:
             wallet.nonces.confirm(signed.nonce + 1)
-            wallet.pay(gas_paid(answer), Wei(0))
+            wallet.pay(gas_paid(answer))
             if refill:
                 # read, not added: a look since the block may have counted it already
                 await self._recount_balance(wallet)

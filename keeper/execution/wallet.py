@@ -113,9 +113,9 @@ class Wallet:
         """Read the balance anew: more moved than the gas paid here."""
         self._balance = await self._read_balance()
 
-    def pay(self, gas: Wei, refill: Wei) -> None:
-        """Account for a settled transaction."""
-        self._balance += refill - gas
+    def pay(self, gas: Wei) -> None:
+        """Account for the gas of a settled transaction, negative when a reorg gives it back."""
+        self._balance -= gas
 
     async def sign(self, plan: Plan, *, private: bool = False) -> Signed:
         """Sign a plan on the next nonce; the nonce stays held."""

@@ -369,6 +369,32 @@ async def test_a_refill_that_was_read_already_is_not_counted_again(bench: Bench)
     assert wallet.balance < 11 * 10**18, "it is not counted before it was read"
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_refill_that_a_reorg_undoes_is_taken_off_only_if_it_was_read(
+    bench: Bench, is_read: bool
+) -> None:
+    bench.decode = lambda logs, contract: [
+        replace(run, refill=10**18) for run in decode_runs(logs, contract)
+    ]
+    executor = await bench.start()
+    (wallet,) = executor._lanes
+    held = wallet.balance
+    await executor.send([bench.plans.make()])
+    head = bench.node.mine()
+    bench.node.balance = held + 10**18
+    if not is_read:
+        bench.node.answering = lambda method, _: (
+            no_answer(b"") if method == "eth_getBalance" else None
+        )
+    await executor.follow(head)
+    assert (wallet.balance > held) is is_read
+    bench.node.undo()
+    bench.node.balance = held
+    await executor.follow(make_head(head.number, "fork"))
+    assert "plan.reorged" in bench.events.names
+    assert wallet.balance == held
+
+
 async def test_a_stranger_in_the_pool_is_stepped_over(bench: Bench) -> None:
     bench.node.pool[0] = b"stranger"
     executor = await bench.start()

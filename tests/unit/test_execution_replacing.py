@@ -247,11 +247,11 @@ async def test_a_balance_that_came_in_meanwhile_pays_for_a_replacement(bench: Be
     executor = await bench.start()
     await executor.send([bench.late()])
     (wallet,) = executor._lanes
-    wallet.pay(Wei(wallet.balance - 1), Wei(0))  # as it was read before a transfer came in
+    wallet.pay(Wei(wallet.balance - 1))  # as it was read before a transfer came in
     await bench.wait(executor, 3)
     assert bench.events.names.count("plan.repriced") == 1
     bench.node.balance = 1
-    wallet.pay(Wei(wallet.balance - 1), Wei(0))
+    wallet.pay(Wei(wallet.balance - 1))
     await bench.wait(executor, 3)
     assert "plan.stuck" in bench.events.names
     assert len(set(bench.node.sent)) == 2, "what cannot be paid is not offered"
