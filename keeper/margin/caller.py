@@ -1,7 +1,7 @@
 """Make the margin calls of one chain: beside the line, after each head that was decided on."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, time
 from functools import partial
@@ -31,6 +31,7 @@ from keeper.margin.message import (
 from keeper.margin.outlooks import SLICE, Outlooks, plain
 from keeper.margin.records import known_of, listed, listed_row, row_of, standing_of
 from keeper.margin.roster import NEVER, Entry, Key, Known, Roster, worst_first
+from keeper.margin.round import Round
 from keeper.margin.watch import Watch
 from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
@@ -99,7 +100,9 @@ class MarginCaller:
         self._outlooks = Outlooks(chain, outbox, sample_seconds)
         self._liquidations = Liquidations(chain, reader, outbox, clock)
         self._refreshed: dict[str, float] = {}
-        self._passed_over: set[str] = set()
+        self._turns: dict[str, int] = {}
+        self._looks = 0
+        self._round = Round()
         self._unread: set[str] = set()
         self._known: dict[tuple[str, str, str], StandingRow] = {}
         self._latest: View | None = None
@@ -187,24 +190,24 @@ class MarginCaller:
             for name in view.prices
             if (market := self._book.markets.get(name)) is not None and self._covers(name, market)
         ]
-        # those first that the last head had no time for
-        watched.sort(key=lambda each: each[0] not in self._passed_over)
-        self._passed_over.clear()
-        whole = True
+        # those first that earlier heads had no time for
+        watched.sort(key=lambda each: self._turns.get(each[0], 0))
+        self._looks += 1
+        self._round.begin(self._digest.due(self._clock.time()))
         for name, market in watched:
             if self._book.head != view.head:
-                self._passed_over.add(name)
-                whole = False
-                continue
+                break
+            self._turns[name] = self._looks
             try:
-                whole = await self._look_at(name, market, view) and whole
+                if await self._look_at(name, market, view):
+                    self._round.seen(name)
             except Exception as error:  # noqa: BLE001 - one market harms no other
-                whole = False
+                self._round.failed(name)
                 self._complain(error, market=name)
         self._gauge(view)
         # a digest of what was not looked at yet would say nothing, and be the day's only one
-        if whole and (day := self._digest.due(self._clock.time())) is not None:
-            await self._summarise(day, view)
+        if (day := self._round.due(name for name, _ in watched)) is not None:
+            await self._summarise(day, view, dict(watched))
 
     async def _look_at(self, name: str, market: MarketBook, view: View) -> bool:
         """Look at one market; say whether everybody watched there was seen at one head."""
@@ -466,7 +469,7 @@ class MarginCaller:
             return Entry(watch, account, place, watch.ladder, Standing(episode=number))
         return Entry(watch, account, place, watch.ladder, standing_of(row), known_of(row))
 
-    async def _summarise(self, day: date, view: View) -> None:
+    async def _summarise(self, day: date, view: View, markets: Mapping[str, MarketBook]) -> None:
         """Tell the channels of each watch how its positions stand, once a day."""
         now, totals = self._clock.time(), self._totals(view)
         notes = []
@@ -474,7 +477,14 @@ class MarginCaller:
             mine = [totals.get((watch.name, level), (0, 0.0)) for level in Level]
             worst, count = await self.listing(whole=False, limit=DIGEST_ROWS, watch=watch.name)
             watched, debt = sum(number for number, _ in mine), sum(owed for _, owed in mine)
-            summary = Summary(self._chain, watch.name, day.isoformat(), watched, count, debt)
+            failed = self._round.missing(
+                name
+                for name, market in markets.items()
+                if watch.covers(self._chain, name, market.protocol.protocol)
+            )
+            summary = Summary(
+                self._chain, watch.name, day.isoformat(), watched, count, debt, tuple(failed)
+            )
             notes.append((digest(summary, now, worst), watch.channels))
         await self._dispatcher.post(notes)
         self._digest.done(day)

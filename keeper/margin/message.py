@@ -108,7 +108,10 @@ def compose(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many positions a watch has on a day, how many of them are not safe, what all owe."""
+    """How many positions a watch has on a day, how many of them are not safe, what all owe.
+
+    `failed` are the markets that could not be looked at: their positions are as last seen, if at all.
+    """
 
     chain: str
     watch: str
@@ -116,6 +119,7 @@ class Summary:
     watched: int
     not_safe: int
     debt_usd: float
+    failed: tuple[str, ...] = ()
 
 
 def digest(summary: Summary, time: float, worse: Sequence[Mapping[str, Any]]) -> Note:
@@ -128,6 +132,8 @@ def digest(summary: Summary, time: float, worse: Sequence[Mapping[str, Any]]) ->
     ]
     if summary.not_safe > len(lines):
         lines.append(f"and {summary.not_safe - len(lines)} more")
+    if summary.failed:
+        lines.insert(0, f"Could not be looked at: {', '.join(summary.failed)}.")
     subject = f"digest/{chain}/{watch}"
     return Note(
         f"{subject}/{day}",
@@ -145,6 +151,7 @@ def digest(summary: Summary, time: float, worse: Sequence[Mapping[str, Any]]) ->
             "not_safe": summary.not_safe,
             "watched": summary.watched,
             "debt_usd": round(summary.debt_usd, 2),
+            "failed": list(summary.failed),
         },
     )
 

@@ -730,3 +730,38 @@ async def test_the_digest_comes_once_a_day(world: World) -> None:
     (daily,) = [note for note in world.notes if note.topic == "digest"]
     assert daily.title == "1970-01-02, watch fund on x: 1 of 2 positions not safe"
     assert await world.head(3) == []
+
+
+async def test_the_digest_waits_for_no_market_that_fails_and_names_it(world: World) -> None:
+    protocol = SimpleNamespace(protocol="aave-v3")
+    broken: Any = SimpleNamespace(protocol=protocol, prices=world.prices)
+    world.book.markets = {"broken": broken, **world.book.markets}
+    world.now = 86_400.0 + 1_900
+    with capture_logs():
+        await world.head(1, a=(1.05, 10), b=(1.5, 10))
+        await world.head(2)
+    (daily,) = [note for note in world.notes if note.topic == "digest"]
+    assert daily.text.splitlines()[1] == "Could not be looked at: broken."
+    assert daily.data["failed"] == ["broken"]
+
+
+async def test_the_digest_comes_though_no_head_lasts_for_all_markets(world: World) -> None:
+    market = world.book.markets["aave"]
+
+    async def standing(who: Sequence[Address], *at: Any) -> Any:
+        found = await market.standing(who, *at)
+        # a block comes while each market is looked at
+        world.book.head = None
+        return found
+
+    slow = SimpleNamespace(**{**vars(market), "standing": standing})
+    world.book.markets = {"one": slow, "two": slow, "three": slow}
+    world.now = 86_400.0 + 1_900
+    told = []
+    for number in range(1, 6):
+        await world.head(number, a=(1.5, 10), b=(1.5, 10))
+        told.append(sum(note.topic == "digest" for note in world.notes))
+    assert told == [0, 0, 1, 1, 1]
+    # 2 positions in each of 3 markets, and none is missing
+    assert world.notes[-1].data["watched"] == 6
+    assert world.notes[-1].data["failed"] == []
