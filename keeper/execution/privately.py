@@ -76,7 +76,8 @@ class Privately:
 
     def is_over(self, flight: Flight, head: Head) -> bool:
         """Whether no relay was given it for a block still to come."""
-        return self._flow is None or self._flow.until(flight.signed.hash) <= head.number
+        held = [each.signed.hash for each in flight.versions if each.signed.private]
+        return self._flow is None or all(self._flow.until(each) <= head.number for each in held)
 
     def holders(self, flight: Flight) -> str:
         """Return who holds it, or held it, as `BidOutcome` names them; empty when it is public."""
@@ -87,8 +88,9 @@ class Privately:
 
     def ended(self, flight: Flight) -> None:
         """Score the relays that held in vain what is given up."""
-        if self._flow is not None:
-            self._flow.ended(flight.signed.hash, None)
+        for version in flight.versions:
+            if self._flow is not None and version.signed.private:
+                self._flow.ended(version.signed.hash, None)
 
 
 def offered_fees(flight: Flight) -> Fees:

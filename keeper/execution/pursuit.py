@@ -111,6 +111,8 @@ class Pursuit:
         after = self._policy.replace_after
         if flight.broadcast is not None and head.number - flight.broadcast < after:
             return
+        if flight.broadcast is None and not await self._may_resume(flight, wallet, head):
+            return
         answer, words = await self._offer(flight, wallet)
         match answer:
             case Answer.UNKNOWN:
@@ -163,10 +165,34 @@ class Pursuit:
             if self._flights.behind(flight):
                 await self._take_back(flight, wallet, head, found)
             elif self._privately.is_over(flight, head) and await self._is_unknown(flight):
-                relay = self._privately.holders(flight)
-                self._lost(flight.plan.id, relay)
-                self._later(self._journal.lost(flight.plan.id, relay))
-                self._abandon(flight, wallet, found.reason)
+                self._let_go(flight, wallet, found)
+
+    async def _may_resume(self, flight: Flight, wallet: Wallet, head: Head) -> bool:
+        """Whether what a switch, a restart or a reorg held back may leave: what is gone does not.
+
+        Only what was raised or published is looked at again: its last look may be long past.
+        """
+        if self._look is None or flight.signed.cancels or len(flight.versions) == 1:
+            return True
+        try:
+            found = await self._rpc.hurry(self._look(flight.carried, head))
+        except TransientError:
+            return False
+        if not isinstance(found, Gone):
+            return True
+        public = any(not version.signed.private for version in flight.versions[:-1])
+        if public or self._flights.behind(flight) or not await self._is_unknown(flight):
+            await self._take_back(flight, wallet, head, found)
+        elif self._privately.is_over(flight, head):
+            self._let_go(flight, wallet, found)
+        return False
+
+    def _let_go(self, flight: Flight, wallet: Wallet, found: Gone) -> None:
+        """Give up what lost its purpose and lies in no pool and with no relay."""
+        relay = self._privately.holders(flight)
+        self._lost(flight.plan.id, relay)
+        self._later(self._journal.lost(flight.plan.id, relay))
+        self._abandon(flight, wallet, found.reason)
 
     async def _lapse(self, flight: Flight, head: Head) -> None:
         """Reserve nothing more for what was given up and is past its deadline.

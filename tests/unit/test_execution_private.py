@@ -472,6 +472,33 @@ async def test_a_thrown_switch_keeps_it_from_relays_and_node() -> None:
     assert bench.node.sent == []
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_what_a_switch_kept_from_the_public_is_looked_at_before_it_leaves(gone: bool) -> None:
+    bench = Bench()
+    executor = await bench.start()
+    plan = bench.tipped()
+    await executor.send([plan])
+    signed = bench.journal.signed
+
+    async def throw(made: Signed) -> None:
+        await signed(made)
+        bench.admission.refusal = lambda _: Skip("", "", plan.contract, Reason.BREAKER, "paused")
+
+    bench.journal.signed = throw  # type: ignore[assignment,method-assign]
+    await bench.wait(executor, 6)
+    assert len(bench.journal.open) == 2, "the public one is on record"
+    bench.admission.refusal, bench.journal.signed = None, signed  # type: ignore[method-assign]
+    if gone:
+        bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor)
+    assert len(bench.node.sent) == (not gone)
+    if gone:
+        assert "plan.abandoned" in bench.events.names, "no pool has it: no cancel is paid for"
+        assert bench.lost == [(plan.id, "")]
+        assert bench.journal.rows.count(("lost", (plan.id, ""))) == 1
+        assert executor.relays["relay"].lost == 1
+
+
 async def test_a_reorg_gives_it_to_the_relays_again() -> None:
     bench = Bench(public_after=0)
     executor = await bench.start()

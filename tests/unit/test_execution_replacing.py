@@ -135,6 +135,51 @@ async def test_a_switch_thrown_while_it_is_journalled_holds_a_new_version_back(
     assert [type(receipt) for receipt in receipts] == [Cancelled if gone else Included]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+async def test_what_a_switch_held_back_is_looked_at_before_it_leaves(
+    bench: Bench, restart: bool
+) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    signed = bench.journal.signed
+
+    async def throw(made: Signed) -> None:
+        await signed(made)
+        bench.admission.refusal = breaker
+
+    bench.journal.signed = throw  # type: ignore[assignment,method-assign]
+    await bench.wait(executor, 5)
+    assert len(bench.journal.open) == 2, "a replacement is on record"
+    bench.admission.refusal, bench.journal.signed = None, signed  # type: ignore[method-assign]
+    if restart:
+        executor = await bench.start()
+    bench.found = lambda _: Gone("repaid by another")
+    await bench.wait(executor, 1)
+    first, *_, last = bench.node.sent
+    assert set(bench.node.sent) == {first, last}
+    assert bytes(fields_of(last)["data"]) == b"", "only a cancel leaves"
+    (receipt,) = await executor.follow(bench.node.mine(gas_used=21_000))
+    assert isinstance(receipt, Cancelled)
+
+
+async def test_what_was_held_back_waits_until_it_can_be_looked_at(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await bench.wait(executor, 3)
+    executor = await bench.start()
+    bench.node.sent.clear()
+
+    def unable(plan: Plan) -> Plan:
+        raise TransientError("no simulation")
+
+    bench.found = unable
+    await bench.wait(executor, 2)
+    assert not bench.node.sent
+    bench.found = lambda _: None
+    await bench.wait(executor, 1)
+    assert len(bench.node.sent) == 1, "it may go through as it is"
+
+
 def breaker(_: Plan) -> Skip:
     return Skip("", "", address("one"), Reason.BREAKER, "operator_pause: by keeper pause")
 
