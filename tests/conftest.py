@@ -20,6 +20,8 @@ Aside = Callable[..., Awaitable[Any]]
 def devnet() -> Iterator[Devnet]:
     """One chain for each test process; take `net` unless a test leaves it as it found it."""
     # not before: pytest's own process and suites without a chain are spared its libraries
+    import eth_account  # noqa: F401 - raises the recursion limit: not while a property is tried
+
     from keeper.devnet import Devnet
 
     try:
