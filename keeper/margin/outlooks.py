@@ -27,6 +27,7 @@ class Outlooks:
         self._outbox = outbox
         self._step = step
         self._known: dict[str, Outlook] = {}
+        self._restored: set[str] = set()
 
     def of(self, place: str) -> Outlook:
         """Return what is known of one market's prices."""
@@ -36,10 +37,11 @@ class Outlooks:
         """Take prices where a sample is due, and raise ladders by what they say."""
         now, taken = float(view.head.timestamp), False
         for place, prices in _places(name, market, roster, view, self._due(now)):
-            if place not in self._known:
+            if place not in self._restored:
                 rows = await self._outbox.samples(self._chain, place, now - LONGEST)
                 kept = [(time, prices_of(row)) for time, row in rows if time <= now]
                 await asyncio.to_thread(self.of(place).restore, kept)
+                self._restored.add(place)
                 taken = taken or bool(kept)
             outlook = self.of(place)
             if outlook.wants(now) and prices.values:
@@ -100,6 +102,7 @@ def _places(
                 prices = None if found is None else plain(market, found)[1]
             except Exception:  # noqa: BLE001, S112 - another's position shows the prices as well
                 continue
-            if prices is not None:
-                yield place, prices
+            if prices is None:
+                continue
+            yield place, prices
             break

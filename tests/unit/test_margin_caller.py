@@ -664,6 +664,52 @@ async def test_a_position_that_cannot_be_computed_leaves_others_their_chances(
         await world.stop()
 
 
+class Closed(Quoted):
+    """The same, where a position without debt is none."""
+
+    def position(self, who: Address, prices: Prices, at: NextBlock) -> Any:
+        return super().position(who, prices, at) if self.debt[who] else None
+
+
+async def test_a_position_that_is_closed_leaves_others_their_chances(tmp_path: Path) -> None:
+    lender, chances = Closed(), Chances(0.05, 0.2, 0.5, 3_600.0)
+    world = World(tmp_path, lender, 12.0, above=1.0, addresses=None, chances=chances)
+    await world.start()
+    try:
+        # the first of the list is told of a level, and kept when nothing is owed any more
+        await world.head(1, a1=(1.2, 10), b1=(1.5, 10))
+        await world.head(2, a1=(9.0, 0))
+        for number in range(3, KNOWN + 6):
+            lender.quotes["aave/1"] = 2_500 * 10**8 + (-1) ** number * 5 * 10**8
+            await world.head(number)
+        assert await world.head(40, b1=(1.2, 10)) == ["bb warning"]
+        assert world.notes[-1].data["chances"]["3600"] > 0.0
+    finally:
+        await world.stop()
+
+
+async def test_history_is_restored_though_a_message_asked_for_chances_before(
+    tmp_path: Path,
+) -> None:
+    lender, chances = Closed(), Chances(0.05, 0.2, 0.5, 3_600.0)
+    before = World(tmp_path, lender, 12.0, addresses=frozenset({A}), chances=chances)
+    await before.start()
+    for number in range(1, KNOWN + 4):
+        lender.quotes["aave/1"] = 2_500 * 10**8 + (-1) ** number * 5 * 10**8
+        await before.head(number, a1=(1.2, 10))
+    await before.stop()
+    after = World(tmp_path, lender, 12.0, addresses=frozenset({A}), chances=chances)
+    after.liquidate(A, KNOWN + 4, index=1)
+    await after.start()
+    try:
+        # nothing shows the market's prices, and its only position is told of
+        assert await after.head(KNOWN + 5, a1=(9.0, 0)) == ["aa liquidated"]
+        assert await after.head(KNOWN + 6, a1=(1.05, 10)) == ["aa call"]
+        assert after.notes[-1].data["chances"]["3600"] > 0.0
+    finally:
+        await after.stop()
+
+
 async def test_levels_begin_where_the_chances_say_right_after_a_restart(tmp_path: Path) -> None:
     chances = Chances(0.05, 0.2, 0.5, 3_600.0)
     before = World(tmp_path, sample=12.0, chances=chances)
