@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from keeper.chain import bloom
+from keeper.chain import bloom, raw_logs
 from keeper.chain.jsonrpc import LimitedError
 from keeper.chain.parse import blob, quantity
 from keeper.chain.patience import Patience
@@ -179,7 +179,8 @@ class Reconciler:
         stopped = self._stopped() if logs else {}
         if head.hash in self._undone:
             self._undone.remove(head.hash)  # the chain came back to it
-        for each in logs:
+        topics = [protocol.liquidation_logs().topics for _, protocol in self._telling]
+        for each in raw_logs.having(logs, frozenset().union(*topics)):
             for market, protocol in self._telling:
                 try:
                     told = protocol.liquidation(each)

@@ -9,6 +9,8 @@ from operator import itemgetter, length_hint
 from typing import Protocol, runtime_checkable
 
 from keeper.book.faults import Fault, FaultKind, fault_of_log
+from keeper.book.raw_folding import RawFolding
+from keeper.chain.raw_logs import RawLogs
 from keeper.errors import InvariantError, ReorgTooDeepError
 from keeper.ports import LendingProtocol, Source
 from keeper.types import Head, Log, Undo, Watch
@@ -77,6 +79,7 @@ class Parts:
         self._watches: tuple[tuple[str, Watch], ...] = ()
         self._watch = Watch(frozenset(), frozenset())
         self._folds: list[tuple[str, Fold]] = []
+        self._raw = RawFolding((), {})
         self._by_address: dict[Address, tuple[int, ...]] = {}
 
     @property
@@ -124,10 +127,15 @@ class Parts:
                 for address in watch.addresses:
                     by_address.setdefault(address, []).append(number)
             self._by_address = {key: tuple(found) for key, found in by_address.items()}
+            sources = [(part_of(name), self._sources[name]) for name, _ in watches]
+            self._raw = RawFolding(sources, self._by_address)
         return self._watch
 
     def fold(self, head: Head, logs: Sequence[Log]) -> None:
-        """Apply one block's logs in order; raise `ReorgTooDeepError` when it does not follow."""
+        """Apply one block's logs in order; raise `ReorgTooDeepError` when it does not follow.
+
+        Raises `TransientError`, and changes nothing, when raw ones cannot be read.
+        """
         last = self.head
         if last is not None and head.parent != last.hash:
             raise ReorgTooDeepError(
@@ -136,10 +144,22 @@ class Parts:
         self.watch()
         before = {part: market.stopped for part, market in self._markets.items()}
         undos: dict[str, list[Undo]] = {}
+        rest = self._raw.fold(head, logs, self._apart, undos) if isinstance(logs, RawLogs) else None
+        if rest is None:
+            logs = _stamped(logs, head.timestamp)
         self.blocks.append(Block(head, undos))
+        if rest is None:
+            self._fold_nouns(logs, undos)
+        else:
+            self._fold_queued(rest, undos)
+        for part, market in self._markets.items():
+            if market.stopped and market.stopped != before[part] and part not in self._apart:
+                self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
+
+    def _fold_nouns(self, logs: Sequence[Log], undos: dict[str, list[Undo]]) -> None:
         queues: list[list[Log]] = [[] for _ in self._folds]
         by_address = self._by_address
-        for log in _stamped(logs, head.timestamp):
+        for log in logs:
             found = by_address.get(log.address)
             if found is None:
                 # An earlier log of this block may have made it known.
@@ -151,9 +171,6 @@ class Parts:
             for number in found:
                 queues[number].append(log)
         self._fold_queued(queues, undos)
-        for part, market in self._markets.items():
-            if market.stopped and market.stopped != before[part] and part not in self._apart:
-                self.stop(part, Fault(FaultKind.UPGRADED, market.stopped, head.number))
 
     def _fold_queued(self, queues: Sequence[list[Log]], undos: dict[str, list[Undo]]) -> None:
         """Fold each source's logs: no source's state rests on another's."""

@@ -143,7 +143,7 @@ class Assembler:
                 await asyncio.sleep(0)
         return len(heads)
 
-    async def _logs(self, heads: Sequence[Head], watch: Watch) -> list[list[Log]]:
+    async def _logs(self, heads: Sequence[Head], watch: Watch) -> list[Sequence[Log]]:
         if len(heads) == 1:
             return [await self._blocks.logs(heads[0], watch)]
         return await logs_by_block(self._blocks, self._ranges, heads, watch)

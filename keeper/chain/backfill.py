@@ -16,14 +16,14 @@ _RANGE_FROM = 8
 
 async def logs_by_block(
     blocks: Blocks, ranges: LogRanges, heads: Sequence[Head], watch: Watch
-) -> list[list[Log]]:
+) -> list[Sequence[Log]]:
     """Return each linked header's matching logs, in order and with its timestamp.
 
     A range answer is taken block by block, where nothing speaks against it: a node that lags
     answers a range with fewer logs and no error. A block the bloom admits and the range left empty
     or got wrong, and every block of a short gap, is asked for by its hash.
     """
-    found: dict[Hash, list[Log]] = {}
+    found: dict[Hash, Sequence[Log]] = {}
     admitted = [head for head in heads if not bloom.matches_nothing(blocks.admitted(head, watch))]
     if len(admitted) >= _RANGE_FROM:
         claimed: dict[int, list[Log]] = {}

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from keeper.chain import bloom, parse
+from keeper.chain import bloom, parse, raw_logs
+from keeper.chain.entries import GET_LOGS
 from keeper.errors import TransientError
 from keeper.ports import Rpc
 from keeper.types import Head, Log, Watch
-from keeper.units import Address, Hash, to_hex
+from keeper.units import Hash, to_hex
 
 ADDRESSES_PER_REQUEST = 1_000
 """Providers refuse longer address lists."""
@@ -41,16 +42,17 @@ class Blocks:
             raise TransientError(f"asked for block {to_hex(block)}, was given {to_hex(head.hash)}")
         return head
 
-    async def logs(self, head: Head, watch: Watch) -> list[Log]:
-        """Return the block's matching logs in order, with its timestamp.
+    async def logs(self, head: Head, watch: Watch) -> Sequence[Log]:
+        """Return the block's matching logs in order, with its timestamp; raw where they are plain.
 
         Costs nothing when the bloom excludes them.
         """
         wanted = self.admitted(head, watch)
         if bloom.matches_nothing(wanted):
             return []
-        where = {"blockHash": to_hex(head.hash)}
-        logs = await fetch_logs(self._rpc, wanted, where, head.timestamp)
+        answers = await _answers(self._rpc, wanted, {"blockHash": to_hex(head.hash)})
+        read = [raw_logs.of_block(answer, head.timestamp) for answer in answers]
+        logs = read[0] if len(read) == 1 else _in_order(read)
         if doubt := self.doubt(head, watch, logs):
             raise TransientError(f"asked for logs of block {head.number}, was given {doubt}")
         return logs
@@ -61,6 +63,8 @@ class Blocks:
         What is left out cannot be seen: a bloom only rules logs out.
         """
         wanted = self.admitted(head, watch)
+        if isinstance(logs, raw_logs.RawLogs):
+            return logs.doubt(head, wanted)
         last = -1
         for log in logs:
             if log.block_hash != head.hash or log.block_number != head.number:
@@ -83,36 +87,23 @@ class Blocks:
         return parse.head(header)
 
 
-async def fetch_logs(
-    rpc: Rpc, watch: Watch, where: dict[str, str], timestamp: int = 0
-) -> list[Log]:
-    """Return matching logs in chain order; a long address list takes several requests.
+async def fetch_logs(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[Log]:
+    """Return matching logs in chain order; a long address list takes several requests."""
+    logs = list(map(parse.logs, await _answers(rpc, watch, where)))
+    return logs[0] if len(logs) == 1 else _in_order(logs)
 
-    `timestamp` is that of the block asked for, when it is one.
-    """
-    addresses = sorted(watch.addresses)
-    topics = [to_hex(topic) for topic in sorted(watch.topics)]
-    chunks = range(0, len(addresses), ADDRESSES_PER_REQUEST)
-    answers = await asyncio.gather(
-        *(
-            _request(rpc, addresses[at : at + ADDRESSES_PER_REQUEST], topics, where, timestamp)
-            for at in chunks
-        )
-    )
-    if len(answers) == 1:
-        return answers[0]
+
+def _in_order(answers: Sequence[Sequence[Log]]) -> list[Log]:
     logs = [log for answer in answers for log in answer]
     logs.sort(key=lambda log: (log.block_number, log.index))
     return logs
 
 
-async def _request(
-    rpc: Rpc,
-    addresses: Sequence[Address],
-    topics: Sequence[str],
-    where: dict[str, str],
-    timestamp: int,
-) -> list[Log]:
-    names = [to_hex(address) for address in addresses]
-    query = {**where, "address": names, "topics": [topics]}
-    return parse.logs(await rpc.request("eth_getLogs", [query]), timestamp)
+async def _answers(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[object]:
+    addresses = [to_hex(address) for address in sorted(watch.addresses)]
+    topics = [to_hex(topic) for topic in sorted(watch.topics)]
+    queries = (
+        {**where, "address": addresses[at : at + ADDRESSES_PER_REQUEST], "topics": [topics]}
+        for at in range(0, len(addresses), ADDRESSES_PER_REQUEST)
+    )
+    return list(await asyncio.gather(*(rpc.request(GET_LOGS, [query]) for query in queries)))

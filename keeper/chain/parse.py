@@ -78,9 +78,7 @@ def _read(found: list[Entry], timestamp: int) -> list[Log]:
     if True in removed:
         raise TransientError("the node sent a log that is no longer on the chain")
     count, word = len(found), _Words(32).__getitem__
-    places: list[Any] = list(map(_PLACES.get, indexes))
-    if None in places:
-        places = list(map(int, indexes, repeat(16)))
+    order = places(indexes)
     is_one = numbers.count(numbers[0]) == blocks.count(blocks[0]) == count
     columns: tuple[Iterable[object], ...] = (
         list(map(_Words(20).__getitem__, contracts)),
@@ -88,26 +86,32 @@ def _read(found: list[Entry], timestamp: int) -> list[Log]:
         [unhexlify(text[2:]) for text in data],
         repeat(int(numbers[0], 16)) if is_one else list(map(int, numbers, repeat(16))),
         repeat(word(blocks[0])) if is_one else list(map(word, blocks)),
-        places,
-        _whole(transactions),
+        order,
+        words(transactions),
         repeat(timestamp),
     )
     read = list(map(tuple.__new__, repeat(Log), zip(*columns, strict=False)))
-    if not is_one or places != sorted(places):
+    if not is_one or order != sorted(order):
         read.sort(key=_PLACE)
     return read
+
+
+def places(indexes: Sequence[str]) -> list[int]:
+    """Read positions in a block."""
+    found: list[Any] = list(map(_PLACES.get, indexes))
+    return list(map(int, indexes, repeat(16))) if None in found else found
 
 
 def _topics(topics: Sequence[Sequence[str]]) -> list[tuple[bytes, ...]]:
     texts = list(chain.from_iterable(topics))
     if not texts:
         return [()] * len(topics)
-    words = tuple(_whole(texts))
+    read = tuple(words(texts))
     ends = list(accumulate(map(len, topics), initial=0))
-    return [words[start:end] for start, end in pairwise(ends)]
+    return [read[start:end] for start, end in pairwise(ends)]
 
 
-def _whole(texts: Sequence[str]) -> list[bytes]:
+def words(texts: Sequence[str]) -> list[bytes]:
     """Read words in one piece, proven to be 0x and 32 bytes each."""
     count = len(texts)
     digits = bytearray("".join(texts), "ascii")
@@ -119,8 +123,8 @@ def _whole(texts: Sequence[str]) -> list[bytes]:
     ):
         raise ValueError("a word is no 0x and 32 bytes")
     digits[1::_DIGITS] = b"0" * count
-    words: list[bytes] = np.frombuffer(unhexlify(digits), _WORD)["word"].tolist()
-    return words
+    read: list[bytes] = np.frombuffer(unhexlify(digits), _WORD)["word"].tolist()
+    return read
 
 
 class _Words(dict[str, bytes]):

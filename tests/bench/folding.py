@@ -13,7 +13,7 @@ from web3.datastructures import AttributeDict
 
 from keeper.app.collection import Collection
 from keeper.book.parts import Parts
-from keeper.chain import jsonrpc, parse
+from keeper.chain import jsonrpc, raw_logs
 from keeper.chain.entries import GET_LOGS
 from keeper.chain.words import topic
 from keeper.protocols.aave_v3 import AaveV3, v36
@@ -205,10 +205,11 @@ def _fold(parts: Parts, heads: Sequence[Head], answers: Sequence[bytes]) -> list
         begun = clock()
         entries = jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True))
         decoded = clock()
-        logs = parse.logs(entries, head.timestamp)
+        logs = raw_logs.of_block(entries, head.timestamp)
         del entries  # the listener does not hold them either
         known = clock()
         parts.fold(head, logs)
+        del logs
         applied = clock()
         decode += decoded - begun
         read += known - decoded

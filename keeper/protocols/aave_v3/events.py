@@ -247,7 +247,11 @@ _MINT = "Mint(address,address,uint256,uint256,uint256)"
 _BURN = "Burn(address,address,uint256,uint256,uint256)"
 _TRANSFER = "BalanceTransfer(address,address,uint256,uint256)"
 _RATES = "ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)"
+_COLLATERAL_ON = "ReserveUsedAsCollateralEnabled(address,address)"
+_COLLATERAL_OFF = "ReserveUsedAsCollateralDisabled(address,address)"
 SUPPLY_MINT = topic(_MINT)
+SUPPLY_BURN = topic(_BURN)
+COLLATERAL_ON, COLLATERAL_OFF = topic(_COLLATERAL_ON), topic(_COLLATERAL_OFF)
 SUPPLY_TRANSFER = topic(_TRANSFER)
 
 SUPPLY_TOKEN = _rules(
@@ -269,8 +273,8 @@ EARLY_DEBT_TOKEN = _rules({_MINT: early_balances.debt_mint, _BURN: early_balance
 TOKEN = _events(_UPGRADED)
 FLAGS = _rules(
     {
-        "ReserveUsedAsCollateralEnabled(address,address)": balances.collateral_on,
-        "ReserveUsedAsCollateralDisabled(address,address)": balances.collateral_off,
+        _COLLATERAL_ON: balances.collateral_on,
+        _COLLATERAL_OFF: balances.collateral_off,
     }
 )
 RATES = topic(_RATES)

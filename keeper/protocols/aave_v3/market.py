@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from keeper.address import EvmAddress
+from keeper.chain.entries import Entry
 from keeper.chain.words import read, text, uint
 from keeper.errors import InvariantError
 from keeper.oracles.aave_oracle import AaveOracle
@@ -33,6 +34,7 @@ from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.liquidation import LIQUIDATION, read_liquidation
 from keeper.protocols.aave_v3.pairs import pairs
 from keeper.protocols.aave_v3.rates import Rates
+from keeper.protocols.aave_v3.raw_fold import RawFold
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.sentinel import Sentinel
 from keeper.protocols.aave_v3.terms import AaveTerms
@@ -92,6 +94,7 @@ class AaveV3:
         self._terms = -1
         self._rates = Rates(self._ledger)
         self._changes: events.Changes = {}
+        self._raw: RawFold | None = None
         self._watch = Watch(frozenset(), frozenset())
         self._tokens: dict[Address, Token] = {}
 
@@ -191,6 +194,15 @@ class AaveV3:
             steps += self._rates.write()
             if steps:
                 undos.append(partial(take_back, steps))
+
+    def fold_raw(self, entries: Sequence[Entry], timestamp: int, undos: list[Undo]) -> bool:
+        """Apply a block's logs if all are plain; False, and nothing changed, when they are not."""
+        if self._ledger.era.rounds_balances or not timestamp:
+            return False
+        self._refresh()
+        if self._raw is None:
+            self._raw = RawFold(self._ledger, self._deployment.pool, self._changes)
+        return self._raw.fold(entries, timestamp, undos)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         """Compare reserves and a random sample of holders with the chain."""
@@ -379,7 +391,7 @@ class AaveV3:
             if reserve.token is not None
         }
         deployment = self._deployment
-        self._rates = Rates(ledger)
+        self._rates, self._raw = Rates(ledger), None
         self._changes = events.changes(
             ledger, self._rates, deployment.pool, deployment.configurator, deployment.provider
         )

@@ -3,6 +3,7 @@
 from keeper.errors import InvariantError
 from keeper.protocols.aave_v3.balances import WORD, Step
 from keeper.protocols.aave_v3.ledger import Ledger
+from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.words import malformed, topic_address
 from keeper.types import Log
 
@@ -20,7 +21,7 @@ class Rates:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._reserves = {bytes(12) + asset: reserve for asset, reserve in ledger.by_asset.items()}
-        self._told: dict[bytes, Log] = {}
+        self._told: dict[bytes, tuple[bytes, int]] = {}
 
     def take(self, log: Log) -> None:
         """Keep what one log tells; raise as every change does for one that cannot be right."""
@@ -33,28 +34,28 @@ class Rates:
         reserve = topics[1]
         if reserve not in self._reserves:
             raise self._ledger.unlisted(topic_address(log, 1))
-        self._told[reserve] = log
+        self._told[reserve] = log.data, log.timestamp
 
     def write(self) -> list[Step]:
         """Replace the indexes and rates that were told; return what takes that back."""
-        if not self._told:
-            return []
         steps: list[Step] = []
-        for asset, log in self._told.items():
-            reserve, words = self._reserves[asset], int.from_bytes(log.data)
-            steps.append(
-                (
-                    reserve.store,
-                    reserve.liquidity_index,
-                    reserve.liquidity_rate,
-                    reserve.borrow_index,
-                    reserve.borrow_rate,
-                    reserve.updated_at,
-                )
-            )
-            # In the event: liquidity rate, stable rate, borrow rate, liquidity index, borrow index.
-            reserve.store(
-                words >> 256 & WORD, words >> 1024, words & WORD, words >> 512 & WORD, log.timestamp
-            )
+        for asset, (data, timestamp) in self._told.items():
+            steps.append(store(self._reserves[asset], data, timestamp))
         self._told.clear()
         return steps
+
+
+def store(reserve: Reserve, data: bytes, timestamp: int) -> Step:
+    """Replace a reserve's indexes and rates by an event's; return what takes that back."""
+    words = int.from_bytes(data)
+    before = (
+        reserve.store,
+        reserve.liquidity_index,
+        reserve.liquidity_rate,
+        reserve.borrow_index,
+        reserve.borrow_rate,
+        reserve.updated_at,
+    )
+    # In the event: liquidity rate, stable rate, borrow rate, liquidity index, borrow index.
+    reserve.store(words >> 256 & WORD, words >> 1024, words & WORD, words >> 512 & WORD, timestamp)
+    return before
