@@ -19,11 +19,12 @@ class RefusedError(KeeperError):
 
 
 class LaterError(TransientError):
-    """Report that a channel wants nothing for some seconds."""
+    """Report that a channel wants nothing for some seconds; `is_tried` says whether it was asked."""
 
-    def __init__(self, message: str, seconds: float) -> None:
+    def __init__(self, message: str, seconds: float, *, is_tried: bool = True) -> None:
         super().__init__(message)
         self.seconds = seconds
+        self.is_tried = is_tried
 
 
 class Channel(Protocol):

@@ -171,9 +171,15 @@ class Queue:
         name = self.channel.name
         try:
             await self.channel.send([self._notes[each.id] for each in batch])
+        except LaterError as error:
+            pause = min(error.seconds, LATEST)
+            if error.is_tried:
+                return await self._failed(batch, str(error), pause)
+            # keeping to a limit is no failure
+            await self._again(batch, self._clock.time() + pause, str(error))
+            return pause
         except TransientError as error:
-            wanted = error.seconds if isinstance(error, LaterError) else 0.0
-            return await self._failed(batch, str(error), min(wanted, LATEST))
+            return await self._failed(batch, str(error), 0.0)
         except Exception as error:  # noqa: BLE001 - a channel's fault stops no other
             return await self._refused(batch, error)
         self._failures = self._refusals = 0

@@ -58,7 +58,7 @@ class Services:
         apprise does not say why, but for a few services' limits. Raises `TransientError` when there was
         no answer, or a service is known to want none yet.
         """
-        self._be_patient()
+        self._be_patient(is_tried=False)
         title = notes[0].title if len(notes) == 1 else f"keeper: {len(notes)} messages"
         texts = [each.text if len(notes) == 1 else _told(each) for each in notes]
         severity = max((each.severity for each in notes), key=_ORDER.index)
@@ -70,10 +70,10 @@ class Services:
         except TimeoutError:
             raise TransientError(f"no answer in {TIMEOUT:g} s") from None
         if not taken:
-            self._be_patient()
+            self._be_patient(is_tried=True)
             raise RefusedError("the service did not take it")
 
-    def _be_patient(self) -> None:
+    def _be_patient(self, *, is_tried: bool) -> None:
         """Raise `LaterError` while a service takes nothing; apprise would wait for it, and be cut off."""
         for server in self._apprise:
             if getattr(server, "ratelimit_remaining", 1) <= 0 and (
@@ -81,7 +81,8 @@ class Services:
             ):
                 seconds = until.replace(tzinfo=UTC).timestamp() - self._now()
                 if seconds > 0:
-                    raise LaterError("it reached the service's limit", seconds)
+                    why = "it reached the service's limit"
+                    raise LaterError(why, seconds, is_tried=is_tried)
 
     async def close(self) -> None:
         """Keep nothing open."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from keeper.errors import ConfigError, TransientError
 from keeper.journal.outbox import OutboxReader, Posted, Posting
@@ -53,6 +54,7 @@ class Recorder:
         self.poison = poison
         self.is_final = False
         self.wanted = 0.0
+        self.is_asked = True
         self.tried: list[list[str]] = []
         self.sent: list[list[str]] = []
         self.arrived = asyncio.Event()
@@ -65,7 +67,7 @@ class Recorder:
         if self.refusals:
             self.refusals -= 1
             if self.wanted:
-                raise LaterError("it answers HTTP 429", self.wanted)
+                raise LaterError("it answers HTTP 429", self.wanted, is_tried=self.is_asked)
             raise TransientError("it is down")
         keys = [note.key for note in notes]
         self.tried.append(keys)
@@ -408,6 +410,35 @@ async def test_a_channel_is_left_alone_as_long_as_it_asks_within_bounds(
     assert desk.keys == ["a", "b"]
 
 
+async def test_waiting_for_a_limit_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def quickly(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    desk = Recorder("desk", refusals=2)
+    desk.wanted, desk.is_asked = 0.1, False
+    post = Post(tmp_path, desk)
+    async with post.running() as dispatcher:
+        monkeypatch.setattr("keeper.notify.queue.asyncio.sleep", quickly)
+        with capture_logs() as logs:
+            await dispatcher.post([(note("a"), ["desk"])])
+            for waits in (1, 2):
+                while len(slept) < waits:
+                    await sleep(0)
+                post.clock.now += 0.1
+                await dispatcher.post([(note(str(waits)), ["desk"])])
+            await desk.until(3)
+    # as long as it takes, and not longer each time
+    assert slept == [0.1, 0.1]
+    assert post.counted == {("desk", "delivered"): 3}
+    assert [each for each in logs if each["log_level"] == "warning"] == []
+
+
 async def test_a_service_that_asks_for_patience_is_not_asked_before() -> None:
     chat = Services("chat", "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", lambda: 1_000.0)
     server: Any = next(iter(chat._apprise))
@@ -416,6 +447,7 @@ async def test_a_service_that_asks_for_patience_is_not_asked_before() -> None:
     with pytest.raises(LaterError) as caught:
         await chat.send([note("a")])
     assert caught.value.seconds == 80.0
+    assert not caught.value.is_tried
 
 
 def test_a_service_is_given_as_much_as_it_takes() -> None:
