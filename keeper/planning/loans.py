@@ -6,6 +6,7 @@ from dataclasses import replace
 from keeper.contracts import liquidator
 from keeper.planning.appraising import Costs
 from keeper.planning.funding import choose_source, cost_of, shut_by
+from keeper.planning.gas import FUND
 from keeper.planning.grouping import CallKey, cover_up, price_quote
 from keeper.planning.liquidity import Liquidity
 from keeper.planning.offers import Offer, demands
@@ -34,6 +35,7 @@ class Loans:
         per_gas: Callable[[Offer], float],
     ) -> None:
         self._selling = selling
+        self._wanted: dict[Address, dict[CallKey, int]] = {}
         self._carried: dict[CallKey, FlashSource] = {}
         self._lenders: dict[Address, list[FlashSource]] = {}
         self._sources: dict[Address, FlashSource] = {}
@@ -90,7 +92,7 @@ class Loans:
         How a sale is divided may change once more: what then lends is shut to all of them. All loans
         together fit into one transaction.
         """
-        wanted: dict[Address, dict[CallKey, int]] = {}
+        wanted = self._wanted
         for call in calls:
             if call.quote.flash.kind is not FlashKind.NONE:
                 amounts = wanted.setdefault(call.quote.debt.address, {})
@@ -104,23 +106,77 @@ class Loans:
             if cost_of(source, amount, gas) < cost_of(held, amount, gas):
                 self._sources[token] = source
                 used |= source.shuts
-        room = liquidator().bounds["max_funds"] - len(wanted)
-        for token, amounts in wanted.items():
-            carried = self._carry(token, amounts, used) if room > 0 else {}
-            self._carried |= carried
-            used |= shut_by(carried.values())
-            room -= bool(carried)
-        if used != lending:
+        self._carried = self._carry_all(self._sources, used)
+        if used != lending or shut_by(self._carried.values()):
             self._selling.shut(shut_by([*self._sources.values(), *self._carried.values()]))
 
+    def best(self, plain: Sequence[Quote], offered: Sequence[Quote], costs: Costs) -> list[Quote]:
+        """Return quotes as they borrow in the end, with offers in their sales or without any.
+
+        What an offer goes through nobody knows: it is used where no loan shuts anything, and if that
+        costs more than the offers bring, none is.
+        """
+
+        def funded(
+            quotes: Sequence[Quote],
+            sources: Mapping[Address, FlashSource],
+            carried: Mapping[CallKey, FlashSource],
+        ) -> list[Quote]:
+            return [
+                _funded(
+                    each,
+                    carried.get(each.key) or sources.get(each.debt.address, each.flash),
+                    costs,
+                )
+                for each in quotes
+            ]
+
+        found = funded(offered, self._sources, self._carried)
+        if not any(quote.fallback for quote in offered) or not shut_by(q.flash for q in found):
+            return found
+        without = funded(plain, self._sources, self._carried)
+        opened = self._opened()
+        if opened is None:
+            return without
+        found = funded(offered, opened, self._carry_all(opened, self._shuts()))
+        return max(without, found, key=lambda quotes: _net_of(quotes, costs))
+
+    def _opened(self) -> dict[Address, FlashSource] | None:
+        """Return who would lend each token and shuts nothing, None when some have not enough."""
+        shuts = self._shuts()
+        sources = dict(self._sources)
+        for token, amounts in self._wanted.items():
+            amount = sum(amounts.values())
+            source = choose_source(self._open(token), amount, shuts, self._per_gas[token])
+            if source is None or source.available < amount:
+                return None
+            sources[token] = source
+        return sources
+
+    def _shuts(self) -> frozenset[Address]:
+        return shut_by(source for each in self._lenders.values() for source in each)
+
+    def _carry_all(
+        self, sources: Mapping[Address, FlashSource], used: frozenset[Address]
+    ) -> dict[CallKey, FlashSource]:
+        """Return the calls that others than these sources had better pay, as far as all fit."""
+        found = dict[CallKey, FlashSource]()
+        room = liquidator().bounds["max_funds"] - len(self._wanted)
+        for token in self._wanted:
+            carried = self._carry(token, sources[token], used) if room > 0 else {}
+            found |= carried
+            used |= shut_by(carried.values())
+            room -= bool(carried)
+        return found
+
     def _carry(
-        self, token: Address, amounts: Mapping[CallKey, int], used: frozenset[Address]
+        self, token: Address, other: FlashSource, used: frozenset[Address]
     ) -> dict[CallKey, FlashSource]:
         """Return the calls that a lender with too little for all had better pay, each of them whole.
 
         It is the one that saves most of the premium, its own gas paid; the largest calls come first.
         """
-        other, gas = self._sources[token], self._per_gas[token]
+        amounts, gas = self._wanted[token], self._per_gas[token]
         most, best = 0.0, dict[CallKey, FlashSource]()
         for source in self._open(token):
             if source == other or source.shuts & used or source.fee_ppm >= other.fee_ppm:
@@ -143,10 +199,20 @@ class Loans:
             each if each == held else self.liquidity.spared(each) for each in self._lenders[token]
         ]
 
-    def funded(self, quote: Quote, costs: Costs) -> Quote:
-        """Return a quote that borrows where its token is borrowed in the end."""
-        source = self._carried.get(quote.key) or self._sources.get(quote.debt.address, quote.flash)
-        if source is quote.flash or quote.flash.kind is FlashKind.NONE:
-            return quote
-        moved = replace(quote, flash=source, premium=source.premium_up(cover_up(quote.steps[0])))
-        return price_quote(moved, quote.proceeds, quote.gas, costs.rates, costs.gas_price)
+
+def _funded(quote: Quote, source: FlashSource, costs: Costs) -> Quote:
+    """Return a quote that borrows of a source, if it borrows."""
+    if source is quote.flash or quote.flash.kind is FlashKind.NONE:
+        return quote
+    moved = replace(quote, flash=source, premium=source.premium_up(cover_up(quote.steps[0])))
+    return price_quote(moved, quote.proceeds, quote.gas, costs.rates, costs.gas_price)
+
+
+def _net_of(quotes: Sequence[Quote], costs: Costs) -> int:
+    """Return what quotes net with the gas of their loans, each taken once."""
+    lent = {quote.flash: quote for quote in quotes}
+    gas = 0
+    for source, quote in lent.items():
+        rate = costs.rates.of(quote)
+        gas += rate.usd_down(rate.gas_up(FUND[source.kind], costs.gas_price))
+    return sum(quote.net_usd for quote in quotes) - gas

@@ -78,7 +78,8 @@ class Sizing:
     @property
     def quotes(self) -> list[Quote]:
         """Return the quotes, marginal costs only, in the order they were taken."""
-        found = []
+        plain: list[Quote] = []
+        offers: list[Quote] = []
         sales: dict[Lane, tuple[Portion, ...]] = {}
         offered: set[Address] = set()
         sellers = Counter(call.offer.lane for call in every_call(self._settled))
@@ -89,11 +90,12 @@ class Sizing:
                 if lane not in sales:
                     sales[lane] = self._selling[lane].sale()
                 sold = remade(call.quote, routes=sales[lane])
+                plain.append(sold)
                 if sellers[lane] == 1:
                     outlet = self._selling[lane]
                     sold = self._offered.compete(call.offer, sold, outlet, offered)
-                found.append(self._loans.funded(sold, self._costs))
-        return found
+                offers.append(sold)
+        return self._loans.best(plain, offers, self._costs)
 
     @property
     def skips(self) -> list[Skip]:

@@ -7,7 +7,7 @@ import pytest
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
 from keeper.planning.shares import divide, shares_of_left
-from keeper.types import Bid, FlashSource, Hop, Plan, PoolCall, Quote, Reason
+from keeper.types import Bid, FlashKind, FlashSource, Hop, Plan, PoolCall, Quote, Reason, Token
 from keeper.units import WAD, Address, Wei
 from tests.fake_market import (
     CONTRACT,
@@ -62,6 +62,17 @@ class Made:
     def execution(self, hop: Hop) -> PoolCall:
         del hop
         return PoolCall(ROUTER, b"\x01\x02\x03\x04made", b"", whole=True, minimum=self.minimum)
+
+
+class Vault(Made):
+    """Lends a token for nothing, and what is beneath its offer may be shut meanwhile."""
+
+    lends = USDC
+
+    def flash_sources(self, token: Address) -> tuple[FlashSource, ...]:
+        shuts = frozenset({CONTRACT})
+        source = FlashSource(FlashKind.BALANCER, CONTRACT, token, 10**30, 0, shuts=shuts)
+        return (source,) if token == self.lends.address else ()
 
 
 def planner(made: Made | None, stopped: Container[str] = frozenset()) -> Planner:
@@ -175,6 +186,36 @@ def test_an_offer_for_more_or_for_no_better_price_changes_nothing(
     sold, brought = planned()
     made = Made(sold + more, brought * times[0] // times[1])
     assert quotes(made) == quotes(None)
+
+
+@pytest.mark.parametrize("lends", [USDC, WETH], ids=lambda token: token.symbol)
+@pytest.mark.parametrize("is_lent_elsewhere", [False, True])
+@pytest.mark.parametrize("better", [3, 100])
+def test_no_loan_shuts_what_an_offer_goes_through(
+    better: int, is_lent_elsewhere: bool, lends: Token
+) -> None:
+    """Nobody knows what that is: who shuts nothing lends, where the offer pays for it."""
+    small, back = FakeTerms(WETH, USDC, 10_000 * 10**6), FakeTerms(WBTC, WETH, 4 * 10**18)
+    choices = choice(1, small), choice(2, back)
+    (alone,) = quotes(None, choices[0])
+    sold = alone.steps[0].seizure.received
+    made = Vault(sold, alone.proceeds * (10_000 + better) // 10_000)
+    made.lends = lends
+    lender = FakeLender()
+    if not is_lent_elsewhere:
+        lender.available = {WETH.address: 10**24, USDC.address: 10**13}
+        del lender.available[lends.address]
+    markets = {MARKET: lender}
+    pools = venue(SHALLOW, pool(2, WBTC, WETH, 500, 90_000_000))
+    venues = {"uniswap": pools, "offers": made}
+    found, _ = Planner(RULES, venues, markets, lambda: "").quote(view(), choices)  # type: ignore[arg-type]
+    assert len(found) == 2
+    is_taken = any(quote.fallback for quote in found)
+    assert is_taken == (better == 100 and is_lent_elsewhere)
+    (lent,) = (quote.flash.kind for quote in found if quote.debt == lends)
+    assert lent is (FlashKind.AAVE if is_taken else FlashKind.BALANCER)
+    paid = sum(quote.premium for quote in found if quote.debt == lends)
+    assert bool(paid) is is_taken
 
 
 def test_offers_are_for_one_position_and_a_strategy_that_allows_the_venue() -> None:
