@@ -41,7 +41,7 @@ def history(
     if csv and as_json:
         raise ConfigError("--csv and --json exclude each other", "give one")
     path = settings_from(configs, overrides).settings.journal_file
-    plans = JournalReader(path).paid(seconds(since), seconds(until))
+    plans = JournalReader(path).paid(*span_of(since, until))
     entries = list(entries_of(plans))
     if csv:
         write_csv(entries, sys.stdout)
@@ -93,3 +93,13 @@ def seconds(day: str) -> float:
         return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise ConfigError(f"{day!r} is no date", "--since 2026-01-31") from None
+
+
+def span_of(since: str, until: str) -> tuple[float, float]:
+    """Return when two days begin; raise `ConfigError` unless the first comes before the second."""
+    from keeper.errors import ConfigError
+
+    span = seconds(since), seconds(until)
+    if span[0] >= span[1]:
+        raise ConfigError(f"--until {until} is not after --since {since}", "give a later day")
+    return span

@@ -10,6 +10,8 @@ import typer
 from keeper.cli.options import AsJson, ChainName, Configs, Overrides, run_async, settings_from
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from keeper.config import Settings
 
 app = typer.Typer(
@@ -154,8 +156,7 @@ def _asked(
     asked = {"command": "margin", "chain": chain, "whole": whole, "limit": limit}
     answer = ask(settings.journal.home / "control.sock", asked, LIST_SECONDS)
     found: list[dict[str, Any]] = answer.get("positions", [])
-    found.sort(key=lambda each: (each["health"] is None, each["health"]))
-    return found[:limit], int(answer.get("total", 0))
+    return _worst_first(found)[:limit], int(answer.get("total", 0))
 
 
 def _recorded(
@@ -172,8 +173,11 @@ def _recorded(
         for row in OutboxReader(settings.journal_file).standings()
         if chain in {None, row.chain} and (row.level != Level.SAFE.word or whole)
     ]
-    rows.sort(key=lambda row: -Level[row.level.upper()])
-    return [listed_row(row) for row in rows[:limit]], len(rows)
+    return _worst_first(map(listed_row, rows))[:limit], len(rows)
+
+
+def _worst_first(listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(listed, key=lambda each: (each["health"] is None, each["health"]))
 
 
 def _stuck(settings: Settings) -> list[dict[str, Any]]:

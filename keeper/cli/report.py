@@ -41,7 +41,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show profit over time, the funnel, what others had and why, latency and gas."""
-    from keeper.cli.history import seconds
+    from keeper.cli.history import span_of
     from keeper.cli.screen import console, show_json, table
     from keeper.errors import ConfigError
     from keeper.journal.liquidations import read_liquidations
@@ -50,7 +50,7 @@ def report(
     if html is not None and as_json:
         raise ConfigError("--html and --json exclude each other", "give one")
     path = settings_from(configs, overrides).settings.journal_file
-    span = seconds(since), seconds(until)
+    span = span_of(since, until)
     found = summarise(path, *span)
     rows = [row for row in read_liquidations(path, *span) if not row.is_ours] if each else []
     if html is not None:

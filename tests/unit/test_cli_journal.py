@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from keeper.cli import main
 from keeper.config import load
+from keeper.journal.outbox import StandingRow, write_standings
 from keeper.journal.sqlite import SqliteJournal
 from keeper.types import Reason, Skip
 from keeper.units import to_hex
@@ -108,3 +111,29 @@ def test_history_is_a_table_json_or_csv(cli: Keeper) -> None:
 
 def test_bad_date_is_refused(cli: Keeper) -> None:
     assert cli("history", "--since", "yesterday")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["history", "report"])
+def test_a_span_that_ends_before_it_begins_is_refused(cli: Keeper, command: str) -> None:
+    assert cli(command, "--since", "2026-05-01", "--until", "2026-05-01")[0] == 2
+    assert cli(command, "--since", "2026-05-01", "--until", "2026-01-01")[0] == 2
+
+
+def test_without_a_keeper_the_least_healthy_is_listed_first(cli: Keeper, written: Path) -> None:
+    healths = {"aa": "1080000000000000000", "bb": "1010000000000000000", "cc": None}
+    rows = [
+        StandingRow(
+            *("x", "whales", "aave", "0x" + digits * 20, "call", 1, 7.0, None, False, False),
+            json.dumps({"health": health} if health else {}),
+        )
+        for digits, health in healths.items()
+    ]
+    with closing(sqlite3.connect(written / "journal.sqlite")) as db, db:
+        write_standings(db, rows)
+    code, out = cli("margin", "list")
+    assert code == 0
+    assert [line.split()[2][:4].lower() for line in out.splitlines()[2:5]] == [
+        "0xbb",
+        "0xaa",
+        "0xcc",
+    ]
