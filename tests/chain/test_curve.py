@@ -13,7 +13,7 @@ from keeper.chain.reader import ChainReader
 from keeper.devnet import Devnet
 from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
-from keeper.planning.owner_calls import encode_allow
+from keeper.planning.owner_calls import encode_allow, encode_disallow
 from keeper.types import Call, Hop
 from keeper.units import Address
 from keeper.venues.curve import Curve
@@ -195,6 +195,10 @@ async def test_pools_are_found_in_a_registry_once_they_are_allowed(net: Devnet) 
     assert set(restored.pools) == {first}
     assert not restored.left_out
     await venue.bootstrap(reader, await reader.head())
+    send(net, operator, encode_disallow(first, EXCHANGE_CRYPTO))
+    await search(net, restored)
+    assert not restored.pools
+    assert set(restored.left_out) == {first}
     assert set(venue.pools) == {first}
     assert not venue.left_out
     assert venue.hops(tokens[0]) or venue.hops(Address(net.tokens["WETH"].address))

@@ -145,7 +145,13 @@ class Curve:
     def absorb(self, more: "Curve") -> None:
         """Take over what was made by `beside` and stands at the same block."""
         self.tokens = more.tokens
-        pools = more.pools | self.pools
+        # What the contract's owner took back since is sold through no more.
+        kept = {
+            each: pool
+            for each, pool in self.pools.items()
+            if each in self.named or each not in more.left_out
+        }
+        pools = more.pools | kept
         left_out = self.left_out | more.left_out
         self.left_out = {each: why for each, why in left_out.items() if each not in pools}
         self.adopt(pools.values())
