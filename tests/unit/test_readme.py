@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
+
+from keeper.cli.contract import app as contract
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,3 +43,10 @@ def test_a_command_exists(command: str) -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", README))
 def test_a_linked_file_exists(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+def test_what_deploys_the_contract_is_given_all_that_it_needs() -> None:
+    (printed,) = re.findall(r"`keeper contract deploy (--[^`]*)`", README)
+    deploy = get_group(contract).commands["deploy"]
+    needed = {each.opts[0] for each in deploy.params if each.required}
+    assert needed == set(re.findall(r"--[a-z-]+", printed))
