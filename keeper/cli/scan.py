@@ -98,7 +98,7 @@ def _compare(
     if as_json:
         from dataclasses import asdict
 
-        rows = [amounts(asdict(row)) for row in found.rows]
+        rows = [amounts(asdict(row)) for row in found.rows[:limit]]
         nets = [amounts({"net_usd": net})["net_usd"] for net in found.nets_usd]
         each = [
             {"name": n, "plans": plans, "net_usd": net}

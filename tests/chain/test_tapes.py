@@ -464,9 +464,11 @@ def test_scan_shows_strategies_side_by_side_on_one_head(
         assert float(taken["net_usd"]) > 0
         assert refused["net_usd"] is None
         assert refused["told"].startswith("unprofitable")
-        code, out, _ = run(monkeypatch, capsys, *command)
+        code, out, _ = run(monkeypatch, capsys, *command, "--limit", "1")
         assert code == 0
         assert "picky: 1 plan, " in out
+        code, out, _ = run(monkeypatch, capsys, *command, "--json", "--limit", "1")
+        assert len(json.loads(out)["positions"]) == 1
         denied = ("--set", 'chains.devnet.deny.tokens=["WETH"]')
         code, out, _ = run(monkeypatch, capsys, "scan", "-c", path, *denied, "--json")
         assert code == 0
