@@ -182,13 +182,13 @@ class Upkeep:
             head=head.number,
         )
 
-    def _not_widened(self, part: str, error: Exception, pause: float) -> None:
+    def _not_widened(self, part: str, error: Exception, pause: float | None) -> None:
         log.warning(
             "venue.not_widened",
             chain=self._chain,
             name=part.partition("/")[2],
             error=str(error) or type(error).__name__,
-            retry_seconds=round(pause, 1),
+            retry_seconds=None if pause is None else round(pause, 1),
         )
 
     def _checked(self, source: str, values: int, drifts: int) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol, Self, runtime_checkable
 from keeper.book.book import Book
 from keeper.book.rejoin import rebuild
 from keeper.chain.blocks import Blocks
-from keeper.errors import TransientError
+from keeper.errors import ConfigError, TransientError
 from keeper.ports import Reader, Source
 from keeper.types import Head
 from keeper.units import Address
@@ -82,7 +82,8 @@ class Widener:
     """Widen each venue once a market lists a token it is not for, with pauses that double while it fails.
 
     And once after a start from a snapshot, where new pools have to be looked for. `widened` is told of
-    the venue, the tokens (none then) and the head, `failed` of an attempt and its pause.
+    the venue, the tokens (none then) and the head, `failed` of an attempt and its pause, None where a
+    search is given up: the settings name what cannot be searched.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Widener:
         reader: Reader,
         blocks: Blocks,
         widened: Callable[[str, Sequence[Address], Head], None],
-        failed: Callable[[str, Exception, float], None],
+        failed: Callable[[str, Exception, float | None], None],
         *,
         first_pause: float = 1.0,
         longest_pause: float = 600.0,
@@ -144,6 +145,10 @@ class Widener:
             try:
                 head = await widen(self._book, part, tokens, self._reader, self._blocks)
             except Exception as error:  # noqa: BLE001 - told, and tried again
+                if isinstance(error, ConfigError) and not tokens:
+                    self._unsearched.discard(part)
+                    self._failed(part, error, None)
+                    continue
                 self._failed(part, error, pause)
                 await self._sleep(pause)
                 pause = min(2 * pause, self._longest_pause)

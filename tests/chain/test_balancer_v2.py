@@ -1,6 +1,8 @@
 """Balancer's weighted pools, kept by logs alone, stay equal to the real ones, and take sales."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_utils.address import to_checksum_address
@@ -11,12 +13,14 @@ from keeper.chain.reader import ChainReader
 from keeper.devnet import Cast, Devnet
 from keeper.devnet.operator import deploy_operator
 from keeper.errors import ConfigError
-from keeper.types import FlashKind, Hop
+from keeper.ports import Reader
+from keeper.types import FlashKind, Head, Hop
 from keeper.units import Address
 from keeper.venues.balancer_v2 import BalancerV2
 from keeper.venues.balancer_v2.discovery import POOL_CREATED, MadeBy
 from keeper.venues.balancer_v2.pool import State
 from keeper.venues.balancer_v2.powers import Powers
+from keeper.venues.balancer_v2.reads import read_pools
 from keeper.venues.balancer_v2.venue import SWAP
 from tests.exchanges.balancer_v2 import BUYER, Exchange, Traders, deploy_exchange
 from tests.exchanges.searching import search
@@ -128,7 +132,9 @@ def told(net: Devnet, *pools: bytes) -> None:
         net.mine()
 
 
-async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
+async def test_pools_are_found_by_their_factory(
+    net: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exchange = opened(net)
     told(net, *(pool.address for pool in exchange.pools), net.tokens["DAI"].address)
     few = [Address(net.tokens[symbol].address) for symbol in ("WETH", "USDC")]
@@ -146,7 +152,15 @@ async def test_pools_are_found_by_their_factory(net: Devnet) -> None:
     held = dict(restored.pools)
     made = exchange.open({"USDC": 50, "WETH": 50}, FEE, 10**6)
     told(net, made.address)
+    asked: list[bytes] = []
+
+    async def read(reader: Reader, head: Head, vault: Address, pools: Sequence[Address]) -> Any:
+        asked.extend(pools)
+        return await read_pools(reader, head, vault, pools)
+
+    monkeypatch.setattr("keeper.venues.balancer_v2.venue.read_pools", read)
     book = await search(net, restored)
+    assert asked == [made.address]
     assert set(restored.pools) == {made.address, *held}
     assert all(restored.pools[address] is pool for address, pool in held.items())
     rpc = DirectRpc(net)

@@ -22,7 +22,7 @@ async def search(net: Devnet, venue: Venue) -> Book:
     looked = asyncio.Event()
     errors: list[Exception] = []
 
-    def failed(_part: str, error: Exception, _pause: float) -> None:
+    def failed(_part: str, error: Exception, _pause: float | None) -> None:
         errors.append(error)
         looked.set()
 

@@ -104,6 +104,7 @@ class BalancerV2:
         self.contract = contract
         self.pools: dict[Address, Pool] = {}
         self.left_out: dict[Address, str] = {}
+        self.known: frozenset[Address] = frozenset()
         self.halted = False
         self.lending: Lending | None = None
         self._shuts: frozenset[Address] = frozenset()
@@ -125,7 +126,7 @@ class BalancerV2:
         halted, pools = await read_pools(reader, head, self.vault, self.addresses)
         found = await find_pools(reader, head, self.vault, self.made_by, self.tokens)
         self.left_out = {}
-        for address in sorted(found - set(self.addresses)):
+        for address in sorted(found - self.known.union(self.addresses)):
             try:
                 pools += (await read_pools(reader, head, self.vault, [address]))[1]
             except ConfigError as error:
@@ -142,9 +143,14 @@ class BalancerV2:
         self._adopt(*decode(self._identity(), pages))
 
     def beside(self, tokens: Iterable[Address]) -> "BalancerV2":
-        """Return a venue of the pools that factories made for more tokens, to be absorbed."""
+        """Return a venue of the pools that factories made for more tokens, to be absorbed.
+
+        Those here already, and those that were left out, are not loaded again.
+        """
         wider = self.tokens.union(tokens)
-        return BalancerV2(self.name, self.vault, (), wider, self.contract, self.made_by)
+        more = BalancerV2(self.name, self.vault, (), wider, self.contract, self.made_by)
+        more.known = frozenset({*self.pools, *self.left_out})
+        return more
 
     def absorb(self, more: "BalancerV2") -> None:
         """Take over what was made by `beside` and stands at the same block; its undos go on here."""

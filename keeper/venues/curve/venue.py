@@ -89,6 +89,7 @@ class Curve:
         self.contract = contract
         self.pools: dict[Address, Pool] = {}
         self.left_out: dict[Address, str] = {}
+        self.known: dict[Address, bytes] = {}
         self._read_at = Hash(b"")
         self._hops: dict[Address, list[Hop]] = {}
         self._watch = Watch(frozenset(self.named), EXCHANGED)
@@ -112,11 +113,14 @@ class Curve:
                 )
         self.left_out = {}
         for address in await self._found(reader, head):
+            if address in self.known:
+                continue
             try:
                 pools.append(await load_pool(reader, head, address))
             except ConfigError as error:
                 self.left_out[address] = str(error)
         asked = [(each.address, _selector(each)) for each in pools[len(self.named) :]]
+        asked += self.known.items()
         granted = await allowed(reader, head, self.contract, asked)
         for (address, _), may in zip(asked, granted, strict=True):
             if not may:
@@ -139,8 +143,13 @@ class Curve:
         self.adopt(decode(self._identity(), pages))
 
     def beside(self, tokens: Iterable[Address]) -> "Curve":
-        """Return a venue of the pools that registries have for more tokens, to be absorbed."""
-        return Curve(self.name, {}, self.tokens.union(tokens), self.contract, self.registries)
+        """Return a venue of the pools that registries have for more tokens, to be absorbed.
+
+        Those here already are asked whether they still are allowed, and not loaded again.
+        """
+        more = Curve(self.name, {}, self.tokens.union(tokens), self.contract, self.registries)
+        more.known = {pool.address: _selector(pool) for pool in self.pools.values()}
+        return more
 
     def absorb(self, more: "Curve") -> None:
         """Take over what was made by `beside` and stands at the same block."""
