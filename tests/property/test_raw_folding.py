@@ -29,6 +29,14 @@ Bend = Callable[[list[Entry], int], None]
 HOLDERS, LOGS = 24, 30
 START = Head(1, Hash(bytes(31) + b"\1"), Hash(bytes(32)), million.NOW, Wei(0), 0, 1)
 NEXT = Head(2, Hash(bytes(31) + b"\2"), START.hash, million.NOW + 12, Wei(0), 0, 1)
+BENT = [
+    "0x" + topic(name).hex()
+    for name in (
+        "Mint(address,address,uint256,uint256,uint256)",
+        "Burn(address,address,uint256,uint256,uint256)",
+        "BalanceTransfer(address,address,uint256,uint256)",
+    )
+]
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Not shrunk: that takes minutes, and an example is five words."""
 
@@ -79,6 +87,7 @@ BENDS: dict[str, Bend] = {
     "all ones": _data(lambda data: "0x" + "f" * (len(data) - 2)),
     "no address": _topic(2, lambda text: "0x1" + text[3:]),
     "a short topic": _topic(1, lambda text: text[:-2]),
+    "a long topic": _topic(2, lambda text: text + "00"),
     "a topic without 0x": _topic(1, lambda text: "00" + text[2:]),
     "no hex in a topic": _topic(1, lambda text: text[:30] + "x" + text[31:]),
     "capitals": _topic(2, lambda text: "0x" + text[2:].upper()),
@@ -146,7 +155,7 @@ def _block(market: AaveV3, head: Head, seed: int) -> list[Entry]:
     return Chain(twin, seed).block(head, LOGS)
 
 
-@settings(phases=PHASES, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(phases=PHASES, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**16),
     steps=st.lists(
@@ -171,7 +180,9 @@ def test_raw_logs_leave_what_their_nouns_leave(
         _same(raw, nouns)
         if raw.parts.head == head:
             heads.append(head)
-        for _ in range(min(back, len(heads) - 1)):
+        # What was bent and taken all the same may be nothing that the next block can follow.
+        least = int(kind != "plain" and raw.parts.head == head and not raw.faults)
+        for _ in range(min(max(back, least), len(heads) - 1)):
             raw.parts.undo()
             nouns.parts.undo()
             heads.pop()
@@ -189,7 +200,10 @@ def _plain() -> bytes:
 def test_a_bent_block_is_folded_as_its_nouns_are_wherever_it_is_bent(kind: str) -> None:
     raw, nouns = Side(1, raw_logs.of_block, START), Side(1, parse.logs, START)
     block = _plain()
-    for at in range(0, LOGS, 7):
+    firsts = {
+        entry["topics"][0]: at for at, entry in reversed(list(enumerate(orjson.loads(block))))
+    }
+    for at in (firsts[each] for each in BENT if each in firsts):
         entries = orjson.loads(block)
         BENDS[kind](entries, at)
         answer = orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": entries})
@@ -241,7 +255,7 @@ def test_each_change_alone_is_taken_or_refused_as_its_noun_is() -> None:
     for reserve in ledger.reserves.values():
         holding = [each for each in ledger.accounts if ledger.supplied(each, reserve)]
         owing = [each for each in ledger.accounts if ledger.owed(each, reserve)]
-        if len(holding) < 2 or not owing or len(taken) > 300:
+        if len(holding) < 2 or not owing or len(taken) > 150:
             continue
         one, two = holding[:2]
         told: list[Entry] = []
@@ -281,5 +295,5 @@ def test_each_change_alone_is_taken_or_refused_as_its_noun_is() -> None:
             if undone is not None:
                 undone()
                 market.changed()
-    assert taken.count(True) > 20
-    assert taken.count(False) > 20
+    assert taken.count(True) > 10
+    assert taken.count(False) > 10
