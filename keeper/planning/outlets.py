@@ -1,7 +1,7 @@
 """Where the collateral of a pair is sold: the routes that share a sale, as one curve.
 
-What a sale brings is exact. Which routes share it follows from equal marginal prices, and each has
-to bring more than its gas beyond that of the cheapest. Measured curves last as long as nobody else
+What a sale brings is exact. Which routes share it follows from equal marginal prices, and together
+they bring more than the gas of those beyond the cheapest. Measured curves last as long as nobody else
 sells through their pools: one sale is one outlet's, whatever the number of positions.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keeper.planning.curves import Curve, Filling, polish
-from keeper.planning.gas import COLD_POOL, SWAP, extra_gas
+from keeper.planning.gas import COLD_POOL, COLD_TOKEN, SWAP, extra_gas
 from keeper.planning.routing import Ranked, Route, Sales
 from keeper.planning.shares import portions
 from keeper.types import Portion
@@ -202,8 +202,8 @@ class Outlet:
         first, chosen = self._split
         if chosen and first * 7 // 8 <= amount <= first * 5 // 4:
             # What a split saves changes little, and grows with the amount.
-            deal, _ = self._over(chosen, amount)
-            if deal.out:
+            deal, worst = self._over(chosen, amount)
+            if deal.out and worst is None:
                 return deal
         alone = self._alone(amount)
         if not self._may_split(amount, alone.out):
@@ -212,10 +212,18 @@ class Outlet:
             self._widen(amount)
             alone = self._alone(amount)
         deal, chosen = self._split_of(amount, alone)
-        if deal.net <= alone.net:
+        if deal.net - self._moving(deal) <= alone.net - self._moving(alone):
             return alone
         self._split = (amount, chosen)
         return deal
+
+    def _moving(self, deal: Deal) -> int:
+        """Return what it costs to move pools as far as a sale does, beyond a swap that hardly does."""
+        gas = sum(
+            self._stand(self, route).extra_gas((Portion(route),), part)
+            for route, part in deal.parts
+        )
+        return math.ceil(gas * self._per_gas)
 
     def _alone(self, amount: int) -> Deal:
         """Return the best sale along one route."""
@@ -245,17 +253,22 @@ class Outlet:
             if len(chosen) < MOST_ROUTES and not way.pools & taken:
                 chosen.append(way)
                 taken |= way.pools
+        best, of = _NOTHING, list[_Way]()
         while len(chosen) > 1:
             deal, worst = self._over(chosen, amount)
-            if deal.out:
-                return deal, chosen
+            if deal.net > best.net:
+                best, of = deal, [*chosen]
             if worst is None:
                 break
             chosen.remove(worst)
-        return _NOTHING, []
+        return best, of
 
     def _over(self, chosen: Sequence[_Way], amount: int) -> tuple[Deal, _Way | None]:
-        """Return the sale over these routes, or the one that does not bring what it costs."""
+        """Return the sale over these routes, and the one that by itself does not bring what it costs.
+
+        That one may be worth its gas all the same: a deep pool gains next to nothing at the price all
+        share, and keeps that price up.
+        """
         curves = [self._curve(way) for way in chosen]
         parts, root = self._filling(chosen, curves).divide(amount)
         if not parts:
@@ -276,11 +289,12 @@ class Outlet:
             for way, out, part in zip(chosen, outs, parts, strict=True)
         ]
         worst = min(range(len(gains)), key=gains.__getitem__)
-        if not all(outs) or gains[worst] <= 0:
+        if not all(outs):
             return _NOTHING, chosen[worst]
         out = sum(outs)
         routes = tuple((way.route, part) for way, part in zip(chosen, parts, strict=True))
-        return Deal(out - self._gas_up(chosen), out, routes), None
+        deal = Deal(out - self._gas_up(chosen), out, routes)
+        return deal, chosen[worst] if gains[worst] <= 0 else None
 
     def _filling(self, chosen: Sequence[_Way], curves: Sequence[Curve]) -> Filling:
         key = tuple(way.route for way in chosen)
@@ -357,7 +371,8 @@ def _net(deal: Deal) -> int:
 
 
 def _make_way(route: Route) -> _Way:
-    gas = (SWAP + COLD_POOL) * len(route) + extra_gas(route)
+    between = COLD_TOKEN * max(len(route) - 1, 0)
+    gas = (SWAP + COLD_POOL) * len(route) + between + extra_gas(route)
     return _Way(route, frozenset(hop.pool for hop in route), gas)
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from keeper.planning.curves import Curve, Filling, polish
+from keeper.planning.gas import COLD_POOL, SWAP
 from keeper.planning.outlets import Outlet
 from keeper.planning.routing import Router, Sales
 from keeper.planning.tops import find_top
@@ -63,6 +64,24 @@ def test_a_split_pays_for_its_gas() -> None:
     alone = outlet(*POOLS, per_gas=1_000_000.0).deal(amount)
     assert len(alone.parts) == 1
     assert alone.net < dear.net
+
+
+@pytest.mark.parametrize("per_gas", [0.5, 5.0, 20.0])
+def test_a_deep_pool_that_keeps_the_price_up_shares_a_sale(per_gas: float) -> None:
+    shallow, deep = pool(1, WETH, USDC, 100, 3_000_000), pool(2, WETH, USDC, 3_000, 10**9)
+    made, curves = outlet(shallow, deep, per_gas=per_gas), (sell(shallow), sell(deep))
+    gas = (SWAP + COLD_POOL) * per_gas
+    splits = 0
+    for amount in (10**18 * 5**n // 3**n for n in range(14)):
+        deal = made.deal(amount)
+        parts = (amount * number // 200 for number in range(1, 200))
+        best = max(
+            *(curve.out(amount) for curve in curves),
+            *(curves[0].out(part) + curves[1].out(amount - part) - gas for part in parts),
+        )
+        assert deal.net >= best - best // 10**6
+        splits += len(deal.parts) > 1
+    assert splits > 0
 
 
 def test_the_shares_of_a_sale_are_what_was_dealt() -> None:
