@@ -67,6 +67,8 @@ def test_sweep_sends_what_is_worth_it_and_journals_it(
     assert done.returncode == 0, done.stderr
     assert held(mined, "WETH", filled.treasury) == 10**17
     assert held(mined, "USDC", filled.contract) == 1_500 * 10**6, "not named"
+    mined.rpc("anvil_setNextBlockBaseFeePerGas", hex(10**9))
+    mined.mine()
     latest = mined.rpc("eth_getBlockByNumber", "latest", False)
     cap = int(latest["baseFeePerGas"], 16) * 3 // 2
     near = (f"max_fee_gwei={cap / 10**9:.9f}", "priority_fee_gwei=0.01")
