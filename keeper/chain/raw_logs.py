@@ -97,13 +97,14 @@ def having(logs: Sequence[Log], topics: Collection[bytes]) -> Sequence[Log]:
 
 
 def _is_plain(found: Sequence[Entry]) -> bool:
-    """Tell so of a block's logs, column by column; raise `ValueError` for a word that is none."""
+    """Tell so of a block's logs, column by column; raise `ValueError` for what cannot be read."""
     count, first = len(found), found[0]
     is_one = [entry.block_number for entry in found].count(first.block_number) == count and [
         entry.block_hash for entry in found
     ].count(first.block_hash) == count
     if not is_one or any(map(_REMOVED, found)):
         return False
+    int(first.block_number, 16)
     parse.words([first.block_hash, *{entry.transaction_hash for entry in found}])
     places = parse.places([entry.log_index for entry in found])
     return places == sorted(set(places))

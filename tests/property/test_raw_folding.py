@@ -297,3 +297,13 @@ def test_each_change_alone_is_taken_or_refused_as_its_noun_is() -> None:
                 market.changed()
     assert taken.count(True) > 10
     assert taken.count(False) > 10
+
+
+@pytest.mark.parametrize("number", ["0x", "", "latest"])
+async def test_a_block_that_no_log_names_rightly_is_asked_for_again(number: str) -> None:
+    side = Side(1, raw_logs.of_block, START)
+    entries = [each | {"blockNumber": number} for each in _block(side.market, NEXT, 1)]
+    answer = orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": entries})
+    result = jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True))
+    with pytest.raises(TransientError):
+        raw_logs.of_block(result, NEXT.timestamp)
