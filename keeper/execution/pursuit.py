@@ -111,7 +111,9 @@ class Pursuit:
         after = self._policy.replace_after
         if flight.broadcast is not None and head.number - flight.broadcast < after:
             return
-        if flight.broadcast is None and not await self._may_resume(flight, wallet, head):
+        if flight.broadcast is None and (
+            not await self._may_resume(flight, wallet, head) or self._is_stopped(flight, head)
+        ):
             return
         answer, words = await self._offer(flight, wallet)
         match answer:

@@ -180,6 +180,25 @@ async def test_what_was_held_back_waits_until_it_can_be_looked_at(bench: Bench) 
     assert len(bench.node.sent) == 1, "it may go through as it is"
 
 
+async def test_a_switch_thrown_while_it_is_looked_at_holds_it_back(bench: Bench) -> None:
+    executor = await bench.start()
+    await executor.send([bench.late()])
+    await bench.wait(executor, 3)
+    executor = await bench.start()
+    bench.node.sent.clear()
+
+    def throw(_: Plan) -> None:
+        bench.admission.refusal = breaker
+
+    bench.found = throw
+    await bench.wait(executor, 2)
+    assert not bench.node.sent
+    bench.admission.refusal = None
+    bench.found = lambda _: None
+    await bench.wait(executor, 1)
+    assert len(bench.node.sent) == 1
+
+
 def breaker(_: Plan) -> Skip:
     return Skip("", "", address("one"), Reason.BREAKER, "operator_pause: by keeper pause")
 
