@@ -12,6 +12,9 @@ from keeper.ports import Reader, Source
 from keeper.types import Head
 from keeper.units import Address
 
+REFUSALS = 3
+"""Answers in a row that say a search cannot succeed, from which on that is believed until a restart."""
+
 
 @runtime_checkable
 class Widening(Source, Protocol):
@@ -140,12 +143,13 @@ class Widener:
                         widening[part] = tasks.create_task(self._widen(part))
 
     async def _widen(self, part: str) -> None:
-        pause = self._first_pause
+        pause, refused = self._first_pause, 0
         while (tokens := self._wanted().get(part)) is not None:
             try:
                 head = await widen(self._book, part, tokens, self._reader, self._blocks)
             except Exception as error:  # noqa: BLE001 - told, and tried again
-                if isinstance(error, ConfigError) and not tokens:
+                refused = refused + 1 if isinstance(error, ConfigError) and not tokens else 0
+                if refused >= REFUSALS:
                     self._unsearched.discard(part)
                     self._failed(part, error, None)
                     continue

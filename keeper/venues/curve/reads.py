@@ -67,13 +67,16 @@ async def find_pools(
 
 async def allowed(
     reader: Reader, head: Head, contract: Address, asked: Sequence[tuple[Address, bytes]]
-) -> list[bool]:
-    """Say which calls, by target and selector, the contract's owner has allowed."""
+) -> list[int | None]:
+    """Say which calls, by target and selector, the contract's owner has allowed: 0 for not.
+
+    None where that was not answered.
+    """
     calls = [
         Call(contract, SPENDER_OF + words(target) + selector.ljust(32, b"\0"))
         for target, selector in asked
     ]
-    return [bool(_number(answer)) for answer in await reader.multicall(calls, head.hash)]
+    return [_number(answer) for answer in await reader.multicall(calls, head.hash)]
 
 
 async def load_pool(reader: Reader, head: Head, address: Address) -> Pool:

@@ -123,7 +123,8 @@ class Curve:
         asked += self.known.items()
         granted = await allowed(reader, head, self.contract, asked)
         for (address, _), may in zip(asked, granted, strict=True):
-            if not may:
+            # what nobody answered proves nothing against a pool that was allowed before
+            if not may and (may is not None or address not in self.known):
                 self.left_out[address] = "the contract's owner did not allow its exchange"
         self._read_at = head.hash
         self.adopt(pool for pool in pools if pool.address not in self.left_out)
