@@ -47,7 +47,7 @@ class Loans:
         used: frozenset[Address] | None = None
         lent = frozenset[Address]()
         for token, wanted in demands(offers).items():
-            held, gas = view.inventory.get(token, 0), self._per_gas[token]
+            held = view.inventory.get(token, 0)
             sources = self._lenders[token] = [
                 source
                 for lender in lenders
@@ -57,14 +57,15 @@ class Loans:
             if held > 0:
                 own = FlashSource(FlashKind.INVENTORY, rules.contract, token, held, 0)
                 sources.append(own)
-            source = choose_source(sources, wanted, lent, gas)
+            # gas does not count yet: what shuts a pool may cost a sale more than it saves
+            source = choose_source(sources, wanted, lent)
             if source is not None and source.shuts:
                 if used is None:
                     used = selling.pools()
-                source = choose_source(sources, wanted, used | lent, gas)
+                source = choose_source(sources, wanted, used | lent)
                 if source is None or source.available < wanted:
                     # What a lesser route brings is worth less than the loan.
-                    source = choose_source(sources, wanted, selling.best_pools() | lent, gas)
+                    source = choose_source(sources, wanted, selling.best_pools() | lent)
             if source is not None:
                 self._sources[token] = source
                 # Whoever shuts something lends once at a time, whichever token is asked for.

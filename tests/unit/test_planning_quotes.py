@@ -231,6 +231,29 @@ def test_without_a_price_there_is_no_quote(missing: object) -> None:
     assert skip.reason is Reason.NO_PRICE
 
 
+def narrow(number: int, fee: int, depth_usd: int) -> Pool:
+    """Return a pool whose liquidity ends a few percent from the price, and that lends much."""
+    made = pool(number, WETH, USDC, fee, depth_usd)
+    full, near = made.at.liquidity, made.at.tick // made.spacing * made.spacing
+    edge = 887_272 // made.spacing * made.spacing
+    made.add_liquidity(-edge, -full, -full)
+    made.add_liquidity(edge, -full, full)
+    width = 30 * made.spacing
+    made.add_liquidity(near - width, full, full)
+    made.add_liquidity(near + width, full, -full)
+    made.balance0, made.balance1 = 10 * made.balance0, 10 * made.balance1
+    return made
+
+
+@pytest.mark.parametrize("wanted", [10_000, 100_000, 400_000, 900_000])
+def test_no_lender_shuts_a_pool_that_a_smaller_sale_needs(wanted: int) -> None:
+    made = choice(1, FakeTerms(WETH, USDC, wanted * 10**6))
+    pools = (narrow(1, 500, 1_000_000), narrow(2, 500, 900_000))
+    only_aave = replace(RULES, lends=lambda source: source.kind is FlashKind.AAVE)
+    quote = only(planner(*pools)[0].quote(view(), [made]))
+    assert quote.net >= only(planner(*pools, rules=only_aave)[0].quote(view(), [made])).net
+
+
 def test_the_largest_repay_of_the_strategy_holds() -> None:
     quote = only(quote_all(choice(1, TEN_THOUSAND, largest=3_000 * USD)))
     assert quote.steps[0].repay == 3_000 * 10**6
