@@ -26,17 +26,21 @@ class UnusualError(ValueError):
     """Report a log that is not for the short way."""
 
 
-def supply_rule(ledger: Ledger, reserve: Reserve, kept: list[bytes], holder_at: int) -> Change:
-    """Return what takes a Mint or a Burn of an aToken as `balances.supply_mint` and `_burn` do.
+def balance_rule(
+    ledger: Ledger, reserve: Reserve, kept: list[bytes], holder_at: int, *, owed: bool
+) -> Change:
+    """Return what takes a Mint or a Burn as `balances.supply_mint`, `debt_mint` and the burns do.
 
-    With r what `held × index` leaves over a ray, the balance after is (held × index − r) / ray plus
-    the change, so that held + ⌈(change × ray − r) / index⌉ has it, of which rounding up is `over`.
+    With r what `held × index` leaves over a ray, an aToken's balance after is (held × index − r) / ray
+    plus the change, so that held + ⌈(change × ray − r) / index⌉ has it, of which rounding up is `over`.
+    A debt rounds the other way: it is the same of everything negative.
     """
-    accounts, number, sign = ledger.accounts, reserve.id << 1, 1 if holder_at == 2 else -1
+    accounts, number, side = ledger.accounts, reserve.id << 1 | owed, -1 if owed else 1
     writable, thaw, keep = accounts.writable, accounts.thaw, kept.append
-    other_at = 3 - holder_at
+    change = ledger.set_borrowed if owed else ledger.set_supplied
+    sign, other_at = 1 if holder_at == 2 else -1, 3 - holder_at
 
-    def change_supply(topics: Topics, data: str) -> None:
+    def change_balance(topics: Topics, data: str) -> None:
         named = topics[holder_at]
         if len(topics) != 3 or len(data) != 194 or len(named) != 66 or not FIRST <= named < PAST:
             raise UnusualError
@@ -52,60 +56,25 @@ def supply_rule(ledger: Ledger, reserve: Reserve, kept: list[bytes], holder_at: 
         at = tokens.find(number, 1) * STRIDE
         held = _integer(record[at + 1 : at + STRIDE]) if at > 0 else 0
         index = words & WORD
-        fall = (words >> 256 & WORD) - sign * (words >> 512)
-        less, over = divmod(held * index % RAY + fall * RAY, index)
-        scaled = held - less
+        fall = side * ((words >> 256 & WORD) - sign * (words >> 512))
+        less, over = divmod(side * held * index % RAY + fall * RAY, index)
+        scaled = held - side * less
         if over >= RAY or not 0 <= scaled < _LIMIT:
             raise UnusualError
         keep(holder)
         keep(record)
         if at < 0 or not scaled:
-            ledger.set_supplied(holder, reserve, scaled)
+            change(holder, reserve, scaled)
             return
         shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
-        reserve.scaled_supply -= less
-        if _integer(tokens, "little") & DEBTS:
+        if owed:
+            reserve.scaled_debt += less
+        else:
+            reserve.scaled_supply -= less
+        if owed or _integer(tokens, "little") & DEBTS:
             ledger.touched.add(holder)
 
-    return change_supply
-
-
-def debt_rule(ledger: Ledger, reserve: Reserve, kept: list[bytes], holder_at: int) -> Change:
-    """Return what takes a Mint or a Burn of a debt token, rounding the other way."""
-    accounts, number, sign = ledger.accounts, reserve.id << 1 | 1, 1 if holder_at == 2 else -1
-    writable, thaw, keep = accounts.writable, accounts.thaw, kept.append
-    other_at = 3 - holder_at
-
-    def change_debt(topics: Topics, data: str) -> None:
-        named = topics[holder_at]
-        if len(topics) != 3 or len(data) != 194 or len(named) != 66 or not FIRST <= named < PAST:
-            raise UnusualError
-        if named != topics[other_at]:
-            prove_word(topics[other_at])
-        holder: Address = unhexlify(named[26:])  # type: ignore[assignment]  # costs no call
-        words = _integer(unhexlify(data[2:]))
-        shard = writable[which := holder[19] | (holder[18] & 3) << 8]
-        if shard is None:
-            shard = thaw(which)
-        record = shard.get(holder, EMPTY)
-        at = record[::STRIDE].find(number, 1) * STRIDE
-        held = _integer(record[at + 1 : at + STRIDE]) if at > 0 else 0
-        index = words & WORD
-        rise = sign * (words >> 512) - (words >> 256 & WORD)
-        more, over = divmod(-held * index % RAY + rise * RAY, index)
-        scaled = held + more
-        if over >= RAY or not 0 <= scaled < _LIMIT:
-            raise UnusualError
-        keep(holder)
-        keep(record)
-        if at < 0 or not scaled:
-            ledger.set_borrowed(holder, reserve, scaled)
-            return
-        shard[holder] = record[: at + 1] + scaled.to_bytes(16) + record[at + STRIDE :]
-        reserve.scaled_debt += more
-        ledger.touched.add(holder)
-
-    return change_debt
+    return change_balance
 
 
 def transfer_rule(ledger: Ledger, reserve: Reserve, kept: list[bytes]) -> Change:

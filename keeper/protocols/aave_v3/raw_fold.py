@@ -83,12 +83,12 @@ def _rules(
     for reserve in ledger.reserves.values():
         owed, held = to_hex(reserve.debt_token), to_hex(reserve.supply_token)
         found[owed] = {
-            mint: raw.debt_rule(ledger, reserve, kept, 2),
-            burn: raw.debt_rule(ledger, reserve, kept, 1),
+            mint: raw.balance_rule(ledger, reserve, kept, 2, owed=True),
+            burn: raw.balance_rule(ledger, reserve, kept, 1, owed=True),
         }
         found[held] = {
-            mint: raw.supply_rule(ledger, reserve, kept, 2),
-            burn: raw.supply_rule(ledger, reserve, kept, 1),
+            mint: raw.balance_rule(ledger, reserve, kept, 2, owed=False),
+            burn: raw.balance_rule(ledger, reserve, kept, 1, owed=False),
         }
         if not reserve.tells_amounts:
             found[held][move] = raw.transfer_rule(ledger, reserve, kept)
