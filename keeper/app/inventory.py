@@ -1,11 +1,11 @@
 """Which of its own tokens a contract can repay with: looked at now and then, read at every head."""
 
-import asyncio
 from collections.abc import Callable, Container, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
 
+from keeper.app.looking import Looking
 from keeper.config import Chain
 from keeper.engine import Report
 from keeper.errors import TransientError
@@ -17,12 +17,12 @@ from keeper.units import Address
 
 log = structlog.get_logger(__name__)
 
-HEADS = 100
-"""Heads between two looks: an owner may bring capital while the keeper runs."""
-
 
 class Stockroom:
-    """Follow each token of which the contract has something; what is not there costs no head a read."""
+    """Follow each token of which the contract has something; what is not there costs no head a read.
+
+    Looked for again now and then: an owner may bring capital while the keeper runs.
+    """
 
     def __init__(
         self,
@@ -35,8 +35,7 @@ class Stockroom:
         self._reader = reader
         self._inventory = inventory
         self._tokens = tokens
-        self._left = HEADS
-        self._look: asyncio.Task[None] | None = None
+        self._looking = Looking(self.read, self._unread)
 
     async def read(self) -> None:
         """Look at every token; raise `TransientError` when nobody answers."""
@@ -47,22 +46,14 @@ class Stockroom:
     def observe(self, subject: Report | Event) -> None:
         """Look again now and then, beside the line."""
         if isinstance(subject, Report):
-            self._left -= 1
-            if self._left <= 0 and (self._look is None or self._look.done()):
-                self._left = HEADS
-                self._look = asyncio.ensure_future(self._again())
+            self._looking.pass_head()
 
     async def close(self) -> None:
         """End a look that is under way."""
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait([self._look])
+        await self._looking.close()
 
-    async def _again(self) -> None:
-        try:
-            await self.read()
-        except TransientError as error:
-            log.debug("inventory.unread", chain=self._chain, error=str(error) or repr(error))
+    def _unread(self, error: TransientError) -> None:
+        log.debug("inventory.unread", chain=self._chain, error=str(error) or repr(error))
 
 
 async def find_tokens(

@@ -1,12 +1,12 @@
 """Whose flash loans the contract's owner allows: another's would undo every batch that takes one."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
 from eth_utils.address import to_checksum_address
 
+from keeper.app.looking import Looking
 from keeper.app.watched import Watched
 from keeper.config import Chain
 from keeper.engine import Report
@@ -20,15 +20,16 @@ from keeper.units import Address
 log = structlog.get_logger(__name__)
 
 _REFUSED = "NotAllowed"
-HEADS = 100
-"""Heads between two looks: the owner may change his mind while the keeper runs."""
 
 Lender = Address | str
 """Who is called for a loan, or the venue whose pools lend."""
 
 
 class Lenders:
-    """What the contract says of every lender; what it does not answer is left to the simulation."""
+    """What the contract says of every lender; what it does not answer is left to the simulation.
+
+    Looked at again now and then: the owner may change his mind while the keeper runs.
+    """
 
     def __init__(
         self,
@@ -44,8 +45,7 @@ class Lenders:
         self._markets = markets
         self._venues = venues
         self._barred: frozenset[Lender] = frozenset()
-        self._left = HEADS
-        self._look: asyncio.Task[None] | None = None
+        self._looking = Looking(self.read, self._unread)
 
     def may_lend(self, source: FlashSource) -> bool:
         """Tell whether the contract may take a loan of a source."""
@@ -92,22 +92,14 @@ class Lenders:
         """Look again now and then, beside the line, and when a simulation says that something is barred."""
         if isinstance(subject, Report):
             refused = any(skip.detail.startswith(_REFUSED) for skip in subject.skips)
-            self._left = 0 if refused else self._left - 1
-            if self._left <= 0 and (self._look is None or self._look.done()):
-                self._left = HEADS
-                self._look = asyncio.ensure_future(self._again())
+            self._looking.pass_head(now=refused)
 
     async def close(self) -> None:
         """End a look that is under way."""
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait([self._look])
+        await self._looking.close()
 
-    async def _again(self) -> None:
-        try:
-            await self.read()
-        except TransientError as error:
-            log.debug("lender.unread", chain=self._chain, error=str(error) or repr(error))
+    def _unread(self, error: TransientError) -> None:
+        log.debug("lender.unread", chain=self._chain, error=str(error) or repr(error))
 
     def _wanted(self) -> Iterator[tuple[Lender, bytes, bytes]]:
         """Yield every lender, what to ask of it, and the answer that allows it."""

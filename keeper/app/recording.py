@@ -11,9 +11,10 @@ from typing import Any
 import structlog
 
 from keeper.app.endpoints import Connection, open_endpoints
-from keeper.app.inventory import HEADS, make_inventory
+from keeper.app.inventory import make_inventory
 from keeper.app.lenders import make_lenders
 from keeper.app.loading import load_at_newest
+from keeper.app.looking import HEADS
 from keeper.app.taped import Taped, chain_of, title_of
 from keeper.app.watched import Watched
 from keeper.book.book import Book, Reads as Wanted

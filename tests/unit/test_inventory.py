@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
-from keeper.app.inventory import HEADS, Stockroom, make_inventory
+from keeper.app.inventory import Stockroom, make_inventory
+from keeper.app.looking import HEADS
 from keeper.conditions import Conditions
 from keeper.config.inventory import InventoryTable
 from keeper.engine import Report
@@ -135,8 +136,8 @@ async def test_capital_that_comes_later_is_found_beside_the_line() -> None:
     async def heads() -> None:
         for _ in range(HEADS):
             room.observe(Report(view()))
-        assert room._look is not None
-        await room._look
+        assert room._looking._task is not None
+        await room._looking._task
 
     contract.held[WETH.address] = (7, 7)
     contract.is_down = True

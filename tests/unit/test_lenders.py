@@ -10,7 +10,8 @@ import pytest
 import structlog
 from eth_hash.auto import keccak
 
-from keeper.app.lenders import HEADS, Lenders
+from keeper.app.lenders import Lenders
+from keeper.app.looking import HEADS
 from keeper.engine import Report
 from keeper.errors import TransientError
 from keeper.planning.owner_calls import (
@@ -118,8 +119,8 @@ async def test_an_owner_who_allows_it_later_is_noticed_beside_the_line() -> None
     async def heads() -> None:
         for _ in range(HEADS):
             found.observe(Report(view()))
-        assert found._look is not None
-        await found._look
+        assert found._looking._task is not None
+        await found._looking._task
 
     contract.answers = []
     await heads()
