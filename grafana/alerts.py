@@ -54,9 +54,17 @@ RECORDS: Sequence[Record] = (
 )
 
 _BY_HAND = "operator_pause|kill_file"
+_BREAKERS_BY_HAND = f'keeper_breaker_open{{breaker=~"{_BY_HAND}"}}'
+_NOT_LIVE = 'keeper_build_info{mode!="live"}'
 _NOT_OURS = "unprofitable|dust|denied|not_running"
 """Why a liquidation by others is no loss: we would not have taken it, or KeeperDown called before."""
 _SEEN = "max by (job, instance) (max_over_time(keeper_build_info[{}]))"
+
+
+def _kept(gauge: str) -> str:
+    """Return a gauge through failed scrapes: one of them would start the clock of a long alert anew."""
+    return f"last_over_time({gauge}[5m])"
+
 
 ALERTS: Sequence[Alert] = (
     Alert(
@@ -84,7 +92,7 @@ ALERTS: Sequence[Alert] = (
         "KeeperNotStarted",
         WARNING,
         30 * MINUTE,
-        "max by (chain) (keeper_head_timestamp_seconds) == 0",
+        f"max by (chain) ({_kept('keeper_head_timestamp_seconds')}) == 0",
         "{{ $labels.chain }} is loaded for half an hour and has no head yet",
     ),
     Alert(
@@ -98,22 +106,22 @@ ALERTS: Sequence[Alert] = (
         "KeeperPaused",
         WARNING,
         30 * MINUTE,
-        f'max by (chain, breaker) (keeper_breaker_open{{breaker=~"{_BY_HAND}"}}) >= {limits.SET}',
+        f"max by (chain, breaker) ({_kept(_BREAKERS_BY_HAND)}) >= {limits.SET}",
         "{{ $labels.chain }} is paused by hand for half an hour ({{ $labels.breaker }})",
     ),
     Alert(
         "KeeperMarketStopped",
         CRITICAL,
         10 * MINUTE,
-        f"max by (chain, part) (keeper_part_stopped) >= {limits.SET}",
+        f"max by (chain, part) ({_kept('keeper_part_stopped')}) >= {limits.SET}",
         "{{ $labels.part }} on {{ $labels.chain }} is not acted on",
     ),
     Alert(
         "KeeperFeedStale",
         WARNING,
         5 * MINUTE,
-        "max by (chain, market, asset) (keeper_oracle_age_seconds"
-        f" / (keeper_oracle_heartbeat_seconds > 0)) > {limits.FEED_BEATS}",
+        f"max by (chain, market, asset) ({_kept('keeper_oracle_age_seconds')}"
+        f" / ({_kept('keeper_oracle_heartbeat_seconds')} > 0)) > {limits.FEED_BEATS}",
         "The feed of {{ $labels.asset }} for {{ $labels.market }} on {{ $labels.chain }} is silent",
     ),
     Alert(
@@ -129,7 +137,7 @@ ALERTS: Sequence[Alert] = (
         5 * MINUTE,
         'sum by (chain, instance) (increase(keeper_funnel_total{stage="bid"}[30m])) > 0'
         ' unless sum by (chain, instance) (increase(keeper_funnel_total{stage="submitted"}[30m])) > 0'
-        ' unless on (instance) keeper_build_info{mode!="live"}',
+        f" unless on (instance) {_kept(_NOT_LIVE)}",
         "{{ $labels.chain }} has profitable liquidations and sent none of them",
     ),
     Alert(
@@ -163,7 +171,8 @@ ALERTS: Sequence[Alert] = (
         "KeeperWalletRunningDry",
         WARNING,
         5 * MINUTE,
-        "max by (chain, wallet) (keeper_wallet_balance_ether) / on (chain) group_left () clamp_min("
+        f"max by (chain, wallet) ({_kept('keeper_wallet_balance_ether')})"
+        " / on (chain) group_left () clamp_min("
         "max by (chain) (avg_over_time(keeper_plan_cost_ether[6h])), 1e-9)"
         f" < {limits.GAS_TRANSACTIONS}",
         "{{ $labels.wallet }} on {{ $labels.chain }} can pay for {{ $value | humanize }} transactions",
@@ -172,7 +181,7 @@ ALERTS: Sequence[Alert] = (
         "KeeperWalletLow",
         WARNING,
         5 * MINUTE,
-        f"max by (chain, wallet) (keeper_wallet_low) >= {limits.SET}",
+        f"max by (chain, wallet) ({_kept('keeper_wallet_low')}) >= {limits.SET}",
         "{{ $labels.wallet }} on {{ $labels.chain }} is under the level you asked to be told of",
     ),
     Alert(
@@ -186,7 +195,7 @@ ALERTS: Sequence[Alert] = (
         "KeeperEndpointDegraded",
         WARNING,
         5 * MINUTE,
-        f"max by (chain, endpoint) (keeper_endpoint_up) < {limits.USED}",
+        f"max by (chain, endpoint) ({_kept('keeper_endpoint_up')}) < {limits.USED}",
         "{{ $labels.endpoint }} of {{ $labels.chain }} is left out",
     ),
     Alert(
@@ -223,7 +232,7 @@ ALERTS: Sequence[Alert] = (
         "KeeperSnapshotOld",
         WARNING,
         5 * MINUTE,
-        "time() - max by (chain) (keeper_snapshot_timestamp_seconds > 0)"
+        f"time() - max by (chain) ({_kept('keeper_snapshot_timestamp_seconds')} > 0)"
         f" > {limits.SNAPSHOT_AGE_SECONDS}",
         "The book of {{ $labels.chain }} was last on disk {{ $value | humanizeDuration }} ago",
     ),
@@ -238,7 +247,7 @@ ALERTS: Sequence[Alert] = (
         "KeeperMessagesFail",
         WARNING,
         10 * MINUTE,
-        "max by (instance, channel) (keeper_notifications_waiting) > 0"
+        f"max by (instance, channel) ({_kept('keeper_notifications_waiting')}) > 0"
         " unless on (instance, channel) sum by (instance, channel) ("
         'increase(keeper_notifications_total{result="delivered"}[15m])) > 0',
         "{{ $labels.channel }} delivers nothing, and {{ $value }} messages wait",

@@ -73,9 +73,10 @@ CASES: Sequence[Case] = (
         "loss stops sending on x",
     ),
     Case(
+        # one scrape fails on the way
         "KeeperPaused",
         {
-            'keeper_breaker_open{chain="x",breaker="kill_file"}': "0+0x5 1+0x90",
+            'keeper_breaker_open{chain="x",breaker="kill_file"}': "0+0x5 1+0x14 stale 1+0x75",
             'keeper_breaker_open{chain="x",breaker="loss"}': "1+0x95",
         },
         [5, 35],

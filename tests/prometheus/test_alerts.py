@@ -18,7 +18,7 @@ from tests.prometheus.ailing import Ailing, served
 from tests.prometheus.delivery import delivering
 from tests.prometheus.server import scraping
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 GONE = {"KeeperInstanceDown", "KeeperDown"}
 POOR = {"KeeperWalletLow", "KeeperWalletRunningDry"}
 FIRST = {alert.name for alert in ALERTS} - GONE - POOR
@@ -27,7 +27,7 @@ HEADS_BETWEEN_LOOKS = 25
 
 
 @pytest.mark.chain
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_every_alert_arrives(net: Devnet, tools: Path, tmp_path: Path) -> None:
     net.borrowers(3, health=(1.01, 1.05), seed=3)
     ailing = Ailing()
