@@ -60,19 +60,22 @@ class Allowance:
         """
         if self._asked is not None and view.head.number - self._asked >= LOOK_HEADS:
             self._asked = self._most = None
-        place = self._starved(plans, together=together)
-        if place is None:
-            return list(plans), []
-        if not self._noted:
-            self._noted = True
-            self._note(self._why())
-        plan = plans[place]
-        part = None if place else self._smaller(plan, view)
-        late = skips_for(plans[place + (part is not None) :], Reason.TIMEOUT, self._why())
-        if part is None:
-            return list(plans[:place]), late
-        cut_off = (skip_for(q, Reason.TIMEOUT, self._why()) for q in _missing(plan, part))
-        return [part], [*part.skips, *cut_off, *late]
+        waiting, late = list(plans), list[Skip]()
+        while (place := self._starved(waiting, together=together)) is not None:
+            if not self._noted:
+                self._noted = True
+                self._note(self._why())
+            if place:
+                return waiting[:place], [*late, *self._later(waiting[place:])]
+            plan, *others = waiting
+            part = self._smaller(plan, view)
+            if part is not None:
+                cut_off = (skip_for(q, Reason.TIMEOUT, self._why()) for q in _missing(plan, part))
+                return [part], [*late, *part.skips, *cut_off, *self._later(others)]
+            # not even one of its positions fits: at every head, so nobody is to wait for it
+            late += self._later([plan])
+            waiting = others
+        return waiting, late
 
     async def explains(self, plans: Sequence[Plan], head: Head, *, together: bool) -> bool:
         """Tell whether the node gives less gas than plans may take: asked once in some heads.
@@ -118,6 +121,9 @@ class Allowance:
                 return replace(part, prices=plan.prices, sender=plan.sender)
             limit = part.gas_limit
         return None
+
+    def _later(self, plans: Sequence[Plan]) -> list[Skip]:
+        return skips_for(plans, Reason.TIMEOUT, self._why())
 
     def _why(self) -> str:
         return f"the node gives a simulation {self._most} gas at most (geth: --rpc.gascap)"

@@ -170,6 +170,17 @@ async def test_nothing_fits_a_node_that_gives_less_than_one_position_needs() -> 
     assert bench.node.asked == ["simulation", "gas"]
 
 
+@pytest.mark.parametrize("name", CAPPED)
+async def test_nobody_waits_for_a_position_that_never_fits(name: str) -> None:
+    bench = Bench(Node(CAPPED[name]))
+    plans, view = Plans(), make_view(make_head())
+    great = replace(plans.make(address("great")), gas_limit=GIVEN + 1)
+    small = plans.make(address("small"))
+    proven, skips = await bench.prover.prove([great, small], view)
+    assert [plan.id for plan in proven] == [small.id]
+    assert [(skip.borrower, skip.reason) for skip in skips] == [(address("great"), Reason.TIMEOUT)]
+
+
 async def test_who_fails_with_gas_enough_is_looked_for_as_ever_and_the_node_asked_once() -> None:
     bench = Bench(Node(CAPPED["reth"], given=30_000_000, failing=True))
     assert await bench.prove() == ([], {Reason.SIMULATION_FAILED: 8})
