@@ -1,6 +1,6 @@
-"""Checks of what prices come from: whether it answers, how old it is, how far off the pools."""
+"""Checks of where prices come from: what answers, how old it is, which pools, how far off them."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Seen:
 async def examine_feeds(
     reader: Reader, name: str, chain: Chain, head: Head, limit: Bps, journal: Path
 ) -> AsyncGenerator[Check, None]:
-    """Yield a finding about the feeds of each market, compared with the pools of the chain's venues."""
+    """Yield findings about each venue's pools, and about each market's feeds compared with them."""
     found: dict[str, list[Told] | KeeperError] = {}
     for market, table in chain.markets.items():
         try:
@@ -61,14 +61,26 @@ async def examine_feeds(
         for token in (source.token, source.against)
         if token is not None
     }
-    pools, missing = await _pools(reader, name, chain, head, tokens, known)
+    venues: list[Venue] = []
+    for venue, place in chain.venues.items():
+        try:
+            built = build_venue(name, venue, place, tokens, chain.contract or ZERO_ADDRESS)
+            await built.bootstrap(reader, head)
+        except KeeperError as error:
+            hint = error.hint if isinstance(error, ConfigError) else ""
+            yield Check(name, f"pools {venue}", State.WARN, f"not read: {error}", hint)
+            continue
+        venues.append(built)
+        if (finding := judge_pools(built, tokens)) is not None:
+            yield Check(name, f"pools {venue}", *finding)
+    pools = _prices(venues, head, tokens, known)
     beats = _beats(name, chain, tokens, journal)
     for market, told in found.items():
         if isinstance(told, KeeperError):
             yield Check(name, f"feeds {market}", State.FAIL, str(told))
         else:
             seen = [_seen(*each, head, pools, beats) for each in told]
-            yield Check(name, f"feeds {market}", *judge(seen, limit, missing))
+            yield Check(name, f"feeds {market}", *judge(seen, limit))
 
 
 Told = tuple[PriceSource, int | None, int | None]
@@ -90,24 +102,24 @@ async def _read(reader: Reader, sources: Sequence[PriceSource], head: Head) -> l
     return told
 
 
-async def _pools(
-    reader: Reader,
-    name: str,
-    chain: Chain,
-    head: Head,
-    tokens: Mapping[Address, Token],
-    told: Iterable[Told],
-) -> tuple[Quoted, str]:
-    """Return what pools give, and why some are missing."""
-    venues: list[Venue] = []
-    missing = []
-    for venue, table in chain.venues.items():
-        try:
-            built = build_venue(name, venue, table, tokens, chain.contract or ZERO_ADDRESS)
-            await built.bootstrap(reader, head)
-            venues.append(built)
-        except KeeperError as error:
-            missing.append(f"{venue}: {error}")
+def judge_pools(venue: Venue, tokens: Collection[Address]) -> Finding | None:
+    """Return a finding about a venue's pools, None where it has to be asked or nothing is to be sold."""
+    if len(tokens) < 2 or not venue.watch().addresses:
+        return None
+    pools = {hop.pool for token in tokens for hop in venue.hops(token)}
+    if pools:
+        return State.OK, f"{len(pools)} that take one of {len(tokens)} tokens", ""
+    return (
+        State.WARN,
+        f"none takes any of {len(tokens)} tokens",
+        "nothing is sold there: check the venue's address",
+    )
+
+
+def _prices(
+    venues: Sequence[Venue], head: Head, tokens: Mapping[Address, Token], told: Iterable[Told]
+) -> Quoted:
+    """Return what pools give."""
     dollars: dict[Address, int] = {}
     for source, price, _ in told:
         if price and source.against is None:
@@ -116,7 +128,7 @@ async def _pools(
     prices.look(head.number, dollars, tokens)
     while prices.is_looking:
         prices.look(head.number, dollars, tokens)
-    return prices.at(dollars, tokens), "; ".join(missing)
+    return prices.at(dollars, tokens)
 
 
 def _beats(name: str, chain: Chain, tokens: Mapping[Address, Token], journal: Path) -> Beats:
@@ -151,7 +163,7 @@ def _seen(
     return Seen(token.symbol, price, age, beats.get(token.address), pools.price(token.address))
 
 
-def judge(seen: Sequence[Seen], limit: Bps, missing: str = "") -> Finding:
+def judge(seen: Sequence[Seen], limit: Bps) -> Finding:
     """Return a finding about one market: what is wrong with its feeds, or how they stand in one line.
 
     A feed is late after one and a half of its heartbeats; `limit` is how far off the pools it may be.
@@ -173,8 +185,6 @@ def judge(seen: Sequence[Seen], limit: Bps, missing: str = "") -> Finding:
         for each in seen
         if each.price and (off := astray(each.price, each.pool, limit))
     ]
-    if missing:
-        wrong.append(f"pools were not read of {missing}")
     if wrong:
         return State.WARN, "; ".join(wrong), "nothing is sent that rests on a feed that is wrong"
     return State.OK, _summary(seen), ""

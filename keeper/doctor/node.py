@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from keeper.chain.endpoint import Endpoint, connect
 from keeper.chain.multicall import MULTICALL3
 from keeper.chain.reader import ChainReader
+from keeper.chain.words import answered, read, uint
 from keeper.config import Chain
 from keeper.doctor.check import Finding, State
 from keeper.errors import ConfigError, KeeperError, RpcError
 from keeper.types import Head
+from keeper.units import to_hex
 
 _TIMEOUT = 5.0
 _METHOD_NOT_FOUND = -32601
@@ -107,11 +109,17 @@ async def check_simulation(endpoint: Endpoint) -> Finding:
 
 async def check_multicall(reader: ChainReader, chain: Chain) -> Finding:
     """Look for Multicall3, on which every read stands."""
+    is_usual = chain.multicall == MULTICALL3
+    hint = "check multicall; most chains have it at the default address"
     if not await reader.code(chain.multicall):
         raise ConfigError(
-            f"Multicall3 has no code at 0x{chain.multicall.hex()}",
-            "check chain_id"
-            if chain.multicall == MULTICALL3
-            else "check multicall; most chains have it at the default address",
+            f"Multicall3 has no code at {to_hex(chain.multicall)}",
+            "check chain_id" if is_usual else hint,
         )
-    return State.OK, "has code", ""
+    try:
+        (told,) = await reader.multicall([read(chain.multicall, "getChainId()")])
+    except (ConfigError, RpcError):
+        told = None
+    if told is None or not answered(told) or uint(told.data) != chain.chain_id:
+        raise ConfigError(f"{to_hex(chain.multicall)} is no Multicall3", hint)
+    return State.OK, "answers", ""

@@ -90,6 +90,7 @@ def test_doctor_finds_all_well(cli: Keeper) -> None:
         "multicall",
         "market aave",
         "venue uniswap",
+        "pools uniswap",
         "feeds aave",
     }
     assert wanted | {"contract", "wallet", "account", "funds", "roles"} <= set(found)
@@ -117,6 +118,17 @@ def test_not_an_aave_pool(cli: Keeper, mined: Devnet) -> None:
     for command in ("run", "scan"):
         line = refusal(cli(command, "--set", f"{CHAIN}.markets.aave.pool={token}"))
         assert "is not an Aave v3 pool" in line
+
+
+def test_contracts_of_another_kind(cli: Keeper, mined: Devnet) -> None:
+    token = text(mined.tokens["WETH"].address)
+    line = refusal(cli("run", "--set", f"{CHAIN}.multicall={token}"))
+    assert f"{token.lower()} is no Multicall3" in line
+    done = cli("doctor", "--set", f"{CHAIN}.venues.uniswap.factory={token}", "--json")
+    found = {each["name"]: each for each in json.loads(done.stdout)["checks"]}
+    assert "pools uniswap" in found, found
+    assert found["pools uniswap"]["state"] == "warn"
+    assert found["pools uniswap"]["detail"]
 
 
 def test_wrong_keystore_password(cli: Keeper, home: Path) -> None:

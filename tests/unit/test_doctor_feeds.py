@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from keeper.doctor.check import State
-from keeper.doctor.feeds import Seen, _beats, judge
+from keeper.doctor.feeds import Seen, _beats, judge, judge_pools
 from keeper.journal.feeds import FeedRow, feeds_in
 from keeper.journal.sqlite import SqliteJournal
 from keeper.oracles.record import written
@@ -34,34 +34,53 @@ def test_feeds_that_are_well_are_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "missing", "state", "said"),
+    ("seen", "state", "said"),
     [
-        ([], "", State.OK, "its prices are told of once it is loaded"),
-        ([replace(ETHER, price=None)], "", State.WARN, "no price can be read"),
-        ([ETHER, replace(USDC, price=None)], "", State.WARN, "USDC cannot be read"),
-        ([replace(ETHER, age=5_400)], "", State.OK, "1 read"),
+        ([], State.OK, "its prices are told of once it is loaded"),
+        ([replace(ETHER, price=None)], State.WARN, "no price can be read"),
+        ([ETHER, replace(USDC, price=None)], State.WARN, "USDC cannot be read"),
+        ([replace(ETHER, age=5_400)], State.OK, "1 read"),
         (
             [replace(ETHER, age=5_401)],
-            "",
             State.WARN,
             "WETH had no round for 5,401 s, with a heartbeat of 3,600 s",
         ),
         (
             [replace(ETHER, age=9**9, beat=None)],
-            "",
             State.OK,
             "1 read, the oldest round 387,420,489 s",
         ),
-        ([replace(ETHER, pool=1_800 * WAD)], "", State.WARN, "WETH is 1111 bps above the pools"),
-        ([replace(ETHER, pool=2_500 * WAD)], "", State.WARN, "WETH is 2000 bps below the pools"),
-        ([ETHER], "curve: no code", State.WARN, "pools were not read of curve: no code"),
+        ([replace(ETHER, pool=1_800 * WAD)], State.WARN, "WETH is 1111 bps above the pools"),
+        ([replace(ETHER, pool=2_500 * WAD)], State.WARN, "WETH is 2000 bps below the pools"),
     ],
 )
-def test_what_is_wrong_with_feeds_is_named(
-    seen: list[Seen], missing: str, state: State, said: str
-) -> None:
-    found = judge(seen, Bps(1_000), missing)
+def test_what_is_wrong_with_feeds_is_named(seen: list[Seen], state: State, said: str) -> None:
+    found = judge(seen, Bps(1_000))
     assert (found[0], found[1][: len(said)]) == (state, said)
+
+
+@pytest.mark.parametrize(
+    ("watched", "tokens", "hops", "said"),
+    [
+        ({b"pool"}, [WETH, DAI], {WETH.address: ["a", "b"], DAI.address: ["b"]}, "2 that take one"),
+        ({b"pool"}, [WETH, DAI], {}, "none takes any of 2 tokens"),
+        ({b"pool"}, [WETH], {}, ""),
+        ((), [WETH, DAI], {}, ""),
+    ],
+)
+def test_a_venue_where_nothing_can_be_sold_is_named(
+    watched: Any, tokens: list[Token], hops: dict[Address, list[str]], said: str
+) -> None:
+    class Shop:
+        def watch(self) -> Any:
+            return SimpleNamespace(addresses=watched)
+
+        def hops(self, token: Address) -> list[Any]:
+            return [SimpleNamespace(pool=pool) for pool in hops.get(token, [])]
+
+    found = judge_pools(cast("Any", Shop()), [token.address for token in tokens])
+    assert ("" if found is None else found[1])[: len(said) or None] == said
+    assert (found is not None and found[0] is State.WARN) == said.startswith("none")
 
 
 def test_a_heartbeat_is_the_settings_before_what_a_keeper_learned(tmp_path: Path) -> None:
