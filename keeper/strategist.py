@@ -20,6 +20,8 @@ LONGEST_DETAIL = 300
 MOST_CALLS = 4
 """Calls on one position in one transaction that a strategy may ask for."""
 _LARGEST = 2**128
+_LATEST = 2**64
+"""Seconds: a call to the contract has eight bytes for its deadline."""
 _NO_ANSWER = "the strategy gave no answer"
 
 Answer = TypeVar("Answer")
@@ -259,8 +261,9 @@ def _bidding(
                     raise ValueError("bid() skipped a position it was not asked about")
                 skips.append(_own(seat.name, answer))
             elif isinstance(answer, Bid):
-                for field in ("priority_fee", "max_fee", "deadline", "tip"):
+                for field in ("priority_fee", "max_fee", "tip"):
                     _amount(field, getattr(answer, field))
+                _amount("deadline", answer.deadline, _LATEST)
                 bids.append((quote, answer))
             else:
                 raise TypeError(f"bid() returned {type(answer).__name__}, neither Bid nor Skip")
@@ -269,12 +272,12 @@ def _bidding(
     return bid
 
 
-def _amount(name: str, value: int) -> None:
+def _amount(name: str, value: int, largest: int = _LARGEST) -> None:
     """Refuse what is no amount: a negative tip would stand for profit that nobody makes."""
     if type(value) is not int:
         raise TypeError(f"{name} is {type(value).__name__}, not int")
-    if not 0 <= value < _LARGEST:
-        raise ValueError(f"{name} is {'negative' if value < 0 else 'more than any amount'}")
+    if not 0 <= value < largest:
+        raise ValueError(f"{name} is {'negative' if value < 0 else 'more than any can be'}")
 
 
 def _own(name: str, skip: Skip) -> Skip:

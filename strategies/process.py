@@ -54,6 +54,8 @@ MARGIN: Final = 0.85
 """How much of a head's deadline the program has; the rest is for reading and writing."""
 LARGEST: Final = 2**127
 """No amount a program may answer with is larger."""
+WORD: Final = 2**64
+"""What is told as a JSON number is smaller, a deadline as well: a call has eight bytes for it."""
 MOST_CALLS: Final = 4
 """Calls on one position that the keeper allows in one transaction."""
 
@@ -385,6 +387,8 @@ def _integer(value: Any, name: str) -> int:
         value = int(value)
     if type(value) is not int or not 0 <= value < LARGEST:
         raise ValueError(f"{name} is no amount: a number, or a string of digits")
+    if name in SMALL and value >= WORD:
+        raise ValueError(f"{name} is more than 64 bits hold")
     return value
 
 

@@ -75,6 +75,7 @@ BID_LIES = {
     "a negative tip": "return Bid(1, 10**12, 10**12, -10**24)",
     "a negative fee": "return Bid(-1, 10**12, 10**12)",
     "a fee beyond everything": "return Bid(1, 10**60, 10**12)",
+    "a deadline no call can hold": "return Bid(1, 10**12, 2**64)",
     "text": "return Bid('1', 10**12, 10**12)",
     "infinity": "return Bid(1, float('inf'), 10**12)",
     "nothing": "return None",

@@ -312,3 +312,12 @@ def test_integers_are_exact_both_ways() -> None:
     for bad in (True, "1e3", "٣", "-1", -1, None, str(2**127), "9" * 5000):
         with pytest.raises(ValueError, match="no amount"):
             decode(Bid, {"priority_fee": bad, "max_fee": 5, "deadline": 1})
+
+
+def test_a_deadline_that_no_call_can_hold_is_the_program_s_own_fault() -> None:
+    last = 2**64 - 1
+    bid = decode(Bid, {"priority_fee": 1, "max_fee": 5, "deadline": last})
+    assert bid.deadline == last
+    for late in (last + 1, str(last + 1)):
+        with pytest.raises(ValueError, match="deadline is more than"):
+            decode(Bid, {"priority_fee": 1, "max_fee": 5, "deadline": late})
