@@ -15,6 +15,8 @@ _BLOCK_SECONDS = 0.5
 _LATENCY_WEIGHT = 0.3
 _MISSES = 2
 _REST = 1.0
+_LONGEST_REST = 300.0
+"""A quota of a day is asked about again now and then: the provider may have raised it."""
 _UNSEEN = Verdict(Standing.UNSEEN, "was not asked yet")
 
 
@@ -56,7 +58,7 @@ class Member:
 
     def rest(self, now: float, seconds: float | None) -> None:
         """Ask others first for a while: the provider limits the rate."""
-        self.rests_until = now + (_REST if seconds is None else seconds)
+        self.rests_until = now + min(_REST if seconds is None else seconds, _LONGEST_REST)
 
     def seen(self, sight: Sight) -> None:
         """Take what a look brought."""

@@ -234,6 +234,25 @@ async def test_a_rate_limited_endpoint_rests_and_comes_back(bench: Bench) -> Non
     assert (len(first.seen), second.seen) == (1, [])
 
 
+async def test_an_endpoint_whose_quota_of_a_day_is_used_up_is_asked_again_within_minutes(
+    bench: Bench,
+) -> None:
+    first, second = bench.nodes
+    first.fails = failing(LimitedError("over the daily quota", 86_400.0))
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    first.fails = lambda _: None
+    bench.roster.prefer("a")
+    bench.clock.now += 299
+    bench.forget()
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (first.seen, len(second.seen)) == ([], 1)
+    bench.roster.prefer("a")
+    bench.clock.now += 2
+    bench.forget()
+    await bench.pool.request("eth_getBlockByNumber", ["0x1", False])
+    assert (len(first.seen), second.seen) == (1, [])
+
+
 async def test_a_read_without_an_answer_is_raced_by_the_next(bench: Bench) -> None:
     first, second = bench.nodes
     first.hangs = True
