@@ -7,8 +7,9 @@ from hashlib import blake2b
 
 from keeper.app.settling import Taking
 from keeper.engine import Key, Report
+from keeper.tape.once import Once
 from keeper.tape.records import Liquidation
-from keeper.types import Dropped, Included, Reason, Receipt, Reverted, Skip
+from keeper.types import Dropped, Included, Plan, Reason, Receipt, Reverted, Skip
 from keeper.units import Usd
 
 HELD_BACK = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN})
@@ -51,7 +52,8 @@ class Outcome:
     _last: dict[Key, tuple[int, str, Reason]] = field(default_factory=dict)
     _decided: set[int] = field(default_factory=set)
     _lost: dict[Key, tuple[int, str]] = field(default_factory=dict)
-    _seen: set[tuple[int, bytes, Key, bytes, bytes]] = field(default_factory=set)
+    _sent: dict[str, Plan] = field(default_factory=dict)
+    _once: Once = field(default_factory=Once)
 
     @property
     def net_usd(self) -> Usd:
@@ -89,6 +91,7 @@ class Outcome:
             if skip.reason not in HELD_BACK:
                 key = (skip.market, skip.borrower)
                 self._last[key] = (head.number, _told(skip), skip.reason)
+        self._sent.update({plan.id: plan for plan in report.sent})
         for receipt in report.receipts:
             self._book(receipt)
 
@@ -99,19 +102,12 @@ class Outcome:
 
     def compare(self, liquidations: Sequence[Liquidation], contract: bytes) -> None:
         """Take what the chain's own history liquidated in some blocks of one branch, in order."""
-        calls = Counter[tuple[bytes, Key, bytes, bytes]]()
-        for each in liquidations:
+        for each in self._once.new(liquidations):
             key = (each.market, each.borrower)
-            what = (each.tx_hash, key, each.debt, each.collateral)
-            calls[what] += 1  # one transaction may call twice for the same pair
-            place = (calls[what], *what)
-            if place in self._seen:
-                continue  # its block was reorganised out, and the transaction came again
-            self._seen.add(place)
             if any(taking.block <= each.block_number for taking in self.taken.get(key, ())):
                 self.matched += 1
-                continue
-            self.missed.append(Missed(each, self._why(key, each), each.to == contract))
+            else:
+                self.missed.append(Missed(each, self._why(key, each), each.to == contract))
 
     def _why(self, key: Key, found: Liquidation) -> str:
         block, lost = self._lost.get(key, (-1, ""))
@@ -123,6 +119,7 @@ class Outcome:
         return NOT_AT_RISK if found.block_number - 1 in self._decided else NOT_DECIDED
 
     def _book(self, receipt: Receipt) -> None:
+        plan = self._sent.pop(receipt.plan_id, None)
         match receipt:
             case Included():
                 self.revenue_usd += receipt.revenue_usd
@@ -135,10 +132,17 @@ class Outcome:
             case Reverted():
                 self.gas_usd += receipt.gas_cost_usd
                 self.failed += 1
+                self._lose(plan, receipt.reason)
             case Dropped():
                 self.dropped += 1
+                self._lose(plan, receipt.reason)
             case _:
                 raise AssertionError(f"a local settlement ends no plan as {type(receipt).__name__}")
+
+    def _lose(self, plan: Plan | None, reason: str) -> None:
+        if plan is not None:  # sent at a head that was decided on to the end
+            for quote in plan.quotes:
+                self._lost[quote.opportunity.key] = (plan.head.number + 1, reason)
 
 
 def digest(report: Report) -> bytes:

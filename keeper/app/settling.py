@@ -17,6 +17,7 @@ from keeper.engine import Key
 from keeper.execution.pricing import gain_usd_down, native_usd_up, plan_prices
 from keeper.planning.fitting import sum_loans
 from keeper.ports import Admission, account_of
+from keeper.tape.once import Once
 from keeper.tape.records import Liquidation
 from keeper.types import (
     Dropped,
@@ -72,6 +73,7 @@ class LocalSettlement:
     by_record: int = 0
     _masks: dict[Key, Counter[Address]] = field(default_factory=dict)
     _history: list[Liquidation] = field(default_factory=list)
+    _once: Once = field(default_factory=Once)
 
     async def prove(self, plans: Sequence[Plan], view: View) -> tuple[list[Plan], list[Skip]]:
         """Return the plans with the prices receipts are valued by; nothing is simulated."""
@@ -107,6 +109,8 @@ class LocalSettlement:
     def coming(self, head: Head) -> None:
         """Learn of the block after the book's head, before it is folded: who is healthy by then."""
         next_block = NextBlock(head.number, head.timestamp, head.base_fee)
+        # what stands at its number or above is of a branch that is no more
+        self._history = [each for each in self._history if each.block_number < head.number]
         for each in self.waiting:
             if each.block is not None:
                 continue
@@ -122,8 +126,8 @@ class LocalSettlement:
 
     def learn(self, liquidations: Sequence[Liquidation]) -> None:
         """Learn who was liquidated in the last block; what is closed so is held back no more."""
-        for each in liquidations:
-            self._history.append(each)
+        self._history += liquidations
+        for each in self._once.new(liquidations):
             self._close(each)
 
     async def follow(self, head: Head) -> list[Receipt]:

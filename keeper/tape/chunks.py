@@ -8,6 +8,7 @@ chunk can be changed, taken out or moved. A chunk is written at once, so a kille
 one at the end at most, and the lengths' own CRC tells that from damage.
 """
 
+import fcntl
 import os
 import struct
 import zlib
@@ -144,11 +145,16 @@ class ChunkWriter:
                 f"{path}: cannot be written ({error.strerror})", "name another file"
             ) from None
         self._file = os.fdopen(number, "r+b", buffering=0)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ConfigError(f"{path}: another recorder writes it", "name another file") from None
         self._last = last
         self._file.truncate(end)
         self._file.seek(end)
         if not end:
-            self._file.write(MAGIC + VERSION.to_bytes(2, "big"))
+            self._append(MAGIC + VERSION.to_bytes(2, "big"))
 
     def write(self, kind: Kind, content: bytes) -> int:
         """Append one chunk and return how many bytes it takes."""
@@ -156,9 +162,14 @@ class ChunkWriter:
         lengths = _LENGTHS.pack(kind, len(data), len(content))
         before = lengths + _CRC.pack(zlib.crc32(lengths))
         checksum = _checksum(self._last, before, data)
-        self._file.write(before + data + checksum)
+        self._append(before + data + checksum)
         self._last = checksum
         return _BEFORE_DATA + len(data) + _CHECKSUM
+
+    def _append(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left:  # a full disk takes a part, and tells so in the count alone
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""

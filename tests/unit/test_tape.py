@@ -1,9 +1,12 @@
 """A tape cut off in or behind any chunk: what is left of it, and what goes on behind that."""
 
+import os
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from typing_extensions import Buffer
 
 from keeper.errors import ConfigError
 from keeper.tape.chunks import START, Chunk, Kind, read_chunks
@@ -90,3 +93,28 @@ def test_a_tape_that_cannot_be_written_is_the_operators_to_mend(tmp_path: Path) 
     for path in (tmp_path / "nowhere" / "x.tape", tmp_path):
         with pytest.raises(ConfigError, match="cannot be written"):
             TapeWriter(path)
+
+
+def test_a_disk_that_takes_a_part_at_a_time_gets_the_whole(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = whole.with_name("parts.tape")
+    opened = os.fdopen
+
+    class Narrow(FileIO):
+        def write(self, content: Buffer) -> int:
+            return super().write(memoryview(content)[:7])
+
+    monkeypatch.setattr(os, "fdopen", lambda number, *_, **__: Narrow(number, "r+b"))
+    write(path, RECORDS)
+    monkeypatch.setattr(os, "fdopen", opened)
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_two_do_not_write_one_tape(tmp_path: Path) -> None:
+    path = tmp_path / "one.tape"
+    first = TapeWriter(path)
+    with pytest.raises(ConfigError, match="another recorder writes it"):
+        TapeWriter(path)
+    first.close()
+    TapeWriter(path).close()
