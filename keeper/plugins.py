@@ -177,23 +177,6 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def load_strategies(
-    settings: Settings, blame: Callable[[str], str] = lambda _: "settings"
-) -> list[NamedStrategy]:
-    """Return the configured strategies, each built from its validated `Config`.
-
-    `blame` names the source of a key for errors. Raises `ConfigError` for anything amiss.
-    """
-    if not settings.strategies:
-        raise ConfigError("no strategy is configured", "add [strategies.profitability]")
-    return [
-        NamedStrategy(
-            name, load_strategy(name, table, settings, blame), table.chains, table.protocols
-        )
-        for name, table in settings.strategies.items()
-    ]
-
-
 def check_names(settings: Settings, blame: Callable[[str], str] = lambda _: "settings") -> None:
     """Raise `ConfigError` for a protocol, venue or strategy filter that names nothing known."""
     known = {point.name for point in _points(PROTOCOLS)}

@@ -18,11 +18,12 @@ app = typer.Typer(
 @app.command()
 def check(configs: Configs, overrides: Overrides) -> None:
     """Validate the configuration, its plug-ins included, without touching the network."""
-    from keeper.plugins import check_names, load_strategies
+    from keeper.isolation import close_strategies, open_strategies
+    from keeper.plugins import check_names
 
     loaded = settings_from(configs, overrides)
     check_names(loaded.settings, loaded.origins.blame)
-    load_strategies(loaded.settings, loaded.origins.blame)
+    close_strategies(open_strategies(loaded.settings, loaded.origins.blame))
     print(f"{', '.join(str(path) for path in loaded.files)}: ok")
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from keeper.plugins import (
     check_names,
     list_plugins,
     load_protocol,
-    load_strategies,
+    load_strategy,
     load_venue,
 )
+from keeper.ports import Strategy
 from keeper.units import Address
 from keeper.venues.uniswap_v2 import UniswapV2
 
@@ -68,6 +70,12 @@ def settings(folder: Path, options: str = "", use: str = "./mine.py:Mine") -> Se
     return load([folder / "keeper.toml"], env={}).settings
 
 
+def opened(settings: Settings, blame: Callable[[str], str] = lambda _: "settings") -> Strategy:
+    """Return the strategy of settings as its own process builds it."""
+    ((name, table),) = settings.strategies.items()
+    return load_strategy(name, table, settings, blame)
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     path = tmp_path / "mine.py"
@@ -92,8 +100,8 @@ def test_everything_shipped_is_listed_and_loads() -> None:
     } <= listed
     assert load_protocol("aave-v3").__name__ == "AaveV3"
     assert load_venue("uniswap-v3").__name__ == "UniswapV3"
-    (default,) = load_strategies(Settings())
-    assert (default.name, default.chains) == ("profitability", None)
+    ((name, default),) = Settings().strategies.items()
+    assert (name, default.use, default.chains) == ("profitability", "profitability", None)
 
 
 def test_shipped_strategy_is_not_shadowed_by_the_working_directory(tmp_path: Path) -> None:
@@ -103,8 +111,8 @@ def test_shipped_strategy_is_not_shadowed_by_the_working_directory(tmp_path: Pat
     (shadow / "profitability.py").write_text("raise SystemExit('shadow')\n")
     code = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
-        "from keeper.config import Settings\nfrom keeper.plugins import load_strategies\n"
-        "kind = type(load_strategies(Settings())[0].strategy)\n"
+        "from keeper.config import Settings\nfrom keeper.isolation import open_strategies\n"
+        "kind = type(open_strategies(Settings())[0].strategy)\n"
         "print(sys.modules[kind.__module__].__file__)"
     )
     done = subprocess.run(
@@ -114,9 +122,8 @@ def test_shipped_strategy_is_not_shadowed_by_the_working_directory(tmp_path: Pat
 
 
 def test_file_beside_the_configuration_is_loaded(mine: Path) -> None:
-    (named,) = load_strategies(settings(mine, "slippage = 2.5"))
-    assert named.name == "mine"
-    assert named.strategy.config.slippage == 2.5  # type: ignore[attr-defined]  # the test's own class
+    loaded = opened(settings(mine, "slippage = 2.5"))
+    assert loaded.config.slippage == 2.5  # type: ignore[attr-defined]  # the test's own class
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,7 @@ def test_bad_strategy_is_one_line(mine: Path, use: str, expected: str) -> None:
     (mine / "bad.py").write_text("1 / 0\n")
     (mine / "exits.py").write_text("raise SystemExit(3)\n")
     with pytest.raises(ConfigError) as caught:
-        load_strategies(settings(mine, use=use))
+        opened(settings(mine, use=use))
     line = str(caught.value)
     assert expected in line
     assert "strategies.mine.use" in line
@@ -156,18 +163,18 @@ def test_bad_strategy_is_one_line(mine: Path, use: str, expected: str) -> None:
 )
 def test_bad_option_names_its_key(mine: Path, options: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_strategies(settings(mine, options), lambda _: "keeper.toml")
+        opened(settings(mine, options), lambda _: "keeper.toml")
     assert str(caught.value).startswith(f"keeper.toml: {expected}")
 
 
 def test_world_writable_file_or_folder_is_refused(mine: Path) -> None:
     (mine / "mine.py").chmod(0o646)
     with pytest.raises(ConfigError, match=r"anyone may write to .*mine\.py"):
-        load_strategies(settings(mine))
+        opened(settings(mine))
     (mine / "mine.py").chmod(0o644)
     mine.chmod(0o777)
     with pytest.raises(ConfigError, match="anyone may write to"):
-        load_strategies(settings(mine))
+        opened(settings(mine))
 
 
 def test_a_venue_may_be_one_file(tmp_path: Path) -> None:
@@ -252,7 +259,7 @@ def test_a_deadline_before_publication_is_refused_in_one_line(
         return Settings.model_validate({"chains": chains, "strategies": {"mine": table}})
 
     with pytest.raises(ConfigError, match=hint) as caught:
-        load_strategies(made({"builder": relay}))
+        opened(made({"builder": relay}))
     assert "strategies.mine.deadline_seconds" in str(caught.value)
     assert "\n" not in caught.value.args[0]
     for fine in (
@@ -260,7 +267,7 @@ def test_a_deadline_before_publication_is_refused_in_one_line(
         made({"builder": relay}, chains=["other"]),
         made({"builder": relay}, deadline_seconds=3_600),
     ):
-        assert load_strategies(fine)
+        opened(fine)
 
 
 def test_what_is_shipped_is_found_without_asking_every_installed_package(
