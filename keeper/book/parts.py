@@ -89,14 +89,17 @@ class Parts:
 
     def stand_at(self, head: Head) -> None:
         """Start from sources loaded as of exactly this head; what is stopped is to be rebuilt."""
-        self.blocks.clear()
+        self.abandon()
         self.blocks.append(Block(head))
-        self._floors.clear()
-        self._apart = dict.fromkeys(self._apart)
 
     def abandon(self) -> None:
-        """Hold no block, while the sources are loaded anew: nothing made on one is sent any more."""
+        """Hold no block, while the sources are loaded anew: nothing made on one is sent any more.
+
+        A rebuild under way is void: no block is left that it could catch up with.
+        """
         self.blocks.clear()
+        self._floors.clear()
+        self._apart = dict.fromkeys(self._apart)
 
     def sources(self, part: str) -> list[tuple[str, Source]]:
         """Return the sources of a part by name."""

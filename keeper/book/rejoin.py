@@ -46,7 +46,10 @@ async def _missing(book: Book, part: str, blocks: Blocks) -> Sequence[Head]:
     if standing is None:
         raise TransientError(f"{part} was loaded at a block that is no longer the chain's")
     at, ahead = standing
-    if not ahead or ahead[0].parent == at.hash:
+    if not ahead:
+        # Without a block to ask for, whoever calls this again and again would never let go.
+        raise TransientError(f"{part} has nothing to catch up with")
+    if ahead[0].parent == at.hash:
         return ahead[:BATCH]
     numbers = range(at.number + 1, min(ahead[0].number, at.number + 1 + BATCH))
     heads = await asyncio.gather(*(blocks.by_number(number) for number in numbers))

@@ -197,6 +197,35 @@ async def test_a_reorg_of_the_block_it_was_loaded_at_voids_the_rebuild(scene: Sc
     scene.assert_true()
 
 
+async def test_a_rebuild_ends_when_the_whole_book_is_abandoned_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.mine(1)
+    scene.spoil_next(scene.market)
+    await scene.follow()
+    rejoin, looks = scene.book.parts.rejoin, 0
+
+    def counted(part: str) -> bool:
+        nonlocal looks
+        looks += 1
+        assert looks < 100, "it goes round and round, and lets nobody else have a turn"
+        return rejoin(part)
+
+    async def meanwhile() -> None:
+        scene.book.abandon()
+
+    monkeypatch.setattr(scene.book.parts, "rejoin", counted)
+    scene.market.meanwhile = meanwhile
+    with pytest.raises(TransientError, match="no longer the chain's"):
+        await scene.rebuild("market/m")
+    scene.market.meanwhile = None
+    scene.venue.held = scene.venue.true(scene.chain.head)
+    scene.book.stand_at(scene.chain.head)
+    await scene.rebuild("market/m")
+    assert scene.book.trust("market/m")
+    scene.assert_true()
+
+
 async def test_a_reorg_below_where_a_trusted_market_was_loaded_stops_it_again(
     scene: Scene,
 ) -> None:
