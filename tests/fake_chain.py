@@ -70,7 +70,7 @@ class FakeChain:
             "parentHash": self._canonical[-1] if number else "0x" + "00" * 32,
             "timestamp": hex(1_700_000_000 + 12 * number),
             "baseFeePerGas": hex(10**9),
-            "gasUsed": hex(21_000),
+            "gasUsed": hex(21_000 * len(emitters)),
             "gasLimit": hex(60_000_000),
             "logsBloom": "0x" + bits.to_bytes(256, "big").hex(),
         }

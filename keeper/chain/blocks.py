@@ -77,8 +77,14 @@ class Blocks:
         return ""
 
     def admitted(self, head: Head, watch: Watch) -> Watch:
-        """Return the part of a watch the header's bloom cannot rule out."""
-        return bloom.narrow(watch, head.bloom) if self._trust_bloom else watch
+        """Return the part of a watch the header's bloom cannot rule out.
+
+        All zeros over used gas rule nothing out: some nodes fill the field in. Where they are true,
+        a block without a log costs one request.
+        """
+        if not self._trust_bloom or (head.gas_used and not any(head.bloom)):
+            return watch
+        return bloom.narrow(watch, head.bloom)
 
     async def _block(self, method: str, which: str) -> Head:
         header = await self._rpc.request(method, [which, False])

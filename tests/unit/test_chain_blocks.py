@@ -1,12 +1,14 @@
 """What proves an answer about logs wrong is seen, for one block and for a range of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from keeper.chain.backfill import logs_by_block
 from keeper.chain.blocks import Blocks
+from keeper.chain.bloom import matches_nothing
 from keeper.chain.ranges import LogRanges
 from keeper.errors import TransientError
 from keeper.types import Watch
@@ -54,6 +56,20 @@ async def test_a_block_a_range_gets_wrong_is_asked_for_by_its_hash(lie: Lie) -> 
     found = await logs_by_block(Blocks(chain), LogRanges(chain), heads, WATCH)
     assert found == [chain.logs(head.number, WATCH) for head in heads]
     assert chain.requests["eth_getLogs"] == 2, "the range, and the one block it got wrong"
+
+
+@pytest.mark.parametrize("is_filled_in", [True, False])
+async def test_zeros_over_used_gas_are_no_bloom(is_filled_in: bool) -> None:
+    chain = FakeChain()
+    head = chain.mine(address(1))
+    logs = chain.logs(head.number, WATCH)
+    zeros = replace(head, bloom=bytes(256) if is_filled_in else b"")
+    assert await Blocks(chain).logs(zeros, WATCH) == logs
+    idle = replace(zeros, bloom=bytes(256), gas_used=0)
+    assert matches_nothing(Blocks(chain).admitted(idle, WATCH)), "nothing ran, nothing is asked for"
+    many = [replace(chain.mine(address(1)), bloom=zeros.bloom) for _ in range(8)]
+    found = await logs_by_block(Blocks(chain), LogRanges(chain), many, WATCH)
+    assert [len(each) for each in found] == [1] * 8
 
 
 def _lying(
