@@ -383,8 +383,7 @@ class MarginCaller:
             if who is None:
                 return roster
             members += [(watch, account) for account in who]
-            # whoever was told of a level is told, too, how it ends
-            kept = {e.account for e in roster.entries if e.watch is watch and e.standing.level}
+            kept = self._kept(watch, name, market, roster)
             # and whoever was watched when the last process ended, what became of him since
             kept |= self._remembered(watch, name, market)
             members += [(watch, account) for account in kept]
@@ -442,8 +441,22 @@ class MarginCaller:
         is_placing = isinstance(market.protocol, Placing)
         if watch.addresses is not None and watch.above is None and not is_placing:
             return watch.addresses
-        least = 1.0 if watch.above is None else watch.above / USD * market.prices.unit
+        least = _least(watch, market)
         return await market.owing(least, view.next_block, watch.addresses)
+
+    def _kept(self, watch: Watch, name: str, market: MarketBook, roster: Roster) -> set[Address]:
+        """Return the accounts that stay on a watch, whatever they owe now.
+
+        Whoever was told of a level is told, too, how it ends. Who owed enough when last looked at and
+        does not any more may have been liquidated: he stays until that was looked for and told.
+        """
+        held = self._liquidations.held(name)
+        is_caught_up = self._liquidations.is_caught_up(name)
+        owing = roster.owing(_least(watch, market)) if is_caught_up else roster.entries
+        named = [e for e in owing if watch.addresses is None or e.borrower in watch.addresses]
+        found = [entry for key in held if (entry := roster.get(key)) is not None]
+        entries = (*roster.unfinished(), *named, *found)
+        return {entry.account for entry in entries if entry.watch is watch}
 
     def _remembered(self, watch: Watch, name: str, market: MarketBook) -> set[Address]:
         """Return the accounts on a watch when the last process ended."""
@@ -524,6 +537,11 @@ def _channels(watch: Watch, note: Note) -> tuple[str, ...]:
     """Return who is told: the pagers, too, of what nobody acknowledged."""
     pagers = watch.pagers if note.data["kind"] == Kind.REMINDER else ()
     return tuple(dict.fromkeys((*watch.channels, *pagers)))
+
+
+def _least(watch: Watch, market: MarketBook) -> float:
+    """Return from which debt on, in base currency, a watch takes a position in."""
+    return 1.0 if watch.above is None else watch.above / USD * market.prices.unit
 
 
 def _is_of(place: str, name: str) -> bool:

@@ -65,6 +65,11 @@ class Liquidations:
         """Say whether it was found out since the start what happened while nobody ran."""
         return name in self._caught_up
 
+    def held(self, name: str) -> set[Key]:
+        """Return the entries of which something was found that nobody was told of yet."""
+        waiting = self._waiting.get(name, {})
+        return {entry for entry, found in waiting.items() if found.keys() - self._seen.keys()}
+
     async def find(
         self,
         name: str,

@@ -121,6 +121,8 @@ class Roster:
         made.health[kept] = self.health[before[kept]]
         made.owed[kept] = self.owed[before[kept]]
         made.heads[kept] = self.heads[before[kept]]
+        fell = {self.entries[place].key: scaled for place, scaled in self._fell.items()}
+        made._fell = {made._places[key]: fell[key] for key in fell.keys() & made._places.keys()}
         for place in range(size):
             made._bound(place)
         return made
@@ -177,6 +179,19 @@ class Roster:
         """Take the lower debts as known: it was found out what became of the rest."""
         for place, scaled in self._fell.items():
             self._scaled[place] = scaled
+        self._fell = {}
+
+    def unfinished(self) -> list[Entry]:
+        """Return the entries told of a level, or of which it is not known why their debt fell."""
+        places = self._told | self._fell.keys()
+        return [self.entries[place] for place in sorted(places)]
+
+    def owing(self, least: float) -> list[Entry]:
+        """Return the entries that owed at least a value in base currency when last looked at.
+
+        What was not looked at, or has no price, may owe as much.
+        """
+        return [self.entries[place] for place in np.flatnonzero(~(self.owed < least)).tolist()]
 
     def to_look_at(self, now: float) -> list[Entry]:
         """Return the entries of which something may have to be told, worst first."""

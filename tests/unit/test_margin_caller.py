@@ -517,10 +517,37 @@ async def test_who_comes_back_to_a_list_is_told_of_everything_again(tmp_path: Pa
         assert await world.head(2, a=(1.5, 10)) == ["aa safe"]
         world.now += REFRESH
         await world.head(3, a=(1.5, 1))
+        world.now += REFRESH
+        await world.head(4)
         assert (await world.caller.listing(whole=True))[1] == 1
         world.now += REFRESH
-        assert await world.head(4, a=(1.05, 10)) == ["aa call"]
-        assert len({note.key for note in world.notes}) == len(world.notes) == 3
+        assert await world.head(5, a=(1.05, 10)) == ["aa call"]
+        keys = [note.key for note in world.notes if note.topic == "margin"]
+        assert len(set(keys)) == len(keys) == 3
+    finally:
+        await world.stop()
+
+
+@pytest.mark.parametrize("away", [0, 2])
+async def test_who_is_liquidated_at_the_head_that_fills_the_list_anew_is_told(
+    tmp_path: Path, away: int
+) -> None:
+    world = World(tmp_path, addresses=None, above=5 * 10**8)
+    await world.start()
+    try:
+        assert await world.head(1, a=(1.3, 10), b=(1.5, 10)) == []
+        world.liquidate(A, 2)
+        world.refuse_logs = True
+        for number in range(2, 2 + away):
+            world.now += REFRESH
+            assert await world.head(number, a=(1.6, 4)) == []
+        world.refuse_logs = False
+        world.now += REFRESH
+        # what is left of the debt is too little to be watched
+        assert await world.head(8, a=(1.6, 4)) == ["aa liquidated"]
+        world.now += REFRESH
+        assert await world.head(9) == []
+        assert (await world.caller.listing(whole=True))[1] == 1
     finally:
         await world.stop()
 
@@ -612,6 +639,11 @@ async def test_positions_in_several_markets_under_one_name_are_told_apart(tmp_pa
         told = await after.head(5, a1=(9.0, 0), a2=(1.4, 5), a3=(1.05, 10))
         assert told == ["aa liquidated"]
         assert after.notes[-1].data["market"] == "aave/1"
+        # nor is it forgotten when the list is filled anew at the head that ends it
+        after.liquidate(A, 6, index=2)
+        after.now += REFRESH
+        assert await after.head(6, a2=(9.0, 0)) == ["aa liquidated"]
+        assert after.notes[-1].data["market"] == "aave/2"
     finally:
         await after.stop()
 
