@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from keeper.tape.records import Liquidation
 
@@ -9,11 +10,11 @@ Call = tuple[bytes, str, bytes, bytes, bytes]
 """A transaction, and in it the market, borrower, debt and collateral of a call."""
 
 
+@dataclass(slots=True)
 class Once:
     """Remembers what it was told of; one transaction may call twice for the same pair."""
 
-    def __init__(self) -> None:
-        self._seen: set[tuple[int, Call]] = set()
+    _seen: set[tuple[int, Call]] = field(default_factory=set)
 
     def new(self, liquidations: Sequence[Liquidation]) -> list[Liquidation]:
         """Return those of some blocks of one branch, in order, that were not told of before."""
