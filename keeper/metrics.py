@@ -404,7 +404,9 @@ class Metrics:
             "result",
         )
         self._unsent = gauge(
-            "keeper_notifications_waiting", "Messages a channel has not delivered yet", "channel"
+            "keeper_notifications_waiting",
+            "Messages due that a channel has not delivered",
+            "channel",
         )
         self._margin_positions = gauge(
             "keeper_margin_positions",

@@ -178,8 +178,8 @@ CALLS = (
         "Messages waiting",
         "stat",
         "short",
-        "What a channel has not delivered yet. It grows: the channel is down; the log says why, and "
-        "nothing is lost meanwhile.",
+        "What is due and not delivered; what is kept for the end of quiet hours is not due. It "
+        "grows: the channel is down; the log says why, and nothing is lost meanwhile.",
         [Query(f"max by (channel) (keeper_notifications_waiting{{{JOB}}})", "{{channel}}")],
         width=4,
     ),

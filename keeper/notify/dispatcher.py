@@ -48,8 +48,12 @@ class Dispatcher:
         return list(self._queues)
 
     def waiting(self, channel: str) -> int:
-        """Return how many messages a channel has not delivered yet."""
-        return len(self._queues[channel].waiting)
+        """Return how many messages a channel should have delivered: none that waits for the morning."""
+        now = self._clock.time()
+        # one that failed in an earlier process is due when it is tried again
+        return sum(
+            each.posting.due <= now or each.attempts > 0 for each in self._queues[channel].waiting
+        )
 
     async def open(self) -> None:
         """Take up what an earlier process left undelivered."""

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiohttp import web
@@ -26,6 +27,7 @@ from keeper.notify.channel import LaterError, RefusedError
 from keeper.notify.dispatcher import KEEP, Dispatcher
 from keeper.notify.note import Note, Severity
 from keeper.notify.queue import GIVE_UP, LATEST, LONGEST, TRIES, pause_after, ready
+from keeper.notify.quiet import Quiet
 from keeper.notify.services import Services
 from keeper.notify.webhook import Webhook, signature
 
@@ -96,14 +98,17 @@ def note(key: str, subject: str = "", severity: Severity = Severity.WARNING) -> 
 class Post:
     """A journal with a dispatcher on it."""
 
-    def __init__(self, home: Path, *channels: Recorder) -> None:
+    def __init__(
+        self, home: Path, *channels: Recorder, quiet: Mapping[str, Quiet] = MappingProxyType({})
+    ) -> None:
         self.clock = Clock()
         self.path = home / "journal.sqlite"
         self.journal = SqliteJournal(self.path, self.clock, 90, lambda _: None)
         self.channels = channels
         self.counted: Counter[tuple[str, str]] = Counter()
+        outbox = self.journal.outbox
         self.dispatcher = Dispatcher(
-            channels, self.journal.outbox, self.clock, self._count, jitter=lambda: 0.0
+            channels, outbox, self.clock, self._count, quiet=quiet, jitter=lambda: 0.0
         )
 
     def _count(self, channel: str, result: str, count: int) -> None:
@@ -183,6 +188,34 @@ async def test_a_channel_that_is_down_is_tried_again_and_holds_up_no_other(
     assert post.counted["down", "failed"] == 12
     assert post.counted["down", "delivered"] == 3
     assert OutboxReader(post.path).channels() == []
+
+
+async def test_what_waits_for_the_morning_does_not_count_as_waiting(tmp_path: Path) -> None:
+    night = {"desk": Quiet(time(22), time(7), ZoneInfo("UTC"))}
+    post = Post(tmp_path, Recorder("desk"), quiet=night)
+    post.journal.open()
+    await post.dispatcher.post([(note("w"), ["desk"])])
+    assert post.dispatcher.waiting("desk") == 0
+    post.clock.now = 7 * 3_600.0
+    assert post.dispatcher.waiting("desk") == 1
+    await post.dispatcher.close()
+    post.journal.close()
+
+
+async def test_what_failed_counts_as_waiting_until_it_is_tried_again(tmp_path: Path) -> None:
+    down = Recorder("down", refusals=1)
+    down.wanted = LATEST
+    before = Post(tmp_path, down)
+    async with before.running() as dispatcher:
+        await dispatcher.post([(note("a"), ["down"])])
+        async with asyncio.timeout(10):
+            while not OutboxReader(before.path).channels()[0].error:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert dispatcher.waiting("down") == 1
+    after = Post(tmp_path, Recorder("down"))
+    async with after.running() as dispatcher:
+        assert dispatcher.waiting("down") == 1
+    assert after.channels[0].keys == []
 
 
 async def test_what_never_arrives_is_given_up_visibly(tmp_path: Path) -> None:
