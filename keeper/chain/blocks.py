@@ -52,7 +52,7 @@ class Blocks:
             return []
         answers = await _answers(self._rpc, wanted, {"blockHash": to_hex(head.hash)})
         read = [raw_logs.of_block(answer, head.timestamp) for answer in answers]
-        logs = read[0] if len(read) == 1 else _in_order(read)
+        logs = read[0] if len(read) == 1 else in_order(read)
         if doubt := self.doubt(head, watch, logs):
             raise TransientError(f"asked for logs of block {head.number}, was given {doubt}")
         return logs
@@ -93,13 +93,18 @@ class Blocks:
         return parse.head(header)
 
 
-async def fetch_logs(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[Log]:
-    """Return matching logs in chain order; a long address list takes several requests."""
-    logs = list(map(parse.logs, await _answers(rpc, watch, where)))
-    return logs[0] if len(logs) == 1 else _in_order(logs)
+async def fetch_logs(rpc: Rpc, watch: Watch, where: dict[str, str]) -> list[list[Log]]:
+    """Return the matching logs of each request that the address list takes, in chain order.
+
+    Each may have been answered by another node, one of which lags.
+    """
+    return list(map(parse.logs, await _answers(rpc, watch, where)))
 
 
-def _in_order(answers: Sequence[Sequence[Log]]) -> list[Log]:
+def in_order(answers: Sequence[Sequence[Log]]) -> list[Log]:
+    """Return the logs of several answers, each in chain order, in chain order."""
+    if len(answers) == 1:
+        return list(answers[0])
     logs = [log for answer in answers for log in answer]
     logs.sort(key=lambda log: (log.block_number, log.index))
     return logs

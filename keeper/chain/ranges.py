@@ -1,9 +1,10 @@
 """Logs of many blocks in ranges that fit the provider: halved when refused, grown when not."""
 
 import re
+from collections.abc import AsyncIterator
 
 from keeper.chain import bloom
-from keeper.chain.blocks import fetch_logs
+from keeper.chain.blocks import fetch_logs, in_order
 from keeper.chain.jsonrpc import SlowError
 from keeper.chain.span import Span
 from keeper.errors import ConfigError, RpcError, TransientError
@@ -34,22 +35,31 @@ class LogRanges:
         What one block alone refuses is raised; `ConfigError` when the node has dropped the logs.
         """
         found: list[Log] = []
-        if bloom.matches_nothing(watch):
-            return found
-        while first <= last:
-            end = min(first + self.span - 1, last)
-            logs = await self.part(watch, first, end)
-            if logs is not None:
-                found += logs
-                first = end + 1
+        async for answers in self.answers(watch, first, last):
+            found += in_order(answers)
         return found
 
+    async def answers(self, watch: Watch, first: int, last: int) -> AsyncIterator[list[list[Log]]]:
+        """Yield what `logs` returns part by part, the logs of each request by themselves."""
+        if bloom.matches_nothing(watch):
+            return
+        while first <= last:
+            end = min(first + self.span - 1, last)
+            answers = await self._ask(watch, first, end)
+            if answers is not None:
+                yield answers
+                first = end + 1
+
     async def part(self, watch: Watch, first: int, last: int) -> list[Log] | None:
-        """Return the logs of one range in one request; None when it has to be cut first."""
+        """Return the logs of one range asked for at once; None when it has to be cut first."""
+        answers = await self._ask(watch, first, last)
+        return None if answers is None else in_order(answers)
+
+    async def _ask(self, watch: Watch, first: int, last: int) -> list[list[Log]] | None:
         size = last - first + 1
         where = {"fromBlock": hex(first), "toBlock": hex(last)}
         try:
-            logs = await fetch_logs(self._rpc, watch, where)
+            answers = await fetch_logs(self._rpc, watch, where)
         except RpcError as error:
             if _PRUNED.search(error.message):
                 raise ConfigError(
@@ -65,7 +75,7 @@ class LogRanges:
                 raise
             self._span.refuse(size, _SLOW_CUT)
             return None
-        if any(not first <= log.block_number <= last for log in logs):
+        if any(not first <= log.block_number <= last for logs in answers for log in logs):
             raise TransientError("the node sent logs from outside the range asked for")
         self._span.accept(size)
-        return logs
+        return answers

@@ -58,6 +58,35 @@ async def test_a_block_a_range_gets_wrong_is_asked_for_by_its_hash(lie: Lie) -> 
     assert chain.requests["eth_getLogs"] == 2, "the range, and the one block it got wrong"
 
 
+@pytest.mark.parametrize("span", [2_000, 6])
+@pytest.mark.parametrize(
+    "is_elsewhere", [False, True], ids=["it lags", "it follows another branch"]
+)
+async def test_no_block_is_taken_of_which_one_of_several_requests_may_have_missed_a_part(
+    span: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.chain.blocks.ADDRESSES_PER_REQUEST", 2)
+    chain = FakeChain()
+    heads = [chain.mine(*sorted(WATCH.addresses)) for _ in range(12)]
+
+    def behind(method: str, params: Sequence[Any]) -> list[Entry] | None:
+        """Answer what is asked of one address alone up to the third block, and of a last one."""
+        query = params[0]
+        if method != "eth_getLogs" or "blockHash" in query or len(query["address"]) != 1:
+            return None
+        logs = chain._get_logs(query)
+        if int(query["fromBlock"], 16) > 1:
+            return logs
+        last = {**logs[-1], "blockHash": "0x" + "77" * 32}
+        return [*logs[:3], *([last] if is_elsewhere else [])]
+
+    chain.answering = behind
+    found = await logs_by_block(Blocks(chain), LogRanges(chain, span=span), heads, WATCH)
+    assert found == [chain.logs(head.number, WATCH) for head in heads]
+    ranges, missed = (2, 9) if span > 12 else (4, 3)
+    assert chain.requests["eth_getLogs"] == ranges + 2 * missed, "what is known to all is not asked"
+
+
 @pytest.mark.parametrize("is_filled_in", [True, False])
 async def test_zeros_over_used_gas_are_no_bloom(is_filled_in: bool) -> None:
     chain = FakeChain()
