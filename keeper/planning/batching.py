@@ -24,12 +24,13 @@ from keeper.planning.batch import (
     Wrap,
     share_of_gain,
 )
+from keeper.planning.encoding import measure_group
 from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
 from keeper.planning.grouping import CallKey, Group, moving_gas, word_up
 from keeper.planning.routing import Routes
 from keeper.planning.shares import shares_of_left
-from keeper.planning.size import tokens_of
+from keeper.planning.size import Extent, tokens_of
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import (
     CallLiquidation,
@@ -98,6 +99,13 @@ def build_batch(
         tip_share=_tip_share_up(quotes, tip, native),
         refill=refill,
     )
+
+
+def measure(
+    quote: Quote, venues: Mapping[str, Venue], markets: Mapping[str, LendingProtocol]
+) -> Extent:
+    """Return what a quote's group takes up; raises BatchError where the contract takes none such."""
+    return measure_group(_group([quote], venues, markets, {}), tokens_of([quote]) - {NATIVE})
 
 
 def minimum_gain(quote: Quote, tip: int) -> int:

@@ -16,6 +16,7 @@ All integers are big-endian and unpadded; addresses stand once, in a table, and 
              (fee of a swap; sizes of a call's bytes before and behind the amount, which follow)
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -54,8 +55,9 @@ from keeper.planning.decoding import (
     decode_run,
 )
 from keeper.planning.reasons import explain_reason
+from keeper.planning.size import ITEM, Extent
 from keeper.types import Plan
-from keeper.units import Address, Wei
+from keeper.units import ZERO_ADDRESS, Address, Wei
 
 __all__ = [
     "GAINED",
@@ -87,6 +89,7 @@ __all__ = [
     "encode_run",
     "exactly",
     "explain_reason",
+    "measure_group",
     "pack",
     "share_of_gain",
     "untipped",
@@ -96,6 +99,7 @@ RUN = keccak(b"run(bytes)")[:4]
 _NATIVE_INDEX = 255
 _KINDS = {Swap: 1, Call: 2, Wrap: 3, Unwrap: 4, Redeem: 5}
 _UNPATCHED = 128
+_ONE = Item(ZERO_ADDRESS, 0)
 _TIP = slice(4 + 64 + 14, 4 + 64 + 14 + 18)
 """Where tip share and tip stand in the calldata: behind selector, offset, size and eight counts."""
 
@@ -173,6 +177,14 @@ def pack(batch: Batch) -> bytes:
     )
     _within("bytes of a batch", len(whole), bounds["max_batch"])
     return whole
+
+
+def measure_group(group: Group, tokens: Iterable[Address]) -> Extent:
+    """Return what a group of these tokens takes up; raises BatchError where it takes too much alone."""
+    table = _Table(tuple(tokens))
+    packed = _pack_group(replace(group, items=(_ONE,)), table)
+    _within("bytes of a group", len(packed), liquidator().bounds["max_group"])
+    return Extent(frozenset(table.entries), len(packed) - ITEM)
 
 
 def untipped(plan: Plan) -> Plan:

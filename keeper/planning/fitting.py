@@ -1,6 +1,6 @@
 """How much goes into one transaction: gas, capital, and the contract's bounds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -18,14 +18,17 @@ from keeper.planning.gas import (
 )
 from keeper.planning.grouping import Group, GroupKey, PositionKey, cover_up, group_key
 from keeper.planning.rules import PlanRules
-from keeper.planning.size import batch_size, sale_size, tokens_of
+from keeper.planning.size import ITEM, Extent, packed_size, tokens_of
 from keeper.types import FlashKind, FlashSource, Hop, Quote, hops_of
 from keeper.units import Address, Usd
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A quote with what it takes up; equal numbers of `group` and `loan` are shared."""
+    """A quote with what it takes up; equal numbers of `group` and `loan` are shared.
+
+    Without an `extent` the contract takes no group that holds it.
+    """
 
     quote: Quote
     group: int
@@ -33,6 +36,7 @@ class Item:
     gas: int
     borrowed: int
     repaid: Usd
+    extent: Extent | None
 
 
 class Load:
@@ -51,13 +55,16 @@ class Load:
         self._loans: dict[int, int] = {}
         self._kinds: tuple[FlashKind, ...] = ()
         self._tokens: set[Address] = set()
-        self._sales = 0
+        self._named: frozenset[Address] = frozenset()
+        self._debts: frozenset[Address] = frozenset()
+        self._sizes: dict[int, int] = {}
+        self._size = 0
         self._shared = 0
         self._items = 0
 
     def add(self, item: Item) -> bool:
         """Take an item and return True, or change nothing when it does not fit."""
-        if self._items >= self._most_items:
+        if self._items >= self._most_items or item.extent is None:
             return False
         if self._largest_repay is not None and self._repaid + item.repaid > self._largest_repay:
             return False
@@ -73,18 +80,26 @@ class Load:
         limit = self._limit - self._limits.get(key, 0) + of_group
         is_new = key not in self._gas
         tokens = self._tokens | tokens_of([quote]) if is_new else self._tokens
-        sales = self._sales + sale_size(hops) if is_new else self._sales
+        named = self._named | item.extent.named if is_new else self._named
+        debts = self._debts | {quote.debt.address}
+        of_key = self._sizes.get(key, item.extent.bytes) + ITEM
+        size = self._size - self._sizes.get(key, 0) + of_key
         kinds = self._kinds
         if held is None and quote.flash.kind is not FlashKind.NONE:
             kinds = (*kinds, quote.flash.kind)
-        if not self._fits(len(self._gas) + is_new, kinds, limit, len(tokens), sales):
+        if of_key > self._bounds["max_group"]:
+            return False
+        groups = len(self._gas) + is_new
+        if not self._fits(groups, kinds, limit, len(tokens), len(named), len(debts), size):
             return False
         self._gas[key], self._limits[key], self._hops[key] = (
             (total, largest),
             of_group,
             hops,
         )
-        self._limit, self._tokens, self._sales = limit, tokens, sales
+        self._limit, self._tokens = limit, tokens
+        self._named, self._debts = named, debts
+        self._sizes[key], self._size = of_key, size
         self._loans[item.loan], self._kinds = loan, kinds
         self._items += 1
         self._shared += shared if is_new else 0
@@ -94,7 +109,7 @@ class Load:
     def copy(self) -> "Load":
         """Return one that holds the same."""
         other = copy(self)
-        for name in ("_gas", "_limits", "_hops", "_loans"):
+        for name in ("_gas", "_limits", "_hops", "_loans", "_sizes"):
             setattr(other, name, dict(getattr(self, name)))
         return other
 
@@ -108,43 +123,54 @@ class Load:
         return overhead_gas(0, len(pools)) + sales + self._shared + loans
 
     def _fits(
-        self, groups: int, kinds: Sequence[FlashKind], limit: int, tokens: int, sales: int
+        self,
+        groups: int,
+        kinds: Sequence[FlashKind],
+        limit: int,
+        tokens: int,
+        named: int,
+        debts: int,
+        size: int,
     ) -> bool:
         bounds = self._bounds
         loans = len(kinds)
         # Whoever lends may want a second token listed.
         listed = tokens + loans + 1
-        size = batch_size(tokens, loans, groups, sales, self._items + 1, bounds["max_addresses"])
+        # and is named beside it
+        named += 2 * loans
         return (
             groups <= bounds["max_groups"]
             and loans <= bounds["max_funds"]
             and listed <= bounds["max_tokens"]
-            and size <= bounds["max_batch"]
+            and named <= bounds["max_addresses"]
+            and packed_size(named, loans, debts, groups, size) <= bounds["max_batch"]
             and run_gas_limit_of(limit, kinds) <= self._cap
         )
 
 
 Loaded = tuple[Load, list[Item]]
 Shared = Address | PositionKey
+Measure = Callable[[Quote], Extent | None]
+"""Tells what the group of a quote takes up in a batch; None where the contract takes none such."""
 
 
 def fill(
-    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
+    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int, measure: Measure
 ) -> tuple[list[list[Quote]], list[Quote]]:
     """Put quotes, best first, into as few transactions as fit; return those that fit in none."""
-    loads, misfits = _fill(_weigh(quotes, rates), rules, max_fee)
+    loads, misfits = _fill(_weigh(quotes, rates, measure), rules, max_fee)
     return _quotes(loads), misfits
 
 
 def split(
-    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int
+    quotes: Sequence[Quote], rules: PlanRules, rates: Rates, max_fee: int, measure: Measure
 ) -> tuple[list[list[Quote]], list[Quote]]:
     """Put quotes, best first, into transactions; return those that fit in none.
 
     Of the ways to do it that take no more gas than `fill`, the one whose transactions rest least on
     each other: with several lanes they can go beside each other.
     """
-    items = _weigh(quotes, rates)
+    items = _weigh(quotes, rates, measure)
     loads, misfits = _fill(items, rules, max_fee)
     parts = apart(quotes) if len(loads) > 1 else []
     if len(parts) > 1:
@@ -158,20 +184,27 @@ def split(
     return _quotes(loads), misfits
 
 
-def _weigh(quotes: Sequence[Quote], rates: Rates) -> list[Item]:
-    groups: dict[GroupKey, int] = {}
+def _weigh(quotes: Sequence[Quote], rates: Rates, measure: Measure) -> list[Item]:
+    groups: dict[GroupKey, tuple[int, Extent | None]] = {}
     loans: dict[FlashSource, int] = {}
-    return [
-        Item(
-            quote,
-            groups.setdefault(group_key(quote), len(groups)),
-            loans.setdefault(quote.flash, len(loans)),
-            item_gas(quote.opportunity.position, quote.steps[0]),
-            cover_up(quote.steps[0]),
-            rates.of(quote).usd_down(max(quote.repaid, 0)),
+    items: list[Item] = []
+    for quote in quotes:
+        key = group_key(quote)
+        if key not in groups:
+            groups[key] = len(groups), measure(quote)
+        group, extent = groups[key]
+        items.append(
+            Item(
+                quote,
+                group,
+                loans.setdefault(quote.flash, len(loans)),
+                item_gas(quote.opportunity.position, quote.steps[0]),
+                cover_up(quote.steps[0]),
+                rates.of(quote).usd_down(max(quote.repaid, 0)),
+                extent,
+            )
         )
-        for quote in quotes
-    ]
+    return items
 
 
 def _fill(

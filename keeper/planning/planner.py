@@ -3,10 +3,10 @@
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from keeper.planning.batching import build_batch
+from keeper.planning.batching import build_batch, measure
 from keeper.planning.costs import Rates
 from keeper.planning.decoding import RunResult
-from keeper.planning.encoding import encode_run
+from keeper.planning.encoding import BatchError, encode_run
 from keeper.planning.explain import explain_loss
 from keeper.planning.fitting import fill, split, sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, run_gas_limit
@@ -25,7 +25,7 @@ from keeper.planning.routing import Sales
 from keeper.planning.rules import TRANSACTION_GAS, Choice, PlanRules
 from keeper.planning.sequels import Sequel
 from keeper.planning.settle import Settled, settle_plan
-from keeper.planning.size import transaction_size
+from keeper.planning.size import Extent, transaction_size
 from keeper.ports import LendingProtocol, Venue
 from keeper.types import Bid, Fees, FlashKind, Plan, Quote, Reason, Sale, Skip, View
 from keeper.units import Usd, Wei
@@ -102,7 +102,7 @@ class Planner:
         # no bid is known yet
         max_fee = view.next_block.base_fee_after(FEWEST_BLOCKS) + self._rules.priority_fee
         sized = sizing.quotes
-        batches, misfits = fill(sized, self._rules, rates, max_fee)
+        batches, misfits = fill(sized, self._rules, rates, max_fee, self._measure)
         skips += [_misfit(quote) for quote in misfits]
         for batch in batches:
             groups, dropped = self._prune(view, batch, gas_price, {}, sold)
@@ -139,7 +139,7 @@ class Planner:
         batches: list[list[Quote]] = []
         for mine in _by_strategy(quotes):
             most = _least(view, [taken[quote.key] for quote in mine])
-            found, misfits = split(mine, self._rules, Rates(view), most)
+            found, misfits = split(mine, self._rules, Rates(view), most, self._measure)
             batches += found
             skips += [_misfit(quote) for quote in misfits]
         plans = []
@@ -201,6 +201,13 @@ class Planner:
                 allowed.append((pooled, bid))
         return allowed, denied
 
+    def _measure(self, quote: Quote) -> Extent | None:
+        """Return what a quote's group takes up, None where no batch can hold it."""
+        try:
+            return measure(quote, self._venues, self._markets)
+        except BatchError:
+            return None
+
     def _prune(
         self,
         view: View,
@@ -242,15 +249,18 @@ class Planner:
         tip = Wei(sum(shares))
         native = view.native.address
         refill = choose_refill_down(kept, shares, wanted, native, gas_price, rates)
-        batch = build_batch(
-            groups, self._venues, self._markets, costs, tip, native, bid.deadline, refill
-        )
+        try:
+            batch = build_batch(
+                groups, self._venues, self._markets, costs, tip, native, bid.deadline, refill
+            )
+            calldata = encode_run(batch)
+        except BatchError as error:
+            return None, groups, [*skips, *(_unencodable(quote, error) for quote in kept)]
         refill_gas = REFILL_GAS if refill else 0
         gas = sum(quote.gas for quote in kept) + refill_gas
         tip_usd = sum(rates.of(quote).usd_down(costs.get(quote.key, 0)) for quote in kept)
         dear = rates.of(kept[0])
         refill_usd = -dear.usd_down(-dear.gas_up(refill_gas, gas_price))
-        calldata = encode_run(batch)
         size = transaction_size(len(calldata))
         data_fee, data_gas = Wei(0), 0
         if view.data_fee is not None:
@@ -366,6 +376,10 @@ def _skip(quote: Quote, reason: Reason, detail: str) -> Skip:
 
 def _unprofitable(quote: Quote, rates: Rates) -> Skip:
     return _skip(quote, Reason.UNPROFITABLE, explain_loss(quote, rates.of(quote)))
+
+
+def _unencodable(quote: Quote, error: BatchError) -> Skip:
+    return _skip(quote, Reason.GAS_CAP, f"the contract cannot take it: {error}")
 
 
 def _misfit(quote: Quote) -> Skip:

@@ -1,17 +1,36 @@
 """How many bytes a transaction has before it is encoded: what fits, and what posting it costs."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from keeper.types import FlashKind, Hop, Quote
 from keeper.units import Address
 
-_HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ITEM, _ACTION = 48, 20, 23, 17, 18, 64, 40
+ITEM = 64
+"""Bytes of an item."""
+_HEADER, _ADDRESS, _FUND, _MINIMUM, _GROUP, _ACTION = 48, 20, 23, 17, 18, 40
+_SIZE = 2
+"""Before each group stands its size."""
 _EXTRA_ADDRESSES = 3
 """Addresses a group can name beside its tokens: pool, debt token and a factory or router."""
 _CALL = 4 + 2 * 32 + 31
 """Selector, offset, length and padding around the packed batch."""
 _ENVELOPE = 80
 """An unsigned EIP-1559 transaction without its calldata, at most: type, fields and RLP headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a group takes up in a batch: the addresses it names, and its bytes without its items."""
+
+    named: frozenset[Address]
+    bytes: int
+
+
+def packed_size(addresses: int, loans: int, debts: int, groups: int, size: int) -> int:
+    """Return the bytes of a packed batch whose groups take `size` together."""
+    beside = _FUND * loans + _MINIMUM * debts
+    return _HEADER + _ADDRESS * addresses + beside + _SIZE * groups + size
 
 
 def batch_size(tokens: int, loans: int, groups: int, sales: int, items: int, addresses: int) -> int:
@@ -26,7 +45,7 @@ def batch_size(tokens: int, loans: int, groups: int, sales: int, items: int, add
         + (_FUND + _MINIMUM + _ADDRESS) * loans
         + _GROUP * groups
         + sales
-        + _ITEM * items
+        + ITEM * items
     )
 
 

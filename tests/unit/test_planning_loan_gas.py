@@ -8,6 +8,7 @@ from keeper.planning.fitting import Item, Load
 from keeper.planning.gas import DEFICIT, FUND, called_gas, item_gas
 from keeper.planning.grouping import group_quotes, moving_gas, share_gas
 from keeper.planning.quoting import Sizing
+from keeper.planning.size import Extent
 from keeper.planning.taken import every_call
 from keeper.planning.worth import worth
 from keeper.types import FlashKind, Seizure
@@ -57,7 +58,7 @@ def test_what_a_call_for_all_takes_is_shared_once() -> None:
         load = Load(RULES, 10**9)
         for quote in group:
             gas = item_gas(quote.opportunity.position, quote.steps[0])
-            assert load.add(Item(quote, 0, 0, gas, 0, Usd(0)))
+            assert load.add(Item(quote, 0, 0, gas, 0, Usd(0), Extent(frozenset(), 0)))
         loads.append(load)
     assert loads[1].overhead - loads[0].overhead == SHARED
     room = called_gas(SHARED * 5 // 4)

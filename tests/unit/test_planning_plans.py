@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Any, cast
 
 import pytest
 from eth_abi.abi import decode
@@ -13,8 +14,9 @@ from keeper.planning.decoding import GroupResult, ItemResult, RunResult
 from keeper.planning.planner import Planner
 from keeper.planning.reasons import UNDONE
 from keeper.planning.rules import TRANSACTION_GAS, PlanRules
-from keeper.types import Bid, Plan, Quote, Reason, Skip
-from keeper.units import USD, ZERO_ADDRESS, Usd, Wei, mul_div_up
+from keeper.ports import LendingProtocol, Terms, Venue
+from keeper.types import Bid, CallLiquidation, Hop, Plan, PoolCall, Portion, Quote, Reason, Skip
+from keeper.units import USD, WAD, ZERO_ADDRESS, Usd, Wei, mul_div_up
 from keeper.venues.uniswap_v3.pool import Pool
 from tests.fake_market import (
     AAVE,
@@ -220,6 +222,102 @@ def test_a_liquidation_no_transaction_can_hold_is_skipped() -> None:
     plans, (skip,) = plan_all(PAIR, rules=replace(RULES, gas_cap=500_000))
     assert plans == []
     assert skip.reason is Reason.GAS_CAP
+
+
+class Called:
+    """A venue each of whose pools is called itself, with some bytes behind the amount."""
+
+    def __init__(self, below: Venue, size: int) -> None:
+        self._below = below
+        self._size = size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    def execution(self, hop: Hop) -> PoolCall:
+        """Return a call of the pool."""
+        return PoolCall(hop.pool, b"call", bytes(self._size))
+
+
+class Caller(FakeLender):
+    """A market that is liquidated by a call of some bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def execution(self, terms: Terms) -> Any:
+        """Return the call."""
+        return CallLiquidation(AAVE, bytes(self.size // 2), closing=bytes(self.size // 2))
+
+
+def through_calls(size: int, pools: int, items: int, call: int = 8) -> tuple[Planner, list[Quote]]:
+    """Return quotes in turn through five pools each, and whoever packs them."""
+    made = [pool(n, WETH, USDC, 500, 90_000_000) for n in range(1, pools + 1)]
+    venues = {"uniswap": cast("Venue", Called(venue(*made), size))}
+    markets = {MARKET: cast("LendingProtocol", Caller(call))}
+    planner = Planner(replace(RULES, gas_cap=TRANSACTION_GAS), venues, markets, lambda: "plan")
+    quoted, _ = make_planner().quote(view(), [choice(n, PAIR) for n in range(items)])
+    quotes = []
+    for place, quote in enumerate(quoted):
+        chosen = [made[(5 * place + each) % pools].address for each in range(5)]
+        hops = [
+            Hop("uniswap", each, WETH.address, USDC.address, extra_bytes=4 + size)
+            for each in chosen
+        ]
+        quotes.append(replace(quote, routes=tuple(Portion((hop,), WAD // 5) for hop in hops)))
+    return planner, quotes
+
+
+@pytest.mark.parametrize(
+    ("size", "pools", "items", "call"),
+    [(0, 80, 16, 8), (1_500, 5, 16, 8), (0, 11, 16, 1_000)],
+    ids=["addresses", "bytes of a group", "bytes of calls"],
+)
+def test_what_the_contract_has_no_room_for_goes_into_another_transaction(
+    size: int, pools: int, items: int, call: int
+) -> None:
+    planner, quotes = through_calls(size, pools, items, call)
+    plans, skips = planner.pack(view(), [(quote, BID) for quote in quotes])
+    assert skips == []
+    assert len(plans) > 1
+    assert sum(len(plan.quotes) for plan in plans) == items
+
+
+def test_a_sale_that_no_batch_can_hold_costs_itself_alone() -> None:
+    planner, (one, other) = through_calls(1_700, 10, 2)
+    plans, skips = planner.pack(view(), [(one, BID), (other, BID)])
+    assert plans == []
+    assert [skip.reason for skip in skips] == [Reason.GAS_CAP] * 2
+    planner, (one, other) = through_calls(0, 10, 2)
+    bids = [(replace(one, minimum_profit=-(2**95)), BID), (own(other, "other"), BID)]
+    (plan,), (skip,) = planner.pack(view(), bids)
+    assert plan.quotes[0].opportunity.strategy == "other"
+    assert skip.reason is Reason.GAS_CAP
+    assert "minimum gain" in skip.detail
+
+
+def own(quote: Quote, strategy: str) -> Quote:
+    """Return the quote as another strategy's."""
+    return replace(quote, opportunity=replace(quote.opportunity, strategy=strategy))
+
+
+def test_a_bid_that_cannot_be_encoded_leaves_the_other_strategies_their_plans() -> None:
+    planner = make_planner()
+    one, other = planner.quote(view(), [choice(n, PAIR) for n in (1, 2)])[0]
+    other = own(other, "other")
+    (plan,), (skip,) = planner.pack(view(), [(one, replace(BID, deadline=2**64)), (other, BID)])
+    assert plan.quotes[0].opportunity.strategy == "other"
+    assert (skip.borrower, skip.strategy) == (
+        one.opportunity.position.borrower,
+        one.opportunity.strategy,
+    )
+    assert (
+        skip.detail
+        == "the contract cannot take it: deadline 18446744073709551616 does not fit 64 bits"
+    )
+    late = replace(plan, bid=replace(plan.bid, deadline=2**64))
+    assert planner.repack(late, {}, view()) is None
 
 
 def test_bids_are_joined_within_everyones_limits() -> None:
