@@ -62,6 +62,7 @@ async def test_a_storm_is_over_within_two_blocks(net: Devnet, tmp_path: Path, co
 def test_history_gives_what_is_loaded_and_an_audit_finds_one_unit(net: Devnet) -> None:
     net.borrowers(4, kind="five", health=(1.02, 1.4))
     net.borrowers(2, kind="emode")
+    net.send(net.users[0].address, net.market.pool, "setUserEMode(uint8)", [1])
     loaded = Following(net, net.market.pool)
     assert (loaded.market.stopped, loaded.market.revision) == ("", 1)
     assert loaded.ledger.era.name == "3.0"

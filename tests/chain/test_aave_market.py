@@ -83,6 +83,26 @@ def test_folding_all_history_gives_what_is_loaded(net: Devnet) -> None:
     assert not len(folded.ledger.accounts)
 
 
+def test_a_category_chosen_before_anything_is_held_counts_later(net: Devnet) -> None:
+    (user, left), pool = (each.address for each in net.users[:2]), net.market.pool
+    weth, staked = net.tokens["WETH"].address, net.tokens["wstETH"].address
+    for who, category in ((user, 1), (left, 1), (left, 0)):
+        net.send(who, pool, "setUserEMode(uint8)", [category])
+    following = Following(net, pool)
+    assert following.ledger.account(Address(user)).category == 1
+    assert Address(left) not in set(following.ledger.accounts)
+    net.give("wstETH", user, 10**19)
+    net.send(user, staked, "approve(address,uint256)", [pool, MAX_UINT256])
+    net.send(user, pool, "supply(address,uint256,address,uint16)", [staked, 10**19, user, 0])
+    args = [weth, 10**19, 2, 0, user]
+    net.send(user, pool, "borrow(address,uint256,uint256,uint16,address)", args)
+    following.follow()
+    assert following.position(user).health == net.account_data(user)[5]
+    assert following.drifts() == []
+    folded = Following(net, pool, from_genesis=True)
+    assert state(folded.ledger) == state(following.ledger) == state(Following(net, pool).ledger)
+
+
 def test_a_second_market_has_its_own_rules(net: Devnet) -> None:
     second = net.deploy_market()
     following = Following(net, second.pool)

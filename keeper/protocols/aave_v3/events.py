@@ -247,12 +247,14 @@ _MINT = "Mint(address,address,uint256,uint256,uint256)"
 _BURN = "Burn(address,address,uint256,uint256,uint256)"
 _TRANSFER = "BalanceTransfer(address,address,uint256,uint256)"
 _RATES = "ReserveDataUpdated(address,uint256,uint256,uint256,uint256,uint256)"
+_CATEGORY_SET = "UserEModeSet(address,uint8)"
 _COLLATERAL_ON = "ReserveUsedAsCollateralEnabled(address,address)"
 _COLLATERAL_OFF = "ReserveUsedAsCollateralDisabled(address,address)"
 SUPPLY_MINT = topic(_MINT)
 SUPPLY_BURN = topic(_BURN)
 COLLATERAL_ON, COLLATERAL_OFF = topic(_COLLATERAL_ON), topic(_COLLATERAL_OFF)
 SUPPLY_TRANSFER = topic(_TRANSFER)
+CATEGORY_SET = topic(_CATEGORY_SET)
 
 SUPPLY_TOKEN = _rules(
     {
@@ -285,7 +287,7 @@ POOL = _events(
         3,
         _liquidation,
     ),
-    ("UserEModeSet(address,uint8)", 1, _emode),
+    (_CATEGORY_SET, 1, _emode),
     ("DeficitCreated(address,address,uint256)", 2, _deficit_created),
     ("DeficitCovered(address,address,uint256)", 1, _deficit_covered),
     _UPGRADED,

@@ -9,7 +9,7 @@ from keeper.chain.keys import Keys
 from keeper.chain.words import answers, read, uint
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.accounts import SHARDS, shard_of
-from keeper.protocols.aave_v3.events import SUPPLY_MINT, SUPPLY_TRANSFER
+from keeper.protocols.aave_v3.events import CATEGORY_SET, SUPPLY_MINT, SUPPLY_TRANSFER
 from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import ZERO_ADDRESS, Address
@@ -27,10 +27,11 @@ async def load_holders(
     million calls never exist at once.
     """
     tokens = frozenset(ledger.by_supply_token) | frozenset(ledger.by_debt_token)
-    watch = Watch(tokens, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER}))
+    watch = Watch(tokens | {pool}, frozenset({SUPPLY_MINT, SUPPLY_TRANSFER, CATEGORY_SET}))
     stage = f"history of {ledger.market}"
-    found = await reader.collect(stage, watch, first_block, head.number, _pair)
-    pairs, holders = await asyncio.to_thread(_ordered, found)
+    key = partial(_pair, pool)
+    found = await reader.collect(stage, watch, first_block, head.number, key)
+    pairs, holders = await asyncio.to_thread(_ordered, pool, found)
     try:
         await _sweep(reader, pool, head, ledger, pairs, holders)
     finally:
@@ -56,19 +57,21 @@ async def _sweep(
     await reader.sweep(f"holders of {ledger.market}", calls, total, head.hash, take)
 
 
-def _pair(log: Log) -> bytes:
+def _pair(pool: Address, log: Log) -> bytes:
     """Return token and holder: a balance starts with a mint or an incoming transfer.
 
-    Both events name the holder second. A log that names none is no token's own and moved no
-    balance; that every balance is found is proven by the totals.
+    Both events name the holder second. The pool stands for a token where it tells of a category,
+    which may be chosen before anything is held. A log that names none is no token's own and moved
+    no balance; that every balance is found is proven by the totals.
     """
-    if len(log.topics) != 3 or len(log.topics[2]) != 32:
+    place = 1 if log.address == pool else 2
+    if len(log.topics) != place + 1 or len(log.topics[place]) != 32:
         return log.address + ZERO_ADDRESS
-    return log.address + log.topics[2][12:]
+    return log.address + log.topics[place][12:]
 
 
-def _ordered(found: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Return the pairs and their holders, shard by shard as the ledger keeps them, in order.
+def _ordered(pool: Address, found: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return the tokens' pairs and all holders, shard by shard as the ledger keeps them, in order.
 
     Sorted all at once, millions would hold the interpreter for seconds.
     """
@@ -79,7 +82,7 @@ def _ordered(found: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
     holders: list[bytes] = []
     for shard in shards:
         shard.sort()
-        pairs += shard
+        pairs += (pair for pair in shard if not pair.startswith(pool))
         # An address that is all zeroes stands for minting and burning and holds nothing.
         holders += sorted({pair[ADDRESS:] for pair in shard} - {ZERO_ADDRESS})
     return pairs, holders
