@@ -173,7 +173,7 @@ ALERTS: Sequence[Alert] = (
         5 * MINUTE,
         f"max by (chain, wallet) ({_kept('keeper_wallet_balance_ether')})"
         " / on (chain) group_left () clamp_min("
-        "max by (chain) (avg_over_time(keeper_plan_cost_ether[6h])), 1e-9)"
+        "max by (chain) (max_over_time(keeper_plan_cost_ether[6h])), 1e-9)"
         f" < {limits.GAS_TRANSACTIONS}",
         "{{ $labels.wallet }} on {{ $labels.chain }} can pay for {{ $value | humanize }} transactions",
     ),

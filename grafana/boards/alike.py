@@ -56,7 +56,7 @@ def gas_left(selector: str, by: str, width: int, description: str) -> Panel:
         [
             Query(
                 f"keeper_wallet_balance_ether{{{selector}}} / on ({by}) group_left () clamp_min("
-                f"max by ({by}) (avg_over_time(keeper_plan_cost_ether{{{selector}}}[6h])), 1e-9)",
+                f"max by ({by}) (max_over_time(keeper_plan_cost_ether{{{selector}}}[6h])), 1e-9)",
                 "{{chain}} {{wallet}}",
             )
         ],

@@ -51,7 +51,7 @@ EACH = (
         HERE,
         "instance, chain",
         4,
-        "Transactions each wallet can pay for at what the last ones cost.",
+        "Transactions each wallet can pay for at what the dearest of 6 hours cost.",
     ),
     Panel(
         "Memory",

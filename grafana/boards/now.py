@@ -48,7 +48,7 @@ NOW = (
         CHAIN,
         "chain",
         6,
-        "How many more transactions the wallet can pay for at what the last ones cost.",
+        "How many more transactions the wallet can pay for at what the dearest of 6 hours cost.",
     ),
     Panel(
         "Head",

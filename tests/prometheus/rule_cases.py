@@ -170,13 +170,16 @@ CASES: Sequence[Case] = (
         "w on x has had transactions pending for 15 minutes",
     ),
     Case(
+        # started 5 hours before its first plan: what that costs counts at once
         "KeeperWalletRunningDry",
         {
-            'keeper_wallet_balance_ether{chain="x",wallet="w"}': "1+0x10 0.1+0x30",
-            'keeper_plan_cost_ether{chain="x",wallet="w"}': "0.01+0x50",
+            'keeper_wallet_balance_ether{chain="x",wallet="w"}': "0.1+0x340",
+            'keeper_plan_cost_ether{chain="x",wallet="w"}': "0+0x300 0.01+0x40",
+            'keeper_wallet_balance_ether{chain="rich",wallet="w"}': "0.21+0x340",
+            'keeper_plan_cost_ether{chain="rich",wallet="w"}': "0.01+0x340",
         },
-        [10, 15],
-        17,
+        [300, 305],
+        307,
         {"chain": "x", "wallet": "w"},
         "w on x can pay for 10 transactions",
     ),
