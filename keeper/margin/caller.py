@@ -29,7 +29,14 @@ from keeper.margin.message import (
     digest,
 )
 from keeper.margin.outlooks import SLICE, Outlooks, plain
-from keeper.margin.records import known_of, listed, listed_row, row_of, standing_of
+from keeper.margin.records import (
+    known_of,
+    listed,
+    listed_row,
+    row_of,
+    standing_of,
+    tally_rows,
+)
 from keeper.margin.roster import NEVER, Entry, Key, Known, Roster, worst_first
 from keeper.margin.round import Round
 from keeper.margin.watch import Watch
@@ -104,7 +111,9 @@ class MarginCaller:
         self._looks = 0
         self._round = Round()
         self._unread: set[str] = set()
+        self._units: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], StandingRow] = {}
+        self._left: dict[tuple[str, Level], tuple[int, float]] = {}
         self._latest: View | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -119,9 +128,9 @@ class MarginCaller:
         """Take up how everybody stood when the last process ended."""
         names = {watch.name for watch in self._watches}
         rows = await self._outbox.standings(self._chain)
-        self._known = {
-            (row.watch, row.market, row.borrower): row for row in rows if row.watch in names
-        }
+        await self._take(
+            {(row.watch, row.market, row.borrower): row for row in rows if row.watch in names}
+        )
         if gone := [row for row in rows if row.watch not in names]:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
         await self._liquidations.open()
@@ -165,7 +174,7 @@ class MarginCaller:
         process left it. The event loop goes on in between.
         """
         held = [
-            (roster.shown(whole=whole, watch=watch), self._book.markets[name].prices.unit)
+            (roster.shown(whole=whole, watch=watch), self._units[name])
             for name, roster in self._rosters.items()
         ]
         rows = [
@@ -185,29 +194,36 @@ class MarginCaller:
         return found, sum(len(shown.places) for shown, _ in held) + len(rows)
 
     async def _look(self, view: View) -> None:
-        watched = [
-            (name, market)
-            for name in view.prices
-            if (market := self._book.markets.get(name)) is not None and self._covers(name, market)
-        ]
+        covered = {
+            name: market
+            for name, market in self._book.markets.items()
+            if self._covers(name, market)
+        }
+        watched = [(name, market) for name, market in covered.items() if name in view.prices]
         # those first that earlier heads had no time for
         watched.sort(key=lambda each: self._turns.get(each[0], 0))
         self._looks += 1
         self._round.begin(self._digest.due(self._clock.time()))
+        for name in covered.keys() - view.prices.keys():
+            # it is stopped
+            self._round.failed(name)
         for name, market in watched:
             if self._book.head != view.head:
                 break
             self._turns[name] = self._looks
+            if view.prices[name].values or name not in self._units:
+                # one that goes on again has no prices, and no unit, until it is read
+                self._units[name] = view.prices[name].unit
             try:
                 if await self._look_at(name, market, view):
                     self._round.seen(name)
             except Exception as error:  # noqa: BLE001 - one market harms no other
                 self._round.failed(name)
                 self._complain(error, market=name)
-        self._gauge(view)
+        self._gauge()
         # a digest of what was not looked at yet would say nothing, and be the day's only one
-        if (day := self._round.due(name for name, _ in watched)) is not None:
-            await self._summarise(day, view, dict(watched))
+        if (day := self._round.due(covered)) is not None:
+            await self._summarise(day, covered)
 
     async def _look_at(self, name: str, market: MarketBook, view: View) -> bool:
         """Look at one market; say whether everybody watched there was seen at one head."""
@@ -365,8 +381,8 @@ class MarginCaller:
             self._liquidations.told(n.key for n in written if "liquidation" in n.data)
 
     def _row(self, market: str, entry: Entry, standing: Standing, known: Known) -> StandingRow:
-        prices = self._book.markets[market].prices
-        return row_of(self._chain, entry, standing, known, round(known.owed / prices.unit, 2))
+        owed = round(known.owed / self._units[market], 2)
+        return row_of(self._chain, entry, standing, known, owed)
 
     async def _roster(self, name: str, market: MarketBook, view: View) -> Roster:
         """Return who is watched in a market, looked up anew from time to time."""
@@ -406,7 +422,8 @@ class MarginCaller:
         for start in range(0, len(added), ROWS):
             rows = added[start : start + ROWS]
             await self._dispatcher.post([], partial(write_standings, rows=rows))
-        self._known = {key: row for key, row in self._known.items() if key not in known}
+        if known:
+            await self._take({key: row for key, row in self._known.items() if key not in known})
         self._refreshed[name] = now
         gone = [
             self._row(name, entry, entry.standing, NEVER)
@@ -482,9 +499,9 @@ class MarginCaller:
             return Entry(watch, account, place, watch.ladder, Standing(episode=number))
         return Entry(watch, account, place, watch.ladder, standing_of(row), known_of(row))
 
-    async def _summarise(self, day: date, view: View, markets: Mapping[str, MarketBook]) -> None:
+    async def _summarise(self, day: date, markets: Mapping[str, MarketBook]) -> None:
         """Tell the channels of each watch how its positions stand, once a day."""
-        now, totals = self._clock.time(), self._totals(view)
+        now, totals = self._clock.time(), self._totals()
         notes = []
         for watch in self._watches:
             mine = [totals.get((watch.name, level), (0, 0.0)) for level in Level]
@@ -502,20 +519,25 @@ class MarginCaller:
         await self._dispatcher.post(notes)
         self._digest.done(day)
 
-    def _totals(self, view: View) -> dict[tuple[str, Level], tuple[int, float]]:
-        """Return by watch and level how many positions there are, and what they owe in dollars."""
-        totals: dict[tuple[str, Level], tuple[int, float]] = {}
+    async def _take(self, known: dict[tuple[str, str, str], StandingRow]) -> None:
+        """Take rows of the last process as those of which nothing newer is known."""
+        self._known = known
+        self._left = await asyncio.to_thread(tally_rows, list(known.values()))
+
+    def _totals(self) -> dict[tuple[str, Level], tuple[int, float]]:
+        """Return by watch and level how many positions there are, and what they owe in dollars.
+
+        Where nothing can be looked at, as last seen.
+        """
+        totals = dict(self._left)
         for name, roster in self._rosters.items():
-            prices = view.prices.get(name)
-            if prices is None:
-                continue
             for key, (count, owed) in roster.tally().items():
                 before = totals.get(key, (0, 0.0))
-                totals[key] = before[0] + count, before[1] + owed / prices.unit
+                totals[key] = before[0] + count, before[1] + owed / self._units[name]
         return totals
 
-    def _gauge(self, view: View) -> None:
-        totals = self._totals(view)
+    def _gauge(self) -> None:
+        totals = self._totals()
         for watch in self._watches:
             for level in Level:
                 count, debt = totals.get((watch.name, level), (0, 0.0))

@@ -1,7 +1,7 @@
 """How entries stand, as rows of the journal and as what is listed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -57,6 +57,21 @@ def known_of(row: StandingRow) -> Known:
         return Known()
     health = int(record["health"]) / WAD if "health" in record else math.inf
     return Known(health, float(record["owed"]), int(record["head"]))
+
+
+def tally_rows(rows: Iterable[StandingRow]) -> dict[tuple[str, Level], tuple[int, float]]:
+    """Return by watch and level how many positions there were, and what they owed in dollars.
+
+    One that was safe counts if a debt was written down.
+    """
+    totals: dict[tuple[str, Level], tuple[int, float]] = {}
+    for row in rows:
+        level = Level[row.level.upper()]
+        debt = orjson.loads(row.record).get("debt_usd") or 0.0
+        if level > Level.SAFE or debt:
+            count, owed = totals.get((row.watch, level), (0, 0.0))
+            totals[row.watch, level] = count + 1, owed + debt
+    return totals
 
 
 def prices_of(row: Mapping[str, str]) -> dict[Address, float]:

@@ -103,6 +103,7 @@ class World:
         self.now = 1_000.0
         self.lender = lender or Lender()
         self.is_busy = False
+        self.stopped: set[str] = set()
         self.logs: list[Log] = []
         self.refuse_logs = False
         self.fault: Exception | None = None
@@ -120,6 +121,7 @@ class World:
         reader: Any = SimpleNamespace(logs=self._logs, head=self._header)
         fund = Watch("fund", ("desk",), LADDER, **({"addresses": frozenset({A, B})} | watch))
         self.shown: dict[tuple[str, str], int] = {}
+        self.owed: dict[tuple[str, str], float] = {}
         self.caller = MarginCaller(
             "x",
             [fund],
@@ -128,11 +130,14 @@ class World:
             self.journal.outbox,
             self.dispatcher,
             clock,
-            lambda watch, level, count, debt: self.shown.update({(watch, level): count}),
+            self._gauge,
             sample_seconds=sample,
             digest=time(0, 30),
         )
         self.tasks: list[asyncio.Task[None]] = []
+
+    def _gauge(self, watch: str, level: str, positions: int, debt_usd: float) -> None:
+        self.shown[watch, level], self.owed[watch, level] = positions, debt_usd
 
     def market(self) -> Any:
         async def owing(least: float, _: Any, among: Any = None) -> list[Address]:
@@ -204,7 +209,7 @@ class World:
         head = self.made(number, tail)
         self.book.head = head
         self.caller.done_at = -1
-        prices = dict.fromkeys(self.book.markets, self.prices)
+        prices = dict.fromkeys(self.book.markets.keys() - self.stopped, self.prices)
         view = View("x", head, head.next_block(12), (), prices, {}, WETH)
         self.caller.see(view)
         async with asyncio.timeout(10):
@@ -821,6 +826,40 @@ async def test_the_digest_waits_for_no_market_that_fails_and_names_it(world: Wor
     (daily,) = [note for note in world.notes if note.topic == "digest"]
     assert daily.text.splitlines()[1] == "Could not be looked at: broken."
     assert daily.data["failed"] == ["broken"]
+
+
+async def test_who_owes_in_a_stopped_market_is_counted_as_last_seen(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.start()
+    try:
+        assert await world.head(1, a=(1.02, 10), b=(1.5, 30)) == ["aa critical"]
+        counted = world.shown, world.owed
+        assert (world.shown["fund", "critical"], world.owed["fund", "critical"]) == (1, 10.0)
+        world.stopped, world.shown, world.owed = {"aave"}, {}, {}
+        # what was read before it stopped is old, and its unit with it, when it goes on
+        world.book.markets["aave"].prices = Prices("aave", 1, {})
+        world.now = 86_400.0 + 1_900
+        await world.head(2)
+        assert (world.shown, world.owed) == counted
+        (daily,) = [note for note in world.notes if note.topic == "digest"]
+        assert daily.title == "1970-01-02, watch fund on x: 1 of 2 positions not safe"
+        assert daily.text.splitlines()[1] == "Could not be looked at: aave."
+        assert daily.data["debt_usd"] == 40.0
+        assert daily.data["positions"][0]["debt_usd"] == 10.0
+    finally:
+        await world.stop()
+    again = World(tmp_path)
+    again.stopped, again.now = {"aave"}, 2 * 86_400.0 + 1_900
+    await again.start()
+    try:
+        await again.head(3)
+        assert (again.shown["fund", "critical"], again.owed["fund", "critical"]) == (1, 10.0)
+        (daily,) = again.notes
+        # of who was safe then, nobody wrote down what he owed
+        assert daily.title == "1970-01-03, watch fund on x: 1 of 1 positions not safe"
+        assert daily.data["failed"] == ["aave"]
+    finally:
+        await again.stop()
 
 
 async def test_the_digest_comes_though_no_head_lasts_for_all_markets(world: World) -> None:
