@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from keeper.book.book import Book
 from keeper.chain import bloom
 from keeper.chain.blocks import Blocks
-from keeper.errors import TransientError
+from keeper.errors import IncompleteError, TransientError
 from keeper.ports import Reader
 from keeper.types import Head
 
@@ -65,6 +65,9 @@ class Rebuilder:
     `load` makes a market's positions ready to be judged once its state is right. `rebuilt` is told
     of success with the seconds it took, `failed` of an attempt with the pause before the next. A
     part that stops again within the longest pause goes on with the pauses it had.
+
+    What was kept of the history is forgotten when what was read does not add up the second time,
+    and after success: a fault found later may be of that very scan.
     """
 
     def __init__(
@@ -113,16 +116,23 @@ class Rebuilder:
     async def _heal(self, part: str) -> None:
         if self._monotonic() - self._healed_at.get(part, 0.0) > self._longest_pause:
             self._attempts.pop(part, None)
+        incomplete = 0
         while part in self._book.parts.faults:
             await self._sleep(self._pause(part))
             self._attempts[part] = self._attempts.get(part, 0) + 1
             started = self._monotonic()
             try:
+                if incomplete > 1:
+                    incomplete = 0
+                    await self._reader.forget()
                 head = await rebuild(self._book, part, self._reader, self._blocks)
                 kind, _, name = part.partition("/")
                 if kind == "market":
                     await self._load(name)
+                if self._book.parts.is_folded(part):
+                    await self._reader.forget()
             except Exception as error:  # noqa: BLE001 - told, and tried again
+                incomplete += isinstance(error, IncompleteError)
                 self._failed(part, error, self._pause(part))
                 continue
             if self._book.trust(part):

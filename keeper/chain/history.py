@@ -14,6 +14,7 @@ from keeper.chain.ranges import LogRanges
 from keeper.errors import TransientError
 from keeper.ports import Checkpoint, Progress, Rpc, Scanned
 from keeper.types import Head, Log, Watch
+from keeper.units import Hash
 
 UNSETTLED = 1_024
 """Blocks below the head whose logs are always read again: a reorg while away may change them."""
@@ -30,8 +31,8 @@ class History:
 
     Only the keys are kept, never the logs. What settled ranges gave goes into the checkpoint, so
     that a second start goes on where the first one ended, and rests on no block that a reorg could
-    still replace: the checkpoint names the last settled block, and without that very block on the
-    chain it is not used.
+    still replace: the checkpoint names the last settled block of each scan, and what was found
+    under one that is not on the chain is not used.
     """
 
     def __init__(
@@ -98,16 +99,17 @@ class History:
         return found
 
     async def _kept(self, stage: str, identity: bytes) -> list[Scanned]:
-        """Return what is kept of this very history, nothing when the chain is another one."""
+        """Return what is kept of this very history, save what is of another chain or branch."""
         kept = await self._checkpoint.load(stage, identity)
-        if not kept:
-            return []
-        newest = max(kept, key=lambda part: part.anchor)
+        anchors = {(part.anchor, part.anchor_hash) for part in kept}
+        held = {each for each in anchors if await self._holds(*each)}
+        return [part for part in kept if (part.anchor, part.anchor_hash) in held]
+
+    async def _holds(self, number: int, anchor: Hash) -> bool:
         try:
-            head = await self._blocks.by_number(newest.anchor)
+            return (await self._blocks.by_number(number)).hash == anchor
         except TransientError:
-            return []
-        return kept if head.hash == newest.anchor_hash else []
+            return False
 
     async def _read(self, watch: Watch, todo: Iterable[Range], take: Take) -> None:
         """Ask for the ranges, several at a time, each cut until it fits; take each as it comes."""

@@ -11,7 +11,7 @@ from keeper.book.rejoin import Rebuilder, rebuild
 from keeper.chain.assembler import Assembler
 from keeper.chain.blocks import Blocks
 from keeper.chain.ranges import LogRanges
-from keeper.errors import InvariantError, TransientError
+from keeper.errors import IncompleteError, InvariantError, TransientError
 from keeper.ports import Reader
 from keeper.types import CallResult, Drift, Head, Log, Prices, Token, Undo, Watch
 from keeper.units import Address
@@ -67,6 +67,16 @@ class Ledger:
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
         return []
+
+
+class Scans:
+    """A reader of which nothing is asked but to forget."""
+
+    def __init__(self) -> None:
+        self.forgotten = 0
+
+    async def forget(self) -> None:
+        self.forgotten += 1
 
 
 class Quiet(Ledger):
@@ -376,7 +386,7 @@ async def test_pauses_double_are_capped_and_told(scene: Scene) -> None:
 
     rebuilder = Rebuilder(
         scene.book,
-        None,  # type: ignore[arg-type]
+        Scans(),  # type: ignore[arg-type]
         scene.blocks,
         load,
         rebuilt,
@@ -400,6 +410,47 @@ async def test_pauses_double_are_capped_and_told(scene: Scene) -> None:
     assert told[-1] == ("market/m", "at 0")
     assert loaded == ["m"]
     assert scene.book.stopped == {}
+
+
+async def test_what_was_kept_of_the_history_is_doubted_the_second_time_and_never_outlives_a_rebuild(
+    scene: Scene,
+) -> None:
+    scans, done = Scans(), asyncio.Event()
+    seen: list[int] = []
+
+    async def short() -> None:
+        seen.append(scans.forgotten)
+        match len(seen):
+            case 2:
+                raise TransientError("no answer")
+            case 1 | 3 | 4:
+                raise IncompleteError("holders sum to 1, not 2")
+
+    async def sleep(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async def load(_: str) -> None:
+        assert scans.forgotten == 1, "forgotten before it was of use"
+
+    rebuilder = Rebuilder(
+        scene.book,
+        scans,  # type: ignore[arg-type]
+        scene.blocks,
+        load,
+        lambda *_: done.set(),
+        lambda *_: None,
+        sleep=sleep,
+        monotonic=lambda: 0.0,
+    )
+    scene.market.meanwhile = short
+    scene.book.parts.stop("market/m", FAULT)
+    running = asyncio.create_task(rebuilder.run())
+    async with asyncio.timeout(5):
+        await done.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen == [0, 0, 0, 1, 1]
+    assert scans.forgotten == 2
 
 
 async def test_only_what_is_stopped_can_be_rebuilt(scene: Scene) -> None:

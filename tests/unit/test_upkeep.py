@@ -13,6 +13,7 @@ from keeper.app.snapshots import Snapshots
 from keeper.app.upkeep import Upkeep
 from keeper.book.book import Book
 from keeper.book.faults import Fault, FaultKind
+from keeper.chain.reader import ChainReader
 from keeper.config.schema import Audit
 from keeper.errors import InvariantError
 from keeper.journal.sqlite import SqliteJournal
@@ -99,7 +100,7 @@ class Scene:
         table: Any = SimpleNamespace(venues={}, trust_bloom=True, multicall=b"\1" * 20)
         labels = ChainLabels(block_time=12, protocols=[])
         metrics = Metrics(version="1", commit="c", mode="dry", chains={"x": labels}, strategies=[])
-        reader: Any = node
+        reader = ChainReader(node)
         self.upkeep = Upkeep(
             *("x", table, Audit(), connection, reader, self.book, metrics, self.snapshots),
             lambda: PlanRules("x", TOKEN.address, Wei(1)),
