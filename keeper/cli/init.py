@@ -55,7 +55,7 @@ def init(
 ) -> None:
     """Write a commented keeper.toml, asking what is not given, then run doctor."""
     from keeper.cli.doctor import examine_and_show
-    from keeper.config import load
+    from keeper.config import default_block_time, load
     from keeper.plugins import check_names
 
     if file.exists() and not force:
@@ -64,9 +64,13 @@ def init(
     url = _answer(
         endpoint, "--endpoint", "JSON-RPC endpoint (ws:// or wss:// is fastest)", asks=asks
     )
+    found_id, block_time = (
+        (chain_id, default_block_time(chain_id)) if chain_id else run_async(_seen(url))
+    )
     answers = Answers(
         chain=_answer(chain, "--chain", "Name of the chain", asks=asks, default="ethereum"),
-        chain_id=chain_id or run_async(_chain_id(url)),
+        chain_id=found_id,
+        block_time=block_time,
         endpoint=url,
         pool=_answer(pool, "--pool", "Pool address of the Aave v3 market", asks=asks),
         factory=_answer(factory, "--factory", "Uniswap V3 factory", asks=asks, default=""),
@@ -108,8 +112,11 @@ def _answer(
     return default
 
 
-async def _chain_id(url: str) -> int:
-    """Ask the endpoint which chain it serves; `${NAME}` in the URL is taken from the environment."""
+async def _seen(url: str) -> tuple[int, int]:
+    """Ask the endpoint which chain it serves, and how many seconds lie between its blocks.
+
+    `${NAME}` in the URL is taken from the environment.
+    """
     from contextlib import AsyncExitStack
 
     from pydantic import ValidationError
@@ -117,6 +124,7 @@ async def _chain_id(url: str) -> int:
     from keeper.chain.endpoint import connect
     from keeper.config import Endpoint
     from keeper.config.layers import expand
+    from keeper.doctor.block_time import likely_block_time
     from keeper.doctor.node import ask
 
     try:
@@ -124,13 +132,12 @@ async def _chain_id(url: str) -> int:
     except ValidationError:
         raise ConfigError("--endpoint is no URL", "wss://host/key, or ${NAME}") from None
     async with AsyncExitStack() as stack:
-        answer = await ask(
-            await stack.enter_async_context(
-                connect(target.url.get_secret_value(), target.alias, timeout=5, attempts=2)
+        endpoint = await stack.enter_async_context(
+            connect(target.url.get_secret_value(), target.alias, timeout=5, attempts=2)
+        )
+        answer = await ask(endpoint)
+        if answer.head is None:
+            raise ConfigError(
+                f"the endpoint does not answer: {answer.error}", "check it, or --chain-id"
             )
-        )
-    if answer.error:
-        raise ConfigError(
-            f"the endpoint does not answer: {answer.error}", "check it, or --chain-id"
-        )
-    return answer.chain_id
+        return answer.chain_id, await likely_block_time(endpoint, answer.chain_id, answer.head)

@@ -10,6 +10,7 @@ class Answers:
 
     chain: str
     chain_id: int
+    block_time: int
     endpoint: str
     pool: str
     factory: str
@@ -48,6 +49,7 @@ kill_file = "KILL"                 # in the keeper's home folder: while it exist
 
 [{chain}]
 chain_id = {answers.chain_id}
+block_time = {answers.block_time}    # seconds between two blocks
 endpoints = [{_text(answers.endpoint)}]
 {_line("wrapped_native", answers.wrapped_native, "WETH or its like: prices gas, pays tips")}
 {_line("contract", answers.contract, "printed by `keeper contract deploy`")}

@@ -1,6 +1,7 @@
 """One schema for TOML, environment and flags."""
 
 from keeper.address import parse_address
+from keeper.config.block_time import default_block_time
 from keeper.config.complaint import complain
 from keeper.config.fields import Endpoint
 from keeper.config.limits import Breakers, Limits, Permitted
@@ -42,6 +43,7 @@ __all__ = [
     "Wallet",
     "chain_named",
     "complain",
+    "default_block_time",
     "load",
     "parse_address",
     "shown",

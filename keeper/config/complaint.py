@@ -40,7 +40,11 @@ def complain(
     prefix: str = "",
 ) -> ConfigError:
     """Describe the most telling fault: a misspelt key before the missing one it stands for."""
-    faults = error.errors(include_url=False, include_input=False)
+    faults = [
+        each
+        for each in error.errors(include_url=False, include_input=False)
+        if each["type"] != "default_factory_not_called"  # follows from another fault of the table
+    ]
     fault = min(faults, key=lambda each: each["type"] != "extra_forbidden")
     location = [part for part in fault["loc"] if part != "[key]"]
     key = ".".join([*prefix.split("."), *map(str, location)] if prefix else map(str, location))

@@ -15,6 +15,7 @@ from pydantic import (
 
 from keeper.address import EvmAddress
 from keeper.chain.multicall import MULTICALL3
+from keeper.config.block_time import default_block_time
 from keeper.config.fields import (
     Endpoint,
     GweiAmount,
@@ -155,9 +156,9 @@ class Chain(Table):
 
     With `relays` a transaction goes to them alone, and `public_after` blocks later, unless that is 0,
     another one on its nonce to everybody. `inclusion` says how the chain chooses and charges
-    transactions; unset, its id tells. Without a usable WebSocket heads are polled every
-    `poll_seconds`, and a WebSocket is tried again after `socket_retry_seconds`. Each of `wallets` is a lane of its own; `wallet` means one. A
-    lane has `lane_cap` transactions on their way at most: a node keeps 16 of an account for certain
+    transactions, and `block_time` how many seconds lie between two blocks; unset, its id tells
+    either. Without a usable WebSocket heads are polled every `poll_seconds`, and a WebSocket is tried
+    again after `socket_retry_seconds`. Each of `wallets` is a lane of its own; `wallet` means one. A lane has `lane_cap` transactions on their way at most: a node keeps 16 of an account for certain
     (geth `txpool.accountslots`). `deviation_bps` takes the place of `breakers.deviation_bps` here.
     `feeds` are by token, its symbol or address.
     """
@@ -168,7 +169,7 @@ class Chain(Table):
     contract: EvmAddress | None = None
     wrapped_native: EvmAddress | None = None
     multicall: EvmAddress = Field(default_factory=lambda: MULTICALL3)
-    block_time: int = Field(default=12, ge=1)
+    block_time: int = Field(default_factory=lambda said: default_block_time(said["chain_id"]), ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)
     socket_retry_seconds: float = Field(default=60.0, gt=0)
     allowed_lag: int = Field(default=2, ge=0)

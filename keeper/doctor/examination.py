@@ -12,6 +12,7 @@ from keeper.chain.endpoint import Endpoint
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Loaded, Market, Venue
 from keeper.doctor import contract, node, permissions, process, relays, wallet
+from keeper.doctor.block_time import check_block_time
 from keeper.doctor.channels import Try, check_channel
 from keeper.doctor.check import Check, Finding, State, look, refuse
 from keeper.doctor.feeds import examine_feeds
@@ -120,6 +121,9 @@ async def _examine_chain(
         reader = ChainReader(endpoint, chain.multicall)
         yield await look(
             name, "head", _plain(lambda: node.judge_head(head, time.time(), chain.block_time))
+        )
+        yield await look(
+            name, "block_time", partial(check_block_time, reader, head, chain.block_time)
         )
         yield await look(name, "eth_simulateV1", partial(node.check_simulation, endpoint))
         multicall = await look(name, "multicall", partial(node.check_multicall, reader, chain))

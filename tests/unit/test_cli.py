@@ -411,13 +411,13 @@ def test_health_follows_the_pages(
 
 
 def test_template_is_valid_with_and_without_the_optional(tmp_path: Path) -> None:
-    full = Answers("x", 5, "ws://a/${KEY}", POOL, POOL, POOL, POOL, "k.json", "PW")
-    bare = Answers("x", 5, "ws://a", POOL, "", "", "", "", "PW")
+    full = Answers("x", 5, 3, "ws://a/${KEY}", POOL, POOL, POOL, POOL, "k.json", "PW")
+    bare = Answers("x", 5, 3, "ws://a", POOL, "", "", "", "", "PW")
     for answers in (full, bare):
         path = tmp_path / "keeper.toml"
         path.write_text(render(answers), encoding="utf-8")
         chain = load([path], env={"KEY": "k"}).settings.chains["x"]
-        assert chain.chain_id == 5
+        assert (chain.chain_id, chain.block_time) == (5, 3)
         assert (chain.contract is None, chain.wallet is None) == ((answers is bare),) * 2
         assert tomllib.loads(path.read_text())["mode"] == "dry"
 

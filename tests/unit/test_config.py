@@ -381,5 +381,33 @@ def test_inclusion_follows_the_chain_unless_told(
     assert found.usual_priority_fee == usual
 
 
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        ("chain_id = 1", 12),
+        ("chain_id = 11155111", 12),
+        ("chain_id = 8453", 2),
+        ("chain_id = 130", 1),
+        ("chain_id = 42161", 1),
+        ("chain_id = 56", 1),
+        ("chain_id = 100", 5),
+        ("chain_id = 31337", 12),
+        ("chain_id = 8453\nblock_time = 4", 4),
+    ],
+)
+def test_block_time_follows_the_chain_unless_told(
+    tmp_path: Path, chain: str, expected: int
+) -> None:
+    loaded = load([write(tmp_path, f"[chains.x]\nendpoints = ['ws://a']\n{chain}")])
+    assert loaded.settings.chains["x"].block_time == expected
+    assert shown(loaded.settings)["chains"]["x"]["block_time"] == expected
+
+
+def test_a_chain_without_an_id_is_one_fault(tmp_path: Path) -> None:
+    line = fault(tmp_path, "[chains.x]\nendpoints = ['ws://a']\n")
+    assert "chains.x.chain_id is missing" in line
+    assert "more" not in line
+
+
 def test_an_unknown_inclusion_is_refused(tmp_path: Path) -> None:
     assert "inclusion" in fault(tmp_path, f"{CHAIN}inclusion = 'lottery'")
