@@ -44,7 +44,7 @@ from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note
 from keeper.ports import Clock, Placing, Reader
-from keeper.types import Position, View
+from keeper.types import Position, View, home_of
 from keeper.units import MAX_UINT256, USD, WAD, Address, Wad, to_hex
 
 log = structlog.get_logger(__name__)
@@ -126,12 +126,10 @@ class MarginCaller:
 
     async def open(self) -> None:
         """Take up how everybody stood when the last process ended."""
-        names = {watch.name for watch in self._watches}
         rows = await self._outbox.standings(self._chain)
-        await self._take(
-            {(row.watch, row.market, row.borrower): row for row in rows if row.watch in names}
-        )
-        if gone := [row for row in rows if row.watch not in names]:
+        known = {(row.watch, row.market, row.borrower): row for row in rows if self._is_on(row)}
+        await self._take(known)
+        if gone := [row for row in rows if not self._is_on(row)]:
             await self._dispatcher.post([], partial(forget_standings, rows=gone))
         await self._liquidations.open()
 
@@ -243,6 +241,17 @@ class MarginCaller:
         protocol = market.protocol.protocol
         return protocol not in AUCTIONS and any(
             watch.covers(self._chain, name, protocol) for watch in self._watches
+        )
+
+    def _is_on(self, row: StandingRow) -> bool:
+        """Say whether a row is of a watch that there is, and of a market that it covers."""
+        name = home_of(row.market)
+        market = self._book.markets.get(name)
+        if market is None or market.protocol.protocol in AUCTIONS:
+            return False
+        return any(
+            watch.name == row.watch and watch.covers(self._chain, name, market.protocol.protocol)
+            for watch in self._watches
         )
 
     async def _judge(self, name: str, market: MarketBook, roster: Roster, view: View) -> None:

@@ -862,6 +862,26 @@ async def test_who_owes_in_a_stopped_market_is_counted_as_last_seen(tmp_path: Pa
         await again.stop()
 
 
+@pytest.mark.parametrize("gone", ["market", "cover"])
+async def test_who_stands_in_a_market_that_no_watch_covers_any_more_is_forgotten(
+    tmp_path: Path, gone: str
+) -> None:
+    before = World(tmp_path, Blue())
+    await before.start()
+    assert await before.head(1, a1=(1.02, 10), b2=(1.5, 10)) == ["aa critical"]
+    await before.stop()
+    after = World(tmp_path, Blue(), markets=None if gone == "market" else frozenset({"b"}))
+    after.book.markets["b"] = after.book.markets.pop("aave")
+    if gone == "cover":
+        after.book.markets["aave"] = after.market()
+    await after.start()
+    try:
+        assert await after.caller.listing(whole=True) == ([], 0)
+        assert await after.journal.outbox.standings("x") == []
+    finally:
+        await after.stop()
+
+
 async def test_the_digest_comes_though_no_head_lasts_for_all_markets(world: World) -> None:
     market = world.book.markets["aave"]
 
