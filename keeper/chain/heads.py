@@ -45,6 +45,11 @@ class HeadQueue:
     def __len__(self) -> int:
         return len(self._raw)
 
+    @property
+    def error(self) -> TransientError | None:
+        """Return why it ended, None while it goes on."""
+        return self._error
+
     def append(self, raw: Any) -> None:
         """Add one notification; raise `TransientError` when the queue is full, which ends it."""
         if len(self._raw) >= self._limit:
@@ -65,7 +70,12 @@ class HeadQueue:
             heads: list[Announced] = []
             while self._raw:
                 raw, received_at = self._raw.popleft()
-                if (head := self._parse(raw)) is not None:
+                try:
+                    head = self._parse(raw)
+                except TransientError as error:
+                    self._error = error
+                    raise
+                if head is not None:
                     heads.append(Announced(head, received_at))
             if heads:
                 return heads

@@ -222,7 +222,7 @@ class Listener(Generic[T]):
         latest = await self._blocks.latest()
         if not queue and not self._assembler.holds(latest):
             silence = f"no head for {self._liveness:g} s"
-            raise TransientError(f"{silence} while the chain reached block {latest.number}")
+            queue.end(TransientError(f"{silence} while the chain reached block {latest.number}"))
 
     async def _settle(self, batch: Sequence[Announced], *, announced: bool) -> None:
         """Fold up to the last head announced; when it is gone meanwhile, up to the latest one."""

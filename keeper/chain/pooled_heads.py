@@ -14,8 +14,17 @@ from keeper.errors import TransientError
 log = structlog.get_logger(__name__)
 
 
+class _ReplacedError(TransientError):
+    """Report that polling ends for something better: nobody failed."""
+
+
 class Standings(Protocol):
     """What the feed asks of the pool."""
+
+    @property
+    def preferred(self) -> str:
+        """Return the alias of the endpoint that is read from, "" before the first read."""
+        ...
 
     def order(self) -> list[str]:
         """Return the aliases of the usable endpoints, best first."""
@@ -43,6 +52,8 @@ class PooledHeads:
 
     The endpoint whose connection ended last is tried after the others. Without any WebSocket the
     latest head is polled, for `polling` seconds and then until a WebSocket endpoint is usable.
+    What goes wrong while a connection holds is the fault of the endpoint that is read from: the
+    pool takes any answer, and only the body of `open` finds out what is wrong with it.
     """
 
     def __init__(
@@ -66,10 +77,10 @@ class PooledHeads:
             watching = asyncio.create_task(self._end_in_time(alias, queue))
             try:
                 yield queue
-            except TransientError:
+            except TransientError as error:
                 self._lost = alias
-                if alias:
-                    self._pool.blame(alias)
+                if not isinstance(error, _ReplacedError):
+                    self._blame(alias if error is queue.error else "")
                 raise
             finally:
                 watching.cancel()
@@ -98,7 +109,11 @@ class PooledHeads:
         elif self._sockets:
             await asyncio.sleep(self._polling)
             await self._pool.until(lambda: bool(self._usable()))
-            queue.end(TransientError("a WebSocket can be tried again"))
+            queue.end(_ReplacedError("a WebSocket can be tried again"))
+
+    def _blame(self, alias: str) -> None:
+        if culprit := alias or self._pool.preferred:
+            self._pool.blame(culprit)
 
     def _usable(self) -> list[str]:
         return [alias for alias in self._pool.order() if alias in self._sockets]

@@ -351,9 +351,12 @@ async def test_a_silent_connection_is_replaced_only_when_the_chain_moved_on() ->
     async with running(setup):
         await until(lambda: setup.chain.requests["eth_getBlockByNumber"] >= 4)
         assert setup.feed.opened == 1
+        silent = setup.feed._queue
+        assert silent is not None
         missed = setup.chain.mine(address(1))
         await setup.follower.reach(missed)
         assert setup.feed.opened == 2
+        assert "no head for 0.02 s" in str(silent.error), "it ends: its endpoint is at fault"
     setup.assert_exact()
 
 

@@ -8,14 +8,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from keeper.chain.connect import connect_pool
+from keeper.chain.heads import PolledHeads
 from keeper.chain.jsonrpc import LimitedError
+from keeper.chain.listener import Listener
 from keeper.chain.pool import EndpointPool
+from keeper.chain.pooled_heads import PooledHeads
 from keeper.chain.prober import LONE, Prober
 from keeper.chain.roster import Roster
 from keeper.chain.survey import Standing, Survey
 from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.types import Head, Watch
 from keeper.units import to_hex
-from tests.fake_chain import FakeChain
+from tests.fake_chain import TOPIC, FakeChain, RecordingFollower, address
 
 RAW = "0x02f8"
 DEPTH = 4
@@ -404,6 +408,49 @@ async def test_whoever_holds_the_settled_block_ends_the_wait(three: Bench) -> No
     await three.probed(2)
     assert Standing.USABLE not in three.standings(), "the wait begins anew"
     assert ours is dead.chain
+
+
+@pytest.mark.parametrize("wrong", ["refuses", "lies"])
+async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
+    bench: Bench, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = bench.nodes[0]
+    answered = fast.request
+
+    async def request(method: str, params: Sequence[Any]) -> Any:
+        answer = await answered(method, params)
+        if method != "eth_getLogs":
+            return answer
+        if wrong == "refuses":
+            raise RpcError(method, -32602, "too many addresses")
+        return [{**entry, "blockHash": "0x" + "77" * 32} for entry in answer]
+
+    monkeypatch.setattr(fast, "request", request)
+    watch = Watch(frozenset({address(1)}), frozenset({TOPIC}))
+    follower = RecordingFollower(bench.chain.head, watch)
+    polled = PolledHeads(bench.pool, "a, b", interval=0.001)
+
+    async def prefetch(head: Head) -> None: ...
+
+    listener = Listener(
+        "test",
+        bench.pool,
+        PooledHeads(bench.roster, {}, polled),
+        follower,
+        prefetch,
+        shortest_pause=0.0001,
+        longest_pause=0.001,
+    )
+    head = bench.chain.mine(address(1))
+    running = asyncio.create_task(listener.run())
+    try:
+        await follower.reach(head, 2.0)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert len(follower.blocks[-1][1]) == 1
+    assert "eth_getLogs" in fast.seen
+    assert bench.roster.preferred == "b"
 
 
 async def test_a_lone_endpoint_that_lies_about_its_head_is_left_out() -> None:

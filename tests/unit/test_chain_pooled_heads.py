@@ -8,6 +8,7 @@ import pytest
 from keeper.chain.heads import HeadQueue
 from keeper.chain.pooled_heads import PooledHeads
 from keeper.errors import TransientError
+from keeper.types import Head
 from tests.fake_chain import FakeFeed
 
 
@@ -16,15 +17,20 @@ class Standings:
 
     def __init__(self, *order: str) -> None:
         self.ranked = list(order)
-        self.preferred: list[str] = []
+        self.preferences: list[str] = []
+        self.read_from = ""
         self.blamed: list[str] = []
         self.changed = asyncio.Event()
 
     def order(self) -> list[str]:
         return self.ranked
 
+    @property
+    def preferred(self) -> str:
+        return self.read_from or "".join(self.preferences[-1:])
+
     def prefer(self, alias: str) -> None:
-        self.preferred.append(alias)
+        self.preferences.append(alias)
 
     def blame(self, alias: str) -> None:
         self.blamed.append(alias)
@@ -54,6 +60,12 @@ async def lose(feed: PooledHeads) -> None:
             raise TransientError("lost")
 
 
+async def take_from(feed: PooledHeads, meanwhile: Callable[[], None]) -> None:
+    async with feed.open() as queue, asyncio.timeout(5):
+        meanwhile()
+        await queue.take()
+
+
 @pytest.fixture
 async def feeds() -> AsyncIterator[dict[str, FakeFeed]]:
     yield {"a": FakeFeed(), "b": FakeFeed()}
@@ -65,7 +77,7 @@ async def test_the_best_is_opened_and_read_from(feeds: dict[str, FakeFeed]) -> N
     pool = Standings("http", "b", "a")
     async with PooledHeads(pool, feeds, None).open():
         assert (feeds["a"].opened, feeds["b"].opened) == (0, 1)
-    assert (pool.preferred, pool.blamed) == (["b"], [])
+    assert (pool.preferences, pool.blamed) == (["b"], [])
 
 
 async def test_after_a_loss_the_next_is_opened(feeds: dict[str, FakeFeed]) -> None:
@@ -74,7 +86,7 @@ async def test_after_a_loss_the_next_is_opened(feeds: dict[str, FakeFeed]) -> No
     await lose(feed)
     await lose(feed)
     await lose(feed)
-    assert pool.preferred == ["a", "b", "a"]
+    assert pool.preferences == ["a", "b", "a"]
     assert pool.blamed == ["a", "b", "a"]
 
 
@@ -108,6 +120,52 @@ async def test_without_a_socket_it_polls_until_one_is_usable(feeds: dict[str, Fa
         await asyncio.sleep(0)
         pool.now("http", "a")
         assert await ended(queue) == "a WebSocket can be tried again"
+
+
+@pytest.mark.parametrize("is_polled", [False, True])
+async def test_a_wrong_answer_is_the_fault_of_whoever_is_read_from(
+    feeds: dict[str, FakeFeed], is_polled: bool
+) -> None:
+    pool = Standings("http") if is_polled else Standings("a", "http")
+    pool.read_from = "http"
+    await lose(PooledHeads(pool, feeds, FakeFeed()))
+    assert pool.blamed == ["http"]
+
+
+async def test_a_lost_connection_is_the_fault_of_its_endpoint(feeds: dict[str, FakeFeed]) -> None:
+    pool = Standings("a", "http")
+    pool.read_from = "http"
+    with pytest.raises(TransientError, match="dropped"):
+        await take_from(PooledHeads(pool, feeds, None), feeds["a"].drop)
+    assert pool.blamed == ["a"]
+
+
+async def test_an_announcement_nobody_can_read_is_the_fault_of_who_sent_it() -> None:
+    def unreadable(raw: object) -> Head:
+        raise TransientError("malformed")
+
+    queue = HeadQueue(unreadable)
+    queue.append(b"")
+    queue.end(TransientError("closed"))
+    assert await ended(queue) == "malformed"
+    assert str(queue.error) == "malformed"
+
+
+async def test_polling_ends_by_the_fault_of_whoever_is_asked_or_by_nobodys(
+    feeds: dict[str, FakeFeed],
+) -> None:
+    pool, polled = Standings("http"), FakeFeed()
+    feed = PooledHeads(pool, feeds, polled, polling=0)
+    with pytest.raises(TransientError, match="dropped"):
+        await take_from(feed, polled.drop)
+    assert pool.blamed == [], "nobody was asked yet"
+    pool.read_from = "http"
+    with pytest.raises(TransientError, match="dropped"):
+        await take_from(feed, polled.drop)
+    assert pool.blamed == ["http"]
+    with pytest.raises(TransientError, match="a WebSocket can be tried again"):
+        await take_from(feed, lambda: pool.now("http", "a"))
+    assert pool.blamed == ["http"]
 
 
 async def test_without_anything_it_says_why(feeds: dict[str, FakeFeed]) -> None:
