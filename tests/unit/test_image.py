@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from keeper.cli import app
 from tests.tools.image_check import admitted, steps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +87,37 @@ def test_what_a_service_mounts_is_there(name: str, service: dict[str, Any]) -> N
             assert volume.endswith(":ro")
         elif not source.startswith("$"):
             assert source in STACK["volumes"]
+
+
+def without(text: str) -> str:
+    """Return a value of the stack as it is where its variables are not set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def test_keeper_can_be_who_owns_the_files_that_it_reads_and_writes() -> None:
+    keeper = STACK["services"]["keeper"]
+    assert keeper["user"].startswith("${KEEPER_USER:-")
+    assert [without(keeper["user"])] == texts("USER")
+    (data,) = (each for each in keeper["volumes"] if each.endswith(":/data"))
+    # a new named volume belongs to the image's user, whoever runs it
+    assert data.startswith("${KEEPER_DATA:-")
+    assert without(data).removesuffix(":/data") in STACK["volumes"]
+
+
+def test_what_the_configuration_refers_to_comes_from_a_file_beside_it() -> None:
+    keeper = STACK["services"]["keeper"]
+    assert keeper["env_file"] == [{"path": "${KEEPER_FOLDER}/keeper.env", "required": False}]
+    assert any(each.startswith("${KEEPER_FOLDER:?") for each in keeper["volumes"])
+
+
+def test_the_second_file_says_live_and_nothing_else() -> None:
+    text = (ROOT / "grafana" / "live.yaml").read_text(encoding="utf-8")
+    (name, *flags) = yaml.safe_load(text).pop("services").pop("keeper").pop("command")
+    group = typer.main.get_command(app)
+    with group.make_context("keeper", [name, *flags]) as outer:
+        _, command, rest = group.resolve_command(outer, [name, *flags])  # type: ignore[attr-defined]
+        assert command.make_context(name, rest).params["live"] is True
+    assert yaml.safe_load(text) == {"services": {"keeper": {"command": [name, *flags]}}}
 
 
 def test_what_grafana_is_told_is_defined() -> None:
