@@ -28,8 +28,14 @@ def amount_words(token: Token, amount: int, *, up: bool = False) -> str:
 
 
 def price_words(crossing: Crossing, unit: int) -> str:
-    """Return where a price brings a liquidation, as "WETH ≤ 2,413.52"."""
+    """Return where a price brings a liquidation, as "WETH ≤ 2,413.52".
+
+    To two decimals, of less than ten to four, and of less than a tenth to four significant digits, as
+    far as its unit has them.
+    """
     digits = 2 if crossing.price >= 10 * unit else 4
+    while digits < len(str(unit - 1)) and crossing.price * 10**digits < 1_000 * unit:
+        digits += 1
     round_to = mul_div_down if crossing.is_fall else mul_div_up
     shown = round_to(crossing.price, 10**digits, unit)
     sign = "≤" if crossing.is_fall else "≥"

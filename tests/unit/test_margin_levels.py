@@ -10,11 +10,13 @@ import pytest
 
 from keeper.book.columns import Columns
 from keeper.book.market import kept
+from keeper.margin.figures import Crossing
 from keeper.margin.levels import Habits, Kind, Ladder, Level, Standing, step
 from keeper.margin.message import Situation, Summary, Taken, compose, digest
 from keeper.margin.outlook import KNOWN, Chances, Outlook
 from keeper.margin.roster import Entry, Roster
 from keeper.margin.watch import Watch
+from keeper.margin.wording import price_words
 from keeper.notify.daily import Daily
 from keeper.notify.note import Severity
 from keeper.notify.quiet import Quiet
@@ -129,6 +131,27 @@ def test_a_message_says_what_to_do() -> None:
     assert again.key == note.key
     later = compose(situation(of), Standing(), Standing(Level.CRITICAL, 2, 9.0), Kind.WORSE)
     assert (later.key != note.key, later.subject) == (True, note.subject)
+
+
+@pytest.mark.parametrize(
+    ("price", "unit", "falls_to", "rises_to"),
+    [
+        (241_352_499_999, 10**8, "2,413.52", "2,413.53"),
+        (1_000_000_001, 10**8, "10.00", "10.01"),
+        (123_456_789, 10**8, "1.2345", "1.2346"),
+        (1_234_567, 10**8, "0.01234", "0.01235"),
+        (1_230, 10**8, "0.00001230", "0.00001230"),
+        (1, 10**8, "0.00000001", "0.00000001"),
+        (0, 10**8, "0.00000000", "0.00000000"),
+        (123_456_789, 10**18, "0.0000000001234", "0.0000000001235"),
+        (3, 1, "3.0000", "3.0000"),
+    ],
+)
+def test_a_price_is_told_to_four_digits_however_cheap_the_token(
+    price: int, unit: int, falls_to: str, rises_to: str
+) -> None:
+    assert price_words(Crossing(WETH, price, is_fall=True), unit) == f"WETH ≤ {falls_to}"
+    assert price_words(Crossing(WETH, price, is_fall=False), unit) == f"WETH ≥ {rises_to}"
 
 
 def test_a_liquidation_is_told_by_its_transaction() -> None:
