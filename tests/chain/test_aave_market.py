@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 from eth_abi.abi import encode
@@ -14,8 +15,9 @@ from keeper.devnet.artifacts import compile_aave, load_own
 from keeper.devnet.prices import aggregator_code
 from keeper.errors import ConfigError
 from keeper.protocols.aave_v3 import deployment
+from keeper.protocols.aave_v3.ledger import Category
 from keeper.types import FlashKind, Reason
-from keeper.units import MAX_UINT256, WAD, Address
+from keeper.units import MAX_UINT256, WAD, Address, Bps
 from tests.aave import BLOCK_SECONDS, Following, found, state
 
 pytestmark = pytest.mark.chain
@@ -347,6 +349,34 @@ def test_an_audit_finds_a_balance_that_is_off_by_one(following: Following) -> No
     reserve = following.ledger.by_asset[Address(net.tokens["WBTC"].address)]
     reserve.configuration ^= 1
     assert [drift.subject.split()[-1] for drift in following.drifts()] == ["configuration"]
+
+
+def test_an_audit_finds_terms_of_the_market_that_differ(following: Following) -> None:
+    assert planted(following) == [
+        "flash premium",
+        "sentinel",
+        *(f"category 1 {name}" for name in ("ltv", "threshold", "bonus")),
+        *(f"category 1 {name}" for name in ("collateral", "borrowable", "ltv_zero")),
+    ]
+
+
+def planted(following: Following) -> list[str]:
+    """Plant each difference in a market's terms, one after the other; return what audits name."""
+    ledger, found = following.ledger, list[str]()
+    category = ledger.categories[1]
+    plants = [
+        partial(ledger.set_flash_premium, Bps(ledger.flash_premium + 1)),
+        partial(ledger.set_sentinel, Address(b"\7" * 20)),
+    ]
+    for each in fields(Category):
+        other = replace(category, **{each.name: getattr(category, each.name) ^ 1})
+        plants.append(partial(ledger.set_terms, 1, other))
+    for plant in plants:
+        undo = plant()
+        found += [drift.subject for drift in following.drifts()]
+        undo()
+    assert following.drifts() == []
+    return found
 
 
 def test_the_target_is_the_pool_and_the_debt_token(following: Following) -> None:

@@ -8,17 +8,15 @@ from keeper.chain.words import address, addresses, answers, read, text, uint
 from keeper.errors import IncompleteError
 from keeper.ports import Reader
 from keeper.protocols.aave_v3.deployment import Deployment
+from keeper.protocols.aave_v3.emode import load_categories
 from keeper.protocols.aave_v3.eras import Era
-from keeper.protocols.aave_v3.events import own_price
 from keeper.protocols.aave_v3.holders import load_holders
-from keeper.protocols.aave_v3.ledger import Category, Ledger
+from keeper.protocols.aave_v3.ledger import Ledger
 from keeper.protocols.aave_v3.reserve import Reserve
 from keeper.protocols.aave_v3.special import load_special_debts
 from keeper.types import Call, CallResult, Head, Token
 from keeper.units import ZERO_ADDRESS, Address, Bps
 
-CATEGORIES = range(1, 256)
-"""eMode ids are uint8 and 0 is no category."""
 _GETTERS: Mapping[str, str] = {
     "grace_until": "getLiquidationGracePeriod",
     "deficit": "getReserveDeficit",
@@ -48,7 +46,7 @@ async def load(
     await _reserves(reader, pool, head, ledger, addresses(header[0]))
     await _check_rules(reader, head, ledger)
     await _forms(reader, head, ledger)
-    await _categories(reader, pool, head, ledger)
+    await load_categories(reader, pool, head, ledger)
     await load_holders(reader, pool, head, ledger, first_block)
     await _check_totals(reader, head, ledger, first_block)
     await load_special_debts(reader, head, ledger, first_block)
@@ -169,62 +167,6 @@ def unknown_rules(token: Address, known: frozenset[int], revision: CallResult) -
         return ""
     told = f"revision {uint(revision.data)}" if is_told else "no known kind"
     return f"the rules of token {to_checksum_address(token)}, of {told}, are not known"
-
-
-async def _categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
-    if not ledger.era.has_bitmaps:
-        await _early_categories(reader, pool, head, ledger)
-        return
-    results = await reader.multicall(
-        [read(pool, "getEModeCategoryCollateralConfig(uint8)", number) for number in CATEGORIES],
-        head.hash,
-    )
-    terms = {
-        number: data
-        for number, data in zip(CATEGORIES, answers(results, "eMode terms", 3), strict=True)
-        if any(data)
-    }
-    names = ["Collateral", "Borrowable"]
-    if ledger.era.has_ltv_zero:
-        names.append("Ltvzero")
-    maps = answers(
-        await reader.multicall(
-            [
-                read(pool, f"getEModeCategory{name}Bitmap(uint8)", number)
-                for number in terms
-                for name in names
-            ],
-            head.hash,
-        ),
-        "eMode bitmaps",
-    )
-    for position, (number, data) in enumerate(terms.items()):
-        start = len(names) * position
-        bitmaps = [uint(word) for word in maps[start : start + len(names)]]
-        ledger.categories[number] = Category(
-            Bps(uint(data)), Bps(uint(data, 1)), Bps(uint(data, 2)), *bitmaps
-        )
-
-
-async def _early_categories(reader: Reader, pool: Address, head: Head, ledger: Ledger) -> None:
-    """Load categories as up to v3.1: their members are in the reserves' own configurations.
-
-    Pool.getEModeCategoryData answers with a struct that ends in a string, so it begins one word on.
-    """
-    results = await reader.multicall(
-        [read(pool, "getEModeCategoryData(uint8)", number) for number in CATEGORIES], head.hash
-    )
-    members: dict[int, int] = {}
-    for reserve in ledger.reserves.values():
-        members[reserve.category] = members.get(reserve.category, 0) | 1 << reserve.id
-    for number, data in zip(CATEGORIES, answers(results, "eMode terms", 5), strict=True):
-        ltv, threshold, bonus = (Bps(uint(data, word)) for word in (1, 2, 3))
-        if not threshold:
-            continue
-        bitmap = members.get(number, 0)
-        ledger.categories[number] = Category(ltv, threshold, bonus, bitmap, bitmap)
-        if address(data, 4) != ZERO_ADDRESS:
-            ledger.stop(own_price(number))
 
 
 async def _check_totals(reader: Reader, head: Head, ledger: Ledger, first_block: int) -> None:

@@ -205,8 +205,8 @@ class AaveV3:
         return self._raw.fold(entries, timestamp, undos)
 
     async def audit(self, reader: Reader, head: Head, sample: int, seed: int) -> list[Drift]:
-        """Compare reserves and a random sample of holders with the chain."""
-        return await audit(reader, self._ledger, self._deployment.pool, head, sample, seed)
+        """Compare terms, reserves and a random sample of holders with the chain."""
+        return await audit(reader, self._ledger, self._deployment, head, sample, seed)
 
     def snapshot(self) -> Pages:
         """Freeze the ledger and return what encodes it."""
