@@ -160,7 +160,8 @@ async def open_line(
     store = process.journal.snapshots
     seed = partial(random.getrandbits, 32)
     below = min(chain.final_depth, DEEPEST)
-    recovery = Recovery(name, reader, watched, store, seed, below=below)
+    second = ChainReader(connection.second, chain.multicall)
+    recovery = Recovery(name, reader, second, watched, store, seed, below=below)
     loaded = await recovery.load()
 
     told = JournalReader(process.journal_path)

@@ -27,14 +27,16 @@ class Recovery:
     """Load a chain's sources from the newest snapshot that holds, or else from the chain itself.
 
     A snapshot is used when it is of this configuration, undamaged, and of a block the chain still
-    has; what was folded on top is compared with the chain in a sample. One that fails is told of
-    with the reason and the next one is tried. While `is_distrusted`, none is: they are to be deleted.
+    has; what was folded on top is compared with the chain in a sample, and again through `second`,
+    another endpoint where there is one, when that differs. One that fails is told of with the
+    reason and the next one is tried. While `is_distrusted`, none is: they are to be deleted.
     """
 
     def __init__(
         self,
         chain: str,
         reader: Reader,
+        second: Reader,
         watched: Watched,
         store: SnapshotReader,
         seed: Callable[[], int],
@@ -44,6 +46,7 @@ class Recovery:
     ) -> None:
         self._chain = chain
         self._reader = reader
+        self._second = second
         self._watched = watched
         self._store = store
         self._seed = seed
@@ -83,7 +86,8 @@ class Recovery:
     ) -> None:
         """Stand the book at what was loaded, and fold and prove what a snapshot had left open.
 
-        Only then `is_settled` is true again.
+        Only then `is_settled` is true again. Raises `TransientError` when no answer came, or when
+        endpoints contradict each other about a snapshot.
         """
         self.is_settled = False
         self._watched.connect()
@@ -96,11 +100,18 @@ class Recovery:
                     break
                 book.abandon()
             else:
-                fault = await self._fault(book, catch_up)
-                if not fault:
-                    break
-                book.abandon()
-                await self._refuse(snapshot, fault)
+                try:
+                    fault = await self._fault(book, catch_up)
+                except ReorgTooDeepError as error:
+                    book.abandon()
+                    self._pass_over(snapshot, str(error))
+                    # Where nodes contradict each other it would be tried for ever.
+                    self._refused.add(snapshot.id)
+                else:
+                    if not fault:
+                        break
+                    book.abandon()
+                    await self._refuse(snapshot, fault)
             loaded = await self.load()
         for market in book.markets:
             if f"market/{market}" not in self._watched.unloaded:
@@ -149,13 +160,16 @@ class Recovery:
         """Fold up to the chain's head and compare a sample; return what is wrong, if anything."""
         try:
             await catch_up(await self._reader.head())
-            drifts = await book.audit(self._reader, SAMPLE, self._seed())
+        except ReorgTooDeepError:
+            raise
         except InvariantError as error:
             return str(error)
-        if not drifts:
-            return ""
-        first = drifts[0]
-        return f"{first.subject} is {first.held} here and {first.actual} on the chain"
+        seed = self._seed()
+        fault = await _difference(book, self._reader, seed)
+        if fault and not await _difference(book, self._second, seed):
+            book.abandon()
+            raise TransientError(f"{fault}, says one endpoint, and another denies it")
+        return fault
 
     async def _found(self) -> list[Snapshot]:
         if self.is_distrusted():
@@ -191,7 +205,7 @@ class Recovery:
                 await self._watched.restore(pages, head, latest)
                 return head
             reason = "its block is no longer on the chain"
-        log.warning("snapshot.passed_over", chain=self._chain, block=snapshot.number, reason=reason)
+        self._pass_over(snapshot, reason)
         return None
 
     def _of_no_use(self, snapshot: Snapshot, latest: Head) -> str:
@@ -202,6 +216,9 @@ class Recovery:
             return f"it is {behind} blocks behind"
         return f"the chain stands at block {latest.number}" if behind < 0 else ""
 
+    def _pass_over(self, snapshot: Snapshot, reason: str) -> None:
+        log.warning("snapshot.passed_over", chain=self._chain, block=snapshot.number, reason=reason)
+
     async def _refuse(self, snapshot: Snapshot, reason: str) -> None:
         log.error("snapshot.refused", chain=self._chain, block=snapshot.number, reason=reason)
         self._refused.add(snapshot.id)
@@ -209,3 +226,15 @@ class Recovery:
             await self._store.discard(snapshot)
         except InvariantError as error:
             log.warning("snapshot.undeleted", chain=self._chain, error=str(error))
+
+
+async def _difference(book: Book, reader: Reader, seed: int) -> str:
+    """Compare a sample with what one reader says; return the first difference, if any."""
+    try:
+        drifts = await book.audit(reader, SAMPLE, seed)
+    except InvariantError as error:
+        return str(error)
+    if not drifts:
+        return ""
+    first = drifts[0]
+    return f"{first.subject} is {first.held} here and {first.actual} on the chain"

@@ -139,7 +139,7 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
         patiently = repeating(12)
         watched: Watched = await patiently(Watched.discover, reader, NAME, chain)
         store = cast("SnapshotStore", NoSnapshots())
-        recovery = Recovery(NAME, reader, watched, store, lambda: 1)
+        recovery = Recovery(NAME, reader, reader, watched, store, lambda: 1)
         loaded: Head = await patiently(recovery.load)
         rig = Rig(make_book(watched))
 

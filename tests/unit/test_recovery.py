@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,9 @@ class Bench:
         self.loaded: list[str] = []
         self.known: list[bytes] = []
         self.drift: set[int] = set()
+        self.second: Any = SimpleNamespace()
+        self.is_disputed = False
+        self.audited: list[tuple[bool, object]] = []
         self.down = 0
         self.youngest = 0
         self.asked: list[tuple[int, int]] = []
@@ -57,7 +61,7 @@ class Bench:
             abandon=lambda: self.stand_at(None),
             audit=self.audit,
         )
-        self.recovery = Recovery("x", self, self.watched, self.journal.snapshots, lambda: 1)  # type: ignore[arg-type]
+        self.recovery = recovering(self)
 
     async def head(self, number: int | None = None) -> Head:
         if self.down:
@@ -93,8 +97,12 @@ class Bench:
         assert self.book.head is not None
         self.stand_at(head)
 
-    async def audit(self, *_: object) -> list[Drift]:
-        return [Drift("state", self.value, 0)] if self.value in self.drift else []
+    async def audit(self, reader: object, _: int, seed: int) -> list[Drift]:
+        is_second = reader is self.second
+        self.audited.append((is_second, seed))
+        if self.value not in self.drift or (is_second and self.is_disputed):
+            return []
+        return [Drift("state", self.value, 0)]
 
     async def save(self, number: int, fingerprint: str = "print") -> None:
         sources = {"state": lambda: iter([str(number).encode()])}
@@ -102,6 +110,14 @@ class Bench:
 
     async def start(self) -> None:
         await self.recovery.settle(self.book, await self.recovery.load(), self.catch_up)
+
+
+def recovering(bench: Bench, below: int = 0) -> Recovery:
+    reader: Any = bench
+    store, seeds = bench.journal.snapshots, count(1)
+    return Recovery(
+        "x", reader, bench.second, bench.watched, store, lambda: next(seeds), below=below
+    )
 
 
 @pytest.fixture
@@ -202,6 +218,46 @@ async def test_a_fault_on_the_way_to_the_head_throws_the_snapshot_away(bench: Be
     await bench.recovery.settle(bench.book, await bench.recovery.load(), catch_up)
     assert bench.loaded == ["snapshot 4000", "chain"]
     assert await bench.journal.snapshots.found("x") == []
+
+
+async def test_a_difference_that_only_one_endpoint_tells_of_costs_no_snapshot(
+    bench: Bench,
+) -> None:
+    await bench.save(4_000)
+    bench.drift.add(4_000)
+    bench.is_disputed = True
+    told = "state is 4000 here and 0 on the chain, says one endpoint, and another denies it"
+    with pytest.raises(TransientError, match=told):
+        await bench.start()
+    assert bench.audited == [(False, 1), (True, 1)], "the same sample is compared twice"
+    bench.audited.clear()
+    with pytest.raises(TransientError, match=told):
+        await bench.recovery.rebuild("too deep", bench.book, bench.catch_up)
+    assert bench.book.head is None, "it stands nowhere while nobody knows what is true"
+    assert not bench.recovery.is_settled
+    assert [each.number for each in await bench.journal.snapshots.found("x")] == [4_000]
+    bench.drift.clear()
+    await bench.recovery.rebuild("too deep", bench.book, bench.catch_up)
+    assert bench.loaded == ["snapshot 4000"] * 3
+    assert bench.audited[-1] == (False, 3), "what agrees is not asked for twice"
+    assert bench.book.head == make_head(5_000)
+
+
+async def test_a_snapshot_left_behind_by_a_reorg_is_passed_over_and_kept(bench: Bench) -> None:
+    for number in (3_000, 4_000):
+        await bench.save(number)
+
+    async def catch_up(head: Head) -> None:
+        if bench.value == 4_000:
+            raise ReorgTooDeepError("x", "block 4001 does not follow 4000")
+        bench.stand_at(head)
+
+    with capture_logs() as events:
+        await bench.recovery.settle(bench.book, await bench.recovery.load(), catch_up)
+    assert bench.loaded == ["snapshot 4000", "snapshot 3000"], "and not tried for ever"
+    (told,) = [each for each in events if each["event"] == "snapshot.passed_over"]
+    assert (told["block"], told["reason"]) == (4_000, "x: block 4001 does not follow 4000")
+    assert [each.number for each in await bench.journal.snapshots.found("x")] == [4_000, 3_000]
 
 
 def keeping(bench: Bench, taken: list[Any], failed: list[None]) -> Snapshots:
@@ -350,21 +406,15 @@ async def test_a_discard_that_is_cut_short_is_made_up_for(
     assert not snapshots.is_distrusted
 
 
-def shallow(bench: Bench) -> Recovery:
-    reader: Any = bench
-    store = bench.journal.snapshots
-    return Recovery("x", reader, bench.watched, store, lambda: 1, below=8)
-
-
 async def test_the_chain_is_read_under_its_head_and_followed_up_to_it(bench: Bench) -> None:
-    bench.recovery = shallow(bench)
+    bench.recovery = recovering(bench, below=8)
     await bench.start()
     assert bench.asked == [(4_992, 5_000)]
     assert bench.at == [make_head(4_992), make_head(5_000)]
 
 
 async def test_a_node_that_does_not_hold_that_state_is_read_at_the_newest(bench: Bench) -> None:
-    bench.recovery = shallow(bench)
+    bench.recovery = recovering(bench, below=8)
     bench.youngest = 4_993
     with capture_logs() as events:
         await bench.start()
@@ -374,7 +424,7 @@ async def test_a_node_that_does_not_hold_that_state_is_read_at_the_newest(bench:
 
 
 async def test_a_node_that_does_not_answer_is_not_asked_for_another_block(bench: Bench) -> None:
-    bench.recovery = shallow(bench)
+    bench.recovery = recovering(bench, below=8)
 
     async def silent(*_: Head) -> None:
         bench.loaded.append("asked")
@@ -392,7 +442,7 @@ async def test_a_node_that_does_not_answer_is_not_asked_for_another_block(bench:
 async def test_what_was_read_under_the_head_and_cannot_be_followed_up(
     bench: Bench, error: Exception, loads: int
 ) -> None:
-    bench.recovery = shallow(bench)
+    bench.recovery = recovering(bench, below=8)
     errors = [error]
 
     async def catch_up(head: Head) -> None:
