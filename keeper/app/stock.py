@@ -18,7 +18,8 @@ _ETHER_OF = bytes.fromhex("4d2301cc")
 class Stock:
     """Balances on the contract, the operator's gas, and how far the owner lets profit refill it.
 
-    `refill_cap` is per UTC day, `refilled` what `day` has had of it.
+    `refill_cap` is per UTC day, `refilled` what `day` has had of it. `unread` are the tokens that did not
+    tell their balance: nothing is known of it.
     """
 
     balances: tuple[Balance, ...]
@@ -27,6 +28,7 @@ class Stock:
     refill_cap: Wei
     refilled: Wei
     day: int
+    unread: tuple[Token, ...] = ()
 
     def refillable(self, timestamp: int) -> Wei:
         """Return what the owner's cap leaves for the day of a block."""
@@ -56,7 +58,7 @@ async def take_stock(
     timestamp: int,
     block: Hash,
 ) -> Stock:
-    """Read everything at one block; raise `TransientError` when anything of it was not read."""
+    """Read everything at one block; raise `TransientError` when anything but a token was not read."""
     day = timestamp // DAY
     listed = (native(), *tokens)
     rest = (
@@ -68,11 +70,13 @@ async def take_stock(
     calls = balance_calls(contract, multicall, listed)
     results = await reader.multicall((*calls, *rest), block)
     treasury, gas, cap, refilled = (read_word(each, "the treasury") for each in results[-4:])
+    balances, unread = read_balances(listed, results[:-4], prices)
     return Stock(
-        tuple(read_balances(listed, results[:-4], prices)),
+        tuple(balances),
         Address(treasury.to_bytes(32, "big")[12:]),
         Wei(gas),
         Wei(cap),
         Wei(refilled),
         day,
+        tuple(unread),
     )

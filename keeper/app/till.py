@@ -146,6 +146,9 @@ class Till:
             head.timestamp,
             head.hash,
         )
+        if named and stock.unread:
+            mute = ", ".join(token.symbol for token in stock.unread)
+            raise ConfigError(f"{mute} does not tell what the contract holds")
         rows = []
         for balance in stock.balances:
             wanted = not named or balance.token.address != ZERO_ADDRESS or "native" in named

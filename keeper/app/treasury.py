@@ -105,18 +105,22 @@ class Treasury:
         self._payee = rules.operator, Wei(0)
         self._sweeping = False
         self._asked = False
-        self._unread = ""
-        self.is_low = False
-        self.poorest: Address | None = None
+        self._unread = self._mute = ""
+        self._low: frozenset[Address] = frozenset()
 
     @property
     def balance(self) -> Wei | None:
         """Return the operator's gas as last read; None before that."""
         return None if self._stock is None else self._stock[1].operator
 
+    @property
+    def is_low(self) -> bool:
+        """Whether some wallet's gas was under the level to warn of when last read."""
+        return bool(self._low)
+
     def is_too_low(self, wallet: Address, balance: Wei) -> bool:
-        """Whether a wallet's gas is under the level to warn of; what was read last tells of the poorest."""
-        return balance < self._rules.warn_below or (self.is_low and wallet == self.poorest)
+        """Whether a wallet's gas is under the level to warn of, by a balance or as last read."""
+        return balance < self._rules.warn_below or wallet in self._low
 
     def observe(self, subject: Report | Event) -> None:
         """Take a report; what a transaction changed is looked at anew, what failed not at once."""
@@ -199,7 +203,6 @@ class Treasury:
         operator = self._executor.poorest or rules.operator
         tokens = tuple(view.tokens.values())
         prices = usd_prices(view.prices.values(), (native(), *tokens), view.native.address)
-        before = self.balance
         stock = await take_stock(
             self._reader,
             rules.contract,
@@ -210,22 +213,34 @@ class Treasury:
             head.timestamp,
             head.hash,
         )
-        payee, held = self._payable(), stock.operator
-        if payee != operator:
-            held = (await read_ether(self._reader, rules.multicall, [payee], head.hash))[payee]
-        self._stock, self._looked, self._payee = (head, stock), head.number, (payee, held)
-        low = stock.operator < self._rules.warn_below
-        if low and not self.is_low:
-            fields = {
-                "wallet": to_hex(operator),
-                "ether": round(stock.operator / WAD, 6),
-                "warn_below_ether": rules.warn_below / WAD,
-            }
-            self._tell("wallet.low", fields)
-        if self.is_low and not low and before is not None:
-            self._tell("wallet.refilled", {"ether": round(stock.operator / WAD, 6)})
-        self.is_low, self.poorest = low, operator
+        mute = ", ".join(f"{token.symbol} ({to_hex(token.address)})" for token in stock.unread)
+        if mute != self._mute:
+            self._mute = mute
+            if mute:
+                self._tell("treasury.unread", {"error": f"no balance was told by {mute}"})
+        payee = self._payable()
+        wallets = dict.fromkeys((payee, *(lane.address for lane in self._executor.lanes)))
+        others = [wallet for wallet in wallets if wallet != operator]
+        held = {operator: stock.operator}
+        if others:
+            held |= await read_ether(self._reader, rules.multicall, others, head.hash)
+        self._stock, self._looked, self._payee = (head, stock), head.number, (payee, held[payee])
+        self._warn(held)
         return stock
+
+    def _warn(self, held: Mapping[Address, Wei]) -> None:
+        """Tell of each wallet that is low now and was not, or was and is not any more."""
+        warn_below = self._rules.warn_below
+        low = frozenset(wallet for wallet, ether in held.items() if ether < warn_below)
+        for wallet, ether in held.items():
+            if (wallet in low) is (wallet in self._low):
+                continue
+            fields = {"wallet": to_hex(wallet), "ether": round(ether / WAD, 6)}
+            if wallet in low:
+                self._tell("wallet.low", fields | {"warn_below_ether": warn_below / WAD})
+            else:
+                self._tell("wallet.refilled", fields)
+        self._low = low
 
     def _is_due(self, head: Head) -> bool:
         if self._stock is None or head.number - self._tried < LOOK_HEADS:

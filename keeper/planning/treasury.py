@@ -82,13 +82,22 @@ def balance_of(token: Address, holder: Address) -> Call:
 
 def read_balances(
     tokens: Sequence[Token], results: Sequence[CallResult], prices: Mapping[Address, Usd]
-) -> list[Balance]:
-    """Return the balances `balance_calls` asked for; raise `TransientError` for one that was not read."""
-    found = []
+) -> tuple[list[Balance], list[Token]]:
+    """Return the balances `balance_calls` asked for, and the tokens that did not tell theirs.
+
+    Anybody may list a token that answers nothing. Raises `TransientError` when the native coin is one.
+    """
+    found, unread = [], []
     for index, token in enumerate(tokens):
-        amount, kept = (read_word(result, token.symbol) for result in results[2 * index :][:2])
+        try:
+            amount, kept = (read_word(result, token.symbol) for result in results[2 * index :][:2])
+        except TransientError:
+            if token.address == ZERO_ADDRESS:
+                raise
+            unread.append(token)
+            continue
         found.append(Balance(token, amount, kept, prices.get(token.address)))
-    return found
+    return found, unread
 
 
 def read_word(result: CallResult, what: str) -> int:
