@@ -68,6 +68,8 @@ _TEXTS = (
             "exceeds block gas limit",
             "gas limit too high",
             "gas limit exceeded",
+            "gaslimitexceeded",
+            "exceeds the configured cap",
             "invalid sender",
             "invalid signature",
             "invalid chain id",

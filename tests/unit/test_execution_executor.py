@@ -184,6 +184,8 @@ async def test_a_refused_nonce_goes_to_the_next_plan(bench: Bench) -> None:
         ("insufficient funds for gas * price + value", Reason.CAPITAL),
         ("Insufficient funds for gas * price + value", Reason.CAPITAL),
         ("intrinsic gas too high", Reason.SIMULATION_FAILED),
+        ("tx fee (1.20 ether) exceeds the configured cap (1.00 ether)", Reason.SIMULATION_FAILED),
+        ("GasLimitExceeded, Gas limit: 30000000", Reason.SIMULATION_FAILED),
         ("unknown transaction type", Reason.SIMULATION_FAILED),
         ("transaction type not supported", Reason.SIMULATION_FAILED),
     ],
@@ -326,7 +328,9 @@ async def test_a_nonce_used_by_a_stranger_is_noticed(bench: Bench) -> None:
     (receipt,) = receipts
     assert isinstance(receipt, Dropped)
     assert "not ours" in receipt.reason
-    assert "nonce.foreign" in bench.events.names
+    ((_, fields),) = [each for each in bench.events.seen if each[0] == "nonce.foreign"]
+    (wallet,) = executor._lanes
+    assert (fields["wallet"], fields["nonce"]) == (wallet.address, 0)
     await executor.send([bench.plans.make()])
     assert nonce_of(bench.node.sent[-1]) == 1
 
