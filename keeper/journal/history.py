@@ -52,7 +52,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One transaction that paid gas; dollars have 8 decimals, `gas` is native wei, a rollup's data fee counted in."""
+    """One transaction that paid gas; dollars have 8 decimals, `gas` is native wei, a rollup's data fee counted in.
+
+    `borrowers` is how many it liquidated, one of two markets twice.
+    """
 
     time: float
     chain: str
@@ -92,7 +95,7 @@ def _entry(plan: Planned, receipt: Ended, block: int, gas: int) -> Entry:
         plan=plan.id,
         strategies=_strategies(plan),
         markets=markets,
-        borrowers=len({item.borrower for item in done}),
+        borrowers=len({(item.market, item.borrower) for item in done}),
         flows=tuple(_flows(plan, receipt, done)),
         gas=gas,
         gas_usd=receipt.gas_cost_usd or 0,

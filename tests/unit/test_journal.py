@@ -392,6 +392,19 @@ async def test_history_and_csv_add_up(notebook: Notebook) -> None:
     ]
 
 
+async def test_a_borrower_of_two_markets_was_liquidated_in_both(notebook: Notebook) -> None:
+    plan = notebook.plans.make(address("one"), address("one"), address("one"))
+    first, again, other = plan.quotes
+    position = replace(other.opportunity.position, market="other")
+    other = replace(other, opportunity=replace(other.opportunity, position=position))
+    plan = replace(plan, quotes=(first, again, other))
+    await notebook.journal.planned(plan)
+    await notebook.journal.signed(signed(plan))
+    await notebook.journal.settled(included(plan))
+    (entry,) = history(notebook.reader().paid(0, 2_000_000_000))
+    assert entry.borrowers == 2
+
+
 @pytest.mark.parametrize(
     ("amount", "decimals", "text"),
     [(0, 18, "0"), (1, 18, "0.000000000000000001"), (-15, 1, "-1.5"), (7, 0, "7"), (100, 2, "1")],
