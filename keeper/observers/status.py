@@ -16,7 +16,7 @@ from keeper.execution.relays.scores import Score
 from keeper.observers.observation import Event
 from keeper.ports import Clock
 from keeper.risk import DEVIATION, FeedStanding, Risk
-from keeper.types import Included, Plan, Reverted
+from keeper.types import Cancelled, Included, Plan, Reverted
 from keeper.units import BPS, USD, WAD, Address, Wei, to_hex
 
 SHOWN = 10
@@ -84,14 +84,17 @@ class ChainStatus:
                 "items": len(plan.quotes),
                 "net_usd": round(plan.net_usd / USD, 2),
             }
-        if isinstance(receipt, Included | Reverted):
+        if isinstance(receipt, Included | Reverted | Cancelled):
             self._count(receipt)
 
-    def _count(self, receipt: Included | Reverted) -> None:
+    def _count(self, receipt: Included | Reverted | Cancelled) -> None:
         day = int(self.clock.time() // 86_400)
         if day != self._today.day:
             self._today = Today(day)
         today = self._today
+        if isinstance(receipt, Cancelled):
+            today.net_usd -= receipt.gas_cost_usd / USD
+            return
         entry: dict[str, Any] = {"tx": to_hex(receipt.tx_hash), "block": receipt.block_number}
         match receipt:
             case Included():
