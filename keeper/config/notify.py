@@ -91,7 +91,7 @@ class Notify(Table):
     """Channels, and which of them hear of the keeper's own events.
 
     One event is told again after `repeat_minutes` at the earliest. At `digest` ("08:00", UTC) one
-    message says how all that is watched stands, and what the day before brought.
+    message says how all that is watched stands. What a day brought, `events` hear at its end (UTC).
     """
 
     channels: dict[str, ChannelTable] = Field(default_factory=dict)
