@@ -42,7 +42,8 @@ class Asked:
     """What to play; symbols as the command line gives them.
 
     `columns` says which assets follow which column of a `history`. Random futures come from the
-    history where there is one, else from `volatility` and `correlation`, over `hours`.
+    history where there is one, else from `volatility` and `correlation`, over `hours`, whatever time
+    lies between the history's rows.
     """
 
     shape: str = "correlated-crash"
@@ -224,12 +225,14 @@ def _spread(
 ) -> Spread | None:
     if not asked.draws or not moving:
         return None
-    if columns:
+    if shape.seconds is not None:
         groups = list(columns.values())
         prices = [[1.0] * len(groups)]
         prices += [[step[group[0]] for group in groups] for step in shape.steps]
         table = np.array(prices)
-        multiples = draws.resampled(log_moves(table), asked.hours, asked.draws, asked.seed)
+        multiples = draws.resampled(
+            log_moves(table), shape.seconds, asked.hours * HOUR, asked.draws, asked.seed
+        )
     else:
         groups = [[asset] for asset in moving]
         multiples = draws.correlated(

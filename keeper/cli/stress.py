@@ -31,7 +31,11 @@ def stress(
         typer.Option("--shock", metavar="SYMBOL=PERCENT", help="Instead: one price; repeatable."),
     ] = None,
     history: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Instead: a price history, with --column.")
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Instead: a price history, with --column: dates first, oldest row first.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
@@ -47,7 +51,12 @@ def stress(
         float, typer.Option(min=0.01, max=10, help="Annual, of every asset that moves.")
     ] = 0.8,
     correlation: Annotated[float, typer.Option(min=0, max=1, help="Of every pair of them.")] = 0.7,
-    hours: Annotated[int, typer.Option(min=1, max=8_760, help="How far the futures go.")] = 24,
+    hours: Annotated[
+        int,
+        typer.Option(
+            min=1, max=8_760, help="How far the futures go; a history's rows by their dates."
+        ),
+    ] = 24,
     feedback: Annotated[
         float, typer.Option(min=0, max=1, help="How far oracles follow pools that sales moved.")
     ] = 1.0,

@@ -1,5 +1,6 @@
 """Many random futures of correlated prices, and the worst of what they would make liquidatable."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,12 @@ from keeper.volatility import bootstrap, over
 Floats = NDArray[np.float64]
 _AT_A_TIME = 64
 """Futures weighed together: their tables stay small, and the interpreter is free in between."""
-_RUN = 24
-"""Rows of a history drawn one after the other, so that storms last."""
+_RUN = 86_400
+"""Seconds of a history drawn one after the other, so that storms last."""
+_RUNS = 8
+"""A history holds so many at least: all of it drawn in one would end every future alike."""
+_ROWS_AT_A_TIME = 1_000_000
+"""Rows of a history drawn together, all futures': so many numbers for each asset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,20 @@ def correlated(
     return multiples
 
 
-def resampled(moves: Floats, steps: int, count: int, seed: int) -> Floats:
-    """Return multiples of prices after some steps, (count, assets), drawn in runs from a history.
+def resampled(moves: Floats, step: float, seconds: float, count: int, seed: int) -> Floats:
+    """Return multiples of prices after a time, (count, assets), drawn in runs from a history.
 
-    Assets move together as they did, and as far.
+    Assets move together as they did, and as far; `step` seconds lie between two rows. A time that is
+    no whole number of rows is rounded up.
     """
-    paths = bootstrap(moves, steps, count, np.random.default_rng(seed), block=_RUN)
-    multiples: Floats = np.exp(paths[:, -1, :])
+    rows = max(math.ceil(seconds / step), 1)
+    run = max(min(round(_RUN / step), len(moves) // _RUNS), 1)
+    random = np.random.default_rng(seed)
+    multiples = np.empty((count, moves.shape[1]))
+    size = max(_ROWS_AT_A_TIME // rows, 1)
+    for first in range(0, count, size):
+        some = multiples[first : first + size]
+        some[:] = np.exp(bootstrap(moves, rows, len(some), random, block=run)[:, -1, :])
     return multiples
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keeper.errors import ConfigError
+from keeper.stress.dates import step_of
 from keeper.types import Token
 from keeper.units import Address
 
@@ -16,10 +17,14 @@ Multiples = Mapping[Address, float]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A name and one step after the other, each relative to the prices now."""
+    """A name and one step after the other, each relative to the prices now.
+
+    `seconds` lie between two steps of a history; one that is made up has no clock.
+    """
 
     name: str
     steps: tuple[Multiples, ...]
+    seconds: float | None = None
 
 
 def named(
@@ -87,24 +92,23 @@ def assets(symbols: str, tokens: Mapping[Address, Token], where: str) -> list[Ad
 def history(path: Path, columns: Mapping[str, Sequence[Address]]) -> Shape:
     """Return a price history as multiples of its first row.
 
-    A CSV file with a header; `columns` says which assets follow which column. Every price is a
-    number above zero, or the line is named.
+    A CSV file with a header and dates in its first column, oldest first; `columns` says which assets
+    follow which column. Every price is a number above zero, or the line is named.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as CSV: {error}") from None
-    if len(rows) < 3:
+    lines = [(line, row) for line, row in enumerate(rows[1:], start=2) if row]
+    if len(lines) < 2:
         raise ConfigError(f"{path} has no prices", "a header and two rows at least")
     header = [name.strip() for name in rows[0]]
     for column in columns:
         if column not in header:
             raise ConfigError(f"{path} has no column {column}", f"its columns: {', '.join(header)}")
     table = [
-        [_number(row, header.index(name), path, line) for name in columns]
-        for line, row in enumerate(rows[1:], start=2)
-        if row
+        [_number(row, header.index(name), path, line) for name in columns] for line, row in lines
     ]
     first = table[0]
     return Shape(
@@ -117,6 +121,7 @@ def history(path: Path, columns: Mapping[str, Sequence[Address]]) -> Shape:
             }
             for row in table[1:]
         ),
+        step_of([(line, row[0]) for line, row in lines], path),
     )
 
 

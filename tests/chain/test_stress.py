@@ -122,7 +122,13 @@ def test_the_command_draws_and_tells_the_same_twice(
 ) -> None:
     net.borrowers(6, health=(1.02, 1.3), size_usd=(50_000, 90_000), seed=62)
     prices = tmp_path / "prices.csv"
-    prices.write_text("date,eth\n1,200\n2,190\n3,150\n4,120\n5,130\n")
+    prices.write_text(
+        "date,eth\n"
+        + "".join(
+            f"2020-03-12T{hour:02}:00Z,{price}\n"
+            for hour, price in enumerate((200, 190, 150, 120, 130))
+        )
+    )
     path = write_settings(net, deploy_operator(net), tmp_path, live=False)
     monkeypatch.setenv("COLUMNS", "200")
 

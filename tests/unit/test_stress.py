@@ -187,6 +187,13 @@ def test_a_shock_that_cannot_be_is_one_line(shocks: list[str], said: str) -> Non
         ("date,eth\n1,2\n3\n", "line 3: nothing is no price"),
         ("date,eth\n1,2\n3,-4\n", "line 3: -4 is no price"),
         ("date,eth\n1,inf\n3,4\n", "line 2: inf is no price"),
+        ("date,eth\n2024-01-01,2\n02.01.2024,4\n", "line 3: 02.01.2024 is no date"),
+        ("place,eth\n0,2\n1,4\n", "line 2: 0 is no date"),
+        ("date,eth\n,2\n,4\n", "line 2: nothing is no date"),
+        ("date,eth\nnan,2\nnan,4\n", "line 2: nan is no date"),
+        ("date,eth\n2024-01-02,2\n\n2024-01-01,4\n", "line 4: 2024-01-01 is not after"),
+        ("date,eth\n2024-01-02,2\n2024-01-02,4\n", "line 3: 2024-01-02 is not after"),
+        ("date,eth\n2024-01-02,2\n\n", "has no prices"),
     ],
 )
 def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -200,11 +207,55 @@ def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path, text: str, sa
 
 def test_a_history_is_relative_to_its_start(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
-    path.write_text("date,eth\n1,200\n2,150\n\n3,100\n")
-    assert shapes.history(path, {"eth": [ETH, BTC]}).steps == (
-        {ETH: 0.75, BTC: 0.75},
-        {ETH: 0.5, BTC: 0.5},
-    )
+    path.write_text("date,eth\n2024-01-01,200\n2024-01-02,150\n\n2024-01-03,100\n")
+    shape = shapes.history(path, {"eth": [ETH, BTC]})
+    assert shape.steps == ({ETH: 0.75, BTC: 0.75}, {ETH: 0.5, BTC: 0.5})
+    assert shape.seconds == 86_400
+
+
+@pytest.mark.parametrize(
+    ("dates", "seconds"),
+    [
+        (("2024-01-01", "2024-01-02", "2024-01-03"), 86_400),
+        (("20240101", "20240102", "20240103"), 86_400),
+        (("2024-01-01 00:00", "2024-01-01 00:05", "2024-01-01 00:10"), 300),
+        (("2024-01-01T00:00:00Z", "2024-01-01T02:00:00+01:00", "2024-01-01T02:00"), 3_600),
+        (("1704067200", "1704067260.5", "1704067321"), 60.5),
+        (("1704067200000", "1704067500000", "1704067800000"), 300),
+        (("1704067200000000", "1704067500000000", "1704067800000000"), 300),
+        # an hour, a weekend, an hour
+        (("2024-01-05 21:00", "2024-01-05 22:00", "2024-01-08 00:00", "2024-01-08 01:00"), 3_600),
+    ],
+)
+def test_a_history_says_how_far_its_rows_are_apart(
+    tmp_path: Path, dates: tuple[str, ...], seconds: float
+) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("date,eth\n" + "".join(f"{date},200\n" for date in dates))
+    assert shapes.history(path, {"eth": [ETH]}).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("rows", "known"), [(12, 20_000), (12, 150), (1, 4_000), (1, 20), (1 / 24, 400)]
+)
+def test_futures_of_a_history_go_as_far_as_they_are_asked(rows: float, known: int) -> None:
+    """`rows` in an hour: five minutes, hours, days; a short history is not drawn whole."""
+    moves = np.random.default_rng(3).standard_normal((known, 1))
+    moves *= 0.01 / moves.std()
+    drawn = draws.resampled(moves, 3_600 / rows, 48 * 3_600.0, 4_000, 7)
+    assert np.log(drawn).std() == pytest.approx(0.01 * np.sqrt(48 * rows), rel=0.3)
+
+
+def test_a_future_shorter_than_a_row_is_one_row() -> None:
+    moves = np.array([[0.1], [-0.1]])
+    drawn = draws.resampled(moves, 86_400.0, 3_600.0, 50, 7)
+    assert set(np.round(np.log(drawn[:, 0]), 9)) == {0.1, -0.1}
+
+
+def test_long_futures_are_drawn_some_at_a_time() -> None:
+    moves = np.random.default_rng(3).standard_normal((4_000, 1)) * 0.001
+    drawn = draws.resampled(moves, 1.0, 200_000.0, 12, 7)
+    assert len(np.unique(drawn)) == 12
 
 
 def test_futures_are_seeded_and_correlated() -> None:
