@@ -16,6 +16,7 @@ from keeper.journal.read import JournalReader
 from keeper.notify.daily import Daily
 from keeper.notify.dispatcher import Dispatcher
 from keeper.notify.note import Note, Severity
+from keeper.observers.lines import fields_of
 from keeper.observers.observation import Event
 from keeper.ports import Clock
 from keeper.units import USD
@@ -31,13 +32,16 @@ WORTH: Mapping[str, tuple[Severity, str]] = {
     "treasury.no_rules": (Severity.WARNING, "the contract knows no rules for selling"),
 }
 """Events an operator is told of, how much they matter, and what they mean."""
-SHOWN = (str, int, float)
+ABOUT = ("wallet", "plan", "tx", "token")
+"""Fields that say what an event is about, the first that it has: each is told of by itself."""
+UNDONE: Mapping[str, str] = {"wallet.refilled": "wallet.low"}
+"""Events after which what another told is so no more."""
 
 
 class OperatorEvents:
     """Post one chain's events to the operators' channels, each thing once in `repeat` seconds.
 
-    Every opening and closing of a breaker is a thing of its own. One that stands open when a keeper
+    What lasts, and came about too soon after it was told last, is told once its time is over. Every opening and closing of a breaker is a thing of its own. One that stands open when a keeper
     starts again did not open again.
     """
 
@@ -57,6 +61,7 @@ class OperatorEvents:
         self._clock = clock
         self._repeat = repeat
         self._told: dict[str, float] = {}
+        self._lasting: dict[str, Event] = {}
         self._opened = {
             change.name: change.time
             for change in journal.breakers()
@@ -90,19 +95,36 @@ class OperatorEvents:
 
     def observe(self, subject: Report | Event) -> None:
         """Tell of an event that is worth it, and once a day of what the day before brought."""
-        if isinstance(subject, Event) and subject.name in WORTH:
-            severity, meaning = WORTH[subject.name]
-            shown = {key: str(v) for key, v in subject.fields.items() if isinstance(v, SHOWN)}
-            text = ", ".join(f"{key} {value}" for key, value in shown.items())
-            title = f"{meaning} on {self._chain}"
-            self._tell(subject.name, severity, title, text or meaning, shown)
-        elif isinstance(subject, Report) and (day := self._daily.due(self._clock.time())):
+        if isinstance(subject, Event):
+            self._event(subject)
+            return
+        for event in tuple(self._lasting.values()):
+            self._event(event)
+        if day := self._daily.due(self._clock.time()):
             self._daily.done(day)
             self._start(self._profit(day - timedelta(days=1)))
 
     async def close(self) -> None:
         """Return once everything told is on disk."""
         await asyncio.gather(*self._posting, return_exceptions=True)
+
+    def _event(self, event: Event) -> None:
+        if event.name not in WORTH.keys() | UNDONE.keys():
+            return
+        shown = {key: str(value) for key, value in fields_of(event).items() if key != "chain"}
+        about = next((f"/{shown[key]}" for key in ABOUT if key in shown), "")
+        if event.name in UNDONE:
+            self._lasting.pop(f"{UNDONE[event.name]}{about}", None)
+            return
+        severity, meaning = WORTH[event.name]
+        text = ", ".join(f"{key} {value}" for key, value in shown.items())
+        data = {"event": event.name, **shown}
+        thing = f"{event.name}{about}"
+        title = f"{meaning} on {self._chain}"
+        if self._tell(thing, severity, title, text or meaning, data):
+            self._lasting.pop(thing, None)
+        elif event.name in UNDONE.values():
+            self._lasting[thing] = event
 
     def _tell(
         self,
@@ -112,11 +134,12 @@ class OperatorEvents:
         text: str,
         data: Mapping[str, Any],
         once: str = "",
-    ) -> None:
+    ) -> bool:
+        """Tell of a thing; say whether that was not too soon."""
         now = self._clock.time()
         thing = f"{what}/{once}"
         if now - self._told.get(thing, float("-inf")) < self._repeat:
-            return
+            return False
         self._told = {each: at for each, at in self._told.items() if now - at < self._repeat}
         self._told[thing] = now
         subject = f"keeper/{self._chain}/{what}"
@@ -124,6 +147,7 @@ class OperatorEvents:
         key = f"{subject}/{once or int(now // self._repeat)}"
         about = {"event": what, "chain": self._chain, **data}
         self._start(self._post(Note(key, now, "keeper", severity, subject, title, text, about)))
+        return True
 
     async def _profit(self, day: date) -> None:
         begin = datetime.combine(day, time(), UTC).timestamp()

@@ -371,7 +371,8 @@ class Tracker:
         else:
             reason = f"a transaction that is not ours used nonce {signed.nonce} of this wallet"
             receipt = Dropped(signed.plan.id, signed.hash, reason)
-            self._observe("nonce.foreign", {"nonce": signed.nonce, "tx": signed.hash})
+            fields = {"wallet": signed.sender, "nonce": signed.nonce, "tx": signed.hash}
+            self._observe("nonce.foreign", fields)
             self._flights.remove(flight)
             wallet = self._wallet_of(flight)
             if wallet is not None:

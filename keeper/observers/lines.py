@@ -59,7 +59,8 @@ def tell_log(chain: str) -> Observer:
     return observe
 
 
-def _log_event(event: Event) -> None:
+def fields_of(event: Event) -> dict[str, Any]:
+    """Return what an event says, as people and machines can read it."""
     fields: dict[str, Any] = {"chain": event.chain}
     for key, value in event.fields.items():
         match value:
@@ -94,5 +95,9 @@ def _log_event(event: Event) -> None:
                 fields[key] = to_hex(value)
             case _:
                 fields[key] = value
+    return fields
+
+
+def _log_event(event: Event) -> None:
     loud = event.name in LOUD or "unpriced" in event.fields
-    (log.warning if loud else log.info)(event.name, **fields)
+    (log.warning if loud else log.info)(event.name, **fields_of(event))

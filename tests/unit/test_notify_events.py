@@ -15,6 +15,9 @@ from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import SqliteJournal
 from keeper.notify.note import Note, Severity
 from keeper.observers.observation import Event
+from keeper.types import Reverted
+from keeper.units import Address, Hash, Wei
+from tests.plans import Plans
 
 SOURCES = "\n".join(
     path.read_text(encoding="utf-8")
@@ -119,7 +122,7 @@ async def test_what_a_restarted_keeper_tells_again_has_the_same_key(tmp_path: Pa
 async def test_drift_and_little_gas_are_told(operators: Operators) -> None:
     drift = Fault(FaultKind.DRIFT, "20 of 40 values differ", 99)
     operators.events.fault("market/aave", drift)
-    low = {"operator": "0x1", "ether": 0.01, "plan": object()}
+    low = {"wallet": "0x1", "ether": 0.01}
     operators.events.observe(Event("ethereum", "wallet.low", low))
     operators.events.observe(Event("ethereum", "plan.submitted", {}))
     assert await operators.titles() == [
@@ -127,7 +130,58 @@ async def test_drift_and_little_gas_are_told(operators: Operators) -> None:
         "the wallet is short of gas on ethereum",
     ]
     assert operators.posted[0][0].severity is Severity.CRITICAL
-    assert operators.posted[1][0].text == "operator 0x1, ether 0.01"
+    assert operators.posted[1][0].text == "wallet 0x1, ether 0.01"
+
+
+async def test_a_message_says_which_transaction_it_is_about(operators: Operators) -> None:
+    plans, tx, wallet = Plans(), Hash(b"\x0a" * 32), Address(b"\x0b" * 20)
+    first, second = plans.make(), plans.make()
+    for plan in (first, first, second):
+        receipt = Reverted(plan.id, tx, 7, 90_000, Wei(1), "ReceivedTooLittle")
+        fields = {"plan": plan, "receipt": receipt}
+        operators.events.observe(Event("ethereum", "plan.reverted", fields))
+    for sender in (wallet, wallet, Address(b"\x0c" * 20)):
+        fields = {"wallet": sender, "nonce": 12, "tx": tx}
+        operators.events.observe(Event("ethereum", "nonce.foreign", fields))
+    reverted, foreign = "a transaction reverted", "somebody else sent with this wallet"
+    titles = [f"{reverted} on ethereum"] * 2 + [f"{foreign} on ethereum"] * 2
+    assert await operators.titles() == titles
+    told = [note for note, _ in operators.posted]
+    assert told[0].text.startswith(f"plan {first.id}, items 1, ")
+    assert told[0].text.endswith(f"block 7, tx 0x{tx.hex()}, gas 90000, reason ReceivedTooLittle")
+    assert told[0].data["plan"] == first.id
+    assert told[2].text == f"wallet 0x{wallet.hex()}, nonce 12, tx 0x{tx.hex()}"
+    assert {note.data["event"] for note in told} == {"plan.reverted", "nonce.foreign"}
+    assert len({note.key for note in told}) == 4
+
+
+async def test_a_wallet_that_is_low_again_too_soon_is_told_of_when_its_time_is_over(
+    operators: Operators,
+) -> None:
+    report: Any = object.__new__(Report)
+    operators.events.observe(report)
+
+    def observe(name: str, wallet: str, ether: float) -> None:
+        fields = {"wallet": wallet, "ether": ether}
+        operators.events.observe(Event("ethereum", name, fields))
+
+    observe("wallet.low", "0x1", 0.04)
+    observe("wallet.low", "0x2", 0.03)
+    for wallet in ("0x1", "0x2"):
+        observe("wallet.refilled", wallet, 1.0)
+        observe("wallet.low", wallet, 0.02)
+    observe("wallet.refilled", "0x2", 1.0)
+    for seconds in (1_800, 1_700, 200, 12):
+        operators.now += seconds
+        operators.events.observe(report)
+    await operators.events.close()
+    low = [note for note, _ in operators.posted if note.data["event"] == "wallet.low"]
+    assert [note.text for note in low] == [
+        "wallet 0x1, ether 0.04",
+        "wallet 0x2, ether 0.03",
+        "wallet 0x1, ether 0.02",
+    ]
+    assert len({note.key for note in low}) == 3
 
 
 @pytest.mark.parametrize("event", WORTH)

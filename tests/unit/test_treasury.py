@@ -95,12 +95,14 @@ def test_balances_are_read_in_order_and_a_failed_read_is_no_zero() -> None:
     ]
     words = [CallResult(True, number.to_bytes(32, "big")) for number in (5, 1, 700, 200)]
     prices = {USDC.address: Usd(USD)}
-    ether, dollars = read_balances(tokens, words, prices)
+    (ether, dollars), unread = read_balances(tokens, words, prices)
+    assert not unread
     assert (ether.loose, ether.price, dollars.loose) == (4, None, 500)
     assert total_usd_down([ether, dollars]) == 500 * USD // 10**6
     for broken in (CallResult(False, b""), CallResult(True, b"\1")):
-        with pytest.raises(TransientError, match="USDC"):
-            read_balances(tokens, [*words[:2], broken, words[3]], prices)
+        assert read_balances(tokens, [*words[:2], broken, words[3]], prices) == ([ether], [USDC])
+        with pytest.raises(TransientError, match="native coin"):
+            read_balances(tokens, [broken, *words[1:]], prices)
 
 
 def test_prices_come_from_the_first_market_that_has_one() -> None:
@@ -344,12 +346,13 @@ def test_no_refill_is_asked_for_before_what_ended_was_looked_at() -> None:
     assert treasury.refill() == 0
 
 
-async def test_what_a_refill_comes_to_is_by_the_wallet_it_goes_to() -> None:
-    held = {address("empty"): 0, address("low"): ETHER // 2}
-    executor = SimpleNamespace(pending=0, changed=0, poorest=address("empty"), payee=address("low"))
-    view = make_view(make_head(101))
-    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+def executor_of(held: dict[Address, int], payee: Address) -> Any:
+    lanes = [SimpleNamespace(address=wallet) for wallet in held]
+    poorest = min(held, key=lambda wallet: held[wallet])
+    return SimpleNamespace(pending=0, changed=0, poorest=poorest, payee=payee, lanes=lanes)
 
+
+def reader_of(held: dict[Address, int]) -> Any:
     async def multicall(calls: Any, _: Any) -> list[CallResult]:
         told = []
         for call in calls:
@@ -357,7 +360,40 @@ async def test_what_a_refill_comes_to_is_by_the_wallet_it_goes_to() -> None:
             told.append(CallResult(True, word.to_bytes(32, "big")))
         return told
 
-    treasury._reader = SimpleNamespace(multicall=multicall)
+    return SimpleNamespace(multicall=multicall)
+
+
+async def test_each_wallet_that_is_low_is_told_of_when_it_becomes_so() -> None:
+    first, second = address("first"), address("second")
+    held = {first: ETHER, second: 2 * ETHER}
+    view = make_view(make_head(101))
+    executor = executor_of(held, payee=second)
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+    treasury._rules = replace(treasury._rules, warn_below=Wei(ETHER // 2))
+    treasury._reader = reader_of(held)
+    told: list[tuple[str, object]] = []
+    treasury._tell = lambda event, fields: told.append((event, fields["wallet"]))
+    for changes in ({}, {first: 1}, {second: 0}, {}, {first: ETHER}, {second: ETHER}):
+        held.update(changes)
+        executor.poorest = min(held, key=lambda wallet: held[wallet])
+        await treasury._take(view)
+        low = [wallet for wallet in held if held[wallet] < ETHER // 2]
+        assert [w for w in held if treasury.is_too_low(w, Wei(ETHER))] == low
+        assert treasury.is_low is bool(low)
+    assert told == [
+        ("wallet.low", to_hex(first)),
+        ("wallet.low", to_hex(second)),
+        ("wallet.refilled", to_hex(first)),
+        ("wallet.refilled", to_hex(second)),
+    ]
+
+
+async def test_what_a_refill_comes_to_is_by_the_wallet_it_goes_to() -> None:
+    held = {address("empty"): 0, address("low"): ETHER // 2}
+    executor = executor_of(held, payee=address("low"))
+    view = make_view(make_head(101))
+    treasury = make_treasury(SimpleNamespace(head=view.head), executor)
+    treasury._reader = reader_of(held)
     await treasury._take(view)
     assert (treasury.balance, treasury.refill()) == (0, 25 * ETHER // 10)
     executor.payee = address("empty")
