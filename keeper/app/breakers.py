@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 EVERY = 1.0
 """Seconds between two looks at the breakers that no plan or receipt moves."""
+_LEAST_STALE = 6.0
+"""Seconds a head may always be old: its time is a whole second, and no two clocks agree."""
 
 
 class BreakerWatch:
@@ -92,7 +94,7 @@ def make_limits(settings: Settings, block_time: int) -> Limits:
         revert_rate_of=breakers.revert_rate_of,
         estimate_band=breakers.estimate_bps,
         estimate_misses=breakers.estimate_misses,
-        stale_seconds=float(breakers.stale_head_blocks * block_time),
+        stale_seconds=max(float(breakers.stale_head_blocks * block_time), _LEAST_STALE),
         reset_seconds=breakers.reset_seconds,
     )
 

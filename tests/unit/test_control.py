@@ -288,6 +288,13 @@ def test_settings_become_limits() -> None:
     given = Settings.model_validate({"breakers": {"reset": 30}, "limits": {"kill_file": "/k"}})
     assert make_limits(given, 2).reset_seconds == 1_800.0
     assert make_limits(given, 2).stale_seconds == 6.0
+    assert make_limits(given, 1).stale_seconds == 6.0, "heads' times are whole seconds"
+    assert (
+        make_limits(
+            Settings.model_validate({"breakers": {"stale_head_blocks": 9}}), 1
+        ).stale_seconds
+        == 9.0
+    )
 
 
 def test_lists_are_resolved_on_the_chain_s_tokens() -> None:
