@@ -20,6 +20,7 @@ from keeper.chain.parse import quantity
 from keeper.chain.reader import ChainReader
 from keeper.config import Chain, Settings
 from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.execution.answer import REASONS, classify
 from keeper.execution.bump import first_down
 from keeper.execution.gas import fees as choose_fees
 from keeper.execution.settlement import included, reverted
@@ -39,7 +40,18 @@ from keeper.planning.treasury import (
 )
 from keeper.ports import Rpc, Signer
 from keeper.risk import Risk
-from keeper.types import Call, CallResult, Fees, Head, Included, Plan, Prices, Signed, Token
+from keeper.types import (
+    Call,
+    CallResult,
+    Dropped,
+    Fees,
+    Head,
+    Included,
+    Plan,
+    Prices,
+    Signed,
+    Token,
+)
 from keeper.units import ZERO_ADDRESS, Address, Hash, Usd, Wei, to_hex
 
 _SYMBOL = bytes.fromhex("95d89b41")
@@ -130,7 +142,7 @@ class Till:
         fees = choose_fees(at.base_fee, chain.fees.priority_fee, first_down(chain.fees.max_fee))
         if price is None or fees is None:
             raise TransientError(
-                "the native coin has no price now"
+                "the native coin has no price now, of no market that tells one before it is loaded"
                 if price is None
                 else "the base fee is too near fees.max_fee_gwei, or above it: wait, or raise it"
             )
@@ -259,7 +271,8 @@ async def send_sweeps(
     risk.restore(
         told.spent(clock.time() - DAY), [signed.plan for signed in open_ones], told.breakers()
     )
-    if any(signed.sender == signer.address for signed in open_ones):
+    mine = (till.name, signer.address)
+    if any((signed.plan.chain, signed.sender) == mine for signed in open_ones):
         raise TransientError("a transaction of this wallet is still open: `keeper run` settles it")
     done = []
     for plan in plans:
@@ -269,7 +282,7 @@ async def send_sweeps(
         signed = await _sign(till, plan, signer)
         await journal.planned(plan)
         await journal.signed(signed)
-        await till.rpc.request("eth_sendRawTransaction", [to_hex(signed.raw)])
+        await _hand_over(till.rpc, signed, journal)
         await journal.sent(signed, None)
         receipt = await _receipt(till.rpc, signed.hash)
         if quantity(receipt["status"]) != 1:
@@ -282,6 +295,16 @@ async def send_sweeps(
         risk.settle(outcome)
         done.append(outcome)
     return done
+
+
+async def _hand_over(rpc: Rpc, signed: Signed, journal: SqliteJournal) -> None:
+    """Send once; what the node clearly refuses ends here, what it may hold is looked for on the chain."""
+    try:
+        await rpc.request("eth_sendRawTransaction", [to_hex(signed.raw)])
+    except TransientError as error:
+        if classify(error) in REASONS:
+            await journal.settled(Dropped(signed.plan.id, signed.hash, str(error)))
+            raise TransientError(f"not sent: {error}") from error
 
 
 async def _sign(till: Till, plan: Plan, signer: Signer) -> Signed:

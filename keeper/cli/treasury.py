@@ -212,11 +212,13 @@ async def _sweep(
     settings: Settings, name: str, named: Sequence[str], *, dry: bool, as_json: bool
 ) -> int:
     import os
-    from contextlib import AsyncExitStack, suppress
+    from contextlib import AsyncExitStack
+
+    from rich.markup import escape
 
     from keeper.app.clock import SystemClock
     from keeper.app.till import Till, send_sweeps
-    from keeper.cli.control import ask
+    from keeper.cli.screen import console, show_json
     from keeper.errors import TransientError
     from keeper.journal.home import HomeLock, open_home
     from keeper.journal.sqlite import SqliteJournal
@@ -224,24 +226,28 @@ async def _sweep(
 
     async with AsyncExitStack() as stack:
         operators = await _operators(settings, name)
-        till = await Till.open(settings, name, operators, named, stack)
+        try:
+            till = await Till.open(settings, name, operators, named, stack)
+        except TransientError:
+            # a keeper that runs knows prices that nothing else tells
+            said = None if dry else _asked(settings, name)
+            if said is None:
+                raise
+            show_json({"said": said}) if as_json else console().print(escape(said))
+            return 0
         plans = till.plans(named)
         if dry or not plans:
             _show(till, [], as_json=as_json)
             return 0
         where, wallet = _lanes(settings, name)[operators.index(till.richest)]
-        lock = HomeLock(open_home(settings.journal.home))
         try:
-            stack.enter_context(lock)
+            stack.enter_context(HomeLock(open_home(settings.journal.home)))
         except ConfigError:
-            with suppress(TransientError):
-                asked = {"command": "sweep", "chain": name}
-                answer = ask(settings.journal.home / "control.sock", asked)
-                if "error" in answer:
-                    raise ConfigError(str(answer["error"])) from None
-                _show(till, [], as_json=as_json, said=str(answer["text"]))
-                return 0
-            raise
+            said = _asked(settings, name)
+            if said is None:
+                raise
+            _show(till, [], as_json=as_json, said=said)
+            return 0
         signer = await open_signer(wallet, where, os.environ, stack, _ask())
         journal = SqliteJournal(
             settings.journal_file, SystemClock(), settings.journal.keep_days, lambda _: None
@@ -251,6 +257,20 @@ async def _sweep(
         done = await send_sweeps(till, plans, settings, signer, journal)
         _show(till, done, as_json=as_json)
     return 0
+
+
+def _asked(settings: Settings, name: str) -> str | None:
+    """Ask a running keeper to sweep and return what it says, None when none runs."""
+    from keeper.cli.control import ask
+    from keeper.errors import TransientError
+
+    try:
+        answer = ask(settings.journal.home / "control.sock", {"command": "sweep", "chain": name})
+    except TransientError:
+        return None
+    if "error" in answer:
+        raise ConfigError(str(answer["error"]))
+    return str(answer["text"])
 
 
 async def _refill(settings: Settings, name: str, *, as_json: bool) -> None:

@@ -2,15 +2,27 @@
 
 import json
 import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import keeper.app.till as till_module
+from keeper.app.clock import SystemClock
+from keeper.app.till import Till, send_sweeps
+from keeper.config import load
 from keeper.devnet import Devnet
 from keeper.devnet.operator import Operator, deploy_operator, write_settings
+from keeper.errors import RpcError, TransientError
+from keeper.execution.signer import KeySigner
 from keeper.journal.read import JournalReader
+from keeper.journal.sqlite import SqliteJournal
+from keeper.ports import Rpc
+from keeper.units import Address
 from tests.chain.test_cli_chain import ROOT, Keeper, cli, home, mined, operator, refusal, text
 from tests.forked import run_command
 
@@ -90,6 +102,46 @@ def test_sweep_sends_what_is_worth_it_and_journals_it(
     lines = cli("history", "--csv").stdout.splitlines()
     assert [line.split(",")[5] for line in lines[1:]] == ["sweep", "sweep"]
     assert "swept to the treasury" in cli("explain", spent[0].plan).stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "left"),
+    [
+        ("insufficient funds for gas * price + value", "not sent", 0),
+        ("the backend went away", "is not in a block", 1),
+    ],
+)
+async def test_a_sweep_the_node_refuses_keeps_no_later_one_back(
+    home: Path,
+    filled: Operator,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    said: str,
+    left: int,
+) -> None:
+    class Refusing:
+        def __init__(self, rpc: Rpc) -> None:
+            self.rpc = rpc
+
+        async def request(self, method: str, params: Sequence[Any]) -> Any:
+            if method == "eth_sendRawTransaction":
+                raise RpcError(method, -32000, message)
+            return await self.rpc.request(method, params)
+
+    monkeypatch.setattr(till_module, "_LOOKS", 1)
+    settings = load([home / "keeper.toml"], env={}).settings
+    async with AsyncExitStack() as stack:
+        till = await Till.open(
+            settings, "devnet", [Address(filled.wallet.address)], ["WETH"], stack
+        )
+        journal = SqliteJournal(settings.journal_file, SystemClock(), 30, lambda _: None)
+        journal.open()
+        stack.callback(journal.close)
+        refused = replace(till, rpc=Refusing(till.rpc))
+        signer = KeySigner(filled.wallet.key)
+        with pytest.raises(TransientError, match=said):
+            await send_sweeps(refused, till.plans(["WETH"]), settings, signer, journal)
+        assert len(await journal.pending()) == left
 
 
 def test_sweep_keeps_the_limits(cli: Keeper, mined: Devnet, filled: Operator) -> None:
