@@ -66,10 +66,6 @@ interface IUniswapV3Pool:
         recipient: address, zeroForOne: bool, amountSpecified: int256, sqrtPriceLimitX96: uint160, data: Bytes[32]
     ) -> (int256, int256): nonpayable
 
-interface IDebtToken:
-    def scaledBalanceOf(user: address) -> uint256: view
-    def balanceOf(user: address) -> uint256: view
-
 interface IWrappedNative:
     def deposit(): payable
     def withdraw(amount: uint256): nonpayable
@@ -170,6 +166,8 @@ FUND_AAVE: constant(uint256) = 1
 FUND_UNISWAP: constant(uint256) = 2
 FUND_MORPHO: constant(uint256) = 3
 FUND_BALANCER: constant(uint256) = 4
+# A loan to be taken apart, with the groups of its token alone: one whose premium they do not bring undoes no others.
+APART: constant(uint256) = 1 << 7
 EXPECT_SWAP: constant(uint256) = 5
 
 PROTOCOL_AAVE: constant(uint256) = 0
@@ -216,6 +214,7 @@ EXPIRED: constant(uint256) = 540902104  # 0x203d82d8
 GAIN_BELOW_MINIMUM: constant(uint256) = 3686420597  # 0xdbba5075
 GROUP_UNDONE: constant(uint256) = 2742312182  # 0xa3745cf6
 INVENTORY_SHORT: constant(uint256) = 4200275785  # 0xfa5b1f49
+LOAN_UNPAID: constant(uint256) = 2581432340  # 0x99dd8814
 NATIVE_FELL: constant(uint256) = 1114224856  # 0x4269b8d8
 NO_CALLBACK: constant(uint256) = 1483668070  # 0x586efa66
 NO_REASON: constant(uint256) = 715796066  # 0x2aaa2e62
@@ -300,6 +299,11 @@ expected_token: transient(address)
 expected_amount: transient(uint256)
 expected_payload: transient(bytes32)
 cursor: transient(uint256)
+# By bits of token indexes: of which loans are taken and groups run now, which have their own turn, and which
+# groups held; 16 above, whose groups there are.
+open: transient(uint256)
+apart: transient(uint256)
+moved: transient(uint256)
 token_count: transient(uint256)
 addresses: transient(address[MAX_ADDRESSES])
 item_results: transient(uint256[MAX_ITEMS])
@@ -370,38 +374,71 @@ def run(batch: Bytes[MAX_BATCH]) -> (
             if token == WRAPPED_NATIVE:
                 wrapped = i
 
-    # No loan is taken, and no premium lost, when rivals have left nothing; stops at the first item alive.
-    live: bool = False
+    lent: uint256 = 0
+    apart: uint256 = 0
+    for i: uint256 in range((head >> 168) & 255, bound=MAX_FUNDS):
+        word: uint256 = extract32(batch, offset + FUND_SIZE * i, output_type=uint256)
+        lent |= 1 << ((word >> 240) & 255)
+        if (word >> 248) & APART != 0:
+            apart |= 1 << ((word >> 240) & 255)
+
+    # No loan is taken, and no premium lost, where rivals have left nothing of its token; of each token it stops at
+    # the first item alive.
+    live: uint256 = 0
     seen: uint256 = 0
     place: uint256 = offset + FUND_SIZE * ((head >> 168) & 255) + MINIMUM_SIZE * ((head >> 160) & 255)
     for i: uint256 in range(group_count, bound=MAX_GROUPS):
         word: uint256 = extract32(batch, place, output_type=uint256)
         self.group_results[i] = NOTHING_LEFT << 128
-        check: uint256 = (word >> 192) & 255
-        debt_token: address = self.addresses[(word >> 200) & 255]
         at: uint256 = place + 2 + GROUP_HEADER_SIZE
         place += 2 + (word >> 240)
-        view: Bytes[MAX_VIEW] = b""
-        nth: uint256 = 0
-        if check == CHECK_VIEW:
-            sizes: uint256 = extract32(batch, place - 32, output_type=uint256)
-            view = convert(
-                slice(batch, place - TEMPLATE_SIZES - ((sizes >> 16) & 255), (sizes >> 16) & 255), Bytes[MAX_VIEW]
-            )
-            nth = (sizes >> 8) & 255
-        for k: uint256 in range((word >> 184) & 255, bound=MAX_ITEMS):
-            if self._owed(
-                check, debt_token, extract32(batch, at, output_type=uint256) >> 96, view, nth
-            ) >= extract32(batch, at + 32, output_type=uint256) & MAX_UINT128:
-                live = True
-                break
-            self.item_results[seen] = DEBT_BELOW_MINIMUM << 128
-            seen += 1
-            at += ITEM_SIZE
-        if live:
+        debt: uint256 = 1 << ((word >> 208) & 255)
+        if live & debt == 0:
+            check: uint256 = (word >> 192) & 255
+            debt_token: address = self.addresses[(word >> 200) & 255]
+            view: Bytes[MAX_VIEW] = b""
+            nth: uint256 = 0
+            if check == CHECK_VIEW:
+                sizes: uint256 = extract32(batch, place - 32, output_type=uint256)
+                view = convert(
+                    slice(batch, place - TEMPLATE_SIZES - ((sizes >> 16) & 255), (sizes >> 16) & 255), Bytes[MAX_VIEW]
+                )
+                nth = (sizes >> 8) & 255
+            for k: uint256 in range((word >> 184) & 255, bound=MAX_ITEMS):
+                if self._owed(
+                    check,
+                    debt_token,
+                    extract32(batch, at, output_type=uint256) >> 96,
+                    view,
+                    nth,
+                    (word >> 144) & 4294967295,
+                ) >= extract32(batch, at + 32, output_type=uint256) & MAX_UINT128:
+                    live |= debt
+                    break
+                self.item_results[seen + k] = DEBT_BELOW_MINIMUM << 128
+                at += ITEM_SIZE
+        seen += (word >> 184) & 255
+        if live != 0 and lent & ~live == 0:
             break
-    if live:
+    self.moved = 0
+    if live != 0:
+        apart &= live
+        self.open = ~(apart | (lent & ~live))
+        self.apart = apart
         self._advance(batch)
+        if apart != 0:
+            for i: uint256 in range(MAX_TOKENS):
+                if (apart >> i) & 1 == 1:
+                    ok: bool = False
+                    answer: Bytes[4] = b""
+                    ok, answer = raw_call(
+                        self,
+                        abi_encode(batch, i, method_id=method_id("run_apart(bytes,uint256)")),
+                        max_outsize=4,
+                        revert_on_failure=False,
+                    )
+                    if not ok and convert(answer, uint256) == STARVED:
+                        self._fail(STARVED)
     elif seen != (head >> 144) & 255:
         self._fail(BAD_BATCH)
 
@@ -427,8 +464,12 @@ def run(batch: Bytes[MAX_BATCH]) -> (
     for i: uint256 in range((head >> 160) & 255, bound=MAX_MINIMUMS):
         word: uint256 = extract32(batch, offset, output_type=uint256)
         offset += MINIMUM_SIZE
-        if gains[word >> 248] < convert((word >> 120) & MAX_UINT128, int256):
-            self._fail(GAIN_BELOW_MINIMUM)
+        gain: int256 = gains[word >> 248]
+        if gain < convert((word >> 120) & MAX_UINT128, int256):
+            # Where groups of other tokens held, one of whose groups none did may bring nothing, and lose nothing.
+            moved: uint256 = self.moved
+            if gain < 0 or moved & 65535 == 0 or (moved >> (word >> 248)) & 65537 != 65536:
+                self._fail(GAIN_BELOW_MINIMUM)
 
     items: DynArray[uint256, MAX_ITEMS] = []
     groups: DynArray[uint256, MAX_GROUPS] = []
@@ -494,14 +535,30 @@ def _spend(token: address, amount: uint256):
 # Funds: each flash loan calls back into the next, the innermost one runs the groups
 
 
+@external
+def run_apart(batch: Bytes[MAX_BATCH], token: uint256):
+    """
+    @notice Take the loans of one token and run its groups; only this contract may call.
+    """
+    if msg.sender != self:
+        self._fail(NOT_SELF)
+    self.cursor = 0
+    self.open = 1 << token
+    self.apart = 0
+    self._advance(batch)
+
+
 @internal
 def _advance(batch: Bytes[MAX_BATCH]):
     head: uint256 = extract32(batch, 0, output_type=uint256)
+    open: uint256 = self.open
     fund_count: uint256 = (head >> 168) & 255
     offset: uint256 = HEADER_SIZE + ADDRESS_SIZE * ((head >> 176) & 255)
     for i: uint256 in range(self.cursor, fund_count, bound=MAX_FUNDS):
         word: uint256 = extract32(batch, offset + FUND_SIZE * i, output_type=uint256)
-        kind: uint256 = word >> 248
+        if (open >> ((word >> 240) & 255)) & 1 == 0:
+            continue
+        kind: uint256 = (word >> 248) & (APART - 1)
         token: address = self._token((word >> 240) & 255)
         source: address = self.addresses[(word >> 200) & 255]
         amount: uint256 = (word >> 72) & MAX_UINT128
@@ -540,11 +597,24 @@ def _advance(batch: Bytes[MAX_BATCH]):
 
     offset += FUND_SIZE * fund_count + MINIMUM_SIZE * ((head >> 160) & 255)
     first: uint256 = 0
+    apart: uint256 = self.apart
+    moved: uint256 = self.moved
     for i: uint256 in range((head >> 152) & 255, bound=MAX_GROUPS):
         word: uint256 = extract32(batch, offset, output_type=uint256)
         size: uint256 = word >> 240
         group_gas: uint256 = (word >> 112) & 4294967295
         count: uint256 = (word >> 184) & 255
+        debt: uint256 = (word >> 208) & 255
+        moved |= 1 << (debt + 16)
+        if (open >> debt) & 1 == 0:
+            # Unless its turn comes and lasts.
+            if (apart >> debt) & 1 == 1:
+                self.group_results[i] = LOAN_UNPAID << 128
+                for k: uint256 in range(count, bound=MAX_ITEMS):
+                    self.item_results[first + k] = GROUP_UNDONE << 128
+            offset += 2 + size
+            first += count
+            continue
         # The call gets at most 63/64 of what is left: a starved group would look like a lost one.
         if msg.gas < group_gas * 64 // 63 + RUN_RESERVE:
             self._fail(STARVED)
@@ -559,7 +629,9 @@ def _advance(batch: Bytes[MAX_BATCH]):
         )
         offset += 2 + size
         if ok:
-            self.group_results[i] = extract32(answer, 64, output_type=uint256)
+            result: uint256 = extract32(answer, 64, output_type=uint256)
+            self.group_results[i] = result
+            moved |= (result >> 255) << debt
             for k: uint256 in range(count, bound=MAX_ITEMS):
                 self.item_results[first + k] = extract32(answer, 96 + 32 * k, output_type=uint256)
         else:
@@ -582,6 +654,7 @@ def _advance(batch: Bytes[MAX_BATCH]):
                         result = told_word & MAX_UINT160
                 self.item_results[first + k] = result
         first += count
+    self.moved = moved
     if first != (head >> 144) & 255:
         self._fail(BAD_BATCH)
 
@@ -718,7 +791,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
     for i: uint256 in range(count, bound=MAX_ITEMS):
         amounts: uint256 = extract32(group, offset + 32, output_type=uint256)
         borrower: uint256 = extract32(group, offset, output_type=uint256) >> 96
-        if self._owed(check, debt_token, borrower, view, nth) < amounts & MAX_UINT128:
+        if self._owed(check, debt_token, borrower, view, nth, item_gas) < amounts & MAX_UINT128:
             results.append(DEBT_BELOW_MINIMUM << 128)
         else:
             results.append(0)
@@ -784,7 +857,7 @@ def run_group(group: Bytes[MAX_GROUP]) -> DynArray[uint256, MAX_RESULTS]:
             gained: uint256 = 0
             done: bool = False
             if flags & TOGETHER != 0:
-                done = self._owed(check, debt_token, word >> 96, view, nth) < amounts & MAX_UINT128
+                done = self._owed(check, debt_token, word >> 96, view, nth, item_gas) < amounts & MAX_UINT128
             else:
                 if msg.gas < item_gas * 64 // 63 + ITEM_RESERVE:
                     self._fail(STARVED)
@@ -977,20 +1050,30 @@ def _fail(reason: uint256):
 
 @internal
 @view
-def _owed(check: uint256, debt_token: address, borrower: uint256, view: Bytes[MAX_VIEW], nth: uint256) -> uint256:
+def _owed(
+    check: uint256, debt_token: address, borrower: uint256, view: Bytes[MAX_VIEW], nth: uint256, item_gas: uint256
+) -> uint256:
+    # What cannot be read does not bar: one group's debts must not undo the others'. Its call decides.
+    if check == CHECK_NONE:
+        return max_value(uint256)
+    call: Bytes[MAX_VIEW] = view
     if check == CHECK_SCALED:
-        return staticcall IDebtToken(debt_token).scaledBalanceOf(convert(borrower, address))
-    if check == CHECK_BALANCE:
-        return staticcall IDebtToken(debt_token).balanceOf(convert(borrower, address))
-    if check == CHECK_VIEW:
-        return extract32(
-            raw_call(
-                debt_token, concat(view, convert(borrower, bytes32)), max_outsize=MAX_VIEWED, is_static_call=True
-            ),
-            32 * nth,
-            output_type=uint256,
-        )
-    return max_value(uint256)
+        call = method_id("scaledBalanceOf(address)")
+    elif check == CHECK_BALANCE:
+        call = method_id("balanceOf(address)")
+    ok: bool = False
+    answer: Bytes[MAX_VIEWED] = b""
+    ok, answer = raw_call(
+        debt_token,
+        concat(call, convert(borrower, bytes32)),
+        max_outsize=MAX_VIEWED,
+        gas=item_gas,
+        is_static_call=True,
+        revert_on_failure=False,
+    )
+    if not ok or len(answer) < 32 * nth + 32:
+        return max_value(uint256)
+    return extract32(answer, 32 * nth, output_type=uint256)
 
 
 @internal

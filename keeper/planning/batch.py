@@ -48,7 +48,8 @@ class Fund:
     """One source of funds, opened in order and repaid in reverse.
 
     `source` is the lending pool, Morpho, the Balancer vault or the Uniswap V3 factory; for the latter
-    `other` and `fee` (hundredths of a bip) name the pool.
+    `other` and `fee` (hundredths of a bip) name the pool. With `apart` all funds and groups of this token
+    have a turn of their own behind the others, in the order of the batch's tokens, and are undone alone.
     """
 
     kind: FundKind
@@ -57,6 +58,7 @@ class Fund:
     source: Address = ZERO_ADDRESS
     other: Address = ZERO_ADDRESS
     fee: int = 0
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Turn groups of bid quotes into the batch the contract runs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypedDict, assert_never
 
 from keeper.planning.batch import (
@@ -27,7 +28,7 @@ from keeper.planning.batch import (
 from keeper.planning.encoding import measure_group
 from keeper.planning.fitting import sum_loans
 from keeper.planning.gas import group_gas_limit, item_gas, item_gas_limit
-from keeper.planning.grouping import CallKey, Group, moving_gas, word_up
+from keeper.planning.grouping import CallKey, Group, moving_gas, turns_of, word_up
 from keeper.planning.routing import Routes
 from keeper.planning.shares import shares_of_left
 from keeper.planning.size import Extent, tokens_of
@@ -83,8 +84,9 @@ def build_batch(
     `refill` is what the operator takes of it as native wei: the batch need not keep that.
     """
     quotes = [quote for group in groups for quote in group]
+    turns = turns_of(groups)
     funds = [
-        _fund(source, amount, venues)
+        replace(_fund(source, amount, venues), apart=source.token in turns)
         for source, amount in sum_loans(groups).items()
         if source.kind is not FlashKind.NONE
     ]
@@ -222,7 +224,10 @@ def _fund(source: FlashSource, amount: int, venues: Mapping[str, Venue]) -> Fund
 
 
 def _minimums(quotes: Sequence[Quote], native: Address, refill: int) -> list[Minimum]:
-    """Return for each debt token the least its batch is worth keeping for: one quote's minimum."""
+    """Return for each debt token the least its batch is worth keeping for: one quote's minimum.
+
+    A token none of whose groups held need not bring it where another's did.
+    """
     least: dict[Address, int] = {}
     for quote in quotes:
         token = quote.debt.address

@@ -5,7 +5,7 @@ All integers are big-endian and unpadded; addresses stand once, in a table, and 
     header   deadline 8 | tokens 1 | addresses 1 | funds 1 | minimums 1 | groups 1 | items 1
              | tip share 2 | tip 16 | refill 16
     address  20 each, tokens first
-    fund     kind 1 | token 1 | other token 1 | fee 3 | source 1 | amount 16
+    fund     kind 1, its highest bit set where its token has a turn of its own | token 1 | other token 1 | fee 3 | source 1 | amount 16
     minimum  token 1 | gain 16
     group    size 2, then protocol 1 | pool 1 | collateral 1 | debt 1 | debt token 1 | check 1 | items 1
              | actions 1 | item gas 4 | group gas 4, items, actions
@@ -198,7 +198,7 @@ def untipped(plan: Plan) -> Plan:
 
 def _pack_fund(out: bytearray, fund: Fund, table: _Table) -> None:
     uniswap = fund.kind is FundKind.UNISWAP
-    out.append(fund.kind)
+    out.append(fund.kind | fund.apart << 7)
     out.append(table.token(fund.token))
     out.append(table.token(fund.other) if uniswap else 0)
     out += _number("pool fee", fund.fee, 3)

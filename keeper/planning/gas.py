@@ -49,6 +49,7 @@ _CALLS = {
 
 Aave's pool is a proxy, whose implementation calls a library (Pool.sol: flashLoanSimple).
 """
+_AT_A_PREMIUM = (FlashKind.AAVE, FlashKind.UNISWAP_V3, FlashKind.BALANCER)
 _COLD_GROUP = 150_000
 _ITEM_ROOM = 200_000
 FEE_ROUNDING = 2
@@ -150,7 +151,10 @@ def called_gas(gas: int) -> int:
 def run_gas_limit_of(groups: int, funds: Iterable[FlashKind]) -> int:
     """Return `run_gas_limit` from the sum of its groups' `called_gas`."""
     limit = groups + liquidator().bounds["run_reserve"]
-    for kind in funds:
+    kinds = list(funds)
+    if len(kinds) > 1 and any(kind in _AT_A_PREMIUM for kind in kinds):
+        limit = called_gas(limit)  # the turn of a token is a call of its own
+    for kind in kinds:
         for _ in range(_CALLS[kind]):
             limit = called_gas(limit)
         limit += FUND[kind]

@@ -36,14 +36,59 @@ def group_key(quote: Quote) -> GroupKey:
 
 
 def group_quotes(quotes: Sequence[Quote]) -> list[Group]:
-    """Put quotes into groups by stage, those of the highest net first; a group's order is kept."""
+    """Put quotes into groups by stage, those of the highest net first; a group's order is kept.
+
+    Tokens that have a turn of their own stand in its order (`take_turns`).
+    """
+    turns = take_turns(quotes)
     groups: dict[GroupKey, Group] = {}
     for quote in quotes:
         groups.setdefault(group_key(quote), []).append(quote)
     return sorted(
         groups.values(),
-        key=lambda group: (group[0].stage, -sum(quote.net_usd for quote in group)),
+        key=lambda group: (
+            group[0].stage,
+            _turn(group[0], turns),
+            -sum(quote.net_usd for quote in group),
+        ),
     )
+
+
+def take_turns(quotes: Iterable[Quote]) -> frozenset[Address]:
+    """Return which of several debt tokens are lent for a premium.
+
+    Where all their items fail on the chain nobody pays it: they run behind the others, one token after
+    another by address, and are undone alone.
+    """
+    found = list(quotes)
+    tokens = {quote.debt.address for quote in found}
+    costly = {quote.debt.address for quote in found if quote.flash.fee_ppm or quote.flash.fee_wad}
+    return frozenset(costly) if len(tokens) > 1 else frozenset()
+
+
+def turns_of(groups: Sequence[Group]) -> frozenset[Address]:
+    """Return the tokens that can have a turn of their own: none where that changes what was priced.
+
+    That is where groups change places that share a position or a pool.
+    """
+    turns = take_turns(quote for group in groups for quote in group)
+    places = [_turn(group[0], turns) for group in groups]
+    if places != sorted(places):
+        touched = [_touched(group) for group in groups]
+        for index, place in enumerate(places):
+            for later in range(index + 1, len(places)):
+                if places[later] < place and touched[later] & touched[index]:
+                    return frozenset()
+    return turns
+
+
+def _turn(quote: Quote, turns: frozenset[Address]) -> bytes:
+    return quote.debt.address if quote.debt.address in turns else b""
+
+
+def _touched(group: Group) -> set[Address | PositionKey]:
+    found: set[Address | PositionKey] = {hop.pool for hop in group[0].hops}
+    return found | {quote.opportunity.key for quote in group}
 
 
 def best_first(quotes: Iterable[Quote]) -> list[Quote]:

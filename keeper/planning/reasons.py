@@ -18,6 +18,7 @@ _OWN = {
     "NoCallback": "the lender or pool did not call back",
     "InventoryShort": "less is held than is to be spent",
     "BalanceFell": "a token would fall below its balance before the batch, or its budget",
+    "LoanUnpaid": "the loan of its token could not be taken or repaid, and all of the token was undone",
     "NativeFell": "the native coin would fall below its balance before the batch",
     "GainBelowMinimum": "a token gained less than the batch's minimum",
     "Starved": "too little gas was left for the next group or item",

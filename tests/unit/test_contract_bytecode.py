@@ -137,7 +137,7 @@ def test_every_owner_call_is_in_the_interface() -> None:
         "uniswapV3SwapCallback",
     }
     rest = {functions[selector]["name"] for selector in set(functions) - covered}
-    assert rest == callbacks | {"run", "run_group"}
+    assert rest == callbacks | {"run", "run_apart", "run_group"}
 
 
 @pytest.mark.parametrize(("path", "count"), [(build.SOURCE, 20), (build.AUCTIONEER, 7)])
