@@ -754,6 +754,10 @@ class Admission(Protocol):
         """Return None when the plan may be sent, else why not."""
         ...
 
+    def halted(self, plan: Plan) -> bool:
+        """Whether a switch stops a plan admitted before; limits on what it costs do not."""
+        ...
+
     def reserve(self, plan: Plan) -> None:
         """Count a plan that may be mined at any time, whatever the limits say."""
         ...

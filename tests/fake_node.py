@@ -8,7 +8,7 @@ from typing import Any
 from eth_hash.auto import keccak
 
 from keeper.errors import RpcError, TransientError
-from keeper.types import Dropped, Head, Log, Plan, Receipt, Signed, Skip
+from keeper.types import Dropped, Head, Log, Plan, Reason, Receipt, Signed, Skip
 from keeper.units import Address, Hash, to_hex
 from tests.plans import CONTRACT, GWEI, USDC, make_head
 
@@ -330,6 +330,11 @@ class FakeAdmission:
             return self.refusal(plan)
         self.admitted.append(plan.id)
         return None
+
+    def halted(self, plan: Plan) -> bool:
+        """Whether the refusal is a breaker's."""
+        refusal = None if self.refusal is None else self.refusal(plan)
+        return refusal is not None and refusal.reason is Reason.BREAKER
 
     def reserve(self, plan: Plan) -> None:
         """Keep it as admitted."""

@@ -19,7 +19,7 @@ from keeper.app.conversion import Converter, ConvertRules
 from keeper.app.endpoints import open_endpoints
 from keeper.app.events import OperatorEvents
 from keeper.app.inventory import open_inventory
-from keeper.app.lenders import open_lenders
+from keeper.app.lenders import Allowed, open_lenders
 from keeper.app.margin import make_caller, watching_heads
 from keeper.app.oracles import believing, following, make_oracles, recall, remembering, showing
 from keeper.app.progress import LoggedProgress
@@ -75,7 +75,7 @@ from keeper.risk import Lists, Risk
 from keeper.risk.lists import find_tokens
 from keeper.signers import Ask, open_signers
 from keeper.strategist import Seat, Strategist
-from keeper.types import FlashSource, Head, Plan, Skip, Token, View
+from keeper.types import Head, Plan, Skip, Token, View
 from keeper.units import ZERO_ADDRESS, Address, Wei
 
 log = structlog.get_logger(__name__)
@@ -245,7 +245,7 @@ async def open_line(
         tell=breakers.tell,
         feeds=feeds,
     )
-    pending = [signed.plan for signed in await process.journal.pending()]
+    pending = await process.journal.pending()
     spent = await asyncio.to_thread(told.spent, clock.time() - DAY)
     risk.restore(spent, pending, await asyncio.to_thread(told.breakers))
     breakers.start(risk, stack)
@@ -256,13 +256,13 @@ async def open_line(
     def refill() -> Wei:
         return Wei(0) if treasury is None else treasury.refill()
 
-    lends = await open_lenders(name, chain, watched, reader, observation, stack)
+    allowed = await open_lenders(name, chain, watched, reader, observation, stack)
     planner = make_planner(
-        name, chain, watched, process.settings, lambda: book.stopped, lists, lends, refill
+        name, chain, watched, process.settings, lambda: book.stopped, lists, allowed, refill
     )
     contest = Contest(chain.relays)
     contest.restore(await asyncio.to_thread(told.contested, name, CONTESTED_PLANS))
-    contest.sent(plan for plan in pending if plan.chain == name)
+    contest.sent(signed.plan for signed in pending if signed.plan.chain == name)
 
     def leaving() -> set[Address]:
         sweeps = (flight.plan.sweep for flight in executor.undecided)
@@ -517,12 +517,12 @@ def make_planner(
     settings: Settings,
     stopped: Callable[[], Container[str]],
     lists: Lists,
-    lends: Callable[[FlashSource], bool],
+    allowed: Allowed,
     refill: Callable[[], Wei] = lambda: Wei(0),
 ) -> Planner:
     """Return the planner of one chain; `stopped` names the markets and venues not to rest on.
 
-    What only shows or replays plans by the same `lists` and `lends` as what sends.
+    What only shows or replays plans by the same `lists` and `allowed` as what sends.
     """
     rules = PlanRules(
         chain=name,
@@ -539,7 +539,8 @@ def make_planner(
         lanes=max(len(chain.lanes), 1),
         toxic_parts=settings.limits.toxic_parts,
         excluded=lists.refusal,
-        lends=lends,
+        lends=allowed.lends,
+        sells=allowed.sells,
     )
     return Planner(rules, watched.venues, watched.markets, new_plan_id, stopped, refill)
 

@@ -268,9 +268,7 @@ async def send_sweeps(
     risk = Risk(till.name, make_limits(settings, till.chain.block_time), clock)
     told = JournalReader(settings.journal_file)
     open_ones = await journal.pending()
-    risk.restore(
-        told.spent(clock.time() - DAY), [signed.plan for signed in open_ones], told.breakers()
-    )
+    risk.restore(told.spent(clock.time() - DAY), open_ones, told.breakers())
     mine = (till.name, signer.address)
     if any((signed.plan.chain, signed.sender) == mine for signed in open_ones):
         raise TransientError("a transaction of this wallet is still open: `keeper run` settles it")

@@ -15,7 +15,7 @@ from keeper.execution.recheck import Gone, Look, at_fees, most_per_gas_down
 from keeper.execution.wallet import Wallet
 from keeper.fees import Inclusion
 from keeper.ports import Admission, Journal
-from keeper.types import Dropped, Fees, Head, Plan, Reason
+from keeper.types import Dropped, Fees, Head, Plan
 from keeper.units import Wei, to_hex
 
 LAPSED = 64
@@ -216,13 +216,13 @@ class Pursuit:
     def _is_stopped(self, flight: Flight, head: Head) -> bool:
         """Whether a switch was thrown after it was sent; asked at the head of today.
 
+        Limits on cost let it be: they were asked before it left, and would keep nonces from being freed.
         A doubted price stops what rests on it, and not that a nonce is taken back.
         """
         plan = replace(flight.plan, head=head)
         if flight.signed.cancels or flight.is_expired(head.timestamp):
             plan = replace(plan, quotes=(), conversion=None)
-        refusal = self._admission.admit(plan)
-        return refusal is not None and refusal.reason is Reason.BREAKER
+        return self._admission.halted(plan)
 
     async def _offer(self, flight: Flight, wallet: Wallet) -> tuple[Answer, str]:
         """Hand the latest version over; what is told of an answer is also the pool's state."""

@@ -21,6 +21,7 @@ from keeper.types import (
     Receipt,
     Replaced,
     Reverted,
+    Signed,
     Skip,
 )
 from keeper.units import BPS, USD, ZERO_ADDRESS, Usd
@@ -81,10 +82,13 @@ class Risk:
     def restore(
         self,
         spent: Iterable[Spent],
-        pending: Iterable[Plan],
+        pending: Iterable[Signed],
         changes: Iterable[BreakerChange] = (),
     ) -> None:
-        """Take up where the journal left off: money, reverts, plans in flight, open breakers."""
+        """Take up where the journal left off: money, reverts, what is in flight, open breakers.
+
+        A cancel reserves nothing: its plan is counted at what carries it out, the latest of several.
+        """
         self._latches.restore(changes)
         for number, entry in enumerate(spent):
             if entry.chain == self._chain:
@@ -101,7 +105,8 @@ class Risk:
                     entry.liquidates,
                 )
                 self._ledger.book(entry.plan or f"#{number}", booked)
-        self._reserved |= {plan.id: _reserve(plan) for plan in pending if plan.chain == self._chain}
+        plans = [signed.plan for signed in pending if not signed.cancels]
+        self._reserved |= {plan.id: _reserve(plan) for plan in plans if plan.chain == self._chain}
         self._measure()
 
     def admit(self, plan: Plan) -> Skip | None:
@@ -130,6 +135,15 @@ class Risk:
             return _refuse(plan, Reason.CAPITAL, detail)
         self._reserved[plan.id] = wanted
         return None
+
+    def halted(self, plan: Plan) -> bool:
+        """Whether a switch stops a plan admitted before; what it costs is counted already."""
+        self._now()
+        name, _ = self._switch(plan.head)
+        is_off = not name and self._feeds is not None and bool(self._feeds.refusal(plan))
+        if name or is_off:
+            self._watch()
+        return bool(name) or is_off
 
     def reserve(self, plan: Plan) -> None:
         """Count a plan that may be mined at any time, whatever the limits say."""
@@ -212,9 +226,8 @@ class Risk:
     def _breach(self, plan: Plan, wanted: Reserved) -> tuple[str, str]:
         """Return the breaker that stops a plan and its figures; no name when none does."""
         limits = self._limits
-        for name, opened in self._latches.opened.items():
-            return name, opened.detail
-        for name, detail in self._standing(plan.head).items():
+        name, detail = self._switch(plan.head)
+        if name:
             return name, detail
         if wanted.gas > limits.gas_per_transaction:
             return "gas_transaction", f"up to {wanted.gas} wei, limit {limits.gas_per_transaction}"
@@ -225,6 +238,14 @@ class Risk:
                 unit = "e-8 USD" if "repay" in name else " wei"
                 return name, f"{committed} + {more}{unit}, limit {limit}"
             self._refused.pop(name, None)
+        return "", ""
+
+    def _switch(self, head: Head) -> tuple[str, str]:
+        """Return the breaker that stops all plans, and why; no name when none does."""
+        for name, opened in self._latches.opened.items():
+            return name, opened.detail
+        for name, detail in self._standing(head).items():
+            return name, detail
         return "", ""
 
     def _windows(self, without: str = "") -> list[tuple[str, int, int | None]]:

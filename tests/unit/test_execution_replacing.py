@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from eth_hash.auto import keccak
@@ -12,8 +13,9 @@ from keeper.execution.pursuit import Policy
 from keeper.execution.recheck import Gone
 from keeper.execution.signer import KeySigner
 from keeper.fees import Inclusion
+from keeper.risk import Limits, Risk
 from keeper.types import Cancelled, Dropped, Head, Included, Plan, Reason, Replaced, Signed, Skip
-from keeper.units import Address, Usd, Wei
+from keeper.units import USD, Address, Usd, Wei
 from tests.fake_node import (
     Events,
     FakeAdmission,
@@ -36,6 +38,7 @@ class Bench:
     node: FakeNode = field(default_factory=FakeNode)
     journal: FakeJournal = field(default_factory=FakeJournal)
     admission: FakeAdmission = field(default_factory=FakeAdmission)
+    risk: Risk | None = None
     events: Events = field(default_factory=Events)
     plans: Plans = field(default_factory=Plans)
     found: Callable[[Plan], Plan | Gone | None] = lambda plan: plan
@@ -51,7 +54,7 @@ class Bench:
             self.node,
             [KeySigner(self.key)],
             self.journal,
-            self.admission,
+            self.admission if self.risk is None else self.risk,
             decode_runs,
             lambda data: data.hex(),
             lambda _: True,
@@ -768,3 +771,26 @@ async def test_what_a_reorg_brings_back_is_reserved_whatever_is_refused_now(
     await executor.follow(make_head(bench.node.head.number, "fork"))
     assert "plan.reorged" in bench.events.names
     assert plan.id in bench.admission.admitted
+
+
+async def test_limits_on_cost_never_hold_back_what_was_sent_before(
+    bench: Bench, tmp_path: Path
+) -> None:
+    executor = await bench.start()
+    until = bench.node.head.timestamp + 60
+    sent, _ = await executor.send([bench.plans.make(deadline=until) for _ in range(2)])
+    cost = sent[0].worst_cost
+    # room for one of the two: each finds it taken by the other
+    lowered = Limits(Wei(cost - 1), cost, Usd(1), Usd(10_000 * USD), tmp_path / "KILL")
+    bench.risk = Risk("test", lowered, FakeClock())
+    bench.risk.restore([], await bench.journal.pending())
+    executor = await bench.start()
+    bench.node.pool.clear()
+    await bench.wait(executor, 1)
+    assert bench.events.names.count("plan.rebroadcast") == 2
+    await bench.wait(executor, 6)
+    assert [name for name in bench.events.names if "cancel" in name] == ["plan.cancelling"] * 2
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Cancelled] * 2
+    lowered.kill_file.touch()
+    assert bench.risk.halted(bench.plans.make())

@@ -22,6 +22,7 @@ from keeper.types import (
     Plan,
     Reason,
     Reverted,
+    Signed,
     Token,
 )
 from keeper.units import USD, Hash, Usd, Wei
@@ -47,6 +48,11 @@ def limits(tmp_path: Path, **changes: object) -> Limits:
 def reverted(plan: Plan, gas: int = 100_000) -> Reverted:
     """Return a receipt that cost gas at one gwei."""
     return Reverted(plan.id, TX, 101, gas, Wei(GWEI), "no")
+
+
+def signed(plan: Plan, *, cancels: bool = False) -> Signed:
+    """Return a transaction of a plan."""
+    return Signed(plan, address("operator"), 0, b"", TX, cancels)
 
 
 @pytest.fixture
@@ -176,7 +182,7 @@ def test_restart_remembers_gas_reverts_and_what_is_in_flight(tmp_path: Path, pla
         Spent("test", clock.now - 40, Wei(1_000_000 * GWEI), reverted=True),
         Spent("other", clock.now - 30, Wei(10**24), reverted=True),
     ]
-    risk.restore(spent, [plans.make()])
+    risk.restore(spent, [signed(plans.make())])
     skip = risk.admit(plans.make())
     assert skip is not None
     assert skip.detail.startswith("gas_day: 3800000000000000 ")
@@ -579,3 +585,13 @@ def test_what_may_be_mined_anyway_is_counted_while_all_is_paused(
     assert refusal is not None
     assert refusal.detail.startswith("gas_day")
     assert risk.admit(plans.make()) is None
+
+
+def test_a_cancel_reserves_no_gas_of_the_calls_it_takes_back(tmp_path: Path, plans: Plans) -> None:
+    plan = plans.make()
+    dear = replace(plan, bid=replace(plan.bid, max_fee=Wei(2 * plan.bid.max_fee)))
+    room = Wei(2 * plan.worst_cost)
+    for last, fits in ((signed(dear, cancels=True), True), (signed(dear), False)):
+        risk = Risk("test", limits(tmp_path, gas_per_day=room), FakeClock())
+        risk.restore([], [signed(plan), last])
+        assert (risk.admit(plans.make()) is None) is fits
