@@ -89,7 +89,7 @@ async def check_feeds(stage: Any, settings: Settings, net: Devnet) -> None:
     chain = settings.chains["devnet"]
     found = examine_feeds(reader, "devnet", chain, await reader.head(), Bps(100), journal)
     checks = {check.name: check async for check in found}
-    assert checks.keys() == {f"feeds {name}" for name in chain.markets}
+    assert checks.keys() == {"pools uniswap", *(f"feeds {name}" for name in chain.markets)}
     assert {check.state for check in checks.values()} == {State.OK}
     assert checks["feeds aave"].detail.startswith(f"{len(net.tokens)} read, the oldest round ")
     assert "bps off the pools (" in checks["feeds venus"].detail
