@@ -90,15 +90,20 @@ class Child:
         """Return the running process."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, content: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
-        """Return the answer to a request; raise `TransientError` when there is none in time."""
+    def ask(
+        self, content: Mapping[str, Any], seconds: float, told: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        """Return the answer to a request; raise `TransientError` when there is none in time.
+
+        `told` are fields of the request that are JSON already.
+        """
         until = self._clock() + seconds
         with self._lock:
             if not self._is_open(until):
                 raise TransientError(self._why or "it is starting")
             if self._out:
                 self._miss("it does not read")
-            number = self._send({**content, "deadline_ms": int(seconds * 1000)})
+            number = self._send({**content, "deadline_ms": int(seconds * 1000)}, told or {})
             answer = self._receive(number, until)
             if answer is None:
                 self._miss(f"no answer within {seconds * 1000:.0f} ms")
@@ -172,13 +177,14 @@ class Child:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
-        self._send(self._hello)
+        self._send(self._hello, {})
         return True
 
-    def _send(self, content: Mapping[str, Any]) -> int:
+    def _send(self, content: Mapping[str, Any], told: Mapping[str, str]) -> int:
         self._number += 1
-        message = {"id": self._number, **content}
-        self._out += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps({"id": self._number, **content}, separators=(",", ":"))
+        more = "".join(f",{json.dumps(name)}:{each}" for name, each in told.items())
+        self._out += f"{text[:-1]}{more}}}\n".encode()
         return self._number
 
     def _receive(self, number: int, until: float) -> Mapping[str, Any] | None:

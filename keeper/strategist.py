@@ -111,28 +111,32 @@ class Strategist:
     async def bid(
         self, quotes: Sequence[Quote], view: View
     ) -> tuple[list[tuple[Quote, Bid]], list[Skip]]:
-        """Return bids, best net first, and why there is none on other quotes."""
+        """Return bids, best net first, and why there is none on other quotes.
+
+        What a strategy bid before the deadline counts; of the rest it is told that it was late.
+        """
         skips: list[Skip] = []
         mine: dict[str, list[Quote]] = {}
         for quote in quotes:
             mine.setdefault(quote.opportunity.strategy, []).append(quote)
-        answers = await self._ask(
-            view.deadline_ms,
-            {
-                name: _bidding(self._seats[name], asked, view)
-                for name, asked in mine.items()
-                if name in self._seats
-            },
-        )
+        asked = {
+            name: _Bidding(self._seats[name], wanted, view)
+            for name, wanted in mine.items()
+            if name in self._seats
+        }
+        answers = await self._ask(view.deadline_ms, asked)
         bids: list[tuple[Quote, Bid]] = []
-        for name, answer in answers.items():
-            if isinstance(answer, str):
-                skips.extend(
-                    _late(name, quote.opportunity.position, answer) for quote in mine[name]
-                )
-                continue
-            bids.extend(answer[0])
-            skips.extend(answer[1])
+        for name, bidding in asked.items():
+            given = bidding.end() if name in self._seats else []
+            for quote, answer in given:
+                if isinstance(answer, Bid):
+                    bids.append((quote, answer))
+                else:
+                    skips.append(answer)
+            why = answers[name] or _NO_ANSWER
+            skips.extend(
+                _late(name, quote.opportunity.position, why) for quote in mine[name][len(given) :]
+            )
         bids.sort(key=lambda pair: pair[0].net_usd, reverse=True)
         return bids, skips
 
@@ -248,28 +252,41 @@ def _allowed(limits: Limits) -> Limits:
     return limits
 
 
-def _bidding(
-    seat: Seat, quotes: Sequence[Quote], view: View
-) -> Callable[[], tuple[list[tuple[Quote, Bid]], list[Skip]]]:
-    def bid() -> tuple[list[tuple[Quote, Bid]], list[Skip]]:
-        bids: list[tuple[Quote, Bid]] = []
-        skips: list[Skip] = []
-        for quote in quotes:
-            answer = seat.strategy.bid(quote, view)
-            if isinstance(answer, Skip):
-                if (answer.market, answer.borrower) != quote.opportunity.key:
-                    raise ValueError("bid() skipped a position it was not asked about")
-                skips.append(_own(seat.name, answer))
-            elif isinstance(answer, Bid):
-                for field in ("priority_fee", "max_fee", "tip"):
-                    _amount(field, getattr(answer, field))
-                _amount("deadline", answer.deadline, _LATEST)
-                bids.append((quote, answer))
-            else:
-                raise TypeError(f"bid() returned {type(answer).__name__}, neither Bid nor Skip")
-        return bids, skips
+class _Bidding:
+    """One strategy's bids on quotes, in their order; those made so far can be taken at any time."""
 
-    return bid
+    def __init__(self, seat: Seat, quotes: Sequence[Quote], view: View) -> None:
+        self._seat = seat
+        self._quotes = quotes
+        self._view = view
+        self._given: list[tuple[Quote, Bid | Skip]] = []
+        self._ended = False
+
+    def __call__(self) -> None:
+        for quote in self._quotes:
+            if self._ended:
+                return
+            answer = self._seat.strategy.bid(quote, self._view)
+            self._given.append((quote, _offered(self._seat.name, quote, answer)))
+
+    def end(self) -> list[tuple[Quote, Bid | Skip]]:
+        """Return the answers given, those on the first quotes, and ask for no more."""
+        self._ended = True
+        return list(self._given)
+
+
+def _offered(name: str, quote: Quote, answer: Bid | Skip) -> Bid | Skip:
+    """Return an answer to a quote if it makes sense."""
+    if isinstance(answer, Skip):
+        if (answer.market, answer.borrower) != quote.opportunity.key:
+            raise ValueError("bid() skipped a position it was not asked about")
+        return _own(name, answer)
+    if not isinstance(answer, Bid):
+        raise TypeError(f"bid() returned {type(answer).__name__}, neither Bid nor Skip")
+    for field in ("priority_fee", "max_fee", "tip"):
+        _amount(field, getattr(answer, field))
+    _amount("deadline", answer.deadline, _LATEST)
+    return answer
 
 
 def _amount(name: str, value: int, largest: int = _LARGEST) -> None:

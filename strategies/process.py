@@ -5,6 +5,7 @@ pass 2**53 (wei, prices, dollars with eight decimals) are strings of decimal dig
 hexadecimal digits. Whoever reads should pass over fields it does not know; this does.
 """
 
+import json
 import threading
 import types
 import typing
@@ -239,6 +240,7 @@ class Process:
         self._config = config
         self._children: dict[str, Child] = {}
         self._limits: dict[str, tuple[bytes, dict[tuple[str, Address], Limits]]] = {}
+        self._markets: dict[str, tuple[View, str]] = {}
         self._lock = threading.Lock()
 
     def open(self, chain: str) -> None:
@@ -261,11 +263,10 @@ class Process:
         ]
         content = {
             "type": "select",
-            "market": encode(_market(view)),
             "at_risk": encode(risks),
             "prices": encode(view.prices),
         }
-        answer = child.ask(content, view.deadline_ms * MARGIN / 1000)
+        answer = child.ask(content, view.deadline_ms * MARGIN / 1000, self._told(view))
         try:
             selected: Selected = decode(Selected, answer)
             found, limits = _chosen(selected, view)
@@ -281,8 +282,8 @@ class Process:
     def bid(self, quote: Quote, view: View) -> Bid | Skip:
         """Return what the program pays; raise `TransientError` without an answer."""
         child = self._child(view.chain)
-        content = {"type": "bid", "market": encode(_market(view)), "quote": encode(_priced(quote))}
-        answer = child.ask(content, view.deadline_ms * MARGIN / 1000)
+        content = {"type": "bid", "quote": encode(_priced(quote))}
+        answer = child.ask(content, view.deadline_ms * MARGIN / 1000, self._told(view))
         try:
             offered: Offered = decode(Offered, answer)
         except ValueError as error:
@@ -291,6 +292,14 @@ class Process:
             return offered.bid
         declined = offered.refuse or Decline(Reason.DENIED, "the program gave no bid")
         return _skip(quote.opportunity.position, declined.reason, declined.detail)
+
+    def _told(self, view: View) -> dict[str, str]:
+        """Return what each request of a view holds, written down once: bids go into thousands."""
+        held, text = self._markets.get(view.chain, (None, ""))
+        if held is not view:
+            text = json.dumps(encode(_market(view)), separators=(",", ":"))
+            self._markets[view.chain] = view, text
+        return {"market": text}
 
     def _child(self, chain: str) -> Child:
         with self._lock:

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pydantic import BaseModel
 
-from keeper.errors import PluginError
+from keeper.errors import PluginError, TransientError
 from keeper.strategist import STUCK_ROUNDS, Seat, Strategist
 from keeper.types import (
     AtRisk,
@@ -70,6 +71,33 @@ class Broken(Everything):
         raise ZeroDivisionError("one by none")
 
 
+class Halting(Everything):
+    """Bids until it is asked about the third position, and stops there."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.asked = 0
+
+    def bid(self, quote: Quote, view: View) -> Bid | Skip:
+        self.asked += 1
+        if self.asked == 3:
+            self.halt()
+        return Bid(Wei(1), Wei(2), 3)
+
+    def halt(self) -> None:
+        self.release.wait(5)
+
+
+class Missing(Halting):
+    def halt(self) -> None:
+        raise TransientError("no answer within 5 ms")
+
+
+class Lying(Halting):
+    def halt(self) -> None:
+        raise ZeroDivisionError("one by none")
+
+
 class Stuck(Everything):
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -118,4 +146,32 @@ async def test_an_overrun_skips_and_a_strategy_that_never_returns_is_disabled() 
     assert strategist.enabled == ("good",)
     assert faults[0].plugin == "slow"
     stuck.release.set()
+    strategist.close()
+
+
+@pytest.mark.parametrize("kind", [Halting, Missing])
+async def test_bids_made_before_the_deadline_count(kind: type[Halting]) -> None:
+    halting = kind()
+    strategist = Strategist([Seat("a", halting)], no_fault)
+    quotes = [quote("a", number, 100 - number) for number in range(6)]
+    bids, skips = await strategist.bid(quotes, replace(view(6), deadline_ms=50))
+    assert [each for each, _ in bids] == quotes[:2]
+    assert [skip.borrower for skip in skips] == [
+        each.opportunity.position.borrower for each in quotes[2:]
+    ]
+    assert {(skip.reason, skip.strategy) for skip in skips} == {(Reason.TIMEOUT, "a")}
+    halting.release.set()
+    strategist._threads["a"].shutdown(wait=True)
+    assert halting.asked == 3, "what nobody waits for any more is not asked"
+    assert strategist.enabled == ("a",)
+
+
+async def test_no_bid_of_who_is_switched_off_counts() -> None:
+    faults: list[PluginError] = []
+    strategist = Strategist([Seat("a", Lying())], faults.append)
+    quotes = [quote("a", number, 1) for number in range(4)]
+    bids, skips = await strategist.bid(quotes, view(4))
+    assert bids == []
+    assert len(skips) == 4
+    assert [fault.plugin for fault in faults] == ["a"]
     strategist.close()
