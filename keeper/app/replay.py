@@ -16,7 +16,7 @@ import structlog
 
 from keeper.app.breakers import make_feeds, make_limits, watching
 from keeper.app.inventory import make_inventory
-from keeper.app.lenders import may_lend
+from keeper.app.lenders import allowed_by
 from keeper.app.line import lists_of, make_planner, seats, watched_tokens
 from keeper.app.oracles import believing, following, make_oracles
 from keeper.app.outcome import Outcome
@@ -97,7 +97,7 @@ class Playing:
         stack.callback(close_strategies, strategies)
         strategist = Strategist(seats(strategies, name, taped.watched.markets), self._on_fault)
         stack.callback(strategist.close)
-        lists, lends = lists_of(name, table, taped.watched), may_lend(taped.lenders)
+        lists, allowed = lists_of(name, table, taped.watched), allowed_by(taped.lenders)
         feeds = make_feeds(settings, table, partial(_running, taped))
         oracles = make_oracles(
             name, settings, table, taped.watched.markets, partial(_running, taped)
@@ -125,7 +125,9 @@ class Playing:
             taped.reader,
             self._shown,
             strategist,
-            make_planner(name, table, taped.watched, settings, lambda: book.stopped, lists, lends),
+            make_planner(
+                name, table, taped.watched, settings, lambda: book.stopped, lists, allowed
+            ),
             self._settlement,
             self._settlement,
             self._clock,

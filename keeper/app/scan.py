@@ -12,7 +12,7 @@ from eth_utils.address import to_checksum_address
 
 from keeper.app.endpoints import open_endpoints
 from keeper.app.inventory import find_tokens, make_inventory
-from keeper.app.lenders import make_lenders, may_lend
+from keeper.app.lenders import Allowed, allowed_by, make_lenders
 from keeper.app.line import lists_of, make_planner, seats, watched_tokens
 from keeper.app.recovery import Recovery
 from keeper.app.upkeep import STOPPED
@@ -33,7 +33,7 @@ from keeper.journal.snapshots import SnapshotReader
 from keeper.planning.planner import Planner
 from keeper.ports import Progress
 from keeper.strategist import Strategist
-from keeper.types import CollateralLeg, DebtLeg, FlashSource, Head, Position, Prices, Skip, View
+from keeper.types import CollateralLeg, DebtLeg, Head, Position, Prices, Skip, View
 from keeper.units import BPS, WAD, Address, Usd, Wad
 
 log = structlog.get_logger(__name__)
@@ -71,13 +71,13 @@ class Looked:
     book: Book
     view: View
     skips: Sequence[Skip]
-    lends: Callable[[FlashSource], bool]
+    allowed: Allowed
 
     def planner(self, settings: Settings) -> Planner:
         """Return what plans here as a keeper with these settings would."""
         lists, stopped = lists_of(self.chain, self.table, self.watched), self.book.stopped
         return make_planner(
-            self.chain, self.table, self.watched, settings, lambda: stopped, lists, self.lends
+            self.chain, self.table, self.watched, settings, lambda: stopped, lists, self.allowed
         )
 
 
@@ -124,7 +124,7 @@ async def look(
     seen = await book.view(next_block, PATIENCE_MS)
     assert seen is not None, "nothing moves a book that follows no chain"
     view = conditions.complete(seen[0], results[len(reads.calls) :])
-    return Looked(chain, table, watched, book, view, seen[1], may_lend(lenders))
+    return Looked(chain, table, watched, book, view, seen[1], allowed_by(lenders))
 
 
 async def scan(

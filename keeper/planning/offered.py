@@ -6,7 +6,7 @@ sells there, since others would share in what was asked for another size. What t
 stays with the quote, for the case that the offer does not hold.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from keeper.planning.appraising import Appraisal, Costs
@@ -28,7 +28,12 @@ class Offered:
     """The offers of a head, each against the sale that it could be a part of."""
 
     def __init__(
-        self, venues: Mapping[str, Venue], sales: Sales, costs: Costs, appraisal: Appraisal
+        self,
+        venues: Mapping[str, Venue],
+        sales: Sales,
+        costs: Costs,
+        appraisal: Appraisal,
+        trusts: Callable[[Hop], bool],
     ) -> None:
         self._venues = {
             name: (venue, want)
@@ -38,6 +43,7 @@ class Offered:
         self._sales = sales
         self._costs = costs
         self._appraisal = appraisal
+        self._trusts = trusts
 
     def compete(self, offer: Offer, quote: Quote, outlet: Outlet, taken: set[Address]) -> Quote:
         """Return a quote that has its sale, with the offer in it that brings most more, if any does.
@@ -75,7 +81,7 @@ class Offered:
                 continue
             want(sold, bought, amount)
             for hop in venue.hops(sold):
-                if hop.token_out == bought and 0 < hop.least <= amount:
+                if hop.token_out == bought and 0 < hop.least <= amount and self._trusts(hop):
                     yield hop
 
 

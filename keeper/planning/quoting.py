@@ -49,7 +49,7 @@ class Sizing:
         sales = Sales(venues)
         offers = self._offers(choices, rates, rules)
         tokens = {each for offer in offers for each in (offer.terms.collateral, offer.terms.debt)}
-        trust = Trust(view, sales, rules.deviation, rules.least_depth, tokens)
+        trust = Trust(view, sales, rules.deviation, rules.least_depth, tokens, rules.sells)
         router = Router(venues, rules.max_hops, rules.hubs, trust)
         selling = Selling(venues, sales, router, offers, costs.per_gas)
         loans = Loans(rules, venues, markets, view, offers, selling, costs.per_gas)
@@ -62,7 +62,7 @@ class Sizing:
         self._loans = loans
         self._appraisal = appraisal
         self._claiming = Claiming(costs, trust, selling, loans, appraisal, calling)
-        self._offered = Offered(venues, sales, costs, appraisal)
+        self._offered = Offered(venues, sales, costs, appraisal, trust)
         self._claims, self._order = self._claimed(offers)
 
     def run(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from keeper.types import Bid, FlashSource, Limits, Opportunity, Token
+from keeper.types import Bid, FlashSource, Hop, Limits, Opportunity, Token
 from keeper.units import USD, Address, Bps, Usd, Wei
 
 TRANSACTION_GAS = 16_777_216
@@ -22,6 +22,11 @@ def _anyone(_: FlashSource) -> bool:
     return True
 
 
+def _anywhere(_: Hop) -> bool:
+    """Sell through any pool."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRules:
     """Settings of planning on one chain; `priority_fee` prices gas until a strategy has bid.
@@ -33,7 +38,8 @@ class PlanRules:
     price for `least_depth`, are left out; None leaves out none for that. `largest_repay` and `gas_budget`
     bound one transaction, gas at its worst: limit times maximum fee.
     No first send offers more per gas than `max_fee`, whatever is bid; None leaves bids as they are.
-    `toxic_parts` allows calls that leave a position less healthy. `lends` says whose loans may be taken.
+    `toxic_parts` allows calls that leave a position less healthy. `lends` says whose loans may be taken,
+    `sells` which hops the contract may make.
     """
 
     chain: str
@@ -52,6 +58,7 @@ class PlanRules:
     toxic_parts: bool = False
     excluded: Callable[[str, Token, Token], str] = _nothing
     lends: Callable[[FlashSource], bool] = _anyone
+    sells: Callable[[Hop], bool] = _anywhere
 
     def capped(self, bid: Bid) -> Bid:
         """Return a bid that offers no more per gas than a first send may."""

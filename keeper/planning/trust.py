@@ -1,6 +1,6 @@
-"""Which pools are left out: those that hold next to nothing, and those far off the oracle."""
+"""Which pools are left out: what the owner does not allow, dust, and those far off the oracle."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from keeper.planning.routing import Sales
 from keeper.types import Hop, Token, View
@@ -18,7 +18,7 @@ class Trust:
     A pool whose price is further off than `limit`, in our favour or against, was moved there by
     somebody, or nobody trades in it; one that gives less than half its price for a sale worth
     `depth` is dust. A pool with a token that no oracle prices is not judged, nor an offer that takes
-    one amount alone.
+    one amount alone. What the contract may not call (`sells`) is left out, whatever it brings.
     """
 
     def __init__(
@@ -28,7 +28,9 @@ class Trust:
         limit: Bps | None,
         depth: Usd | None,
         tokens: Iterable[Token],
+        sells: Callable[[Hop], bool],
     ) -> None:
+        self._sells = sells
         self._sales = sales
         self._limit = limit
         self._depth = depth
@@ -59,6 +61,8 @@ class Trust:
         return any(key[:2] == (venue, pool) and key[2] == token for key in self._found)
 
     def _refusal(self, hop: Hop) -> str:
+        if not self._sells(hop):
+            return "is not allowed by the contract's owner"
         if hop.least:
             return ""
         value_in, value_out = self._values.get(hop.token_in), self._values.get(hop.token_out)

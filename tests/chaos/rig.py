@@ -14,7 +14,7 @@ from functools import partial
 from typing import cast
 
 from keeper.app.clock import SystemClock
-from keeper.app.lenders import may_lend
+from keeper.app.lenders import allowed_by
 from keeper.app.line import Unproven, make_planner
 from keeper.app.recovery import Recovery
 from keeper.app.watched import Watched
@@ -161,8 +161,8 @@ async def rigged(settings: Settings, urls: Sequence[str]) -> AsyncIterator[Rig]:
         await recovery.settle(rig.book, loaded, rig.listener.catch_up)
         strategist = Strategist([], _raise)
         stack.callback(strategist.close)
-        lists, lends = Lists(), may_lend(None)
-        planner = make_planner(NAME, chain, watched, settings, frozenset, lists, lends)
+        lists, allowed = Lists(), allowed_by(None)
+        planner = make_planner(NAME, chain, watched, settings, frozenset, lists, allowed)
         engine = _engine(rig, rpc, reader, strategist, planner, chain)
         rig.tasks = [
             asyncio.create_task(rig.listener.run()),
