@@ -38,6 +38,8 @@ HUNG_SECONDS: Final = 60.0
 """After so long on one question the process ends itself, should nobody be there to end it."""
 MISSES: Final = 2
 """Questions in a row without an answer after which it is started again: it uses a core meanwhile."""
+Chosen = tuple[str, Address, tuple[int, ...]]
+"""A position and the pairs chosen of it, objects of a view that is held: each choice has its limits."""
 COMMAND: Final = (sys.executable, "-P", "-m", "keeper.isolation")
 
 
@@ -48,7 +50,7 @@ class Isolated:
         self._name = name
         self._told = {"strategy": _packed((name, table, sorted(protocols)))}
         self._children: dict[str, Child] = {}
-        self._limits: dict[str, dict[tuple[str, Address], Limits]] = {}
+        self._limits: dict[str, dict[Chosen, Limits]] = {}
         self._held: dict[str, tuple[int | None, View]] = {}
         self._lock = threading.Lock()
         self.deadline_seconds: int | None = None
@@ -72,13 +74,14 @@ class Isolated:
         """Return what the strategy takes and refuses; raise `TransientError` without an answer."""
         answer = self._ask(view, {"type": "select", "view": self._handed(view)})
         found: list[Opportunity | Skip] = []
-        limits: dict[tuple[str, Address], Limits] = {}
+        limits: dict[Chosen, Limits] = {}
         try:
             for index, places, bounds in answer["take"]:
                 risk = view.at_risk[index]
                 pairs = tuple(risk.pairs[place] for place in places)
-                limits[risk.position.key] = _limits(*bounds)
-                found.append(Opportunity(risk.position, pairs, risk.cause))
+                opportunity = Opportunity(risk.position, pairs, risk.cause)
+                limits[_chosen(opportunity)] = _limits(*bounds)
+                found.append(opportunity)
             for index, reason, detail in answer["skip"]:
                 found.append(_skip(view.at_risk[index].position, reason, detail))
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -87,8 +90,8 @@ class Isolated:
         return iter(found)
 
     def limits(self, opportunity: Opportunity, view: View) -> Limits:
-        """Return what the strategy set when it took this position."""
-        return self._limits[view.chain][opportunity.key]
+        """Return what the strategy set when it took these pairs of this position."""
+        return self._limits[view.chain][_chosen(opportunity)]
 
     def bid(self, quote: Quote, view: View) -> Bid | Skip:
         """Return what the strategy pays; raise `TransientError` without an answer."""
@@ -200,6 +203,10 @@ def _packed(value: Any) -> str:
 def _unpacked(text: str) -> Any:
     # only ever what the keeper wrote: the other way there is no pickle
     return unpack(base64.b64decode(text))
+
+
+def _chosen(opportunity: Opportunity) -> Chosen:
+    return *opportunity.key, tuple(map(id, opportunity.pairs))
 
 
 def _limits(minimum: Any, largest: Any, venues: Any, whole: Any, calls: Any) -> Limits:

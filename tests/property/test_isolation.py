@@ -64,6 +64,32 @@ def test_it_sees_no_secret(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "RPC" not in str(caught.value)
 
 
+TWO = """
+risk = view.at_risk[0]
+return [Opportunity(risk.position, (pair,), risk.cause) for pair in risk.pairs]"""
+
+
+async def test_limits_stand_with_the_choice_they_were_set_for(make: Make) -> None:
+    text = harmful("select", TWO).replace(
+        "        return Limits(Usd(self.config.minimum))\n",
+        "        some = opportunity.pairs[0].debt.symbol == 'USDC'\n"
+        "        return Limits(Usd(1), largest_repay=Usd(5_000) if some else None)\n",
+    )
+    bare, alone = made(text), make(text)
+    expected = [("USDC", 5_000), ("DAI", None)]
+    for strategy in (bare, alone):
+        strategist = Strategist([Seat("two", strategy)], lambda error: pytest.fail(str(error)))
+        choices, _ = await strategist.select(seen())
+        strategist.close()
+        assert [
+            (choice.opportunity.pairs[0].debt.symbol, choice.limits.largest_repay)
+            for choice in choices
+        ] == expected
+    now = seen()
+    both = [each for each in alone.select(now) if isinstance(each, Opportunity)]
+    assert [alone.limits(each, now).largest_repay for each in both] == [5_000, None]
+
+
 @pytest.mark.parametrize(
     ("where", "code"),
     [
