@@ -23,18 +23,22 @@ class Failed:
         self._failures: dict[Key, tuple[int, int]] = {}
 
     def ended(self, receipt: Receipt, keys: Iterable[Key], head: int) -> None:
-        """Take how a plan for these positions ended by a head."""
+        """Take how a plan for these positions ended by a head.
+
+        One that failed beside others that held counts as well: where a rival took it nobody asks for it.
+        """
         match receipt:
             case Reverted():
-                for key in keys:
-                    count, _ = self._failures.pop(key, (0, 0))
-                    pause = min(PATIENCE ** min(count, 9), LONGEST) if count else 0
-                    self._failures[key] = count + 1, head + pause
+                held: frozenset[Key] = frozenset()
             case Included():
-                for key in keys:
-                    self._failures.pop(key, None)
+                held = frozenset((item.market, item.borrower) for item in receipt.items if item.ok)
             case _:
-                pass
+                return
+        for key in dict.fromkeys(keys):
+            count, _ = self._failures.pop(key, (0, 0))
+            if key not in held:
+                pause = min(PATIENCE ** min(count, 9), LONGEST) if count else 0
+                self._failures[key] = count + 1, head + pause
         while len(self._failures) > KEPT:
             del self._failures[next(iter(self._failures))]
 

@@ -440,6 +440,25 @@ async def test_what_fails_again_and_again_is_held_back_for_longer_each_time(benc
     assert executor.cooling(bench.node.head) == frozenset(), "what went through begins anew"
 
 
+async def test_what_fails_beside_others_that_hold_is_held_back_too(bench: Bench) -> None:
+    executor = await bench.start()
+    good, poisoned = ("aave-v3", address("good")), ("aave-v3", address("poisoned"))
+    cooling = []
+    for _ in range(2):
+        plan = bench.plans.make(good[1], poisoned[1], deadline=2_000_000_000)
+        assert len((await executor.send([plan]))[0]) == 1
+        head = bench.node.mine()
+        (receipt,) = await executor.follow(head)
+        assert isinstance(receipt, Included)
+        assert [item.ok for item in receipt.items] == [True, False]
+        cooling.append(executor.cooling(head))
+    assert cooling == [frozenset(), {poisoned}]
+    bench.node.liquidations = 2
+    assert len((await executor.send([bench.plans.make(good[1], poisoned[1])]))[0]) == 1
+    await executor.follow(bench.node.mine())
+    assert executor.cooling(bench.node.head) == frozenset(), "it held: it begins anew"
+
+
 async def test_a_revert_for_want_of_gas_says_so(bench: Bench) -> None:
     executor = await bench.start()
     plan = bench.plans.make()
