@@ -66,6 +66,10 @@ interface IUniswapV3Pool:
         recipient: address, zeroForOne: bool, amountSpecified: int256, sqrtPriceLimitX96: uint160, data: Bytes[32]
     ) -> (int256, int256): nonpayable
 
+interface IDebtToken:
+    def scaledBalanceOf(user: address) -> uint256: view
+    def balanceOf(user: address) -> uint256: view
+
 interface IWrappedNative:
     def deposit(): payable
     def withdraw(amount: uint256): nonpayable
@@ -299,10 +303,9 @@ expected_token: transient(address)
 expected_amount: transient(uint256)
 expected_payload: transient(bytes32)
 cursor: transient(uint256)
-# By bits of token indexes: of which loans are taken and groups run now, which have their own turn, and which
-# groups held; 16 above, whose groups there are.
-open: transient(uint256)
-apart: transient(uint256)
+# By bits of token indexes: of which loans are taken and groups run now, and 128 above, which have their own turn.
+turn: transient(uint256)
+# Likewise of which groups held, and 16 above, of which there are any.
 moved: transient(uint256)
 token_count: transient(uint256)
 addresses: transient(address[MAX_ADDRESSES])
@@ -423,8 +426,7 @@ def run(batch: Bytes[MAX_BATCH]) -> (
     self.moved = 0
     if live != 0:
         apart &= live
-        self.open = ~(apart | (lent & ~live))
-        self.apart = apart
+        self.turn = (apart << 128) | (~(apart | (lent & ~live)) & MAX_UINT128)
         self._advance(batch)
         if apart != 0:
             for i: uint256 in range(MAX_TOKENS):
@@ -543,20 +545,19 @@ def run_apart(batch: Bytes[MAX_BATCH], token: uint256):
     if msg.sender != self:
         self._fail(NOT_SELF)
     self.cursor = 0
-    self.open = 1 << token
-    self.apart = 0
+    self.turn = 1 << token
     self._advance(batch)
 
 
 @internal
 def _advance(batch: Bytes[MAX_BATCH]):
     head: uint256 = extract32(batch, 0, output_type=uint256)
-    open: uint256 = self.open
+    turn: uint256 = self.turn
     fund_count: uint256 = (head >> 168) & 255
     offset: uint256 = HEADER_SIZE + ADDRESS_SIZE * ((head >> 176) & 255)
     for i: uint256 in range(self.cursor, fund_count, bound=MAX_FUNDS):
         word: uint256 = extract32(batch, offset + FUND_SIZE * i, output_type=uint256)
-        if (open >> ((word >> 240) & 255)) & 1 == 0:
+        if (turn >> ((word >> 240) & 255)) & 1 == 0:
             continue
         kind: uint256 = (word >> 248) & (APART - 1)
         token: address = self._token((word >> 240) & 255)
@@ -597,7 +598,6 @@ def _advance(batch: Bytes[MAX_BATCH]):
 
     offset += FUND_SIZE * fund_count + MINIMUM_SIZE * ((head >> 160) & 255)
     first: uint256 = 0
-    apart: uint256 = self.apart
     moved: uint256 = self.moved
     for i: uint256 in range((head >> 152) & 255, bound=MAX_GROUPS):
         word: uint256 = extract32(batch, offset, output_type=uint256)
@@ -606,9 +606,9 @@ def _advance(batch: Bytes[MAX_BATCH]):
         count: uint256 = (word >> 184) & 255
         debt: uint256 = (word >> 208) & 255
         moved |= 1 << (debt + 16)
-        if (open >> debt) & 1 == 0:
+        if (turn >> debt) & 1 == 0:
             # Unless its turn comes and lasts.
-            if (apart >> debt) & 1 == 1:
+            if (turn >> (debt + 128)) & 1 == 1:
                 self.group_results[i] = LOAN_UNPAID << 128
                 for k: uint256 in range(count, bound=MAX_ITEMS):
                     self.item_results[first + k] = GROUP_UNDONE << 128
@@ -1053,27 +1053,25 @@ def _fail(reason: uint256):
 def _owed(
     check: uint256, debt_token: address, borrower: uint256, view: Bytes[MAX_VIEW], nth: uint256, item_gas: uint256
 ) -> uint256:
-    # What cannot be read does not bar: one group's debts must not undo the others'. Its call decides.
-    if check == CHECK_NONE:
-        return max_value(uint256)
-    call: Bytes[MAX_VIEW] = view
     if check == CHECK_SCALED:
-        call = method_id("scaledBalanceOf(address)")
-    elif check == CHECK_BALANCE:
-        call = method_id("balanceOf(address)")
-    ok: bool = False
-    answer: Bytes[MAX_VIEWED] = b""
-    ok, answer = raw_call(
-        debt_token,
-        concat(call, convert(borrower, bytes32)),
-        max_outsize=MAX_VIEWED,
-        gas=item_gas,
-        is_static_call=True,
-        revert_on_failure=False,
-    )
-    if not ok or len(answer) < 32 * nth + 32:
-        return max_value(uint256)
-    return extract32(answer, 32 * nth, output_type=uint256)
+        return staticcall IDebtToken(debt_token).scaledBalanceOf(convert(borrower, address))
+    if check == CHECK_BALANCE:
+        return staticcall IDebtToken(debt_token).balanceOf(convert(borrower, address))
+    if check == CHECK_VIEW:
+        ok: bool = False
+        answer: Bytes[MAX_VIEWED] = b""
+        ok, answer = raw_call(
+            debt_token,
+            concat(view, convert(borrower, bytes32)),
+            max_outsize=MAX_VIEWED,
+            gas=item_gas,
+            is_static_call=True,
+            revert_on_failure=False,
+        )
+        # What cannot be read does not bar, lest one market undo the others: its call decides.
+        if ok and len(answer) >= 32 * nth + 32:
+            return extract32(answer, 32 * nth, output_type=uint256)
+    return max_value(uint256)
 
 
 @internal

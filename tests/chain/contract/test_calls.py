@@ -151,6 +151,25 @@ def test_a_wrong_word_of_the_call_is_not_made_right(stage, market) -> None:
         assert not any(item.ok for item in result.items), template
 
 
+def test_a_debt_that_cannot_be_read_harms_no_other_token(stage, market, mock) -> None:
+    """The second token's debts are asked for before its loan is taken."""
+    market.allow(SEIZE)
+    broken = Market(stage, mock, "DAI", "WETH")
+    broken.allow(SEIZE)
+    stage.net.give("DAI", stage.address, 10**30)
+    group = broken.group(replace(SHAPED, view=selector("position(bytes32,address)") + bytes(32)), 1)
+    good = market.batch(market.group(SHAPED, REPAY))
+    funds = (*good.funds, Fund(FundKind.INVENTORY, group.debt, 3))
+    batch = replace(
+        good, groups=(*good.groups, group), funds=funds, tokens=(*good.tokens, group.debt)
+    )
+    assert all(item.ok for item in stage.simulate(replace(batch, groups=batch.groups[:1])).items)
+    refused = replace(group, template=replace(group.template, closing=bytes(32)))
+    result = stage.simulate(replace(batch, groups=(*good.groups, refused)))
+    assert [item.ok for item in result.items] == [True] * 3 + [False] * 3
+    assert result.items[3].reason == selector("NoReason()")
+
+
 def test_an_error_that_does_not_revert_is_a_failure(stage, market) -> None:
     market.allow(TELL)
     market.owe(market.borrowers[2], REPAY - 1)
