@@ -33,6 +33,9 @@ Fetched = tuple[Reads, list[CallResult]]
 Key = tuple[str, Address]
 """A position on its chain."""
 
+MOST_ROUNDS = 3
+"""Times a head's choices are decided on before whoever still gives way does so for good."""
+
 HELD_BACK = {
     Reason.IN_FLIGHT: "a transaction on its way liquidates it",
     Reason.COOLDOWN: "told of a few heads ago (dry mode), or failed again and again on the chain",
@@ -296,9 +299,14 @@ async def decide(
     planner: Planner,
     lap: Callable[[str], None] = lambda _: None,
 ) -> Decision:
-    """Take choices to plans; whose quote comes to nothing gives way to whom it outbid."""
+    """Take choices to plans; whose quote comes to nothing gives way to whom it outbid.
+
+    That is in at most one round for each strategy more than `MOST_ROUNDS`.
+    """
     stood: list[Skip] = []
+    rounds = 0
     while True:
+        rounds += 1
         quotes, unquoted = planner.quote(view, choices)
         lap("quote")
         bids, unbid = await strategist.bid(quotes, view)
@@ -307,7 +315,7 @@ async def decide(
         lap("plan")
         skips = [*unquoted, *unbid, *unpacked]
         planned = {quote.opportunity.key for plan in plans for quote in plan.quotes}
-        undecided = next_round(choices, quotes, skips, planned)
+        undecided = next_round(choices, quotes, skips, planned, last=rounds >= MOST_ROUNDS)
         if undecided is None:
             return Decision(quotes, bids, plans, [*stood, *skips])
         choices, stand = undecided

@@ -22,6 +22,7 @@ MOST_CALLS = 4
 _LARGEST = 2**128
 _LATEST = 2**64
 """Seconds: a call to the contract has eight bytes for its deadline."""
+_GAVE_WAY = "it gave way too often at this head, and others want it"
 _NO_ANSWER = "the strategy gave no answer"
 
 Answer = TypeVar("Answer")
@@ -201,6 +202,7 @@ def _seen_by(seat: Seat, view: View) -> View:
 def _selection(seat: Seat, view: View) -> Callable[[], tuple[list[Choice], list[Skip]]]:
     def select() -> tuple[list[Choice], list[Skip]]:
         given = {risk.position.key: risk for risk in view.at_risk}
+        taken: set[tuple[Key, int]] = set()
         most = MOST_ANSWERS * len(given)
         choices: list[Choice] = []
         skips: list[Skip] = []
@@ -215,6 +217,11 @@ def _selection(seat: Seat, view: View) -> Callable[[], tuple[list[Choice], list[
                 skips.append(_own(seat.name, found))
             else:
                 opportunity = _chosen(seat.name, found, given)
+                for pair in opportunity.pairs:
+                    # each is sized, and counts as wanted
+                    if (opportunity.key, id(pair)) in taken:
+                        raise ValueError("select() chose a pair of a position twice")
+                    taken.add((opportunity.key, id(pair)))
                 limits = seat.strategy.limits(opportunity, view)
                 choices.append(Choice(opportunity, _allowed(limits)))
         return choices, skips
@@ -308,42 +315,70 @@ def next_round(
     quotes: Iterable[Quote],
     skips: Iterable[Skip],
     planned: Container[Key],
+    *,
+    last: bool = False,
 ) -> tuple[list[Choice], list[Skip]] | None:
     """Return what to decide on once more and the skips that stand; None when all is decided.
 
     A strategy outbids others by its quote. Where that comes to nothing, as when it does not bid, or
     bids more than pays, it gives way to them; and several calls on a position give way to a single
-    one. Who did not answer in time is not asked again for this head.
+    one. Who did not answer in time is not asked again for this head. With `last`, whoever still gives
+    way does so for good: on all that others want, and to single calls.
     """
-    outbid: set[Key] = set()
+    outbid: dict[Key, set[str]] = {}
     fallen: dict[tuple[str, Key], list[Skip]] = {}
     for skip in skips:
         key = (skip.market, skip.borrower)
         if skip.reason is Reason.OUTBID:
-            outbid.add(key)
+            outbid.setdefault(key, set()).add(skip.strategy)
         else:
             fallen.setdefault((skip.strategy, key), []).append(skip)
     torn = {quote.opportunity.key for quote in quotes if quote.parts > 1}
     left: list[Choice] = []
     stand: list[Skip] = []
-    again = False
+    gave: dict[str, None] = {}
     for choice in choices:
-        key = choice.opportunity.key
-        why = fallen.get((choice.opportunity.strategy, key), ())
+        key, name = choice.opportunity.key, choice.opportunity.strategy
+        why = fallen.get((name, key), ())
+        yields = bool(outbid.get(key, set()) - {name})
         if not why or key in planned:
             left.append(choice)
         elif any(skip.reason is Reason.TIMEOUT for skip in why):
-            again |= key in outbid
+            if yields:
+                gave[name] = None
             stand += why
         elif key in torn and choice.limits.calls > 1:
-            again = True
-            left.append(replace(choice, limits=replace(choice.limits, calls=1)))
-        elif key in outbid:
-            again = True
+            gave[name] = None
+            left.append(_single(choice))
+        elif yields:
+            gave[name] = None
             stand += why
         else:
             left.append(choice)
-    return (left, stand) if again else None
+    for name in gave if last else ():
+        left, more = _withdrawn(name, left)
+        stand += more
+    return (left, stand) if gave else None
+
+
+def _withdrawn(name: str, choices: Sequence[Choice]) -> tuple[list[Choice], list[Skip]]:
+    """Return choices of which a strategy keeps what nobody else wants, and its skips on the rest."""
+    wanted = {choice.opportunity.key for choice in choices if choice.opportunity.strategy != name}
+    left: list[Choice] = []
+    skips: list[Skip] = []
+    for choice in choices:
+        opportunity = choice.opportunity
+        if opportunity.strategy != name:
+            left.append(choice)
+        elif opportunity.key in wanted:
+            skips.append(_skip(name, opportunity.position, Reason.OUTBID, _GAVE_WAY))
+        else:
+            left.append(_single(choice))
+    return left, skips
+
+
+def _single(choice: Choice) -> Choice:
+    return replace(choice, limits=replace(choice.limits, calls=1))
 
 
 def _late(name: str, position: Position, why: str) -> Skip:

@@ -59,6 +59,9 @@ return [Opportunity(position, risk.pairs, risk.cause)]""",
     def seize(self, repay): return type(self.of.seize(repay))(1, 10**30, 0)
 risk = view.at_risk[0]
 return [Opportunity(risk.position, (Rich(risk.pairs[0]),), risk.cause)]""",
+    "the same pair twice": """risk = view.at_risk[0]
+return [Opportunity(risk.position, risk.pairs[:1], risk.cause),
+    Opportunity(risk.position, risk.pairs, risk.cause)]""",
     "nonsense": "return [object()]",
     "none": "return None",
     "a number": "return 7",

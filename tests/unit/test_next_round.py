@@ -1,12 +1,13 @@
 """A strategy that wins a position and then pays nothing for it keeps it from no other."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from keeper.engine import Engine, Report
+from keeper.engine import MOST_ROUNDS, Engine, Report
 from keeper.errors import TransientError
 from keeper.planning.planner import Planner
 from keeper.planning.rules import PlanRules
@@ -83,6 +84,25 @@ class Late(Bold):
         """Take too long."""
         self.asked += 1
         raise TransientError("no answer within the deadline")
+
+
+class Fickle(Bold):
+    """Wants everything, and declines one position more whenever all are bid for anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = 0
+        self._heard: set[bytes] = set()
+
+    def bid(self, quote: Quote, view: View) -> Bid | Skip:
+        """Decline the first of each round."""
+        held = quote.opportunity.position
+        if self._heard and held.borrower not in self._heard:
+            self._heard.add(held.borrower)
+            return Bid(*PRICE)
+        self.rounds += 1
+        self._heard = {held.borrower}
+        return Skip(held.market, held.protocol, held.borrower, Reason.GAS_CAP, "not now")
 
 
 class Picky(Bold):
@@ -201,3 +221,69 @@ def test_a_torn_sequence_is_decided_on_once_more_as_one_call() -> None:
     assert stand == []
     single = replace(parts[0], parts=1)
     assert next_round([left], [single], [lost], set()) is None
+
+
+async def test_who_declines_one_after_the_other_does_not_hold_up_the_head() -> None:
+    fickle, bold = Fickle(), Bold()
+    report, sent = await decide(fickle, bold, count=12)
+    assert by(sent) == {"1-Bold"}
+    assert sum(len(plan.quotes) for plan in sent) == 12, "and nothing of it is lost"
+    assert fickle.rounds == MOST_ROUNDS
+    assert Counter((skip.strategy, skip.reason) for skip in report.skips) == {
+        ("0-Fickle", Reason.GAS_CAP): MOST_ROUNDS,
+        ("0-Fickle", Reason.OUTBID): 12 - MOST_ROUNDS,
+    }
+
+
+async def test_two_that_decline_one_after_the_other_are_asked_a_few_times_more() -> None:
+    fickle, other = Fickle(), Fickle()
+    report, sent = await decide(fickle, other, count=12)
+    assert fickle.rounds <= MOST_ROUNDS
+    assert other.rounds <= MOST_ROUNDS + 2
+    assert by(sent) == {"1-Fickle"}
+    assert sum(len(plan.quotes) for plan in sent) >= 12 - MOST_ROUNDS - other.rounds
+    assert len(report.skips) <= 24
+
+
+def test_who_gives_way_for_the_last_time_keeps_what_nobody_else_wants() -> None:
+    def chosen(number: int, name: str, calls: int = 1) -> Choice:
+        found = Opportunity(position(number, PAIR), (PAIR,), Cause.PRICE, name)
+        return Choice(found, Limits(Usd(1), calls=calls))
+
+    def skipped(choice: Choice, reason: Reason) -> Skip:
+        held = choice.opportunity.position
+        name = choice.opportunity.strategy
+        return Skip(held.market, held.protocol, held.borrower, reason, "", name)
+
+    declined, contested, alone = chosen(1, "a"), chosen(2, "a"), chosen(3, "a", calls=3)
+    first, second = chosen(1, "b"), chosen(2, "b")
+    choices = [declined, contested, alone, first, second]
+    skips = [
+        skipped(declined, Reason.GAS_CAP),
+        skipped(first, Reason.OUTBID),
+        skipped(second, Reason.OUTBID),
+    ]
+    planned = {contested.opportunity.key, alone.opportunity.key}
+    found = next_round(choices, [], skips, planned)
+    assert found == ([contested, alone, first, second], [skips[0]])
+    found = next_round(choices, [], skips, planned, last=True)
+    assert found is not None
+    left, stand = found
+    assert left == [replace(alone, limits=Limits(Usd(1))), first, second]
+    assert [(skip.borrower, skip.reason) for skip in stand] == [
+        (declined.opportunity.key[1], Reason.GAS_CAP),
+        (contested.opportunity.key[1], Reason.OUTBID),
+    ]
+
+
+def test_who_outbids_only_itself_gives_way_to_nobody() -> None:
+    held = position(1, PAIR)
+    one, other = (
+        Choice(Opportunity(held, (pair,), Cause.PRICE, "a"), Limits(Usd(1)))
+        for pair in (PAIR, replace(PAIR, maximum=1))
+    )
+    skips = [
+        Skip(held.market, held.protocol, held.borrower, reason, "", "a")
+        for reason in (Reason.GAS_CAP, Reason.OUTBID)
+    ]
+    assert next_round([one, other], [], skips, set()) is None
