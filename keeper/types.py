@@ -863,6 +863,12 @@ class Included:
         return Wei(self.gas_used * self.gas_price + self.data_fee)
 
 
+OUTRUN = (
+    "an earlier transaction of its block took it: it holds on the state before, not on that after"
+)
+"""Why a transaction was reverted that another one was faster than."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reverted:
     """The transaction is in a block and failed; only gas was spent."""

@@ -6,7 +6,7 @@ from typing import Any
 from keeper.chain.parse import quantity
 from keeper.errors import RpcError, TransientError
 from keeper.ports import Rpc
-from keeper.types import Signed
+from keeper.types import OUTRUN, Signed
 from keeper.units import to_hex
 
 
@@ -17,7 +17,11 @@ async def revert_reason(
     timestamp: int,
     explain: Callable[[bytes], str],
 ) -> str:
-    """Run a reverted transaction again on its parent block's state and name the reason."""
+    """Run a reverted transaction again on its parent block's state and name the reason.
+
+    What holds there is run on its own block's as well: who was faster left nothing, what fails for
+    no such reason still holds.
+    """
     if _ran_out(signed, receipt):
         return f"out of gas: used all of {signed.plan.gas_limit}"
     block = quantity(receipt["blockNumber"])
@@ -34,7 +38,13 @@ async def revert_reason(
         return error.message if error.data is None else explain(error.data)
     except TransientError as error:
         return f"not known: {error}"
-    return "it succeeds on the parent block's state: an earlier transaction of the block took it"
+    try:
+        await rpc.request("eth_call", [transaction, hex(block), {}, overrides])
+    except RpcError as error:
+        return OUTRUN if error.data is not None else f"not known: {error.message}"
+    except TransientError as error:
+        return f"not known: {error}"
+    return "it holds on the states before and after its block: it fails on the chain only"
 
 
 def _ran_out(signed: Signed, receipt: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from keeper.journal.explanation import (
     verdict,
 )
 from keeper.journal.migration import migrations
-from keeper.types import Opportunity, Plan
+from keeper.types import OUTRUN, Opportunity, Plan
 from keeper.units import Address, Hash, Usd, Wei
 
 SKIPS_SHOWN = 100
@@ -39,7 +39,8 @@ class Spent:
     """Gas one of our transactions paid for, and what it brought.
 
     `liquidates` is false of sweeps and of what took a nonce back. `estimated` is what the plan was to
-    bring by call before costs, `planned_usd` in all after them, `won` are the calls that held.
+    bring by call before costs, `planned_usd` in all after them, `won` are the calls that held. `outrun`
+    is what reverted because another transaction of its block was faster.
     """
 
     chain: str
@@ -54,6 +55,7 @@ class Spent:
     planned_usd: Usd = Usd(0)
     estimated: tuple[tuple[CallKey, int], ...] = ()
     won: frozenset[CallKey] = frozenset()
+    outrun: bool = False
 
 
 class JournalReader:
@@ -76,18 +78,19 @@ class JournalReader:
             rows = db.execute(
                 "SELECT plans.chain, receipts.time, gas_used, gas_price, data_fee, outcome, "
                 "plans.id, receipts.net_usd, plans.repaid_usd, receipts.hash, plans.net_usd, "
-                "plans.record FROM receipts JOIN plans ON plans.id = receipts.plan "
+                "plans.record, receipts.reason FROM receipts JOIN plans ON plans.id = receipts.plan "
                 "WHERE receipts.time >= ? AND gas_price IS NOT NULL ORDER BY receipts.time",
                 (since,),
             ).fetchall()
             won = {
                 plan: _liquidated(db, plan)
-                for *_, outcome, plan, _, _, _, _, _ in rows
+                for *_, outcome, plan, _, _, _, _, _, _ in rows
                 if outcome == "included"
             }
         found = []
         for row in rows:
-            chain, time, used, price, data, outcome, plan, net, repaid, tx, planned, record = row
+            chain, time, used, price, data, outcome, plan, net, repaid, tx, *rest = row
+            planned, record, reason = rest
             estimated = _estimated(record)
             spent = Spent(
                 chain,
@@ -102,6 +105,7 @@ class JournalReader:
                 Usd(int(planned)),
                 estimated,
                 frozenset(estimated[place][0] for place in won.get(plan, ())),
+                outcome == "reverted" and reason == OUTRUN,
             )
             found.append(spent)
         return found

@@ -8,10 +8,11 @@ from keeper.journal.read import CallKey, Spent
 from keeper.ports import Clock
 from keeper.risk.feeds import Feeds
 from keeper.risk.latches import LATCHED, PAUSED, Latches
-from keeper.risk.ledger import Entry, Ledger
+from keeper.risk.ledger import Entry, Ledger, PositionKey
 from keeper.risk.limits import DAY, HOUR, Limits
 from keeper.risk.lists import Lists
 from keeper.types import (
+    OUTRUN,
     Cancelled,
     Dropped,
     Head,
@@ -103,6 +104,8 @@ class Risk:
                         Estimate(entry.estimated, entry.planned_usd), entry.won, entry.net_usd
                     ),
                     entry.liquidates,
+                    _positions(entry.estimated),
+                    entry.outrun,
                 )
                 self._ledger.book(entry.plan or f"#{number}", booked)
         plans = [signed.plan for signed in pending if not signed.cancels]
@@ -182,6 +185,8 @@ class Risk:
                     -receipt.gas_cost_usd,
                     reverted=True,
                     liquidates=reserved is None or reserved.liquidates,
+                    positions=_positions(() if reserved is None else reserved.estimate.gross),
+                    outrun=receipt.reason == OUTRUN,
                 )
                 self._ledger.book(receipt.plan_id, entry)
             case Cancelled() if receipt.gas_used:
@@ -354,6 +359,10 @@ def _reserve(plan: Plan) -> Reserved:
     gross = tuple((quote.key, quote.gross_usd) for quote in plan.quotes)
     estimate = Estimate(gross, plan.net_usd)
     return Reserved(plan.worst_cost, plan.repaid_usd, estimate, plan.sweep is None)
+
+
+def _positions(gross: Iterable[tuple[CallKey, int]]) -> frozenset[PositionKey]:
+    return frozenset((market, borrower) for (market, borrower, _), _ in gross)
 
 
 def _refuse(plan: Plan, reason: Reason, detail: str) -> Skip:

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keeper.risk.limits import DAY
-from keeper.units import Hash
+from keeper.units import Address, Hash
+
+PositionKey = tuple[str, Address]
+"""A market and a borrower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One settled plan; `missed` says whether it fell short of its estimate, None when not judged.
 
-    `liquidates` is false of what only moves money or takes a nonce back.
+    `liquidates` is false of what only moves money or takes a nonce back. `positions` are those it was
+    for, empty where that is not known; `outrun` says that another transaction was faster.
     """
 
     time: float
@@ -22,6 +26,8 @@ class Entry:
     reverted: bool
     missed: bool | None = None
     liquidates: bool = True
+    positions: frozenset[PositionKey] = frozenset()
+    outrun: bool = False
 
 
 class Ledger:
@@ -64,8 +70,16 @@ class Ledger:
         return sum(entry.net_usd for entry in self.since(since))
 
     def reverts(self, since: float) -> int:
-        """Return how many liquidating transactions reverted after a time.
+        """Return how many liquidating transactions reverted after a time that no position explains twice.
 
-        Who moves a pool back and forth can make a sale of profit revert; that must not stop the rest.
+        Who moves a pool back and forth can make a sale of profit revert, one position may fail on the
+        chain only, and a rival may be faster: none of that must stop the rest.
         """
-        return sum(entry.reverted and entry.liquidates for entry in self.since(since))
+        count, known = 0, set[PositionKey]()
+        for entry in self.since(since):
+            if not entry.reverted or not entry.liquidates or entry.outrun:
+                continue
+            if not known & entry.positions:
+                count += 1
+                known |= entry.positions
+        return count

@@ -16,6 +16,7 @@ from keeper.execution.signer import KeySigner
 from keeper.execution.wallet import CANCEL_GAS, SILENT_SECONDS
 from keeper.ports import Signer
 from keeper.types import (
+    OUTRUN,
     Dropped,
     Head,
     Holding,
@@ -414,6 +415,34 @@ async def test_a_revert_is_explained_from_the_parent_state(bench: Bench) -> None
     assert isinstance(receipt, Reverted)
     assert receipt.reason == f"explained {keccak(b'Expired()')[:4].hex()}"
     assert receipt.gas_cost_usd == 1_60000000
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (RpcError("eth_call", 3, "execution reverted", b"\1\2\3\4"), OUTRUN),
+        (RpcError("eth_call", -32000, "header not found"), "not known: header not found"),
+        ("0x", "it holds on the states before and after its block: it fails on the chain only"),
+    ],
+)
+async def test_who_was_faster_is_told_from_what_fails_on_the_chain_only(
+    bench: Bench, after: object, reason: str
+) -> None:
+    executor = await bench.start()
+    await executor.send([bench.plans.make()])
+    head = bench.node.mine(status=0)
+
+    def answer(method: str, params: Sequence[object]) -> object:
+        if method == "eth_call" and params[1] == hex(head.number):
+            if isinstance(after, RpcError):
+                raise after
+            return after
+        return None
+
+    bench.node.answering = answer
+    (receipt,) = await executor.follow(head)
+    assert isinstance(receipt, Reverted)
+    assert receipt.reason == reason
 
 
 async def test_what_fails_again_and_again_is_held_back_for_longer_each_time(bench: Bench) -> None:

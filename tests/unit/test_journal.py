@@ -26,6 +26,7 @@ from keeper.journal.read import JournalReader
 from keeper.journal.sqlite import DAY, SqliteJournal
 from keeper.planning.contest import Contest
 from keeper.types import (
+    OUTRUN,
     Cancelled,
     Conversion,
     Dropped,
@@ -758,6 +759,19 @@ async def test_what_took_a_nonce_back_liquidated_nothing(notebook: Notebook) -> 
     assert notebook.reader().contested("test", 9) == [], "a cancel by itself was no rival's doing"
     (spent,) = notebook.reader().spent(0)
     assert (spent.liquidates, spent.repaid_usd, spent.gas) == (False, 0, 21_000 * GWEI)
+
+
+async def test_what_a_faster_one_took_is_told_from_other_reverts(notebook: Notebook) -> None:
+    for reason in (OUTRUN, "no"):
+        plan = notebook.plans.make()
+        await notebook.journal.planned(plan)
+        await notebook.journal.signed(signed(plan))
+        receipt = Reverted(plan.id, tx_of(plan), 101, 100, Wei(GWEI), reason)
+        await notebook.journal.settled(receipt)
+    assert [(each.reverted, each.outrun) for each in notebook.reader().spent(0)] == [
+        (True, True),
+        (True, False),
+    ]
 
 
 async def test_a_sale_of_profit_is_no_sweep(notebook: Notebook) -> None:

@@ -13,6 +13,7 @@ from keeper.metrics import BREAKERS
 from keeper.risk import DAY, HOUR, Limits, Lists, Risk
 from keeper.risk.lists import find_tokens
 from keeper.types import (
+    OUTRUN,
     Cancelled,
     Conversion,
     Dropped,
@@ -147,6 +148,32 @@ def test_reverts_open_the_breaker_until_their_window_passed(tmp_path: Path, plan
     assert skip.detail.startswith("reverts: 3")
     clock.now += 3_600 - 60
     assert risk.admit(plans.make()) is None
+
+
+def test_one_position_or_faster_rivals_do_not_open_the_breaker(
+    tmp_path: Path, plans: Plans
+) -> None:
+    held = limits(tmp_path, gas_per_day=Wei(10**30), gas_per_transaction=Wei(10**30))
+    risk, clock = Risk("test", held, FakeClock()), FakeClock()
+
+    def fail(*borrowers: str, reason: str = "no") -> Spent:
+        plan = plans.make(*map(address, borrowers))
+        assert risk.admit(plan) is None
+        risk.settle(replace(reverted(plan), reason=reason))
+        estimated = tuple((quote.key, quote.gross_usd) for quote in plan.quotes)
+        taken = reason == OUTRUN
+        return Spent("test", clock.now, Wei(1), True, plan.id, estimated=estimated, outrun=taken)
+
+    poisoned = [fail("poisoned"), fail("poisoned"), fail("poisoned", "one")]
+    taken = [fail(name, reason=OUTRUN) for name in ("two", "three", "four")]
+    assert not risk.breakers()["reverts"]
+    again = Risk("test", held, clock)
+    again.restore([*poisoned, *taken], [])
+    assert not again.breakers()["reverts"]
+    others = [fail("two"), fail("three")]
+    assert risk.breakers()["reverts"]
+    again.restore([*poisoned, *taken, *others], [])
+    assert again.breakers()["reverts"]
 
 
 def test_sales_of_profit_that_revert_stop_no_liquidation(tmp_path: Path, plans: Plans) -> None:
