@@ -605,6 +605,8 @@ def _advance(batch: Bytes[MAX_BATCH]):
         group_gas: uint256 = (word >> 112) & 4294967295
         count: uint256 = (word >> 184) & 255
         debt: uint256 = (word >> 208) & 255
+        if debt >= MAX_TOKENS:
+            self._fail(BAD_BATCH)
         moved |= 1 << (debt + 16)
         if (turn >> debt) & 1 == 0:
             # Unless its turn comes and lasts.

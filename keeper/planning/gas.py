@@ -37,6 +37,8 @@ FUND = {
     FlashKind.NONE: 0,
 }
 """Each loan, by who lends."""
+TURN = 17_000
+"""What a loan takes more where its token has a turn of its own."""
 _CALLS = {
     FlashKind.INVENTORY: 0,
     FlashKind.AAVE: 4,

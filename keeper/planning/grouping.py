@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from keeper.fees import DataFee
 from keeper.planning.costs import Rates
-from keeper.planning.gas import FUND, extra_gas, group_gas, item_gas, run_gas, shared_gas
+from keeper.planning.gas import FUND, TURN, extra_gas, group_gas, item_gas, run_gas, shared_gas
 from keeper.planning.routing import Routes, Sales
 from keeper.planning.size import run_size
 from keeper.ports import Terms
@@ -220,8 +220,9 @@ def share_gas(groups: Sequence[Group], able: Mapping[CallKey, int] | None = None
     loans: dict[FlashSource, list[int]] = {}
     for place, quote in enumerate(everyone):
         loans.setdefault(quote.flash, []).append(place)
+    turns = take_turns(everyone)
     for source, places in loans.items():
-        carry(FUND[source.kind], places)
+        carry(FUND[source.kind] + (TURN if source.token in turns else 0), places)
     if everyone:
         carry(run_gas(everyone), range(len(everyone)))
     return used

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from keeper.devnet import Cast, Devnet
 from keeper.planning.encoding import Batch, Fund, FundKind, Swap
-from keeper.planning.gas import FUND, group_gas, liquidation_gas, overhead_gas
+from keeper.planning.gas import FUND, TURN, group_gas, liquidation_gas, overhead_gas
 from keeper.types import FlashKind
 from keeper.units import Address
 from tests.chain.contract.stage import Stage, deploy
@@ -165,7 +165,7 @@ def estimate(batch: Batch, reserves: int | Sequence[int] = 2) -> int:
         overhead_gas(max(used), len(pools))
         + sum(map(liquidation_gas, used))
         + sum(group_gas(len(group.actions)) for group in batch.groups)
-        + sum(FUND[LENDERS[fund.kind]] for fund in batch.funds)
+        + sum(FUND[LENDERS[fund.kind]] + TURN * fund.apart for fund in batch.funds)
     )
 
 

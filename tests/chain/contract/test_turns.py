@@ -8,6 +8,7 @@ from keeper.devnet.chain import MAX_FEE
 from keeper.planning import owner_calls
 from keeper.planning.encoding import Batch, Fund, FundKind, Minimum
 from keeper.units import Address
+from tests.bench.gas import estimate
 from tests.chain.contract.stage import Stage, packed_call, reverts, selector
 from tests.chain.flash_sources import deploy_morpho
 
@@ -71,6 +72,7 @@ def test_both_tokens_hold_and_are_repaid(pair: Pair) -> None:
                 pair.stage, replace(exact, minimums=(Minimum(token, gain + 1),)), "GainBelowMinimum"
             )
     mined = pair.stage.run(pair.batch)
+    assert abs(estimate(pair.batch) - mined.gas_used) <= mined.gas_used // 10
     (event,) = pair.stage.events(mined)
     assert event.items == (0, 1, 2, 3)
     assert event.groups == (0, 1)
