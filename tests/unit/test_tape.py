@@ -4,9 +4,9 @@ import os
 from io import FileIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typing_extensions import Buffer
 
 from keeper.errors import ConfigError
 from keeper.tape.chunks import START, Chunk, Kind, read_chunks
@@ -102,7 +102,7 @@ def test_a_disk_that_takes_a_part_at_a_time_gets_the_whole(
     opened = os.fdopen
 
     class Narrow(FileIO):
-        def write(self, content: Buffer) -> int:
+        def write(self, content: Any) -> int:
             return super().write(memoryview(content)[:7])
 
     monkeypatch.setattr(os, "fdopen", lambda number, *_, **__: Narrow(number, "r+b"))
