@@ -48,8 +48,10 @@ class Ledger:
             del self._entries[plan_id]
 
     def forget(self, now: float) -> None:
-        """Forget what is older than a day."""
-        gone = [plan for plan, entry in self._entries.items() if entry.time <= now - DAY]
+        """Forget what is older than a day, by the newest entry: a clock may jump ahead and come back."""
+        newest = max((entry.time for entry in self._entries.values()), default=now)
+        before = min(now, newest) - DAY
+        gone = [plan for plan, entry in self._entries.items() if entry.time <= before]
         for plan in gone:
             del self._entries[plan]
 
