@@ -59,6 +59,9 @@ class _AtOracle:
     def best(self, position: Position, terms: Terms) -> int:
         return self.most(position, terms)
 
+    def bound(self, position: Position, terms: Terms) -> int:
+        return self.value(position, terms, self.most(position, terms))
+
     def most(self, position: Position, terms: Terms) -> int:
         del position
         if self.only not in {None, terms.debt.address} or self.only not in {

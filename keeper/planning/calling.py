@@ -1,5 +1,6 @@
 """Several calls on one position: tried behind each other, on the sales and loans of a head."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from keeper.units import Usd
 
 _SEARCHES = 12
 """Choices of one head that sequences are looked for, those that return most first: a search is dear."""
+_SIZINGS = 800
+"""Sizes sought on one head after which no other search begins: each takes up to a millisecond."""
 
 
 class Calling:
@@ -43,6 +46,7 @@ class Calling:
         self._appraisal = appraisal
         self._standing: tuple[Call, ...] = ()
         self._moves: dict[int, tuple[Move, ...]] = {}
+        self._sizings = 0
 
     def sequence(self, offers: Sequence[Offer]) -> tuple[Call, ...]:
         """Return the calls on one position that together net most, if each of them pays.
@@ -50,7 +54,8 @@ class Calling:
         They are looked for once; tried again behind other positions they are only priced anew.
         """
         choice = offers[0].choice
-        if id(choice) not in self._moves and len(self._moves) >= _SEARCHES:
+        spent = len(self._moves) >= _SEARCHES or self._sizings >= _SIZINGS
+        if spent and id(choice) not in self._moves:
             return ()
         position = choice.opportunity.position
         rules = PairRules(
@@ -111,8 +116,14 @@ class Calling:
             return None
         return replace(offer, largest=largest, seizure=offer.terms.seize(largest))
 
+    def bound(self, offer: Offer) -> int:
+        """Return at least the dollars an offer can earn before costs."""
+        bound = self._appraisal.bound(offer)
+        return math.ceil(bound) if math.isfinite(bound) else 0
+
     def best(self, offer: Offer) -> int:
         """Return the repay that earns most, 0 for none."""
+        self._sizings += 1
         source = self._loans.source(offer)
         assert source is not None
         available = self._loans.available(offer, source, self._standing)

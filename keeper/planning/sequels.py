@@ -48,6 +48,10 @@ class Desk(Protocol):
         """Return the one pair of a choice as far as limits, reserves and loans allow it."""
         ...
 
+    def bound(self, offer: Offer) -> int:
+        """Return at least the dollars an offer can earn before costs."""
+        ...
+
     def best(self, offer: Offer) -> int:
         """Return the repay that earns most, 0 for none."""
         ...
@@ -97,6 +101,14 @@ class Trial:
         self.calls = calls
         self._offers: dict[Key, Offer | None] = {}
         self._best: dict[Key, int] = {}
+
+    def bound(self, position: Position, terms: Terms) -> int:
+        """Return at least what a call nets; negative when none can be made."""
+        offer = self._offer(position, terms)
+        if offer is None:
+            return _NEVER
+        self._desk.stand(self.calls)
+        return self._desk.bound(offer)
 
     def best(self, position: Position, terms: Terms) -> int:
         """Return the repay that earns most as the last call; 0 when none can be made."""

@@ -7,15 +7,21 @@ sequence is chosen only where it earns more than the best call alone.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from keeper.ports import Terms
 from keeper.types import Position
-from keeper.units import WAD
+from keeper.units import WAD, Address
 
 _KEPT = 3
 """How many states are followed from one call to the next."""
+_PAIRS = 12
+"""Pairs that are looked at behind each other."""
+_ALONE = 32
+"""Pairs that are tried alone to choose those, where there are more: a size is dear."""
+_PROMISES = 96
+"""Sizes that are sought to choose the states to follow; all of two collaterals and debts."""
 _GOLDEN = 0.6180339887498949
 _REFINEMENTS = 12
 
@@ -37,6 +43,10 @@ class Trade(Protocol):
 
     Values are in one unit for all debts, after flash premium and the gas of the call itself.
     """
+
+    def bound(self, position: Position, terms: Terms) -> int:
+        """Return at least what a call can earn, without a search; negative when no call pays."""
+        ...
 
     def best(self, position: Position, terms: Terms) -> int:
         """Return the repay that earns most as the last call; 0 when none can be made."""
@@ -82,22 +92,14 @@ def best_sequence(
 
     `allowed` judges the position a whole sequence would leave. Every call but the last leaves the
     position liquidatable; sizes between are searched where the sum of what calls earn can turn, so
-    it is a search of few points and no proof, but never worse than the best single call.
+    it is a search of few points and no proof, but never worse than the best single call of the pairs
+    looked at: of many, those that promise most alone.
     """
+    rules = _narrowed(position, rules, trade)
     best: _State | None = None
     states = [_State(position, trade, (), 0)]
     for left in reversed(range(calls)):
-        ended = [
-            (end, state)
-            for state in states
-            for terms in rules.pairs(state.position)
-            if (end := _take(state, rules, terms, state.trade.best(state.position, terms)))
-        ]
-        ended.sort(key=lambda each: -each[0].value)
-        for end, _ in ended:
-            if (best is None or end.value > best.value) and allowed(end.position):
-                best = end
-                break
+        best = _end(states, rules, best, allowed)
         if not left:
             break
         states = _kept([moved for state in states for moved in _moved(state, rules)], rules)
@@ -165,21 +167,103 @@ def _moved(state: _State, rules: Rules) -> Iterator[_State]:
                 yield moved
 
 
+class _Narrowed:
+    """The rules on some pairs alone."""
+
+    def __init__(self, rules: Rules, pairs: Iterable[Terms]) -> None:
+        self._rules = rules
+        self._pairs = {(terms.collateral.address, terms.debt.address) for terms in pairs}
+
+    def pairs(self, position: Position) -> Sequence[Terms]:
+        """Return those of the pairs that are open."""
+        return [
+            terms
+            for terms in self._rules.pairs(position)
+            if (terms.collateral.address, terms.debt.address) in self._pairs
+        ]
+
+    def after(self, position: Position, terms: Terms, repay: int) -> Position:
+        """Return exactly what a legal call leaves."""
+        return self._rules.after(position, terms, repay)
+
+
+def _narrowed(position: Position, rules: Rules, trade: Trade) -> Rules:
+    """Return the rules on the pairs that earn most alone, those of tokens that none has yet first."""
+    if len(rules.pairs(position)) <= _PAIRS:
+        return rules
+    alone = [
+        (trade.value(position, terms, repay), terms)
+        for _, terms in _ranked(position, trade, rules)[:_ALONE]
+        if (repay := trade.best(position, terms)) > 0
+    ]
+    alone.sort(key=lambda each: -each[0])
+    met: set[Address] = set()
+    first: list[Terms] = []
+    others: list[Terms] = []
+    for _, terms in alone:
+        ends = {terms.collateral.address, terms.debt.address}
+        (others if ends <= met else first).append(terms)
+        met |= ends
+    return _Narrowed(rules, [*first, *others][:_PAIRS])
+
+
+def _ranked(position: Position, trade: Trade, rules: Rules) -> list[tuple[int, Terms]]:
+    """Return the open pairs with at least what each can earn, best first; what costs may be left."""
+    bounds = [(max(trade.bound(position, terms), 0), terms) for terms in rules.pairs(position)]
+    return sorted(bounds, key=lambda each: -each[0])
+
+
+def _end(
+    states: Sequence[_State],
+    rules: Rules,
+    best: _State | None,
+    allowed: Callable[[Position], bool],
+) -> _State | None:
+    """Return where the last call ends that makes most of a sequence, or what was best without it."""
+    tried = [
+        (state.value + bound, state, terms)
+        for state in states
+        for bound, terms in _ranked(state.position, state.trade, rules)
+    ]
+    for most, state, terms in sorted(tried, key=lambda each: -each[0]):
+        if best is not None and most <= best.value:
+            break
+        end = _take(state, rules, terms, state.trade.best(state.position, terms))
+        if end and (best is None or end.value > best.value) and allowed(end.position):
+            best = end
+    return best
+
+
 def _kept(states: list[_State], rules: Rules) -> list[_State]:
-    """Return the states from which the next call promises most."""
+    """Return the states from which the next call promises most.
 
-    def promise(state: _State) -> int:
-        position, trade = state.position, state.trade
-        following = (
-            trade.value(position, terms, repay)
-            for terms in rules.pairs(position)
-            if (repay := trade.best(position, terms)) > 0
-        )
-        return state.value + max(following, default=0)
-
+    They are looked at by what their calls could earn at best, until no other can promise as much.
+    """
     if len(states) <= _KEPT:
         return states
-    return sorted(states, key=lambda state: -promise(state))[:_KEPT]
+    ranked = [
+        (state, index, _ranked(state.position, state.trade, rules))
+        for index, state in enumerate(states)
+    ]
+    ranked.sort(key=lambda each: -(each[0].value + (each[2][0][0] if each[2] else 0)))
+    left = _PROMISES
+    promises: list[tuple[int, int]] = []
+    for state, index, pairs in ranked:
+        most = state.value + (pairs[0][0] if pairs else 0)
+        if len(promises) >= _KEPT and (left <= 0 or most < -promises[_KEPT - 1][0]):
+            break
+        following: int | None = None
+        for bound, terms in pairs:
+            if following is not None and bound <= following:
+                break
+            left -= 1
+            repay = state.trade.best(state.position, terms)
+            if repay > 0:
+                value = state.trade.value(state.position, terms, repay)
+                following = value if following is None else max(following, value)
+        promises.append((-(state.value + (following or 0)), index))
+        promises.sort()
+    return [states[index] for _, index in promises[:_KEPT]]
 
 
 def _take(state: _State, rules: Rules, terms: Terms, repay: int) -> _State | None:

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from keeper.planning import sequencing
 from keeper.planning.fixed_spread import FixedSpread
 from keeper.planning.sequencing import Move, best_sequence, edge_down, keeps_liquidatable
 from keeper.ports import Terms
@@ -25,6 +26,10 @@ class Pools:
     prices: Mapping[Address, int]
     gas: int
     sold: tuple[tuple[str, str, int], ...] = ()
+
+    def bound(self, position: Position, terms: Terms) -> int:
+        seizure = terms.seize(self.most(position, terms))
+        return self._worth(terms, seizure.received) - seizure.repaid + 1
 
     def best(self, position: Position, terms: Terms) -> int:
         most = self.most(position, terms)
@@ -57,8 +62,11 @@ class Pools:
         return replace(self, sold=(*self.sold, sale))
 
     def _out(self, terms: Terms, depth: int, amount: int) -> int:
-        worth = amount * self.prices[terms.collateral.address] // self.prices[terms.debt.address]
+        worth = self._worth(terms, amount)
         return depth * worth // (depth + worth)
+
+    def _worth(self, terms: Terms, amount: int) -> int:
+        return amount * self.prices[terms.collateral.address] // self.prices[terms.debt.address]
 
 
 def _names(terms: Terms) -> tuple[str, str]:
@@ -144,6 +152,89 @@ def test_more_calls_never_earn_less(seed: int) -> None:
 def test_some_positions_are_worth_two_calls() -> None:
     lengths = {len(best_sequence(*drawn(seed)[:2], drawn(seed)[2], 2)) for seed in range(8)}
     assert {1, 2} <= lengths
+
+
+@dataclass
+class Counted:
+    """Pools that note every size sought, each once."""
+
+    pools: Pools
+    sought: list[Terms]
+    known: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def bound(self, position: Position, terms: Terms) -> int:
+        return self.pools.bound(position, terms)
+
+    def best(self, position: Position, terms: Terms) -> int:
+        if _names(terms) not in self.known:
+            self.sought.append(terms)
+            self.known[_names(terms)] = self.pools.best(position, terms)
+        return self.known[_names(terms)]
+
+    def most(self, position: Position, terms: Terms) -> int:
+        return self.pools.most(position, terms)
+
+    def value(self, position: Position, terms: Terms, repay: int) -> int:
+        return self.pools.value(position, terms, repay)
+
+    def after(self, position: Position, terms: Terms, repay: int) -> "Counted":
+        return Counted(self.pools.after(position, terms, repay), self.sought)
+
+
+def many(seed: int, number: int) -> tuple[Position, FixedSpread, Pools]:
+    """A position of so many collaterals and as many debts, in pools of very different depths."""
+    rng = random.Random(seed)
+    held, owed = (
+        [Token(Address(bytes([kind, n]) * 10), f"{kind}-{n}", 6) for n in range(number)]
+        for kind in (1, 2)
+    )
+    prices = {token.address: rng.randint(1, 5) * WAD for token in held + owed}
+    rules = FixedSpread(prices, rng.choice([WAD // 2, WAD // 4]))
+    supplied = [
+        (token, rng.randint(10**8, 10**9), Bps(8_000), Bps(rng.choice([10_300, 10_500, 10_800])))
+        for token in held
+    ]
+    backed = sum(amount * prices[token.address] // WAD for token, amount, _, _ in supplied) * 0.8
+    shares = [rng.random() + 0.1 for _ in owed]
+    debts = [
+        (token, int(backed / 0.97 * share / sum(shares) * WAD / prices[token.address]))
+        for token, share in zip(owed, shares, strict=True)
+    ]
+    depths = {(a.symbol, b.symbol): int(10 ** rng.uniform(9, 12)) for a in held for b in owed}
+    return rules.position(BORROWER, supplied, debts), rules, Pools(depths, prices, 10**5)
+
+
+@pytest.mark.parametrize(("number", "calls"), [(3, 2), (3, 3), (4, 2)])
+def test_few_sizes_find_what_all_of_them_do(
+    number: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        position, rules, pools = many(seed, number)
+        few, every = Counted(pools, []), Counted(pools, [])
+        found = best_sequence(position, rules, few, calls)
+        check(position, rules, pools, found)
+        with monkeypatch.context() as patched:
+            for limit in ("_PAIRS", "_ALONE", "_PROMISES"):
+                patched.setattr(sequencing, limit, 10**6)
+            full = best_sequence(position, rules, every, calls)
+        most = sum(move.value for move in full)
+        assert len(full) > 1, "a case that one call ends tells nothing"
+        assert sum(move.value for move in found) >= most * 99 // 100, seed
+        assert len(few.sought) <= len(every.sought)
+
+
+def test_a_position_of_many_pairs_is_sized_no_more_than_a_bounded_number_of_times() -> None:
+    for calls, most in ((2, 200), (4, 600)):
+        position, rules, pools = many(1, 10)
+        assert len(rules.pairs(position)) == 100
+        counted = Counted(pools, [])
+        moves = best_sequence(position, rules, counted, calls)
+        check(position, rules, pools, moves)
+        alone = max(
+            pools.value(position, t, pools.best(position, t)) for t in rules.pairs(position)
+        )
+        assert sum(move.value for move in moves) > alone
+        assert len(counted.sought) <= most
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from keeper.planning import calling
 from keeper.planning.sequels import Sequel, Trial
-from tests.fake_market import USDC, WETH, FakeTerms, choice
+from tests.fake_market import MARKET, USDC, WETH, FakeTerms, choice, view
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Desk:
         self.asked.append(terms.maximum)
         return SimpleNamespace(largest=terms.maximum)
 
+    def bound(self, offer: Any) -> int:
+        return int(offer.largest)
+
     def best(self, offer: Any) -> int:
         return int(offer.largest) // 2
 
@@ -41,3 +47,33 @@ def test_two_debts_in_one_token_have_offers_of_their_own() -> None:
         assert trial.most(made.opportunity.position, terms) == terms.maximum
         assert trial.best(made.opportunity.position, terms) == terms.maximum // 2
     assert desk.asked == [600, 80]
+
+
+def test_no_search_begins_behind_those_that_took_the_sizes_of_a_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loans = SimpleNamespace(source=lambda _: 0, available=lambda *_: 0)
+    appraisal = SimpleNamespace(size=lambda *_, hopeless: None)
+    parts: Any = (None, {MARKET: None}, view(), None, None, loans, appraisal)
+    desk = calling.Calling(*parts)
+    unused: Any = None
+    searched: list[int] = []
+
+    def search(position: Any, *_: object) -> tuple[()]:
+        searched.append(position.borrower[-1])
+        for _each in range(calling._SIZINGS // 2):
+            assert desk.best(unused) == 0
+        return ()
+
+    monkeypatch.setattr(calling, "best_sequence", search)
+    offers: list[Any] = [
+        [
+            SimpleNamespace(
+                choice=choice(n, FakeTerms(WETH, USDC, 600)), terms=FakeTerms(WETH, USDC, 1)
+            )
+        ]
+        for n in range(4)
+    ]
+    for each in (*offers, *offers):
+        assert desk.sequence(each) == ()
+    assert searched == [0, 1]
