@@ -1,6 +1,6 @@
 """Transactions that left, or may have left, and are not final."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from keeper.execution.bump import highest
@@ -54,7 +54,8 @@ class Flight:
     was told of before: a reorg does not make it happen twice. `lapsed` is an abandoned one past its
     deadline: as long as its nonce is unused nothing is reserved for it. `refused` says that its latest
     bytes cannot be paid, or not be taken at all. `lost` says that it lost its purpose, as a simulation
-    told before it was taken back.
+    told before it was taken back. `pooled` says that a pool holds its nonce though it was given up: a
+    node that does not know it is not believed any more.
     """
 
     versions: list[Version]
@@ -70,6 +71,7 @@ class Flight:
     stuck: str = ""
     refused: bool = False
     lost: bool = False
+    pooled: bool = False
 
     @classmethod
     def of(cls, signed: Signed) -> "Flight":
@@ -227,6 +229,16 @@ class Flights:
         own = [other for other in self._of(sender) if not other.abandoned]
         first = min(own, key=lambda other: other.signed.nonce, default=None)
         return (first is not None and first.is_waiting) or any(o.broadcast is None for o in own)
+
+    def reclaim(self, sender: Address, nonces: Container[int]) -> bool:
+        """Take back what was given up on nonces that a pool holds, the dearest of each; say if any."""
+        given_up: dict[int, Flight] = {}
+        for flight in sorted(self._of(sender), key=lambda each: each.held.max_fee):
+            if flight.signed.nonce in nonces and flight.abandoned:
+                given_up[flight.signed.nonce] = flight
+        for flight in given_up.values():
+            flight.abandoned, flight.lapsed, flight.pooled = False, False, True
+        return bool(given_up)
 
     def lapsed(self, sender: Address) -> list["Flight"]:
         """Return what a sender gave up and is past its deadline, its nonce unused, oldest first."""

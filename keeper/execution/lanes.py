@@ -21,7 +21,7 @@ class Lane:
     """One sending account: what it holds, what of it is reserved, and what is on its way.
 
     A blocked one takes no plans while another can: what is first on it waits, or may not have arrived,
-    or its signer failed lately.
+    or its signer failed lately, or a transaction that is not ours is not mined.
     One with a gap is asked first: what waits on it waits for a plan on the nonce before.
     """
 
@@ -64,6 +64,7 @@ class Lanes:
                 self._flights.reserved(wallet.address),
                 self._flights.pending(wallet.address),
                 wallet.is_silent(timestamp)
+                or wallet.is_barred(timestamp)
                 or (self._flights.is_blocked(wallet.address) and not wallet.nonces.has_gap),
                 wallet.nonces.has_gap,
             )

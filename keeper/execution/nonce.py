@@ -25,6 +25,11 @@ class NonceLine:
         return frozenset(self._foreign)
 
     @property
+    def is_barred(self) -> bool:
+        """Whether what is mined next is not ours."""
+        return self._confirmed in self._foreign
+
+    @property
     def free(self) -> int:
         """Return the lowest nonce nobody holds."""
         nonce = self._confirmed

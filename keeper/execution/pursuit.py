@@ -251,11 +251,15 @@ class Pursuit:
         base_fee = head.next_base_fee(self._policy.inclusion)
         flight.broadcast = head.number
         free = wallet.nonces.free
-        if free < flight.signed.nonce:
+        first = wallet.nonces.confirmed
+        is_first = first == flight.signed.nonce
+        waits = not is_first and flight.signed.plan.fees.max_fee >= base_fee
+        if waits and wallet.nonces.is_barred:
+            self._stick(flight, f"a transaction that is not ours waits on nonce {first} before it")
+        elif free < flight.signed.nonce:
             self._stick(flight, f"nobody uses nonce {free} before it: the next plan does")
-        is_first = wallet.nonces.confirmed == flight.signed.nonce
-        if not is_first and flight.signed.plan.fees.max_fee >= base_fee:
-            return  # it waits for the nonce before it
+        if waits:
+            return  # for the nonce before it
         if flight.signed.cancels:
             if answer is not Answer.ACCEPTED or not self._suffices(flight, head):
                 await self._cancel(flight, wallet, head, "its cancel waits")
@@ -392,7 +396,9 @@ class Pursuit:
             await self._cancel(flight, wallet, head, words)
 
     async def _is_unknown(self, flight: Flight) -> bool:
-        """Whether the node tells that it has no version."""
+        """Whether the node tells that it has no version, and can be believed."""
+        if flight.pooled:
+            return False
         for version in flight.versions:
             params = [to_hex(version.signed.hash)]
             try:

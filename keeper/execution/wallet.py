@@ -43,6 +43,8 @@ class Wallet:
         self._chain_id = chain_id
         self._balance = 0
         self._behind = Patience()
+        self._barred = Patience()
+        self._barrier: int | None = None
         self._silent_at: int | None = None
         self.nonces = NonceLine()
 
@@ -60,6 +62,10 @@ class Wallet:
         """Whether its signer failed lately, and has signed nothing since."""
         return self._silent_at is not None and timestamp - self._silent_at < SILENT_SECONDS
 
+    def is_barred(self, timestamp: int) -> bool:
+        """Whether a stranger's transaction that is not mined has held up the line for some heads."""
+        return self.nonces.is_barred and self._barred.is_over(timestamp)
+
     async def refuse_code(self) -> None:
         """Raise `ConfigError` when the account has code: pools hold delegated ones to few at a time."""
         code = await self._rpc.request("eth_getCode", [to_hex(self.address), "latest"])
@@ -74,7 +80,7 @@ class Wallet:
         mined, pooled, balance = await asyncio.gather(
             self._count("latest"), self._count("pending"), self._read_balance()
         )
-        self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
+        self._line_up(mined, pooled, flights)
         self._balance = balance
 
     async def confirm(self, flights: Flights, timestamp: int) -> int:
@@ -94,9 +100,19 @@ class Wallet:
             self.nonces.rewind(mined)
         self.nonces.confirm(mined)
         if rewound or self.nonces.foreign:
-            pooled = await self._count("pending")
-            self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
+            self._line_up(mined, await self._count("pending"), flights)
+        if not self.nonces.is_barred or self._barrier != self.nonces.confirmed:
+            self._barred.reset()
+        if self.nonces.is_barred:
+            self._barred.wait(timestamp)
+        self._barrier = self.nonces.confirmed
         return mined
+
+    def _line_up(self, mined: int, pooled: int, flights: Flights) -> None:
+        """Start the nonces over; what was given up and is in the pool after all is no stranger's."""
+        self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
+        if flights.reclaim(self.address, self.nonces.foreign):
+            self.nonces.synchronise(mined, pooled, flights.nonces(self.address))
 
     async def affords(self, plan: Plan, before: Sequence[Plan], flights: Flights) -> bool:
         """Whether the balance covers a plan's gas at its worst, after all sent or about to be."""

@@ -142,6 +142,7 @@ def test_whom_a_refill_is_for_can_pay_for_what_was_asked_last() -> None:
             balance=balance,
             nonces=NonceLine(),
             is_silent=lambda _: False,
+            is_barred=lambda _: False,
         )
         for name, balance in (("empty", 0), ("low", ETHER // 2), ("full", ETHER))
     ]
@@ -162,6 +163,7 @@ def test_no_refill_is_for_a_wallet_whose_signer_is_silent_as_it_sends_nothing(po
             balance=balance,
             nonces=NonceLine(),
             is_silent=lambda timestamp, name=name: timestamp < 100 and name in silent,
+            is_barred=lambda _: False,
         )
         for name, balance in (("low", poorest), ("full", 2 * poorest))
     ]

@@ -206,6 +206,10 @@ def breaker(_: Plan) -> Skip:
     return Skip("", "", address("one"), Reason.BREAKER, "operator_pause: by keeper pause")
 
 
+def refuse_all(_: bytes) -> None:
+    raise RpcError("eth_sendRawTransaction", -32000, "exceeds block gas limit")
+
+
 async def test_the_older_version_may_be_the_one_that_is_mined(bench: Bench) -> None:
     executor = await bench.start()
     await executor.send([bench.late()])
@@ -617,6 +621,55 @@ async def test_a_strangers_transaction_that_vanishes_leaves_its_nonce_to_the_nex
     await executor.send([bench.late()])
     receipts = await executor.follow(bench.node.mine())
     assert [type(receipt) for receipt in receipts] == [Included, Included]
+
+
+async def test_a_stranger_that_is_not_mined_blocks_its_lane_and_is_told_of(bench: Bench) -> None:
+    bench.node.pool[0] = b"stranger"
+    executor = await bench.start()
+    (lane,) = executor.lanes
+    assert not lane.is_blocked, "it may be mined in the next block"
+    await bench.wait(executor, 3)
+    (lane,) = executor.lanes
+    assert lane.is_blocked, "nothing of ours waits yet"
+    await executor.send([bench.late()])
+    await bench.wait(executor, 9)
+    reasons = [fields["reason"] for name, fields in bench.events.seen if name == "plan.stuck"]
+    assert reasons == ["a transaction that is not ours waits on nonce 0 before it"], "told once"
+    bench.node.mined, bench.node.pool = 1, {1: bench.node.pool[1]}
+    receipts = await executor.follow(bench.node.mine())
+    assert [type(receipt) for receipt in receipts] == [Included]
+    (lane,) = executor.lanes
+    assert not lane.is_blocked
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_what_was_given_up_and_turns_up_in_a_pool_is_ours_again(
+    bench: Bench, expired: bool
+) -> None:
+    executor = await bench.start()
+    until = bench.node.head.timestamp + 12 if expired else 2_000_000_000
+    await executor.send([bench.plans.make(deadline=until)])
+    given_up = dict(bench.node.pool)
+    bench.node.pool.clear()
+    bench.node.refuse = refuse_all
+    await bench.wait(executor, 4)
+    assert bench.events.names[-1] == "plan.abandoned"
+    # another backend of the same URL had it all the time
+    bench.node.refuse, bench.node.pool = None, given_up
+    bench.found = lambda _: Gone("repaid by another")
+    sent, _ = await executor.send([bench.late()])
+    assert sent == [], "its nonce is taken"
+    if expired:
+        # the backend asked now knows nothing of it
+        bench.node.eth_getTransactionByHash = lambda _: None  # type: ignore[assignment,method-assign]
+    else:
+        await executor.send([bench.late()])
+        assert nonce_of(bench.node.sent[-1]) == 1
+    await bench.wait(executor, 6)
+    assert bytes(fields_of(bench.node.pool[0])["data"]) == b""
+    receipts = await executor.follow(bench.node.mine())
+    ends: list[type] = [Cancelled] if expired else [Cancelled, Included]
+    assert [type(receipt) for receipt in receipts] == ends
 
 
 async def test_a_stranger_that_vanishes_while_nothing_is_sent_is_noticed(bench: Bench) -> None:
