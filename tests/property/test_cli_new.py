@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keeper.config import load
-from keeper.plugins import load_strategies
+from keeper.plugins import load_strategy
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,10 @@ def test_what_it_writes_passes_lints_and_loads(tmp_path: Path) -> None:
         linted = run("-m", *tool, "calm_seas.py", "test_calm_seas.py", cwd=tmp_path)
         assert linted.returncode == 0, linted.stdout + linted.stderr
     (tmp_path / "keeper.toml").write_text("\n".join(done.stdout.splitlines()[2:]))
-    (named,) = load_strategies(load([tmp_path / "keeper.toml"], env={}).settings)
-    assert (named.name, type(named.strategy).__name__) == ("calm_seas", "CalmSeas")
+    settings = load([tmp_path / "keeper.toml"], env={}).settings
+    ((name, table),) = settings.strategies.items()
+    loaded = load_strategy(name, table, settings, lambda key: key)
+    assert (name, type(loaded).__name__) == ("calm_seas", "CalmSeas")
 
 
 def test_its_test_can_fail(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_a_debt_that_cannot_be_read_harms_no_other_token(stage, market, mock) ->
         good, groups=(*good.groups, group), funds=funds, tokens=(*good.tokens, group.debt)
     )
     assert all(item.ok for item in stage.simulate(replace(batch, groups=batch.groups[:1])).items)
+    assert group.template is not None
     refused = replace(group, template=replace(group.template, closing=bytes(32)))
     result = stage.simulate(replace(batch, groups=(*good.groups, refused)))
     assert [item.ok for item in result.items] == [True] * 3 + [False] * 3
