@@ -76,6 +76,10 @@ class Judging(Protocol):
         """Return the positions at risk; None when the book went on before all were judged."""
         ...
 
+    async def let_go(self) -> None:
+        """Free what the views before the last one held, a piece at a time."""
+        ...
+
 
 class Prove(Protocol):
     """Takes plans to proven plans, simulated byte for byte, and skips for what failed."""
@@ -184,6 +188,7 @@ class Engine:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug costs one head, what is sent is followed
                 self._on_undecided(tick.head, error)
+            await self._book.let_go()
 
     async def tick(self, tick: Tick[Fetched]) -> None:
         """Take one head from view to receipt; what was sent is followed even when it is not judged."""

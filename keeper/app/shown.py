@@ -43,3 +43,6 @@ class ShownBook:
             self._view = await self._taped.book.view(next_block, deadline_ms)
             self._is_judged = True
         return self._view
+
+    async def let_go(self) -> None:
+        """Do nothing: a replay's loop has nothing else to answer."""

@@ -240,6 +240,11 @@ class Book:
         )
         return view, skips
 
+    async def let_go(self) -> None:
+        """Free what the views before the last one held, letting the event loop go on meanwhile."""
+        for market in tuple(self._markets.values()):
+            await market.let_go()
+
     def tokens(self) -> dict[Address, Token]:
         """Return every market's tokens by address."""
         tokens: dict[Address, Token] = {}

@@ -6,6 +6,7 @@ from itertools import takewhile
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keeper.book.band import LEAST_ROWS, Band, level_of_share
 from keeper.book.legs import BLOCK, Floats, LegTable, Rows, excess_table, factor_table
@@ -14,8 +15,10 @@ from keeper.units import Address
 
 HIGHEST = 1e18
 """A threshold above any health that differs from none."""
-STEP = 2_000
+STEP = 2_048
 """Borrowers indexed at a time, so that a thread doing it lets the others run between."""
+Names = NDArray[np.object_]
+"""A step's borrowers by row: the collector of garbage looks into lists, and not into arrays."""
 
 
 class Columns:
@@ -28,7 +31,8 @@ class Columns:
 
     def __init__(self) -> None:
         self._row_of: dict[Address, int] = {}
-        self._borrowers: list[Address] = []
+        self._names: list[Names] = []
+        self._count = 0
         self.table = LegTable()
         self._bands: list[Band] = []
 
@@ -36,19 +40,20 @@ class Columns:
     def filled(cls, legs: LegArrays) -> Self:
         """Build the columns of all borrowers at once; may run beside the event loop.
 
-        A list of borrowers becomes the columns' own: freed at once, a million stop every thread.
-        The table is NumPy's work, which needs the interpreter only now and then: it has a thread of
+        A list of borrowers is emptied on the way: freed at once, a million stop every thread. The table is NumPy's work, which needs the interpreter only now and then: it has a thread of
         its own while the borrowers are indexed.
         """
         columns = cls()
         with ThreadPoolExecutor(1) as beside:
             table = beside.submit(LegTable.filled, legs)
             held = legs.borrowers
-            columns._borrowers = held if isinstance(held, list) else list(held)
             for first in range(0, len(held), STEP):
                 step = held[first : first + STEP]
                 columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
-        columns.table = table.result()
+                columns._name(step)
+            columns.table = table.result()
+        while isinstance(held, list) and held:
+            del held[-STEP:]
         return columns
 
     def release(self) -> None:
@@ -59,15 +64,17 @@ class Columns:
         self._bands.clear()
         while self._row_of:
             self._row_of.popitem()
-        while self._borrowers:
-            del self._borrowers[-STEP:]
+        while self._names:
+            del self._names[-1]
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._borrowers)
+        return self._count
 
     def borrowers(self, rows: Rows) -> list[Address]:
         """Return the borrowers of some rows."""
-        return [self._borrowers[row] for row in rows.tolist()]
+        names = self._names
+        return [names[row // STEP][row % STEP] for row in rows.tolist()]
 
     def replace(
         self, borrower: Address, collateral: Sequence[LegRow], debt: Sequence[LegRow]
@@ -82,12 +89,20 @@ class Columns:
         if row is None:
             if not debt:
                 return
-            row = len(self._borrowers)
+            row = self._count
             self._row_of[borrower] = row
-            self._borrowers.append(borrower)
+            self._name((borrower,))
         self.table.replace(row, collateral, debt)
         for band in self._bands:
             band.replace(row, collateral, debt)
+
+    def _name(self, borrowers: Sequence[Address]) -> None:
+        """Give the next rows to some borrowers, which stand in one block."""
+        place = self._count % STEP
+        if not place:
+            self._names.append(np.empty(STEP, np.object_))
+        self._names[-1][place : place + len(borrowers)] = borrowers
+        self._count += len(borrowers)
 
     def standing(
         self,

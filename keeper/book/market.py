@@ -35,6 +35,10 @@ THRESHOLD = 1.0 + SCREEN_MARGIN
 
 SLICE = 4
 """Borrowers computed in exact integers, or taken into the columns, without a pause."""
+PART = 256
+"""Borrowers looked up by row, and what brought them under, before the first of them is computed."""
+FREED = 64
+"""Positions freed without a pause."""
 INLINE_ROWS = 32_768
 """Rows screened on the event loop, in half a millisecond; more, and bands, are made beside it."""
 INLINE_ACCOUNTS = 2_048
@@ -74,6 +78,8 @@ class MarketBook:
         self._causes: dict[Address, Cause] = {}
         self._pending: set[Address] = set()
         self._touched: set[Address] = set()
+        self._found: list[AtRisk] = []
+        self._spent: list[AtRisk] = []
         self._closed = False
         self._lock = asyncio.Lock()
 
@@ -115,22 +121,42 @@ class MarketBook:
                 rows = columns.candidates(*factors, THRESHOLD)
             found: list[AtRisk] = []
             skips: list[Skip] = []
-            causes = self._causes_of(columns, rows, next_block)
+            earlier = None
+            if self._judged is not None:
+                earlier = self.protocol.factors(self._judged, next_block)
             known: dict[Address, Cause] = {}
-            async for borrower in _in_slices(columns.borrowers(rows), is_current):
-                position = self.protocol.position(borrower, self.prices, next_block)
-                if position is None:
-                    skips.append(self._unpriced(borrower))
-                elif position.health < WAD:
-                    pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
-                    cause = known[borrower] = causes[borrower]
-                    found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
+            for first in range(0, len(rows), PART):
+                if first:
+                    await asyncio.sleep(0)
+                if not is_current():
+                    return None
+                causes = self._causes_of(columns, rows[first : first + PART], earlier)
+                async for borrower in _in_slices(tuple(causes), is_current):
+                    position = self.protocol.position(borrower, self.prices, next_block)
+                    if position is None:
+                        skips.append(self._unpriced(borrower))
+                    elif position.health < WAD:
+                        pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
+                        cause = known[borrower] = causes[borrower]
+                        found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
             if not is_current():
                 return None
             self._causes = known
             self._touched.clear()
             self._judged = self.prices
+            self._spent, self._found = self._found, found.copy()
             return found, skips
+
+    async def let_go(self) -> None:
+        """Free the positions found before the last time, a few at a time.
+
+        A crowd of thousands has more than a hundred thousand nouns: let go all at once, it stops the
+        event loop.
+        """
+        spent = self._spent
+        while spent:
+            del spent[-FREED:]
+            await asyncio.sleep(0)
 
     async def positions(
         self, next_block: NextBlock, below: float, limit: int, is_current: IsCurrent
@@ -284,20 +310,21 @@ class MarketBook:
             self.followed.arrived |= {each for each in changed if each[-20:] in among}
 
     def _causes_of(
-        self, columns: Columns, rows: Rows, next_block: NextBlock
+        self, columns: Columns, rows: Rows, earlier: tuple[Floats, Floats] | None
     ) -> dict[Address, Cause]:
         """Say what brought candidates under: their own change, interest at old prices, or a price.
 
-        The screen is exact enough to name it. What was under before keeps its cause; what nobody
-        looked at before came as it is.
+        `earlier` are the factors at the next block as they would be at the prices of the head judged
+        before. The screen is exact enough to name it. What was under before keeps its cause; what
+        nobody looked at before came as it is.
         """
         borrowers = columns.borrowers(rows)
-        if self._judged is None:
-            return dict.fromkeys(borrowers, Cause.POSITION) | self._causes
-        # Health at the next block as it would be at the prices of the head judged before.
-        before = columns.health(rows, *self.protocol.factors(self._judged, next_block))
+        if earlier is None:
+            return {each: self._causes.get(each, Cause.POSITION) for each in borrowers}
         causes = {}
-        for borrower, health in zip(borrowers, before.tolist(), strict=True):
+        for borrower, health in zip(
+            borrowers, columns.health(rows, *earlier).tolist(), strict=True
+        ):
             known = self._causes.get(borrower)
             if known is None and borrower in self._touched:
                 known = Cause.POSITION

@@ -8,8 +8,8 @@ import sqlite3
 import tempfile
 import time
 from array import array
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from keeper.app.collection import Collection
 from keeper.book.book import Book
-from keeper.chain import jsonrpc, parse
+from keeper.chain import jsonrpc, raw_logs
 from keeper.chain.entries import GET_LOGS
 from keeper.http import Lag, StatusServer
 from keeper.metrics import Metrics
@@ -97,13 +97,14 @@ class Load:
         self.is_rebuilding = False
         self.hits: list[int] = []
 
-    async def follow(self) -> None:
-        """Fold and judge a head at every beat."""
+    async def follow(self, undisturbed: Callable[[], AbstractContextManager[None]]) -> None:
+        """Fold a head at every beat, and judge it as the engine does."""
         prices = _walk(len(self._answers))
         rounds = zip(self._heads[1:], self._answers, prices, strict=True)
         for head, answer, now in rounds:
             pause = asyncio.create_task(asyncio.sleep(EVERY))
-            logs = parse.logs(jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True)))
+            entries = jsonrpc.result(GET_LOGS, jsonrpc.decode(answer, is_logs=True))
+            logs = raw_logs.of_block(entries, head.timestamp)
             await asyncio.sleep(0)  # the parts of an answer are gathered from tasks
             self.book.fold(head, logs)
             await asyncio.sleep(0)  # prices are read before a view is made
@@ -113,9 +114,11 @@ class Load:
             if columns is not None:
                 factors = self._market.factors(now, head.next_block(12))
                 self.full_passes += columns.work(*factors, 1.00001) == len(columns)
-            seen = await self.book.view(head.next_block(12), 100)
+            with undisturbed():
+                seen = await self.book.view(head.next_block(12), 100)
             self.judged += seen is not None
             self.overtaken += seen is None
+            await self.book.let_go()
             self.hits.append(0 if seen is None else len(seen[0].at_risk))
             await pause
 
@@ -227,7 +230,7 @@ async def _run(seconds: int, folder: Path) -> dict[str, float]:
                 lag.run(),
             ]
             tasks = [asyncio.ensure_future(each) for each in beside]
-            await load.follow()
+            await load.follow(collection.held)
             for task in tasks:
                 task.cancel()
             for ended in await asyncio.gather(*tasks, return_exceptions=True):

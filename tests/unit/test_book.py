@@ -1,6 +1,7 @@
 """The book: dispatch, undo, the screen's margin, causes, and prices that could not be read."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from keeper.book.book import Book
 from keeper.book.columns import Columns
+from keeper.book.market import FREED
 from keeper.book.parts import UNDO_DEPTH
 from keeper.errors import InvariantError
 from keeper.ports import LegArrays, LegRow, Pages, Reader, Terms
@@ -288,6 +290,50 @@ async def test_strategies_have_longer_for_more_positions(monkeypatch: pytest.Mon
     assert (await view_at(book, UNIT, 0))[0].deadline_ms == 103
     monkeypatch.setattr("keeper.book.book.MOST_MS", 2)
     assert (await view_at(book, UNIT, 0))[0].deadline_ms == 102
+
+
+async def test_a_crowd_is_named_right_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Causes are looked up for a part of the rows at a time."""
+    monkeypatch.setattr("keeper.book.market.PART", 3)
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 5)])
+    await view_at(book, UNIT, 0)
+    book.fold(head(2), [log(head(2), number, 79 * WAD) for number in range(5, 12)])
+    view, _ = await view_at(book, UNIT, 0)
+    assert len(view.at_risk) == 4
+    book.fold(head(3), [log(head(3), number, 85 * WAD) for number in range(12, 16)])
+    view, _ = await view_at(book, UNIT * 8 // 10, 0)
+    causes = {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    assert causes == {
+        **dict.fromkeys(range(1, 5), Cause.POSITION),
+        **dict.fromkeys(range(5, 12), Cause.PRICE),
+        **dict.fromkeys(range(12, 16), Cause.POSITION),
+    }
+
+
+async def test_what_views_held_is_freed_a_little_at_a_time() -> None:
+    """The view before the last is what nobody looks at any more."""
+    book, _ = standing()
+    count = 3 * FREED
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 1 + count)])
+    first = (await view_at(book, UNIT, 0))[0].at_risk
+    last = (await view_at(book, UNIT, 0))[0].at_risk
+    held = [sys.getrefcount(each[count // 2]) for each in (first, last)]
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    await book.let_go()
+    turning.cancel()
+    assert turns >= 3
+    after = [sys.getrefcount(each[count // 2]) for each in (first, last)]
+    assert after == [held[0] - 1, held[1]]
+    assert len(first) == len(last) == count
 
 
 async def test_a_position_of_exactly_one_is_healthy() -> None:

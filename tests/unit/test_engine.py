@@ -54,6 +54,7 @@ class Shelf:
     """A book with one borrower at risk; `fault` is raised instead of a view."""
 
     fault: Exception | None = None
+    freed = 0
 
     def reads(self) -> Reads:
         """Read nothing."""
@@ -70,6 +71,10 @@ class Shelf:
         if self.fault is not None:
             raise self.fault
         return make_view(self.head, (address("one"),)), []
+
+    async def let_go(self) -> None:
+        """Count the heads after which views may go."""
+        self.freed += 1
 
 
 class Drawer:
@@ -194,6 +199,7 @@ async def test_a_bug_costs_its_head_and_following_goes_on() -> None:
     assert rig.sender.followed == [100, 101]
     assert [number for number, _ in rig.undecided] == [100, 101]
     assert not rig.sender.sent
+    assert rig.shelf.freed == 2
 
 
 async def test_what_is_in_flight_is_followed_where_prices_were_not_read() -> None:
