@@ -1,5 +1,6 @@
 """The borrowers of one market in rows, and which of them have to be judged exactly."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
@@ -17,8 +18,12 @@ HIGHEST = 1e18
 """A threshold above any health that differs from none."""
 STEP = 2_048
 """Borrowers indexed at a time, so that a thread doing it lets the others run between."""
-Names = NDArray[np.object_]
-"""A step's borrowers by row: the collector of garbage looks into lists, and not into arrays."""
+PAUSE = 1e-4
+"""Seconds between two steps: who lets go of the interpreter only for an instant starves the others."""
+SHARDS = 256
+"""Indexes of rows, by a borrower's last byte: one of a million grows for a tenth of a second."""
+NAMES = 8 * STEP
+"""Borrowers in one array: the collector of garbage looks into lists, and not into arrays."""
 
 
 class Columns:
@@ -30,8 +35,8 @@ class Columns:
     """
 
     def __init__(self) -> None:
-        self._row_of: dict[Address, int] = {}
-        self._names: list[Names] = []
+        self._rows: list[dict[Address, int]] = [{} for _ in range(SHARDS)]
+        self._names: list[NDArray[np.object_]] = []
         self._count = 0
         self.table = LegTable()
         self._bands: list[Band] = []
@@ -40,17 +45,21 @@ class Columns:
     def filled(cls, legs: LegArrays) -> Self:
         """Build the columns of all borrowers at once; may run beside the event loop.
 
-        A list of borrowers is emptied on the way: freed at once, a million stop every thread. The table is NumPy's work, which needs the interpreter only now and then: it has a thread of
-        its own while the borrowers are indexed.
+        A list of borrowers is emptied on the way: freed at once, a million stop every thread. The
+        table is NumPy's work, which needs the interpreter only now and then: it has a thread of its
+        own while the borrowers are indexed.
         """
         columns = cls()
         with ThreadPoolExecutor(1) as beside:
             table = beside.submit(LegTable.filled, legs)
             held = legs.borrowers
+            rows = columns._rows
             for first in range(0, len(held), STEP):
                 step = held[first : first + STEP]
-                columns._row_of.update(zip(step, range(first, first + len(step)), strict=True))
+                for row, borrower in enumerate(step, first):
+                    rows[borrower[-1]][borrower] = row
                 columns._name(step)
+                time.sleep(PAUSE)
             columns.table = table.result()
         while isinstance(held, list) and held:
             del held[-STEP:]
@@ -62,8 +71,8 @@ class Columns:
         For a thread beside the event loop; nothing else may be asked of these columns any more.
         """
         self._bands.clear()
-        while self._row_of:
-            self._row_of.popitem()
+        while self._rows:
+            del self._rows[-1]
         while self._names:
             del self._names[-1]
         self._count = 0
@@ -74,7 +83,7 @@ class Columns:
     def borrowers(self, rows: Rows) -> list[Address]:
         """Return the borrowers of some rows."""
         names = self._names
-        return [names[row // STEP][row % STEP] for row in rows.tolist()]
+        return [names[row // NAMES][row % NAMES] for row in rows.tolist()]
 
     def replace(
         self, borrower: Address, collateral: Sequence[LegRow], debt: Sequence[LegRow]
@@ -85,22 +94,26 @@ class Columns:
         """
         if not debt or not collateral:
             collateral = debt = ()
-        row = self._row_of.get(borrower)
-        if row is None:
+        row = self._row(borrower)
+        if row < 0:
             if not debt:
                 return
             row = self._count
-            self._row_of[borrower] = row
+            self._rows[borrower[-1]][borrower] = row
             self._name((borrower,))
         self.table.replace(row, collateral, debt)
         for band in self._bands:
             band.replace(row, collateral, debt)
 
+    def _row(self, borrower: Address) -> int:
+        """Return a borrower's row, negative when it has none."""
+        return self._rows[borrower[-1]].get(borrower, -1)
+
     def _name(self, borrowers: Sequence[Address]) -> None:
         """Give the next rows to some borrowers, which stand in one block."""
-        place = self._count % STEP
+        place = self._count % NAMES
         if not place:
-            self._names.append(np.empty(STEP, np.object_))
+            self._names.append(np.empty(NAMES, np.object_))
         self._names[-1][place : place + len(borrowers)] = borrowers
         self._count += len(borrowers)
 
@@ -120,7 +133,7 @@ class Columns:
         """
         health = np.full(len(borrowers), np.inf)
         owed, scaled = np.zeros(len(borrowers)), np.zeros(len(borrowers))
-        places = np.array([self._row_of.get(each, -1) for each in borrowers], np.intp)
+        places = np.array([self._row(each) for each in borrowers], np.intp)
         known = np.flatnonzero(places >= 0)
         known = known[np.argsort(places[known], kind="stable")]
         rows, nothing = places[known], np.zeros(len(collateral))
