@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keeper.book import band, columns as columns_module, legs as legs_module
-from keeper.book.columns import STEP, Columns
+from keeper.book.columns import NAMES, STEP, Columns
 from keeper.ports import LegArrays, LegRow
 from keeper.units import Address
 
@@ -217,7 +217,22 @@ def test_more_classes_than_columns_number_are_refused() -> None:
 def test_the_list_of_borrowers_is_never_freed_at_once() -> None:
     legs = gathered({address(n): ([(1, 1)], [(0, 1)]) for n in range(3 * STEP)})
     columns = Columns.filled(legs)
-    held = legs.borrowers
-    assert len(columns) == len(held) == 3 * STEP
+    assert legs.borrowers == []
+    assert len(columns) == 3 * STEP
     columns.release()
-    assert held == []
+    assert len(columns) == 0
+
+
+def test_rows_name_their_borrowers_over_many_arrays() -> None:
+    """Those who came with all others, those who came later, and those who are not there."""
+    count = NAMES + STEP + 1
+    columns = Columns.filled(gathered({address(n): ([(0, 8)], [(0, n + 1)]) for n in range(count)}))
+    for n in range(count, 2 * NAMES + 2):
+        columns.replace(address(n), [(0, 8)], [(0, n + 1)])
+    assert len(columns) == 2 * NAMES + 2
+    places = [0, STEP, NAMES - 1, NAMES, count - 1, count, 2 * NAMES - 1, 2 * NAMES, 2 * NAMES + 1]
+    assert columns.borrowers(np.array(places)) == [address(n) for n in places]
+    one = np.ones(1)
+    asked = [address(n) for n in (*places, 2 * NAMES + 2)]
+    _, owed, _ = columns.standing(asked, one, one, one, one)
+    assert owed.tolist() == [*(n + 1 for n in places), 0]
