@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-THRESHOLDS = (5_000, 1_000, 1_000)
+THRESHOLDS = (5_000, 10_000, 1_000)
 """More objects than the first make a young collection, more of those than the second a middle one.
 
 A pause is as long as what it walks is large: 10,000 objects take two milliseconds or more. The logs of
