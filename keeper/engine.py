@@ -33,6 +33,8 @@ Fetched = tuple[Reads, list[CallResult]]
 Key = tuple[str, Address]
 """A position on its chain."""
 
+OVERTAKEN = 8
+"""Heads in a row that came too early before it is told."""
 MOST_ROUNDS = 3
 """Times a head's choices are decided on before whoever still gives way does so for good."""
 
@@ -176,6 +178,7 @@ class Engine:
         self._tell = tell
         self._on_undecided = on_undecided
         self._conditions = Conditions() if conditions is None else conditions
+        self._overtaken = 0
 
     async def run(self) -> None:
         """Decide on every latest head until cancelled; heads may be skipped, folding may not."""
@@ -278,7 +281,12 @@ class Engine:
         self._book.observe(wanted, results, tick.head, next_block)
         judged = await self._book.view(next_block, self._deadline_ms)
         if judged is None:
+            self._overtaken += 1
+            if self._overtaken % OVERTAKEN == 0:
+                why = f"{self._overtaken} heads in a row came before the one before was judged"
+                self._on_undecided(tick.head, TransientError(why))
             return None
+        self._overtaken = 0
         try:
             view = self._conditions.complete(judged[0], results[len(wanted.calls) :])
         except TransientError as error:

@@ -1,10 +1,14 @@
 """The book of one chain: sources folded block by block, and the view a decision is made on."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from keeper.book.faults import Fault, FaultKind
 from keeper.book.market import MarketBook
+from keeper.book.pace import Pace
 from keeper.book.parts import Parts, part_of
 from keeper.errors import InvariantError, TransientError
 from keeper.ports import LendingProtocol, Observing, Reader, Source, Venue
@@ -24,6 +28,8 @@ from keeper.types import (
     Watch,
 )
 from keeper.units import Address
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Book:
         venues: Sequence[Venue],
         native: Token,
         on_fault: Callable[[str, Fault], None] = lambda *_: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chain = chain
         self._markets = {market.market: MarketBook(market) for market in markets}
@@ -71,6 +78,8 @@ class Book:
             if name.startswith("venue/") and isinstance(source, Observing)
         }
         self._native = native
+        self._pace = Pace(monotonic)
+        self._told: set[tuple[str, str]] = set()
         self._loads = dict.fromkeys(self._markets, 0)
         self.parts = Parts(
             chain, self._sources, {market.market: market for market in markets}, on_fault
@@ -210,11 +219,12 @@ class Book:
         if head is None:
             raise InvariantError(self._chain, "the book has no head yet")
         trusted = self._trusted()
+        self._pace.begin()
         at_risk: list[AtRisk] = []
         skips: list[Skip] = []
         for name, market in trusted:
             try:
-                judged = await market.at_risk(next_block, self._stands_at(head))
+                judged = await market.at_risk(next_block, self._stands_at(head), self._pace.most)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is of this market
                 if self.head != head:
                     return None  # what was looked at changed meanwhile: that proves nothing
@@ -222,11 +232,14 @@ class Book:
                 self.parts.stop(f"market/{name}", Fault(FaultKind.INVARIANT, why, head.number))
                 return None
             if judged is None:
+                self._pace.overtaken(self._most_candidates())
                 return None
             at_risk.extend(judged[0])
             skips.extend(judged[1])
         if self._trusted() != trusted:
             return None
+        self._tell(head)
+        self._pace.done(self._most_candidates())
         crowd = sum(1 for risk in at_risk if risk.pairs)
         view = View(
             chain=self._chain,
@@ -277,6 +290,23 @@ class Book:
             if self.parts.is_folded(part_of(name))
             for drift in await source.audit(reader, head, sample, seed)
         ]
+
+    def _most_candidates(self) -> int:
+        return max((market.candidates for _, market in self._trusted()), default=0)
+
+    def _tell(self, head: Head) -> None:
+        """Say when not everybody is judged, and when everybody is again."""
+        for name, market in self._trusted():
+            most = market.candidates if self._pace.most is None else self._pace.most
+            for event, count in (
+                ("book.too_many", max(market.candidates - most, 0)),
+                ("book.unpriced", market.unread),
+            ):
+                if (count > 0) != ((name, event) in self._told):
+                    self._told ^= {(name, event)}
+                    log.warning(
+                        event, chain=self._chain, market=name, head=head.number, not_judged=count
+                    )
 
     def _stands_at(self, head: Head | None) -> Callable[[], bool]:
         return lambda: self.head == head

@@ -14,6 +14,7 @@ from keeper.book.legs import BLOCK, Floats, LegTable, Rows, excess_table, factor
 from keeper.ports import LegArrays, LegRow
 from keeper.units import Address
 
+Unread = NDArray[np.bool_]
 HIGHEST = 1e18
 """A threshold above any health that differs from none."""
 STEP = 2_048
@@ -158,6 +159,32 @@ class Columns:
         health = np.empty(len(rows))
         health[order] = self.table.health(rows[order], collateral, debt)
         return health
+
+    def unread(self, rows: Rows, collateral: Floats, debt: Floats) -> Unread:
+        """Tell which rows, in any order, nobody knows the health of because a class has no price.
+
+        A class beyond the factors is not one of those: of such a row only the ledger knows.
+        """
+        if not len(rows) or not (np.isnan(collateral).any() or np.isnan(debt).any()):
+            return np.zeros(len(rows), np.bool_)
+        order = np.argsort(rows, kind="stable")
+        factors = factor_table(collateral, debt)
+        factors[-1] = 0.0
+        unread = np.empty(len(rows), np.bool_)
+        unread[order] = np.isnan(self.table.sums(rows[order], factors))
+        return unread
+
+    def weights(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:
+        """Return the lesser of weighted collateral and debt of some rows, in any order.
+
+        It is what a liquidation may come to; of what nobody knows it is infinite.
+        """
+        order = np.argsort(rows, kind="stable")
+        have = self.table.sums(rows[order], factor_table(collateral, np.zeros(len(debt))))
+        owe = self.table.sums(rows[order], factor_table(np.zeros(len(collateral)), debt))
+        weights = np.empty(len(rows))
+        weights[order] = np.nan_to_num(np.minimum(have, owe), nan=np.inf)
+        return weights
 
     def below(self, collateral: Floats, debt: Floats, threshold: float) -> Rows:
         """Return rows under a threshold or of unknown health, worst first, from a full pass."""

@@ -37,6 +37,8 @@ SLICE = 4
 """Borrowers computed in exact integers, or taken into the columns, without a pause."""
 PART = 256
 """Borrowers looked up by row, and what brought them under, before the first of them is computed."""
+UNREAD = 256
+"""Borrowers without a price that are looked at exactly; of all others as much is known by the screen."""
 FREED = 64
 """Positions freed without a pause."""
 INLINE_ROWS = 32_768
@@ -78,6 +80,11 @@ class MarketBook:
         self._causes: dict[Address, Cause] = {}
         self._pending: set[Address] = set()
         self._touched: set[Address] = set()
+        self.candidates = 0
+        """Borrowers to be judged exactly at the last head, however many of them were."""
+        self.unread = 0
+        """Borrowers nobody can judge, for want of a price."""
+        self._turn = 0
         self._found: list[AtRisk] = []
         self._spent: list[AtRisk] = []
         self._closed = False
@@ -104,11 +111,13 @@ class MarketBook:
                 await asyncio.to_thread(columns.release)
 
     async def at_risk(
-        self, next_block: NextBlock, is_current: IsCurrent
+        self, next_block: NextBlock, is_current: IsCurrent, most: int | None = None
     ) -> tuple[list[AtRisk], list[Skip]] | None:
-        """Return liquidatable positions, worst first, and a `Skip` for each that has no price.
+        """Return liquidatable positions, worst first, and a `Skip` for those without a price.
 
-        None when the book went on to another head.
+        `most` is how many are judged, all when it is None: the weightiest, and the others in turns.
+        Of those without a price no more than `UNREAD` are named. None when the book went on to
+        another head.
         """
         async with self._lock:
             columns = await self._renew(is_current)
@@ -119,6 +128,11 @@ class MarketBook:
                 rows = await asyncio.to_thread(columns.candidates, *factors, THRESHOLD)
             else:
                 rows = columns.candidates(*factors, THRESHOLD)
+            unread = columns.unread(rows, *factors)
+            self.candidates, self.unread = int((~unread).sum()), int(unread.sum())
+            chosen = self._chosen(columns, rows[~unread], factors, most)
+            is_whole = len(chosen) == self.candidates
+            rows = np.concatenate([chosen, rows[unread][:UNREAD]])
             found: list[AtRisk] = []
             skips: list[Skip] = []
             earlier = None
@@ -141,8 +155,11 @@ class MarketBook:
                         found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
             if not is_current():
                 return None
-            self._causes = known
-            self._touched.clear()
+            if is_whole:
+                self._causes = known
+                self._touched.clear()
+            else:
+                self._causes.update(known)
             self._judged = self.prices
             self._spent, self._found = self._found, found.copy()
             return found, skips
@@ -216,12 +233,15 @@ class MarketBook:
         than one of them; None when nothing is loaded.
         """
         found: list[Address] = []
-        start = 0
+        start, before = 0, self._columns
         while True:
             async with self._lock:
                 columns = self._columns
                 if columns is None or self._closed:
                     return None
+                if columns is not before:
+                    # made anew between two blocks, they have everybody in another row
+                    found, start, before = [], 0, columns
                 if start >= len(columns):
                     return found
                 collateral, debt = self.protocol.factors(self.prices, next_block)
@@ -258,10 +278,14 @@ class MarketBook:
         if columns is None:
             return None
         weighed = await asyncio.to_thread(joined, pieces)
+        if columns is not self._columns:
+            return None
+        places = measured(weighed)
         owed: list[float] = []
         exact: list[int] = []
-        for place in measured(weighed):
-            (borrower,) = columns.borrowers(weighed.rows[place : place + 1])
+        for place, borrower in zip(
+            places, columns.borrowers(weighed.rows[np.array(places, np.intp)]), strict=True
+        ):
             position = self.protocol.position(borrower, self.prices, next_block)
             if position is not None and position.debt_value >= self.prices.unit:
                 owed.append(float(weighed.owed[place]))
@@ -308,6 +332,26 @@ class MarketBook:
         if self.followed.borrowers:
             among = self.followed.borrowers
             self.followed.arrived |= {each for each in changed if each[-20:] in among}
+
+    def _chosen(
+        self, columns: Columns, rows: Rows, factors: tuple[Floats, Floats], most: int | None
+    ) -> Rows:
+        """Return the rows that are judged, worst first as they come.
+
+        Dust stays under water for years, and where there are more than a head leaves time for, it
+        must not keep away those that are worth something: three quarters are the weightiest, the last
+        quarter goes round among the others.
+        """
+        if most is None or len(rows) <= most:
+            return rows
+        turns = most // 4
+        by_weight = np.argsort(-columns.weights(rows, *factors), kind="stable")
+        first, others = by_weight[: most - turns], by_weight[most - turns :]
+        others = others[np.argsort(rows[others])]
+        place = np.arange(self._turn, self._turn + turns) % len(others)
+        self._turn += turns
+        chosen: Rows = rows[np.sort(np.concatenate([first, np.unique(others[place])]))]
+        return chosen
 
     def _causes_of(
         self, columns: Columns, rows: Rows, earlier: tuple[Floats, Floats] | None

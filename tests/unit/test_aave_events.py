@@ -306,6 +306,18 @@ def test_a_new_reserve_is_complete_when_symbol_and_decimals_are_read(market: Aav
     assert reserve.configuration == 1 << 56 | 8 << 48
 
 
+def test_decimals_that_were_read_outlast_what_was_taken_back(market: AaveV3) -> None:
+    reserve = ledger(market).reserves[0]
+    reserve.token, reserve.configuration = None, 1 << 56
+    back = ledger(market).set_configuration(reserve, 1 << 56 | 7_500 << 16)
+    market.calls()
+    symbol = CallResult(True, b"MKR".ljust(32, b"\0"))
+    market.observe([words(0), words(0), symbol, words(8 << 48), words(5), words(6)], HEAD)
+    back()
+    assert reserve.configuration == 1 << 56 | 8 << 48
+    assert reserve.unit == 10**8
+
+
 @pytest.mark.parametrize(
     ("supply", "debt", "why"),
     [

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
+from keeper.book import spread as spread_of
 from keeper.book.book import Book
 from keeper.book.columns import Columns
 from keeper.book.market import FREED
@@ -105,6 +107,7 @@ class LoanLedger:
         self.oracle = OnePriceOracle()
         self.debts: dict[Address, int] = {}
         self.dirty: set[Address] = set()
+        self.weight: Callable[[Address], int] = lambda _: 1
 
     def watch(self) -> Watch:
         return Watch(frozenset({LEDGER}), frozenset({TOPIC}))
@@ -151,14 +154,16 @@ class LoanLedger:
 
     def legs(self, borrower: Address) -> tuple[Sequence[LegRow], Sequence[LegRow]]:
         debt = self.debts[borrower]
-        return ([(0, 100 * WAD)], [(1, debt)]) if debt else ([], [])
+        weight = self.weight(borrower)
+        return ([(0, 100 * WAD * weight)], [(1, debt * weight)]) if debt else ([], [])
 
     def all_legs(self) -> Callable[[], LegArrays]:
         self.dirty = set()
-        debts = {who: float(debt) for who, debt in self.debts.items() if debt}
+        debts = {who: float(debt * self.weight(who)) for who, debt in self.debts.items() if debt}
+        weights = np.array([self.weight(who) for who in debts], np.float64)
         rows = np.arange(len(debts))
         zeros, ones = np.zeros(len(debts), np.intp), np.ones(len(debts), np.intp)
-        held, owed = np.full(len(debts), 100.0 * WAD), np.array(list(debts.values()), np.float64)
+        held, owed = 100.0 * WAD * weights, np.array(list(debts.values()), np.float64)
         return lambda: LegArrays(list(debts), rows, zeros, held, rows, ones, owed)
 
     def factors(
@@ -402,6 +407,115 @@ async def test_an_overtaken_head_does_not_change_the_next_ones_causes() -> None:
     assert causes.pop(201) == Cause.POSITION
     assert set(causes.values()) == {Cause.PRICE}
     assert len(causes) == 199
+
+
+async def test_too_many_for_a_head_are_judged_in_part_the_weightiest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Void judgings would otherwise follow one another for ever, and dust would be first."""
+    monkeypatch.setattr("keeper.book.pace.LEAST", 8)
+    book, ledger = standing()
+    ledger.weight = lambda who: 1 + who[-1] % 50  # health is the same for all
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 65)])
+    weightiest = {number for number in range(1, 65) if number % 50 >= 45}
+    for number in (2, 3):
+        book.observe(book.reads(), answers(UNIT), head(number - 1))
+        await book.load()
+        looking = asyncio.create_task(book.view(at(0), 100))
+        await asyncio.sleep(0)
+        assert not looking.done()
+        book.fold(head(number), [])
+        assert await looking is None
+    seen: set[int] = set()
+    with capture_logs() as told:
+        view, _ = await view_at(book, UNIT, 0)
+        now = {risk.position.borrower[-1] for risk in view.at_risk}
+        assert len(now) == 32
+        assert weightiest <= now
+        assert [risk.cause for risk in view.at_risk] == [Cause.POSITION] * 32
+        for _ in range(6):
+            book._pace._most = 32
+            view, _ = await view_at(book, UNIT, 0)
+            seen |= {risk.position.borrower[-1] for risk in view.at_risk}
+    assert seen == set(range(1, 65))
+    assert [(each["event"], each["not_judged"]) for each in told] == [("book.too_many", 32)]
+    book._pace._most = None
+    with capture_logs() as told:
+        assert len((await view_at(book, UNIT, 0))[0].at_risk) == 64
+    assert [(each["event"], each["not_judged"]) for each in told] == [("book.too_many", 0)]
+
+
+async def test_a_price_that_is_lost_costs_no_more_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keeper.book.market.UNREAD", 3)
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 9)])
+    asked: list[int] = []
+    exact = ledger.position
+
+    def position(borrower: Address, prices: Prices, at: NextBlock) -> Position | None:
+        asked.append(borrower[-1])
+        return exact(borrower, prices, at)
+
+    monkeypatch.setattr(ledger, "position", position)
+    with capture_logs() as told:
+        for _ in range(2):
+            view, skips = await view_at(book, None, 0)
+            assert view.at_risk == ()
+            assert [skip.reason for skip in skips] == [Reason.NO_PRICE] * 3
+    assert len(asked) == 6
+    assert [(each["event"], each["not_judged"]) for each in told] == [("book.unpriced", 8)]
+    view, skips = await view_at(book, UNIT, 0)
+    assert (len(view.at_risk), skips) == (8, [])
+
+
+async def test_a_class_that_only_the_ledger_knows_is_judged_whoever_has_no_price(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of what is beyond the factors the screen knows nothing, with every price read."""
+    monkeypatch.setattr("keeper.book.market.UNREAD", 0)
+    book, ledger = standing()
+    plain = ledger.factors
+    monkeypatch.setattr(ledger, "factors", lambda *given: (plain(*given)[0][:1], np.zeros(0)))
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 9)])
+    assert len((await view_at(book, UNIT, 0))[0].at_risk) == 8
+
+
+async def test_who_owes_is_asked_anew_of_columns_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keeper.book.market.BLOCK", 4)
+    monkeypatch.setattr("keeper.book.columns.BLOCK", 4)
+    book, ledger = standing()
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 13)])
+    await view_at(book, UNIT, 0)
+    market = book.markets["m"]
+    looking = asyncio.create_task(market.owing(0.0, at(0)))
+    await asyncio.sleep(0)
+    ledger.debts = dict(reversed(ledger.debts.items()))
+    await market.load()
+    found = await looking
+    assert found is not None
+    assert sorted(found) == sorted(ledger.debts)
+
+
+async def test_a_distribution_is_finished_though_columns_are_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, 70 * WAD) for number in range(1, 13)])
+    await view_at(book, UNIT, 0)
+    market = book.markets["m"]
+    found = await market.spread(at(0))
+    made: list[asyncio.Task[None]] = []
+    real = spread_of.measured
+
+    def measured(weighed: spread_of.Weighed) -> list[int]:
+        made.append(asyncio.create_task(market.close()))
+        return real(weighed)
+
+    monkeypatch.setattr("keeper.book.market.measured", measured)
+    assert await market.spread(at(0)) == found
+    await made[0]
+    assert found is not None
+    assert sum(found.positions)
 
 
 async def test_the_loop_goes_on_while_many_are_judged() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from keeper.book.book import Reads
 from keeper.chain.listener import Tick
-from keeper.engine import Engine, Fetched, Report
+from keeper.engine import OVERTAKEN, Engine, Fetched, Report
 from keeper.errors import InvariantError, TransientError
 from keeper.risk import Limits, Risk
 from keeper.strategist import Choice, Seat, Strategist
@@ -51,9 +51,10 @@ class Heads:
 
 
 class Shelf:
-    """A book with one borrower at risk; `fault` is raised instead of a view."""
+    """A book with one borrower at risk; `fault` is raised, and `early` heads come, instead of a view."""
 
     fault: Exception | None = None
+    early = 0
     freed = 0
 
     def reads(self) -> Reads:
@@ -66,10 +67,13 @@ class Shelf:
         """Take nothing."""
         self.head = head
 
-    async def view(self, next_block: object, deadline_ms: int) -> tuple[View, list[Skip]]:
+    async def view(self, next_block: object, deadline_ms: int) -> tuple[View, list[Skip]] | None:
         """Judge."""
         if self.fault is not None:
             raise self.fault
+        if self.early:
+            self.early -= 1
+            return None
         return make_view(self.head, (address("one"),)), []
 
     async def let_go(self) -> None:
@@ -190,6 +194,19 @@ class Rig:
 def tick(number: int, prefetched: Fetched | Exception = (NOTHING, [])) -> Tick[Fetched]:
     """Return a tick."""
     return Tick(make_head(number), prefetched, 0.0)
+
+
+async def test_heads_that_are_overtaken_again_and_again_are_told_of() -> None:
+    rig = Rig(*(tick(number) for number in range(100, 104 + 2 * OVERTAKEN)))
+    rig.shelf.early = 2 * OVERTAKEN + 1
+    await rig.run()
+    assert [number for number, _ in rig.undecided] == [99 + OVERTAKEN, 99 + 2 * OVERTAKEN]
+    assert "8 heads in a row" in str(rig.undecided[0][1])
+    rig = Rig(*(tick(number) for number in range(100, 120)))
+    rig.shelf.early = OVERTAKEN - 1
+    await rig.run()
+    assert not rig.undecided
+    assert rig.reports
 
 
 async def test_a_bug_costs_its_head_and_following_goes_on() -> None:

@@ -19,7 +19,7 @@ from keeper.protocols.aave_v3.accounts import (
 )
 from keeper.protocols.aave_v3.classes import Classes
 from keeper.protocols.aave_v3.eras import V36, Era
-from keeper.protocols.aave_v3.reserve import Reserve
+from keeper.protocols.aave_v3.reserve import DECIMALS, Reserve
 from keeper.protocols.aave_v3.stable import Stable
 from keeper.types import Undo
 from keeper.units import Address, Bps
@@ -221,6 +221,10 @@ class Ledger:
 
     def _put_configuration(self, reserve: Reserve, configuration: int) -> None:
         self.terms += 1
+        if reserve.token is not None:
+            # They were read, and no event tells them: what is taken back is older than they are.
+            configuration &= ~DECIMALS
+            configuration |= reserve.configuration & DECIMALS
         reserve.configuration = configuration
 
     def _put_terms(self, number: int, category: Category | None) -> None:

@@ -11,6 +11,8 @@ from keeper.units import RAY, ZERO_ADDRESS, Address, Bps
 
 CATEGORY_BIT = 168
 """ReserveConfiguration.EMODE_CATEGORY_START_BIT_POSITION, up to v3.1."""
+DECIMALS = 0xFF << 48
+"""Where a configuration has them (ReserveConfiguration.DECIMALS_MASK)."""
 _UNITS: list[int] = [10**decimals for decimals in range(256)]
 
 
