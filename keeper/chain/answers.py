@@ -9,12 +9,22 @@ from keeper.errors import RpcError
 _UNKNOWN_BLOCK = re.compile(
     r"(header|block)\b.{0,90}(not found|unknown|not available|unavailable|out of range)"
     r"|unknown (block|header)|not (find|found).{0,20}(block|header)|resource not found"
-    r"|missing trie node|state\b.{0,90}(not available|unavailable|not found)"
+    r"|missing trie node|state\b.{0,90}(not available|unavailable|not found)|no state available"
+    r"|^(0x[0-9a-f]{64}|\d+) could not be found|blocks specified in filter.{0,60}cannot be found"
+    r"|not have the requested (block|header)|receipts? not available for 'to' block"
     r"|blockoutofrange|beyond (the )?(current )?head",
     re.IGNORECASE,
 )
+_DROPPED = re.compile(
+    r"prun|history.{0,40}(unavailable|not available|not found)|data before\b.{0,40}not available"
+    r"|receipts? not available for (?!'to' )",
+    re.IGNORECASE,
+)
+"""Nethermind says of logs it never had what it says of those it has no more."""
 _REVERTED = 3
 _METHOD_NOT_FOUND = -32601
+_PRUNED_HISTORY = 4444
+"""EIP-4444."""
 _BLOCKS = frozenset({"eth_getBlockByHash", "eth_getBlockByNumber"})
 _TRANSACTIONS = frozenset({"eth_getTransactionByHash", "eth_getTransactionReceipt"})
 
@@ -26,6 +36,8 @@ class Kind(Enum):
     """Every node of the chain would say so."""
     UNKNOWN_BLOCK = auto()
     """The node does not hold a block: it lags when another one does."""
+    DROPPED = auto()
+    """The node has done away with what is old; one that keeps the whole history may have it."""
     ABSENT = auto()
     """The node does not hold a transaction; another one may."""
     UNSUPPORTED = auto()
@@ -51,4 +63,6 @@ def kind_of_error(error: RpcError) -> Kind:
         return Kind.UNSUPPORTED
     if 400 <= error.code < 600:
         return Kind.REFUSED
+    if error.code == _PRUNED_HISTORY or _DROPPED.search(error.message):
+        return Kind.DROPPED
     return Kind.UNKNOWN_BLOCK if _UNKNOWN_BLOCK.search(error.message) else Kind.FINAL

@@ -29,7 +29,7 @@ async def logs_by_block(
     if len(admitted) >= _RANGE_FROM:
         claimed: dict[int, list[Log]] = {}
         linked = {head.number: head.hash for head in heads}
-        # Also what one node has pruned: another one may be asked for each block.
+        # What nobody gives as a range may still be had block by block.
         with contextlib.suppress(RpcError, ConfigError):
             async for each in ranges.answers(watch, admitted[0].number, admitted[-1].number):
                 held = min(_last_held(answer, linked) for answer in each)

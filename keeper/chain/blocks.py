@@ -1,4 +1,8 @@
-"""Headers, and the exact logs of one block: asked by hash, so an answer is right or an error."""
+"""Headers, and the exact logs of one block: asked by hash, so no answer is another block's.
+
+An empty one is right where `rpc` is an `EndpointPool`, which takes none from an endpoint that does
+not hold the block; alone, several kinds of node answer `[]` about a block they do not know.
+"""
 
 import asyncio
 from collections.abc import Sequence

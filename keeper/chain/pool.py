@@ -33,16 +33,25 @@ class Said:
 
     @property
     def is_answer(self) -> bool:
-        """Tell whether it may be returned when nobody knows better."""
+        """Tell whether it may be returned when nobody knows better.
+
+        That something was dropped is none: an archive asked next may take its time.
+        """
         return self.kind in {Kind.FINAL, Kind.UNKNOWN_BLOCK, Kind.ABSENT}
 
 
 class EndpointPool:
     """Ask the best of several endpoints; satisfies `ports.Rpc`.
 
-    A read goes to the next endpoint when one gives no answer, does not know the block or does not
-    offer the method; one that takes longer than `stagger` seconds is raced by the next. That a
-    transaction is unknown is only believed when every usable endpoint says so.
+    A read goes to the next endpoint when one gives no answer, does not know the block, has dropped
+    what is that old or does not offer the method; one that takes longer than `stagger` seconds is
+    raced by the next. That a transaction is unknown is only believed when every usable endpoint
+    says so.
+
+    That a block named by its hash has no such logs is believed of an endpoint that showed the
+    block's header before it said so: several kinds of node answer `[]` about a block they do not
+    hold. Only an empty answer costs that, a header and the same question again. Where one URL hides
+    several nodes, each request may meet another one: a wrong answer is rarer there, not impossible.
 
     Whatever is not a read, `eth_sendRawTransaction` above all, goes to exactly one endpoint and
     exactly once: an endpoint may be a private relay whose bytes must not become public elsewhere,
@@ -127,12 +136,12 @@ class EndpointPool:
     async def _ask(self, member: Member, method: str, params: Sequence[object]) -> Said:
         started = self._monotonic()
         try:
-            result = await member.rpc.request(method, params)
+            result = await self._exchange(member, method, params)
         except RpcError as error:
             member.heard_at = self._monotonic()
             kind = kind_of_error(error)
             if kind is Kind.UNSUPPORTED:
-                member.lacks.add(method)
+                member.lacks.add(error.method)
             elif kind is Kind.REFUSED:
                 self._roster.blame(member.alias)
             return Said(member, kind, error=error)
@@ -149,9 +158,22 @@ class EndpointPool:
             raise
         member.heard_at = self._monotonic()
         kind = kind_of_result(method, result)
-        if kind is Kind.FINAL and _names_a_block(params):
+        if kind is Kind.FINAL and _named_block(params) is not None:
             member.proven_at = member.heard_at
         return Said(member, kind, result)
+
+    async def _exchange(self, member: Member, method: str, params: Sequence[object]) -> Any:
+        """Return one endpoint's result; that a block has no logs only when it holds that block."""
+        result = await member.rpc.request(method, params)
+        block = _named_block(params)
+        if method != "eth_getLogs" or block is None or result != []:
+            return result
+        member.heard_at = self._monotonic()
+        header = await member.rpc.request("eth_getBlockByHash", [block, False])
+        if not isinstance(header, dict):
+            raise RpcError(method, -32000, f"unknown block {block}, answered without logs")
+        # The block may have come after the first answer, and its logs with it.
+        return await member.rpc.request(method, params)
 
 
 class _Second:
@@ -167,19 +189,25 @@ class _Second:
 
 
 def _settled(said: Sequence[Said]) -> Any:
-    """Return or raise the final answer, else any answer, else why there is none."""
+    """Return or raise the final answer, else any answer, else why there is none.
+
+    An endpoint without an answer may hold what another one dropped.
+    """
     best = said[-1]
     if not best.is_final:
         answers = [one for one in said if one.is_answer]
         silent = [one for one in said if one.kind is None]
-        best = (answers or silent or [best])[0]
+        dropped = [one for one in said if one.kind is Kind.DROPPED]
+        best = (answers or silent or dropped or [best])[0]
     if best.error is not None:
         raise best.error
     return best.result
 
 
-def _names_a_block(params: Sequence[object]) -> bool:
-    return any(isinstance(each, dict) and "blockHash" in each for each in params)
+def _named_block(params: Sequence[object]) -> object:
+    """Return the hash by which a read names its block, None where it names none so."""
+    named = (each["blockHash"] for each in params if isinstance(each, dict) and "blockHash" in each)
+    return next(named, None)
 
 
 def _is_ranged(method: str, params: Sequence[object]) -> bool:

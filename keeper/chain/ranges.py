@@ -1,9 +1,9 @@
 """Logs of many blocks in ranges that fit the provider: halved when refused, grown when not."""
 
-import re
 from collections.abc import AsyncIterator
 
 from keeper.chain import bloom
+from keeper.chain.answers import Kind, kind_of_error
 from keeper.chain.blocks import fetch_logs, in_order
 from keeper.chain.jsonrpc import SlowError
 from keeper.chain.span import Span
@@ -12,7 +12,6 @@ from keeper.ports import Rpc
 from keeper.types import Log, Watch
 
 _METHOD_NOT_FOUND = -32601
-_PRUNED = re.compile(r"prun|history.{0,40}(unavailable|not available|not found)", re.IGNORECASE)
 _SLOW_CUT = 8
 """Parts a range is cut into that took too long: a time-out costs seconds."""
 
@@ -61,7 +60,7 @@ class LogRanges:
         try:
             answers = await fetch_logs(self._rpc, watch, where)
         except RpcError as error:
-            if _PRUNED.search(error.message):
+            if kind_of_error(error) is Kind.DROPPED:
                 raise ConfigError(
                     f"the node does not hold the logs of block {first} any more ({error.message})",
                     "use a node with the full history, or set first_block to the pool's first block",

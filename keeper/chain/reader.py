@@ -18,6 +18,8 @@ from keeper.ports import Checkpoint, Progress, Rpc
 from keeper.types import Call, CallResult, Head, Log, Watch
 from keeper.units import Address, Hash, to_hex
 
+_GONE = frozenset({Kind.UNKNOWN_BLOCK, Kind.DROPPED})
+
 
 class ChainReader:
     """Read accounts, calls and logs; satisfies `ports.Reader`.
@@ -117,7 +119,7 @@ class ChainReader:
         try:
             return await self._rpc.request(method, [*params, _at(block)])
         except RpcError as error:
-            if block is None or kind_of_error(error) is not Kind.UNKNOWN_BLOCK:
+            if block is None or kind_of_error(error) not in _GONE:
                 raise
             raise StateGoneError(
                 f"the node does not hold the state of block {to_hex(block)} ({error.message})"

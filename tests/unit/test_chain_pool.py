@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from keeper.chain.blocks import Blocks
 from keeper.chain.connect import connect_pool
 from keeper.chain.heads import PolledHeads
 from keeper.chain.jsonrpc import LimitedError
@@ -14,6 +16,7 @@ from keeper.chain.listener import Listener
 from keeper.chain.pool import EndpointPool
 from keeper.chain.pooled_heads import PooledHeads
 from keeper.chain.prober import LONE, Prober
+from keeper.chain.ranges import LogRanges
 from keeper.chain.roster import Roster
 from keeper.chain.survey import Standing, Survey
 from keeper.errors import ConfigError, RpcError, TransientError
@@ -22,6 +25,7 @@ from keeper.units import to_hex
 from tests.fake_chain import TOPIC, FakeChain, RecordingFollower, address
 
 RAW = "0x02f8"
+WATCH = Watch(frozenset({address(1), address(2)}), frozenset({TOPIC}))
 DEPTH = 4
 
 
@@ -46,6 +50,9 @@ class Node:
         self.seen: list[str] = []
         self.fails: Callable[[str], Exception | None] = lambda _: None
         self.hangs = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.admits = True
         self.claims = 0
         self._clock = clock
 
@@ -53,6 +60,7 @@ class Node:
         self.seen.append(method)
         if self.hangs:
             await asyncio.Event().wait()
+        await self.answers.wait()
         await asyncio.sleep(0)
         if (error := self.fails(method)) is not None:
             raise error
@@ -73,6 +81,8 @@ class Node:
         if method.startswith("eth_getBlock") and answer and int(answer["number"], 16) > height:
             return None
         if method == "eth_getLogs" and self._is_new(params[0], height):
+            if not self.admits:
+                return []
             raise RpcError(method, -32000, "header not found")
         return answer
 
@@ -204,6 +214,134 @@ async def test_a_block_the_best_does_not_have_yet_is_read_from_the_next(bench: B
     header = await bench.pool.request("eth_getBlockByHash", [to_hex(newest.hash), False])
     assert header["hash"] == to_hex(newest.hash)
     assert bench.pool.states()[0].faults == 1
+
+
+async def test_no_logs_is_not_believed_of_who_does_not_hold_the_block(bench: Bench) -> None:
+    head = bench.chain.mine(address(1))
+    bench.nodes[0].lag, bench.nodes[0].admits = 1, False
+    assert await Blocks(bench.pool).logs(head, WATCH) == bench.chain.logs(head.number, WATCH)
+    assert bench.nodes[0].seen == ["eth_getLogs", "eth_getBlockByHash"]
+    assert bench.nodes[1].seen == ["eth_getLogs"], "an answer with logs costs nothing more"
+    assert [state.faults for state in bench.pool.states()] == [1, 0]
+
+
+async def test_who_lacks_the_block_does_not_win_the_race_without_logs(bench: Bench) -> None:
+    head = bench.chain.mine(address(1))
+    slow, behind = bench.nodes
+    slow.answers.clear()
+    behind.lag, behind.admits = 1, False
+    asked = asyncio.create_task(Blocks(bench.pool).logs(head, WATCH))
+    await until(lambda: "eth_getLogs" in behind.seen)
+    await asyncio.sleep(0)
+    slow.answers.set()
+    assert await asked == bench.chain.logs(head.number, WATCH)
+    assert slow.seen == ["eth_getLogs"]
+
+
+async def test_a_block_that_comes_after_an_answer_without_logs_is_asked_for_again(
+    bench: Bench,
+) -> None:
+    head = bench.chain.mine(address(1))
+    first, second = bench.nodes
+    first.lag, first.admits = 1, False
+
+    def arrives(method: str) -> None:
+        if method == "eth_getBlockByHash":
+            first.lag = 0
+
+    first.fails = arrives
+    assert await Blocks(bench.pool).logs(head, WATCH) == bench.chain.logs(head.number, WATCH)
+    assert first.seen == ["eth_getLogs", "eth_getBlockByHash", "eth_getLogs"]
+    assert second.seen == []
+
+
+async def test_a_block_without_logs_costs_a_header_and_the_same_question(bench: Bench) -> None:
+    head = replace(bench.chain.mine(address(3)), bloom=b"")
+    assert await Blocks(bench.pool).logs(head, WATCH) == []
+    assert bench.nodes[0].seen == ["eth_getLogs", "eth_getBlockByHash", "eth_getLogs"]
+    assert bench.nodes[1].seen == []
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_no_logs_from_nobody_who_holds_the_block_is_an_error(bench: Bench) -> None:
+    head = bench.chain.mine(address(1))
+    for node in bench.nodes:
+        node.lag, node.admits = 1, False
+    with pytest.raises(RpcError, match="unknown block"):
+        await Blocks(bench.pool).logs(head, WATCH)
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_each_request_of_a_long_watch_needs_somebody_who_holds_the_block(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.chain.blocks.ADDRESSES_PER_REQUEST", 1)
+    head = bench.chain.mine(address(1), address(2))
+    first, second = bench.nodes
+    second.lag, second.admits = 1, False
+
+    def limited(method: str) -> Exception | None:
+        is_second = first.seen.count(method) > 1
+        return LimitedError("slow down", 0.0) if is_second else None
+
+    first.fails = limited
+    with pytest.raises(RpcError, match="unknown block"):
+        await Blocks(bench.pool).logs(head, WATCH)
+
+
+@pytest.mark.parametrize("code", [4444, -32000])
+async def test_what_one_has_pruned_is_read_from_an_archive(bench: Bench, code: int) -> None:
+    head = bench.chain.mine(address(1))
+    pruned, archive = bench.nodes
+    pruned.fails = lambda method: RpcError(method, code, "pruned history unavailable")
+    expected = bench.chain.logs(head.number, WATCH)
+    found = await LogRanges(bench.pool).logs(WATCH, 1, head.number)
+    assert [log.at(head.timestamp) for log in found] == expected
+    assert await Blocks(bench.pool).logs(head, WATCH) == expected
+    assert await bench.pool.request("eth_getBlockByHash", [to_hex(head.hash), False])
+    assert (len(pruned.seen), len(archive.seen)) == (3, 3)
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+    assert not bench.roster.doubt.is_set()
+
+
+async def test_an_archive_may_take_its_time_for_what_another_has_pruned(bench: Bench) -> None:
+    head = bench.chain.mine(address(1))
+    pruned, archive = bench.nodes
+    pruned.fails = lambda method: RpcError(method, 4444, "pruned history unavailable")
+    archive.answers.clear()
+    asked = asyncio.create_task(LogRanges(bench.pool).logs(WATCH, 1, head.number))
+    await until(lambda: "eth_getLogs" in archive.seen)
+    assert not (await asyncio.wait([asked], timeout=0.1))[0]
+    archive.answers.set()
+    assert len(await asked) == 1
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_what_everybody_has_pruned_is_said_and_nobodys_fault(bench: Bench) -> None:
+    for node in bench.nodes:
+        node.fails = lambda method: RpcError(method, 4444, "pruned history unavailable")
+    with pytest.raises(ConfigError, match="does not hold the logs of block 1 any more"):
+        await LogRanges(bench.pool).logs(WATCH, 1, 3)
+    with pytest.raises(RpcError) as raised:
+        await bench.pool.request("eth_getLogs", logs_at(bench, 2))
+    assert raised.value.code == 4444
+    assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_what_one_has_pruned_waits_for_an_archive_that_gives_no_answer(bench: Bench) -> None:
+    pruned, archive = bench.nodes
+    pruned.fails = lambda method: RpcError(method, 4444, "pruned history unavailable")
+    archive.fails = failing(TransientError("gone"))
+    with pytest.raises(TransientError, match="gone"):
+        await LogRanges(bench.pool).logs(WATCH, 1, 3)
+
+
+async def test_what_one_has_pruned_is_said_though_another_refuses(bench: Bench) -> None:
+    pruned, other = bench.nodes
+    pruned.fails = lambda method: RpcError(method, 4444, "pruned history unavailable")
+    other.fails = lambda method: RpcError(method, 403, "not in your plan")
+    with pytest.raises(ConfigError, match="any more"):
+        await LogRanges(bench.pool).logs(WATCH, 1, 3)
 
 
 async def test_a_transaction_is_unknown_only_when_nobody_knows_it(bench: Bench) -> None:
@@ -410,7 +548,7 @@ async def test_whoever_holds_the_settled_block_ends_the_wait(three: Bench) -> No
     assert ours is dead.chain
 
 
-@pytest.mark.parametrize("wrong", ["refuses", "lies"])
+@pytest.mark.parametrize("wrong", ["refuses", "lies", "lacks the block and does not say so"])
 async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
     bench: Bench, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +557,8 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
 
     async def request(method: str, params: Sequence[Any]) -> Any:
         answer = await answered(method, params)
+        if wrong.startswith("lacks") and method in {"eth_getLogs", "eth_getBlockByHash"}:
+            return [] if method == "eth_getLogs" else None
         if method != "eth_getLogs":
             return answer
         if wrong == "refuses":
@@ -450,7 +590,7 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
         await asyncio.gather(running, return_exceptions=True)
     assert len(follower.blocks[-1][1]) == 1
     assert "eth_getLogs" in fast.seen
-    assert bench.roster.preferred == "b"
+    assert bench.roster.order()[0] == "b"
 
 
 async def test_a_lone_endpoint_that_lies_about_its_head_is_left_out() -> None:
@@ -474,7 +614,7 @@ async def test_a_lone_endpoint_that_proves_itself_is_looked_at_rarely_or_in_doub
     assert member.proven_at == alone.clock.now
     running = asyncio.create_task(alone.prober.run(interval, 0.0))
     await asyncio.sleep(10 * interval)
-    assert seen == ["eth_getLogs"]
+    assert seen == ["eth_getLogs", "eth_getBlockByHash", "eth_getLogs"]
     alone.clock.now += LONE * interval
     member.proven_at = alone.clock.now
     await until(lambda: "eth_chainId" in seen)

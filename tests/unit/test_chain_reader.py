@@ -9,7 +9,7 @@ from eth_abi.abi import decode, encode
 from keeper.chain.jsonrpc import SlowError
 from keeper.chain.ranges import LogRanges
 from keeper.chain.reader import ChainReader
-from keeper.errors import ConfigError, RpcError, TransientError
+from keeper.errors import ConfigError, RpcError, StateGoneError, TransientError
 from keeper.types import Call, CallResult, Watch
 from keeper.units import Address, Hash
 from tests.fake_chain import OTHER_TOPIC, TOPIC, FakeChain, address
@@ -79,6 +79,30 @@ async def test_an_address_without_multicall_is_the_operators_error() -> None:
 
     with pytest.raises(ConfigError, match="no Multicall3"):
         await ChainReader(Nothing()).multicall(calls(1), BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_gone"),
+    [
+        (RpcError("eth_call", -32000, "missing trie node ab"), True),
+        (RpcError("eth_call", -32001, "0x" + "11" * 32 + " could not be found"), True),
+        (RpcError("eth_call", -32002, "No state available for block 17 (0x1111)"), True),
+        (RpcError("eth_call", -32000, "state at block #17 is pruned"), True),
+        (RpcError("eth_call", 3, "execution reverted: state at block #17 is pruned"), False),
+        (RpcError("eth_call", -32000, "out of gas"), False),
+    ],
+)
+async def test_a_state_the_node_does_not_hold_is_told_from_a_call_that_fails(
+    error: RpcError, is_gone: bool
+) -> None:
+    class Without:
+        async def request(self, method: str, params: Sequence[Any]) -> Any:
+            raise error
+
+    with pytest.raises(StateGoneError if is_gone else RpcError):
+        await ChainReader(Without()).call(calls(1)[0], BLOCK)
+    with pytest.raises(RpcError):
+        await ChainReader(Without()).call(calls(1)[0])
 
 
 async def test_a_missing_block_is_an_error() -> None:
