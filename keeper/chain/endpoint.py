@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
@@ -69,6 +69,9 @@ class Endpoint:
         self._attempts = attempts
         self._slots = asyncio.Semaphore(in_flight)
         self._rests_until = float("-inf")
+        self._closed = False
+        self._under_way: set[asyncio.Timeout] = set()
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Endpoint({self.alias})"
@@ -80,7 +83,17 @@ class Endpoint:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection; a later request opens a new one."""
+        """End what is under way and close every connection, for good.
+
+        Requests under way, and any that come later, raise `TransientError`.
+        """
+        self._closed = True
+        for limit in self._under_way:
+            if not limit.expired():
+                limit.reschedule(0)
+        while self._under_way:
+            self._ended.clear()
+            await self._ended.wait()
         await self._transport.close()
 
     async def request(self, method: str, params: Sequence[object]) -> Any:
@@ -99,16 +112,19 @@ class Endpoint:
 
     async def _attempt(self, method: str, params: Sequence[object]) -> Any:
         async with self._slots:
+            if self._closed:
+                raise self._gone()
             started = time.monotonic()
             ended = Result.FAILED
             try:
-                async with asyncio.timeout(self._timeout):
-                    answer = await self._transport.exchange(method, params)
+                answer = await self._exchange(method, params)
                 result = jsonrpc.result(method, answer, self._redact)
                 ended = Result.OK
             except TimeoutError:
+                if self._closed:
+                    raise self._gone() from None
                 ended = Result.TIMEOUT
-                await self._transport.renew(started)
+                self._transport.renew(started)
                 waited = f"{self._timeout:g} s"
                 message = f"{self.alias}: no answer to {method} in {waited}"
                 raise jsonrpc.SlowError(message) from None
@@ -124,6 +140,19 @@ class Endpoint:
             finally:
                 self._observe(self.alias, method, ended, time.monotonic() - started)
             return result
+
+    async def _exchange(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
+        """Return the node's answer object; raise `TimeoutError` when it takes too long."""
+        async with asyncio.timeout(self._timeout) as limit:
+            self._under_way.add(limit)
+            try:
+                return await self._transport.exchange(method, params)
+            finally:
+                self._under_way.discard(limit)
+                self._ended.set()
+
+    def _gone(self) -> TransientError:
+        return TransientError(f"{self.alias}: was closed")
 
 
 def connect(

@@ -26,12 +26,12 @@ class Transport(Protocol):
         """Return the node's answer object."""
         ...
 
-    async def renew(self, since: float) -> None:
+    def renew(self, since: float) -> None:
         """Drop a connection over which nothing came since a monotonic time."""
         ...
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Let go of every connection; no message is under way, and none comes later."""
         ...
 
 
@@ -63,7 +63,7 @@ class HttpTransport:
             return jsonrpc.decode(content, is_logs=method == GET_LOGS)
         return _error_answer(self._alias, method, status, content)
 
-    async def renew(self, since: float) -> None:
+    def renew(self, since: float) -> None:
         """Do nothing: a cancelled request has closed its connection."""
 
     async def close(self) -> None:
@@ -119,7 +119,7 @@ class SocketTransport:
         self._logs: set[int] = set()
         self._opening = asyncio.Lock()
         self._socket: WebSocket | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._readers: set[asyncio.Task[None]] = set()
         self._heard = 0.0
 
     async def exchange(self, method: str, params: Sequence[object]) -> Mapping[str, Any]:
@@ -138,23 +138,31 @@ class SocketTransport:
             if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # the sending itself failed: this error is known already
 
-    async def renew(self, since: float) -> None:
+    def renew(self, since: float) -> None:
         if self._heard < since:
-            await self._drop()
+            self._drop()
 
     async def close(self) -> None:
-        await self._drop()
+        self._drop()
+        if self._readers:
+            await asyncio.wait(self._readers)
 
     async def _connected(self) -> WebSocket:
         async with self._opening:
             if self._socket is None:
                 self._socket = await WebSocket.connect(self._url, self._alias, self._open_timeout)
-                self._reading = asyncio.create_task(self._read(self._socket))
+                reader = asyncio.create_task(self._read(self._socket))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
             return self._socket
 
     async def _read(self, socket: WebSocket) -> None:
+        """Hand out answers until the socket is dropped or lost, then give it back.
+
+        Only the reader does that: whoever drops a socket may be cancelled at once.
+        """
         try:
-            while True:
+            while self._socket is socket:
                 answer = self._decoded(await socket.receive())
                 self._heard = time.monotonic()
                 number = answer.get("id")
@@ -163,6 +171,8 @@ class SocketTransport:
                     waiting.set_result(answer)
         except TransientError as error:
             self._forget(socket, str(error))
+        finally:
+            self._forget(socket, f"{self._alias}: the socket is read no more")
             await socket.abort()
 
     def _decoded(self, text: bytes | str) -> Mapping[str, Any]:
@@ -172,19 +182,16 @@ class SocketTransport:
         # It may look like logs without being asked for as such.
         return jsonrpc.decode(text)
 
-    async def _drop(self) -> None:
-        socket, reading = self._socket, self._reading
-        if socket is None or reading is None:
-            return
-        self._forget(socket, f"{self._alias}: the socket was dropped")
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-        await socket.abort()
+    def _drop(self) -> None:
+        socket = self._socket
+        if socket is not None:
+            self._forget(socket, f"{self._alias}: the socket was dropped")
+            socket.sever()
 
     def _forget(self, socket: WebSocket, reason: str) -> None:
         if self._socket is not socket:
             return
-        self._socket = self._reading = None
+        self._socket = None
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(TransientError(reason))

@@ -12,7 +12,7 @@ from keeper.errors import TransientError
 
 
 class WebSocket:
-    """A connected socket; `abort` ends it at once, whatever the peer does."""
+    """A connected socket; `sever` and `abort` end it at once, whatever the peer does."""
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class WebSocket:
         self._alias = alias
         self._session = session
         self._socket = socket
+        self._raw = socket.get_extra_info("socket")
 
     @classmethod
     async def connect(cls, url: SecretUrl, alias: str, seconds: float) -> Self:
@@ -41,16 +42,22 @@ class WebSocket:
 
     async def send(self, text: bytes) -> None:
         """Send one text message."""
+        sending = asyncio.create_task(self._socket.send_frame(text, aiohttp.WSMsgType.TEXT))
+        sending.add_done_callback(_seen)
         try:
             # aiohttp's senders wait on one shared future: a cancelled one takes the others along.
-            await asyncio.shield(self._socket.send_frame(text, aiohttp.WSMsgType.TEXT))
+            await asyncio.shield(sending)
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(f"{self._alias}: socket lost ({reason(error)})") from None
+            raise self._lost(error) from None
         self._acknowledge_at_once()
 
     async def receive(self) -> str | bytes:
         """Return the next message; a close, clean or not, raises `TransientError`."""
-        message = await self._socket.receive()
+        try:
+            message = await self._socket.receive()
+        except (aiohttp.ClientError, OSError) as error:
+            # A ping is answered in there, maybe over a connection that is gone.
+            raise self._lost(error) from None
         self._acknowledge_at_once()
         match message.type:
             case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
@@ -66,13 +73,31 @@ class WebSocket:
         A node that leaves Nagle's algorithm on (anvil does) holds a second answer back until the
         first is acknowledged: 40 ms on Linux, far longer than the answer takes.
         """
-        raw = self._socket.get_extra_info("socket")
-        if raw is not None and hasattr(sockets, "TCP_QUICKACK"):
+        if self._raw is not None and hasattr(sockets, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):
-                raw.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_QUICKACK, 1)
+                self._raw.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_QUICKACK, 1)
+
+    def sever(self) -> None:
+        """Cut the connection: nothing that still waits is sent, and `receive` raises."""
+        if self._raw is not None:
+            with contextlib.suppress(OSError):
+                self._raw.shutdown(sockets.SHUT_RDWR)
 
     async def abort(self) -> None:
-        """Drop the connection without waiting for the peer's goodbye."""
-        await self._session.close()
-        # Nothing can be sent any more, so this only gives the connection back.
-        await self._socket.close()
+        """Drop the connection without waiting for the peer, and give it back."""
+        # A session waits until all that was written is on its way; a dead peer takes none of it.
+        self.sever()
+        try:
+            await self._session.close()
+        finally:
+            # Nothing can be sent any more, so this only gives the connection back.
+            await self._socket.close()
+
+    def _lost(self, error: Exception) -> TransientError:
+        return TransientError(f"{self._alias}: socket lost ({reason(error)})")
+
+
+def _seen(sending: "asyncio.Task[None]") -> None:
+    """Take the error of a message that nobody waits for any more."""
+    if not sending.cancelled():
+        sending.exception()

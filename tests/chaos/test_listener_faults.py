@@ -100,7 +100,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def no_task_beside(before: set[asyncio.Task[object]]) -> None:
     """Wait for the proxy's own tasks to see the closed sockets, then find none of ours."""
     async with asyncio.timeout(5):
-        while left := [t for t in asyncio.all_tasks() - before if "keeper" in repr(t.get_coro())]:
+        while left := [t for t in asyncio.all_tasks() - before if "keeper/chain/" in repr(t)]:
             await asyncio.wait(left, timeout=0.05)
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
+import socket as sockets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
@@ -15,7 +18,7 @@ from keeper.chain import jsonrpc
 from keeper.chain.endpoint import Endpoint, connect
 from keeper.chain.heads import SocketHeads
 from keeper.chain.jsonrpc import LimitedError
-from keeper.chain.transport import retry_after
+from keeper.chain.transport import SocketTransport, retry_after
 from keeper.errors import ConfigError, RpcError, TransientError
 
 SECRET = "s3cr3tKey0123456789"
@@ -426,3 +429,202 @@ async def test_no_session_outlives_its_endpoint() -> None:
         await endpoint.request("eth_chainId", [])
     before = {task for task in asyncio.all_tasks() if not task.done()}
     assert before == {asyncio.current_task()}
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.ClientSession]:
+    """Keep every session that is made: those of an endpoint are to be closed with it."""
+    made: list[aiohttp.ClientSession] = []
+    make = aiohttp.ClientSession
+
+    def kept(*args: Any, **options: Any) -> aiohttp.ClientSession:
+        made.append(make(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(aiohttp, "ClientSession", kept)
+    return made
+
+
+def read_nothing_more(request: web.BaseRequest | None) -> None:
+    """Leave what comes unread in a small buffer: the client's own buffers fill and stay full."""
+    assert request is not None
+    transport = request.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
+    transport.get_extra_info("socket").setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+
+
+def abort(request: web.BaseRequest | None) -> None:
+    assert request is not None
+    assert request.transport is not None
+    request.transport.abort()
+
+
+LARGE = "00" * 2**23
+"""More than the kernel's buffers take."""
+
+
+async def test_a_node_that_reads_no_more_holds_no_request() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    ended = asyncio.Event()
+
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        if opened == 1:
+            read_nothing_more(socket._req)
+            await ended.wait()
+            abort(socket._req)
+            return
+        request = orjson.loads(await socket.receive_str())
+        await socket.send_json({"jsonrpc": "2.0", "id": request["id"], "result": opened})
+        await socket.receive()
+
+    async with (
+        socket_node(talk) as url,
+        connect(url, "main", timeout=0.3, attempts=1) as endpoint,
+    ):
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(TransientError, match="main: no answer to eth_call in"):
+                    await endpoint.request("eth_call", [LARGE])
+            assert await endpoint.request("eth_chainId", []) == 2
+        finally:
+            ended.set()
+    gc.collect()
+    assert complaints == []
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body directly")
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_node_that_reads_no_more_holds_no_end(
+    scheme: str, sessions: list[aiohttp.ClientSession]
+) -> None:
+    deaf, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        response: web.StreamResponse = web.Response()
+        if scheme == "ws":
+            response = web.WebSocketResponse()
+            await response.prepare(request)
+        read_nothing_more(request)
+        deaf.set()
+        await ended.wait()
+        abort(request)
+        return response
+
+    app = web.Application()
+    app.router.add_route("*", "/", serve)
+    async with TestServer(app) as server:
+        endpoint = connect(str(server.make_url("/")).replace("http", scheme), "main", timeout=30)
+        asking = asyncio.create_task(endpoint.request("eth_sendBundle", [LARGE]))
+        try:
+            await deaf.wait()
+            async with asyncio.timeout(5):
+                await endpoint.close()
+                with pytest.raises(TransientError):
+                    await asking
+        finally:
+            ended.set()
+            asking.cancel()
+        assert [session.closed for session in sessions] == [True]
+
+
+async def test_whoever_asks_after_the_end_opens_nothing(
+    sessions: list[aiohttp.ClientSession],
+) -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return answer(request, "0x1")
+
+    async with http_node(handle, attempts=1) as (endpoint, _):
+        await endpoint.request("eth_chainId", [])
+        await endpoint.close()
+        with pytest.raises(TransientError, match="main: was closed"):
+            await endpoint.request("eth_chainId", [])
+    assert [session.closed for session in sessions] == [True]
+
+
+async def test_whoever_asks_during_the_end_is_told_as_after_it(
+    sessions: list[aiohttp.ClientSession],
+) -> None:
+    async def handle(request: dict[str, Any]) -> web.Response:
+        return answer(request, "0x1")
+
+    async with http_node(handle, attempts=1) as (endpoint, _):
+        await endpoint.request("eth_chainId", [])
+        closing = asyncio.create_task(endpoint.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        with pytest.raises(TransientError, match="main: was closed"):
+            await endpoint.request("eth_chainId", [])
+        await closing
+    assert [session.closed for session in sessions] == [True]
+
+
+async def test_a_socket_that_is_being_opened_does_not_outlive_its_endpoint(
+    sessions: list[aiohttp.ClientSession],
+) -> None:
+    asked, admitted = asyncio.Event(), asyncio.Event()
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        asked.set()
+        await admitted.wait()
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.receive()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).replace("http", "ws")
+        endpoint = connect(url, "main", timeout=30)
+        asking = asyncio.create_task(endpoint.request("eth_sendBundle", []))
+        await asked.wait()
+        await endpoint.close()
+        assert [session.closed for session in sessions] == [True]
+        admitted.set()
+        with pytest.raises(TransientError, match="main: was closed"):
+            await asking
+
+
+async def test_an_endpoint_waits_for_what_a_lost_socket_leaves_to_do(
+    sessions: list[aiohttp.ClientSession],
+) -> None:
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        await socket.receive()
+        abort(socket._req)
+
+    async with socket_node(talk) as url:
+        before = asyncio.all_tasks()
+        async with connect(url, "main", attempts=1) as endpoint:
+            with pytest.raises(TransientError, match="the socket was closed"):
+                await endpoint.request("eth_chainId", [])
+        assert [t for t in asyncio.all_tasks() - before if "keeper/chain/" in repr(t)] == []
+    assert [session.closed for session in sessions] == [True]
+
+
+async def test_who_is_cancelled_while_a_dead_socket_is_dropped_leaves_none_open(
+    sessions: list[aiohttp.ClientSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    async def talk(socket: web.WebSocketResponse, opened: int) -> None:
+        await socket.receive()
+        await ended.wait()
+
+    forget = SocketTransport._forget
+
+    def cancelled(transport: SocketTransport, *arguments: Any) -> None:
+        asking.cancel()
+        forget(transport, *arguments)
+
+    monkeypatch.setattr(SocketTransport, "_forget", cancelled)
+    async with (
+        socket_node(talk) as url,
+        connect(url, "main", timeout=0.1, attempts=1) as endpoint,
+    ):
+        asking = asyncio.create_task(endpoint.request("eth_chainId", []))
+        await asyncio.wait([asking])
+        await endpoint.close()
+        ended.set()
+        assert [session.closed for session in sessions] == [True]

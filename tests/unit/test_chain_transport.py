@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket as sockets
 from typing import Any
 
 import pytest
@@ -101,3 +102,60 @@ async def test_an_aborted_socket_gives_its_connection_back(
     del socket, response
     gc.collect()
     assert complaints == []
+
+
+async def test_a_peer_that_reads_nothing_holds_no_aborted_socket() -> None:
+    ended = asyncio.Event()
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        transport = request.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+        await ended.wait()
+        transport.abort()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).replace("http", "ws", 1)
+        socket = await WebSocket.connect(SecretUrl(url), "main", 1.0)
+        sending = asyncio.create_task(socket.send(b"0" * 2**24))
+        try:
+            await asyncio.wait([sending], timeout=0.1)
+            assert not sending.done()
+            await asyncio.wait_for(socket.abort(), 5.0)
+            with pytest.raises(TransientError, match="main: socket lost"):
+                await asyncio.wait_for(sending, 5.0)
+        finally:
+            ended.set()
+
+
+async def test_a_ping_that_cannot_be_answered_is_the_end_of_the_socket() -> None:
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.ping()
+        assert request.transport is not None
+        request.transport.close()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).replace("http", "ws", 1)
+        socket = await WebSocket.connect(SecretUrl(url), "main", 1.0)
+        response = socket._socket._response
+        assert response.connection is not None
+        protocol = response.connection.protocol
+        assert protocol is not None
+        async with asyncio.timeout(5):
+            while protocol.is_connected():  # noqa: ASYNC110 - the loss raises no event
+                await asyncio.sleep(0.002)
+        with pytest.raises(TransientError, match="main: "):
+            await socket.receive()
+        await socket.abort()
