@@ -25,7 +25,7 @@ _REVERTED = 3
 _METHOD_NOT_FOUND = -32601
 _PRUNED_HISTORY = 4444
 """EIP-4444."""
-_BLOCKS = frozenset({"eth_getBlockByHash", "eth_getBlockByNumber"})
+BLOCKS = frozenset({"eth_getBlockByHash", "eth_getBlockByNumber"})
 _TRANSACTIONS = frozenset({"eth_getTransactionByHash", "eth_getTransactionReceipt"})
 
 
@@ -50,7 +50,7 @@ def kind_of_result(method: str, result: Any) -> Kind:
     """Say what a result is worth."""
     if result is not None:
         return Kind.FINAL
-    if method in _BLOCKS:
+    if method in BLOCKS:
         return Kind.UNKNOWN_BLOCK
     return Kind.ABSENT if method in _TRANSACTIONS else Kind.FINAL
 

@@ -38,6 +38,8 @@ class HeadQueue:
     def __init__(self, parse_one: Callable[[Any], Head | None], limit: int = 1024) -> None:
         self._parse = parse_one
         self._limit = limit
+        self.heard: Callable[[Head], None] = lambda _: None
+        """Told of every head as it is taken."""
         self._raw: deque[tuple[Any, float]] = deque()
         self._error: TransientError | None = None
         self._changed = asyncio.Event()
@@ -76,6 +78,7 @@ class HeadQueue:
                     self._error = error
                     raise
                 if head is not None:
+                    self.heard(head)
                     heads.append(Announced(head, received_at))
             if heads:
                 return heads

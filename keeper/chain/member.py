@@ -2,12 +2,14 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from keeper.chain.survey import Sight, Standing, Verdict
 from keeper.ports import Rpc
 from keeper.types import Head
+from keeper.units import to_hex
 
 _FAULT_SECONDS = 1.0
 _FAULT_HALF_LIFE = 30.0
@@ -17,6 +19,8 @@ _MISSES = 2
 _REST = 1.0
 _LONGEST_REST = 300.0
 """A quota of a day is asked about again now and then: the provider may have raised it."""
+_HELD = 64
+"""Blocks that are known to be held: only new ones are asked about by their hash."""
 _UNSEEN = Verdict(Standing.UNSEEN, "was not asked yet")
 
 
@@ -26,6 +30,7 @@ class Member:
 
     `proven_at` is when it last told what is in a block named by its hash: no other chain has that
     one, and a block that does not go on from those before has ancestors asked for, which is no proof.
+    `held` are the hashes of blocks it told of, as it wrote them, until its next fault.
     """
 
     alias: str
@@ -38,6 +43,7 @@ class Member:
     rests_until: float = float("-inf")
     lacks: set[str] = field(default_factory=set)
     look: asyncio.Task[Sight] | None = None
+    held: deque[str] = field(default_factory=lambda: deque(maxlen=_HELD))
     _misses: int = 0
     _faults: float = 0.0
     _faulted_at: float = 0.0
@@ -52,7 +58,8 @@ class Member:
         return self._faults * math.pow(2.0, (self._faulted_at - now) / _FAULT_HALF_LIFE)
 
     def blame(self, now: float) -> None:
-        """Remember one fault."""
+        """Remember one fault; one that was started anew may have lost its last blocks."""
+        self.held.clear()
         self._faults = self.faults(now) + 1
         self._faulted_at = now
 
@@ -64,6 +71,7 @@ class Member:
         """Take what a look brought."""
         self._misses = 0
         self.head = sight.head
+        self.held.append(to_hex(sight.head.hash))
         old = sight.seconds if self.latency is None else self.latency
         self.latency = old + _LATENCY_WEIGHT * (sight.seconds - old)
 

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from keeper.chain import jsonrpc
-from keeper.chain.answers import Kind, kind_of_error, kind_of_result
+from keeper.chain.answers import BLOCKS, Kind, kind_of_error, kind_of_result
 from keeper.chain.endpoint import repeating
+from keeper.chain.entries import GET_LOGS
 from keeper.chain.member import Member
 from keeper.chain.race import race
 from keeper.chain.roster import EndpointState, Roster
@@ -48,10 +49,10 @@ class EndpointPool:
     raced by the next. That a transaction is unknown is only believed when every usable endpoint
     says so.
 
-    That a block named by its hash has no such logs is believed of an endpoint that showed the
-    block's header before it said so: several kinds of node answer `[]` about a block they do not
-    hold. Only an empty answer costs that, a header and the same question again. Where one URL hides
-    several nodes, each request may meet another one: a wrong answer is rarer there, not impossible.
+    That a block named by its hash has no such logs is believed of an endpoint that announced the
+    block, or showed its header, before it was asked: several kinds of node answer `[]` about a block
+    they do not hold. Of any other one an empty answer costs a header and the same question again.
+    Where one URL hides several nodes, each request may meet another one, and nothing is proven.
 
     Whatever is not a read, `eth_sendRawTransaction` above all, goes to exactly one endpoint and
     exactly once: an endpoint may be a private relay whose bytes must not become public elsewhere,
@@ -164,9 +165,12 @@ class EndpointPool:
 
     async def _exchange(self, member: Member, method: str, params: Sequence[object]) -> Any:
         """Return one endpoint's result; that a block has no logs only when it holds that block."""
-        result = await member.rpc.request(method, params)
         block = _named_block(params)
-        if method != "eth_getLogs" or block is None or result != []:
+        is_held = block in member.held
+        result = await member.rpc.request(method, params)
+        if method in BLOCKS and isinstance(result, dict):
+            member.held.append(str(result.get("hash")))
+        if method != GET_LOGS or block is None or is_held or result != []:
             return result
         member.heard_at = self._monotonic()
         header = await member.rpc.request("eth_getBlockByHash", [block, False])

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from keeper.chain.heads import HeadFeed, HeadQueue
 from keeper.errors import TransientError
+from keeper.types import Head
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,10 @@ class Standings(Protocol):
 
     def prefer(self, alias: str) -> None:
         """Read from the endpoint that tells of the heads."""
+        ...
+
+    def told(self, alias: str, head: Head) -> None:
+        """Take in that an endpoint announced a block."""
         ...
 
     def blame(self, alias: str) -> None:
@@ -96,6 +102,7 @@ class PooledHeads:
                 failure = error
                 continue
             self._pool.prefer(alias)
+            queue.heard = partial(self._pool.told, alias)
             return alias, queue
         if self._polled is None:
             raise failure

@@ -10,6 +10,8 @@ from keeper.chain.member import Member, ranked
 from keeper.chain.survey import Standing, Verdict
 from keeper.errors import TransientError
 from keeper.ports import Rpc
+from keeper.types import Head
+from keeper.units import to_hex
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +70,12 @@ class Roster:
     def prefer(self, alias: str) -> None:
         """Read from an endpoint while it is about as good as the best: it tells of the heads."""
         self.preferred = alias
+
+    def told(self, alias: str, head: Head) -> None:
+        """Take in that an endpoint announced a block, which it holds then."""
+        for member in self.members:
+            if member.alias == alias:
+                member.held.append(to_hex(head.hash))
 
     def blame(self, alias: str) -> None:
         """Count a fault against an endpoint, and have all looked at soon."""

@@ -22,7 +22,7 @@ from keeper.chain.survey import Standing, Survey
 from keeper.errors import ConfigError, RpcError, TransientError
 from keeper.types import Head, Watch
 from keeper.units import to_hex
-from tests.fake_chain import TOPIC, FakeChain, RecordingFollower, address
+from tests.fake_chain import TOPIC, FakeChain, FakeFeed, RecordingFollower, address
 
 RAW = "0x02f8"
 WATCH = Watch(frozenset({address(1), address(2)}), frozenset({TOPIC}))
@@ -261,6 +261,33 @@ async def test_a_block_without_logs_costs_a_header_and_the_same_question(bench: 
     assert bench.nodes[0].seen == ["eth_getLogs", "eth_getBlockByHash", "eth_getLogs"]
     assert bench.nodes[1].seen == []
     assert [state.faults for state in bench.pool.states()] == [0, 0]
+
+
+async def test_who_told_of_a_block_is_believed_that_it_has_no_logs(bench: Bench) -> None:
+    first, second = bench.nodes
+    head = replace(bench.chain.mine(address(3)), bloom=b"")
+    bench.roster.told("a", head)
+    assert await Blocks(bench.pool).logs(head, WATCH) == []
+    assert first.seen == ["eth_getLogs"]
+    head = replace(bench.chain.mine(address(3)), bloom=b"")
+    await bench.pool.request("eth_getBlockByNumber", ["latest", False])
+    assert await Blocks(bench.pool).logs(head, WATCH) == []
+    assert first.seen[1:] == ["eth_getBlockByNumber", "eth_getLogs"]
+    assert second.seen == []
+
+
+async def test_who_failed_since_it_told_of_a_block_shows_it_again(bench: Bench) -> None:
+    """One that was started anew may stand where it stood before."""
+    head = bench.chain.mine(address(1))
+    first, second = bench.nodes
+    bench.roster.told("a", head)
+    bench.roster.blame("a")
+    bench.clock.now += 600
+    bench.roster.prefer("a")
+    first.lag, first.admits = 1, False
+    assert await Blocks(bench.pool).logs(head, WATCH) == bench.chain.logs(head.number, WATCH)
+    assert first.seen == ["eth_getLogs", "eth_getBlockByHash"]
+    assert second.seen == ["eth_getLogs"]
 
 
 async def test_no_logs_from_nobody_who_holds_the_block_is_an_error(bench: Bench) -> None:
@@ -553,13 +580,12 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
     bench: Bench, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = bench.nodes[0]
+    fast.lag, fast.admits = int(wrong.startswith("lacks")), False
     answered = fast.request
 
     async def request(method: str, params: Sequence[Any]) -> Any:
         answer = await answered(method, params)
-        if wrong.startswith("lacks") and method in {"eth_getLogs", "eth_getBlockByHash"}:
-            return [] if method == "eth_getLogs" else None
-        if method != "eth_getLogs":
+        if method != "eth_getLogs" or wrong.startswith("lacks"):
             return answer
         if wrong == "refuses":
             raise RpcError(method, -32602, "too many addresses")
@@ -568,6 +594,7 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
     monkeypatch.setattr(fast, "request", request)
     watch = Watch(frozenset({address(1)}), frozenset({TOPIC}))
     follower = RecordingFollower(bench.chain.head, watch)
+    announced = FakeFeed()
     polled = PolledHeads(bench.pool, "a, b", interval=0.001)
 
     async def prefetch(head: Head) -> None: ...
@@ -575,7 +602,8 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
     listener = Listener(
         "test",
         bench.pool,
-        PooledHeads(bench.roster, {}, polled),
+        # whoever tells of a block is believed that it has no logs
+        PooledHeads(bench.roster, {}, announced if wrong.startswith("lacks") else polled),
         follower,
         prefetch,
         shortest_pause=0.0001,
@@ -584,6 +612,10 @@ async def test_the_chain_is_followed_past_an_endpoint_that_answers_wrongly(
     head = bench.chain.mine(address(1))
     running = asyncio.create_task(listener.run())
     try:
+        while wrong.startswith("lacks") and not announced.opened:
+            await asyncio.sleep(0)
+        if announced.opened:
+            announced.announce(head)
         await follower.reach(head, 2.0)
     finally:
         running.cancel()
@@ -614,7 +646,7 @@ async def test_a_lone_endpoint_that_proves_itself_is_looked_at_rarely_or_in_doub
     assert member.proven_at == alone.clock.now
     running = asyncio.create_task(alone.prober.run(interval, 0.0))
     await asyncio.sleep(10 * interval)
-    assert seen == ["eth_getLogs", "eth_getBlockByHash", "eth_getLogs"]
+    assert seen == ["eth_getLogs"]
     alone.clock.now += LONE * interval
     member.proven_at = alone.clock.now
     await until(lambda: "eth_chainId" in seen)

@@ -9,7 +9,7 @@ from keeper.chain.heads import HeadQueue
 from keeper.chain.pooled_heads import PooledHeads
 from keeper.errors import TransientError
 from keeper.types import Head
-from tests.fake_chain import FakeFeed
+from tests.fake_chain import FakeChain, FakeFeed
 
 
 class Standings:
@@ -20,6 +20,7 @@ class Standings:
         self.preferences: list[str] = []
         self.read_from = ""
         self.blamed: list[str] = []
+        self.heard: list[tuple[str, int]] = []
         self.changed = asyncio.Event()
 
     def order(self) -> list[str]:
@@ -31,6 +32,9 @@ class Standings:
 
     def prefer(self, alias: str) -> None:
         self.preferences.append(alias)
+
+    def told(self, alias: str, head: Head) -> None:
+        self.heard.append((alias, head.number))
 
     def blame(self, alias: str) -> None:
         self.blamed.append(alias)
@@ -78,6 +82,15 @@ async def test_the_best_is_opened_and_read_from(feeds: dict[str, FakeFeed]) -> N
     async with PooledHeads(pool, feeds, None).open():
         assert (feeds["a"].opened, feeds["b"].opened) == (0, 1)
     assert (pool.preferences, pool.blamed) == (["b"], [])
+
+
+async def test_the_pool_hears_who_tells_of_which_head(feeds: dict[str, FakeFeed]) -> None:
+    pool, chain = Standings("a"), FakeChain()
+    async with PooledHeads(pool, feeds, None).open() as queue:
+        queue.append(chain.head)
+        assert pool.heard == []
+        await queue.take()
+    assert pool.heard == [("a", chain.head.number)]
 
 
 async def test_after_a_loss_the_next_is_opened(feeds: dict[str, FakeFeed]) -> None:
