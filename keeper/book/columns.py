@@ -169,7 +169,8 @@ class Columns:
             return np.zeros(len(rows), np.bool_)
         order = np.argsort(rows, kind="stable")
         factors = factor_table(collateral, debt)
-        factors[-1] = 0.0
+        factors[1 + 2 * len(collateral) :: 2] = 0.0
+        factors[2 + 2 * len(debt) :: 2] = 0.0
         unread = np.empty(len(rows), np.bool_)
         unread[order] = np.isnan(self.table.sums(rows[order], factors))
         return unread

@@ -468,14 +468,16 @@ async def test_a_price_that_is_lost_costs_no_more_for_many(monkeypatch: pytest.M
     assert (len(view.at_risk), skips) == (8, [])
 
 
+@pytest.mark.parametrize("classes", [1, 2, 5])
 async def test_a_class_that_only_the_ledger_knows_is_judged_whoever_has_no_price(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, classes: int
 ) -> None:
-    """Of what is beyond the factors the screen knows nothing, with every price read."""
+    """Of a debt beyond the factors the screen knows nothing, with every price read."""
     monkeypatch.setattr("keeper.book.market.UNREAD", 0)
     book, ledger = standing()
-    plain = ledger.factors
-    monkeypatch.setattr(ledger, "factors", lambda *given: (plain(*given)[0][:1], np.zeros(0)))
+    collateral, _ = ledger.factors(Prices("m", UNIT, {TOKEN.address: UNIT}), at(0))
+    held = np.concatenate([collateral[:1], np.full(classes - 1, np.nan)])
+    monkeypatch.setattr(ledger, "factors", lambda *_: (held, np.zeros(0)))
     book.fold(head(1), [log(head(1), number, 90 * WAD) for number in range(1, 9)])
     assert len((await view_at(book, UNIT, 0))[0].at_risk) == 8
 
