@@ -178,13 +178,15 @@ class Columns:
     def weights(self, rows: Rows, collateral: Floats, debt: Floats) -> Floats:
         """Return the lesser of weighted collateral and debt of some rows, in any order.
 
-        It is what a liquidation may come to; of what nobody knows it is infinite.
+        It is what a liquidation may come to; collateral without a weight is of no account, and what
+        nobody knows is infinite.
         """
         order = np.argsort(rows, kind="stable")
         have = self.table.sums(rows[order], factor_table(collateral, np.zeros(len(debt))))
         owe = self.table.sums(rows[order], factor_table(np.zeros(len(collateral)), debt))
         weights = np.empty(len(rows))
-        weights[order] = np.nan_to_num(np.minimum(have, owe), nan=np.inf)
+        have[have == 0.0] = np.inf
+        weights[order] = np.nan_to_num(np.minimum(have, owe), nan=np.inf, posinf=np.inf)
         return weights
 
     def below(self, collateral: Floats, debt: Floats, threshold: float) -> Rows:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -50,6 +51,7 @@ ACCOUNTS = 20_000
 BULK = 20_000
 """Changed borrowers from which on all columns are built anew rather than row by row."""
 
+T = TypeVar("T")
 IsCurrent = Callable[[], bool]
 """Says whether the book still stands at the head that is judged."""
 
@@ -84,7 +86,7 @@ class MarketBook:
         """Borrowers to be judged exactly at the last head, however many of them were."""
         self.unread = 0
         """Borrowers nobody can judge, for want of a price."""
-        self._turn = 0
+        self._turn = -1
         self._found: list[AtRisk] = []
         self._spent: list[AtRisk] = []
         self._closed = False
@@ -128,10 +130,12 @@ class MarketBook:
                 rows = await asyncio.to_thread(columns.candidates, *factors, THRESHOLD)
             else:
                 rows = columns.candidates(*factors, THRESHOLD)
-            unread = columns.unread(rows, *factors)
+            unread = await _beside(len(rows), partial(columns.unread, rows, *factors))
             self.candidates, self.unread = int((~unread).sum()), int(unread.sum())
-            chosen = self._chosen(columns, rows[~unread], factors, most)
-            is_whole = len(chosen) == self.candidates
+            chosen, turn = rows[~unread], self._turn
+            if is_part := most is not None and most < self.candidates:
+                weigh = partial(columns.weights, chosen, *map(self._valued, factors))
+                chosen, turn = _part(chosen, await _beside(len(chosen), weigh), most or 0, turn)
             rows = np.concatenate([chosen, rows[unread][:UNREAD]])
             found: list[AtRisk] = []
             skips: list[Skip] = []
@@ -139,6 +143,7 @@ class MarketBook:
             if self._judged is not None:
                 earlier = self.protocol.factors(self._judged, next_block)
             known: dict[Address, Cause] = {}
+            well: list[Address] = []
             for first in range(0, len(rows), PART):
                 if first:
                     await asyncio.sleep(0)
@@ -153,14 +158,20 @@ class MarketBook:
                         pairs, refusals = self.protocol.pairs(position, self.prices, next_block)
                         cause = known[borrower] = causes[borrower]
                         found.append(AtRisk(position, tuple(pairs), tuple(refusals), cause))
+                    else:
+                        well.append(borrower)
             if not is_current():
                 return None
-            if is_whole:
+            if is_part:
+                # Nobody knows yet what brought the others under: it is asked of the same prices again.
+                for borrower in well:
+                    self._causes.pop(borrower, None)
+                self._causes.update(known)
+            else:
                 self._causes = known
                 self._touched.clear()
-            else:
-                self._causes.update(known)
-            self._judged = self.prices
+                self._judged = self.prices
+            self._turn = turn
             self._spent, self._found = self._found, found.copy()
             return found, skips
 
@@ -300,6 +311,12 @@ class MarketBook:
             return debt * self.protocol.worth(self.prices)
         return debt
 
+    def _valued(self, factors: Floats) -> Floats:
+        """Return factors in base currency, where they are not; what nobody knows the worth of is none."""
+        if isinstance(self.protocol, Valuing):
+            return factors * np.nan_to_num(self.protocol.worth(self.prices))
+        return factors
+
     async def _load(self) -> None:
         self._take_changed()
         self._pending.clear()
@@ -332,26 +349,6 @@ class MarketBook:
         if self.followed.borrowers:
             among = self.followed.borrowers
             self.followed.arrived |= {each for each in changed if each[-20:] in among}
-
-    def _chosen(
-        self, columns: Columns, rows: Rows, factors: tuple[Floats, Floats], most: int | None
-    ) -> Rows:
-        """Return the rows that are judged, worst first as they come.
-
-        Dust stays under water for years, and where there are more than a head leaves time for, it
-        must not keep away those that are worth something: three quarters are the weightiest, the last
-        quarter goes round among the others.
-        """
-        if most is None or len(rows) <= most:
-            return rows
-        turns = most // 4
-        by_weight = np.argsort(-columns.weights(rows, *factors), kind="stable")
-        first, others = by_weight[: most - turns], by_weight[most - turns :]
-        others = others[np.argsort(rows[others])]
-        place = np.arange(self._turn, self._turn + turns) % len(others)
-        self._turn += turns
-        chosen: Rows = rows[np.sort(np.concatenate([first, np.unique(others[place])]))]
-        return chosen
 
     def _causes_of(
         self, columns: Columns, rows: Rows, earlier: tuple[Floats, Floats] | None
@@ -401,6 +398,28 @@ def _built(gather: Callable[[], LegArrays], before: Columns | None) -> Columns:
     if before is not None:
         before.release()
     return Columns.filled(gather())
+
+
+async def _beside(rows: int, compute: Callable[[], T]) -> T:
+    """Return what is computed of some rows, beside the event loop where they are many."""
+    return await asyncio.to_thread(compute) if rows > INLINE_ROWS else compute()
+
+
+def _part(rows: Rows, weights: Floats, most: int, turn: int) -> tuple[Rows, int]:
+    """Return the rows of a head that are judged, as they come, and where the next turn begins.
+
+    Dust stays under water for years, and where there are more than a head leaves time for, it must
+    not keep away those that are worth something: three quarters are the weightiest, the last quarter
+    are the next rows of the others after `turn`.
+    """
+    turns = most // 4
+    by_weight = np.argsort(-weights, kind="stable")
+    first, others = by_weight[: most - turns], by_weight[most - turns :]
+    others = others[np.argsort(rows[others])]
+    start = np.searchsorted(rows[others], turn, "right")
+    taken = others[np.arange(start, start + turns) % len(others)]
+    chosen: Rows = rows[np.sort(np.concatenate([first, taken]))]
+    return chosen, int(rows[taken[-1]]) if turns else turn
 
 
 async def _in_slices(borrowers: Sequence[Address], is_current: IsCurrent) -> AsyncIterator[Address]:

@@ -7,6 +7,7 @@ LEAST = 64
 
 SHORTEST, LONGEST = 1e-4, 60.0
 """Seconds that are worth measuring."""
+HALF, NEARLY_ALL = 0.5, 0.8
 
 
 class Pace:
@@ -14,7 +15,7 @@ class Pace:
 
     A judging that is overtaken is void, and the next one begins again: with more to judge than fits
     between two heads nothing would ever be decided. What is judged is halved when that happened
-    twice in a row, and grows again to what fills half the time between two heads.
+    twice in a row, and grows again as long as some of the time between two heads is left.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -46,7 +47,12 @@ class Pace:
         self._in_a_row = 0
         if self._most is None:
             return
-        spent = self._monotonic() - self._began
-        room = min(self._apart, LONGEST) / 2 / max(spent, SHORTEST)
-        most = int(self._most * max(room, 1.0)) + 1
+        spent = max(self._monotonic() - self._began, SHORTEST)
+        apart = min(self._apart, LONGEST)
+        most = self._most
+        if spent < HALF * apart:
+            most = int(most * HALF * apart / spent) + 1
+        elif spent < NEARLY_ALL * apart:
+            # Not all that was spent grows with what is judged.
+            most += most // 8
         self._most = None if most >= candidates else most

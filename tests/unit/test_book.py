@@ -433,16 +433,68 @@ async def test_too_many_for_a_head_are_judged_in_part_the_weightiest_first(
         assert len(now) == 32
         assert weightiest <= now
         assert [risk.cause for risk in view.at_risk] == [Cause.POSITION] * 32
-        for _ in range(6):
+        some = Address((100).to_bytes(20))
+        for turn in range(5):
+            # somebody who comes and goes puts nobody's turn off
+            ledger.debts[some] = turn % 2 * 90 * WAD
+            ledger.dirty.add(some)
             book._pace._most = 32
             view, _ = await view_at(book, UNIT, 0)
             seen |= {risk.position.borrower[-1] for risk in view.at_risk}
-    assert seen == set(range(1, 65))
+    assert seen >= set(range(1, 65))
     assert [(each["event"], each["not_judged"]) for each in told] == [("book.too_many", 32)]
     book._pace._most = None
     with capture_logs() as told:
         assert len((await view_at(book, UNIT, 0))[0].at_risk) == 64
     assert [(each["event"], each["not_judged"]) for each in told] == [("book.too_many", 0)]
+
+
+async def test_those_not_judged_yet_keep_what_brought_them_under(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keeper.book.pace.LEAST", 8)
+    book, _ = standing()
+    book.fold(head(1), [log(head(1), number, 75 * WAD) for number in range(1, 65)])
+    assert (await view_at(book, UNIT, 0))[0].at_risk == ()
+    causes: dict[int, Cause] = {}
+    for _ in range(9):
+        book._pace._most = 16
+        view, _ = await view_at(book, UNIT * 9 // 10, 0)
+        causes |= {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    book._pace._most = None
+    view, _ = await view_at(book, UNIT * 9 // 10, 0)
+    causes |= {risk.position.borrower[-1]: risk.cause for risk in view.at_risk}
+    assert causes == dict.fromkeys(range(1, 65), Cause.PRICE)
+
+
+async def test_weights_are_in_one_currency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A market may hold loans of many tokens, whose units are worth a million million times another's."""
+    monkeypatch.setattr("keeper.book.pace.LEAST", 8)
+    book, ledger = standing()
+    many = {number: 10**12 if number > 8 else 1 for number in range(1, 41)}
+    ledger.weight = lambda who: many[who[-1]]
+    classes = {number: int(number > 8) for number in many}
+    plain = ledger.factors
+
+    def factors(prices: Prices, when: NextBlock) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        held, owed = plain(prices, when)
+        return np.full(2, held[0]), np.full(2, owed[1])
+
+    def all_legs() -> Callable[[], LegArrays]:
+        rows = np.arange(len(many))
+        kinds = np.array([classes[number] for number in many], np.intp)
+        sizes = np.array(list(many.values()), np.float64) * WAD
+        names = [Address(number.to_bytes(20)) for number in many]
+        ledger.dirty = set()
+        return lambda: LegArrays(names, rows, kinds, 100 * sizes, rows, kinds, 90 * sizes)
+
+    monkeypatch.setattr(ledger, "factors", factors)
+    monkeypatch.setattr(ledger, "all_legs", all_legs)
+    monkeypatch.setattr(type(ledger), "worth", lambda *_: np.array([1.0, 1e-15]), raising=False)
+    book.fold(head(1), [log(head(1), number, 90 * WAD) for number in many])
+    book._pace._most = 11
+    view, _ = await view_at(book, UNIT, 0)
+    assert {risk.position.borrower[-1] for risk in view.at_risk} >= set(range(1, 9))
 
 
 async def test_a_price_that_is_lost_costs_no_more_for_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,20 @@ class Watch:
         return self.now
 
 
-def rounds(candidates: int, each: float, apart: float, count: int) -> tuple[list[bool], Pace]:
-    """Return which heads were decided on, when each position takes so long and heads come so fast."""
+def rounds(
+    candidates: int, each: float, apart: float, count: int, fixed: float = 0.0, missed: int = 0
+) -> tuple[list[bool], Pace]:
+    """Return which heads were decided on, when each position takes so long and heads come so fast.
+
+    `fixed` seconds are spent whatever is judged, and the first `missed` heads come too early.
+    """
     clock = Watch()
     pace = Pace(clock)
     decided = []
-    for _ in range(count):
+    for number in range(count):
         pace.begin()
         most = candidates if pace.most is None else min(pace.most, candidates)
-        spent = most * each
+        spent = apart if number < missed else fixed + most * each
         decided.append(spent < apart)
         if spent < apart:
             clock.now += spent
@@ -73,6 +78,13 @@ def test_after_a_burst_of_heads_all_are_judged_again_soon() -> None:
         pace.done(3_000)
         clock.now += 12.0
     assert pace.most is None
+
+
+def test_what_is_spent_whatever_is_judged_does_not_keep_it_small() -> None:
+    decided, pace = rounds(2_000, 50e-6, 0.25, 60, fixed=0.13, missed=12)
+    assert all(decided[12:])
+    assert pace.most is not None
+    assert 0.13 + 50e-6 * pace.most > 0.19
 
 
 def test_few_are_never_cut_down() -> None:
