@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from eth_utils.address import to_checksum_address
@@ -149,11 +150,15 @@ async def _settled_drifts(playing: Play, rig: Rig) -> list[str]:
     """
     while True:
         tip = await playing.chain.reader.head()
-        stands = await rig.run_until(lambda: rig.book.head == tip, SETTLE_SECONDS)
+        stands = await rig.run_until(partial(_is_at, rig, tip), SETTLE_SECONDS)
         reorgs = rig.counts[Count.REORGS]
         found = await playing.chain.drifts(rig.book, playing.plan.seed)
         if not found or not stands or rig.counts[Count.REORGS] == reorgs:
             return found
+
+
+def _is_at(rig: Rig, tip: Head) -> bool:
+    return rig.book.head == tip
 
 
 async def _round(playing: Play, rig: Rig, steps: tuple[Fault | Step, ...]) -> None:
