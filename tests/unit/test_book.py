@@ -214,6 +214,13 @@ class LoanLedger:
         return ()
 
 
+class ValuedLedger(LoanLedger):
+    """Loans of two tokens, the second of units that are worth next to nothing."""
+
+    def worth(self, prices: Prices) -> NDArray[np.float64]:
+        return np.array([1.0, 1e-15])
+
+
 def answers(price: int | None) -> list[CallResult]:
     priced = (
         CallResult(False, b"") if price is None else CallResult(True, price.to_bytes(32, "big"))
@@ -470,7 +477,9 @@ async def test_those_not_judged_yet_keep_what_brought_them_under(
 async def test_weights_are_in_one_currency(monkeypatch: pytest.MonkeyPatch) -> None:
     """A market may hold loans of many tokens, whose units are worth a million million times another's."""
     monkeypatch.setattr("keeper.book.pace.LEAST", 8)
-    book, ledger = standing()
+    ledger = ValuedLedger()
+    book = Book("test", [ledger], [], TOKEN)
+    book.stand_at(head(0))
     many = {number: 10**12 if number > 8 else 1 for number in range(1, 41)}
     ledger.weight = lambda who: many[who[-1]]
     classes = {number: int(number > 8) for number in many}
@@ -490,7 +499,6 @@ async def test_weights_are_in_one_currency(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ledger, "factors", factors)
     monkeypatch.setattr(ledger, "all_legs", all_legs)
-    monkeypatch.setattr(type(ledger), "worth", lambda *_: np.array([1.0, 1e-15]), raising=False)
     book.fold(head(1), [log(head(1), number, 90 * WAD) for number in many])
     book._pace._most = 11
     view, _ = await view_at(book, UNIT, 0)
