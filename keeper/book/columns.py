@@ -46,7 +46,7 @@ class Columns:
     def filled(cls, legs: LegArrays) -> Self:
         """Build the columns of all borrowers at once; may run beside the event loop.
 
-        A list of borrowers is emptied on the way: freed at once, a million stop every thread. The
+        A list of borrowers is emptied in the end: let go of at once, a million stop every thread. The
         table is NumPy's work, which needs the interpreter only now and then: it has a thread of its
         own while the borrowers are indexed.
         """

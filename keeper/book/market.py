@@ -125,18 +125,7 @@ class MarketBook:
             columns = await self._renew(is_current)
             if columns is None:
                 return None
-            factors = self.protocol.factors(self.prices, next_block)
-            if columns.work(*factors, THRESHOLD) > INLINE_ROWS:
-                rows = await asyncio.to_thread(columns.candidates, *factors, THRESHOLD)
-            else:
-                rows = columns.candidates(*factors, THRESHOLD)
-            unread = await _beside(len(rows), partial(columns.unread, rows, *factors))
-            self.candidates, self.unread = int((~unread).sum()), int(unread.sum())
-            chosen, turn = rows[~unread], self._turn
-            if is_part := most is not None and most < self.candidates:
-                weigh = partial(columns.weights, chosen, *map(self._valued, factors))
-                chosen, turn = _part(chosen, await _beside(len(chosen), weigh), most or 0, turn)
-            rows = np.concatenate([chosen, rows[unread][:UNREAD]])
+            rows, turn = await self._screened(columns, next_block, most)
             found: list[AtRisk] = []
             skips: list[Skip] = []
             earlier = None
@@ -162,18 +151,37 @@ class MarketBook:
                         well.append(borrower)
             if not is_current():
                 return None
-            if is_part:
+            if turn is None:
+                self._causes = known
+                self._touched.clear()
+                self._judged = self.prices
+            else:
                 # Nobody knows yet what brought the others under: it is asked of the same prices again.
                 for borrower in well:
                     self._causes.pop(borrower, None)
                 self._causes.update(known)
-            else:
-                self._causes = known
-                self._touched.clear()
-                self._judged = self.prices
-            self._turn = turn
+                self._turn = turn
             self._spent, self._found = self._found, found.copy()
             return found, skips
+
+    async def _screened(
+        self, columns: Columns, next_block: NextBlock, most: int | None
+    ) -> tuple[Rows, int | None]:
+        """Return the rows to compute, worst first, those without a price last.
+
+        With them where the next turn begins, None when no candidate has to wait for one.
+        """
+        factors = self.protocol.factors(self.prices, next_block)
+        screen = partial(columns.candidates, *factors, THRESHOLD)
+        rows = await _beside(columns.work(*factors, THRESHOLD), screen)
+        unread = await _beside(len(rows), partial(columns.unread, rows, *factors))
+        chosen, unpriced = rows[~unread], rows[unread]
+        self.candidates, self.unread = len(chosen), len(unpriced)
+        turn = None
+        if most is not None and most < len(chosen):
+            weigh = partial(columns.weights, chosen, *map(self._valued, factors))
+            chosen, turn = _part(chosen, await _beside(len(chosen), weigh), most, self._turn)
+        return np.concatenate([chosen, unpriced[:UNREAD]]), turn
 
     async def let_go(self) -> None:
         """Free the positions found before the last time, a few at a time.
@@ -412,14 +420,14 @@ def _part(rows: Rows, weights: Floats, most: int, turn: int) -> tuple[Rows, int]
     not keep away those that are worth something: three quarters are the weightiest, the last quarter
     are the next rows of the others after `turn`.
     """
-    turns = most // 4
+    turns = max(most // 4, 1)
     by_weight = np.argsort(-weights, kind="stable")
     first, others = by_weight[: most - turns], by_weight[most - turns :]
     others = others[np.argsort(rows[others])]
     start = np.searchsorted(rows[others], turn, "right")
     taken = others[np.arange(start, start + turns) % len(others)]
     chosen: Rows = rows[np.sort(np.concatenate([first, taken]))]
-    return chosen, int(rows[taken[-1]]) if turns else turn
+    return chosen, int(rows[taken[-1]])
 
 
 async def _in_slices(borrowers: Sequence[Address], is_current: IsCurrent) -> AsyncIterator[Address]:
