@@ -20,6 +20,7 @@ from keeper.chain.heads import SocketHeads
 from keeper.chain.jsonrpc import LimitedError
 from keeper.chain.transport import SocketTransport, retry_after
 from keeper.errors import ConfigError, RpcError, TransientError
+from tests.lone_route import lone_route
 
 SECRET = "s3cr3tKey0123456789"
 Handle = Callable[[dict[str, Any]], Awaitable[web.Response]]
@@ -350,10 +351,8 @@ async def socket_node(talk: Talk) -> AsyncIterator[str]:
         await talk(socket, opened)
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        yield str(server.make_url("/")).replace("http", "ws")
+    async with lone_route(serve) as url:
+        yield url
 
 
 async def test_answers_reach_their_requests_in_any_order() -> None:
@@ -512,10 +511,8 @@ async def test_a_node_that_reads_no_more_holds_no_end(
         abort(request)
         return response
 
-    app = web.Application()
-    app.router.add_route("*", "/", serve)
-    async with TestServer(app) as server:
-        endpoint = connect(str(server.make_url("/")).replace("http", scheme), "main", timeout=30)
+    async with lone_route(serve, scheme) as url:
+        endpoint = connect(url, "main", timeout=30)
         asking = asyncio.create_task(endpoint.request("eth_sendBundle", [LARGE]))
         try:
             await deaf.wait()
@@ -529,22 +526,9 @@ async def test_a_node_that_reads_no_more_holds_no_end(
         assert [session.closed for session in sessions] == [True]
 
 
-async def test_whoever_asks_after_the_end_opens_nothing(
-    sessions: list[aiohttp.ClientSession],
-) -> None:
-    async def handle(request: dict[str, Any]) -> web.Response:
-        return answer(request, "0x1")
-
-    async with http_node(handle, attempts=1) as (endpoint, _):
-        await endpoint.request("eth_chainId", [])
-        await endpoint.close()
-        with pytest.raises(TransientError, match="main: was closed"):
-            await endpoint.request("eth_chainId", [])
-    assert [session.closed for session in sessions] == [True]
-
-
-async def test_whoever_asks_during_the_end_is_told_as_after_it(
-    sessions: list[aiohttp.ClientSession],
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_whoever_asks_after_or_during_the_end_opens_nothing(
+    sessions: list[aiohttp.ClientSession], is_over: bool
 ) -> None:
     async def handle(request: dict[str, Any]) -> web.Response:
         return answer(request, "0x1")
@@ -554,6 +538,8 @@ async def test_whoever_asks_during_the_end_is_told_as_after_it(
         closing = asyncio.create_task(endpoint.close())
         await asyncio.sleep(0)
         assert not closing.done()
+        if is_over:
+            await closing
         with pytest.raises(TransientError, match="main: was closed"):
             await endpoint.request("eth_chainId", [])
         await closing
@@ -573,10 +559,7 @@ async def test_a_socket_that_is_being_opened_does_not_outlive_its_endpoint(
         await socket.receive()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        url = str(server.make_url("/")).replace("http", "ws")
+    async with lone_route(serve) as url:
         endpoint = connect(url, "main", timeout=30)
         asking = asyncio.create_task(endpoint.request("eth_sendBundle", []))
         await asked.wait()

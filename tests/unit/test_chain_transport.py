@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from keeper.chain.secrecy import SecretUrl
 from keeper.chain.transport import SocketTransport
 from keeper.chain.websocket import WebSocket
 from keeper.errors import TransientError
+from tests.lone_route import lone_route
 
 
 @pytest.fixture
@@ -63,10 +63,7 @@ async def test_only_what_was_asked_for_as_logs_is_read_as_logs() -> None:
         await socket.receive()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        url = str(server.make_url("/")).replace("http", "ws", 1)
+    async with lone_route(serve) as url:
         transport = SocketTransport(SecretUrl(url), "main", 1.0)
         methods = ("eth_getLogs", "trace_filter", "eth_getLogs")
         answers = await asyncio.gather(*(transport.exchange(each, []) for each in methods))
@@ -87,10 +84,7 @@ async def test_an_aborted_socket_gives_its_connection_back(
         await socket.receive()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        url = str(server.make_url("/")).replace("http", "ws", 1)
+    async with lone_route(serve) as url:
         socket = await WebSocket.connect(SecretUrl(url), "main", 1.0)
         response = socket._socket._response
         held = [response.connection is not None]
@@ -119,10 +113,7 @@ async def test_a_peer_that_reads_nothing_holds_no_aborted_socket() -> None:
         transport.abort()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        url = str(server.make_url("/")).replace("http", "ws", 1)
+    async with lone_route(serve) as url:
         socket = await WebSocket.connect(SecretUrl(url), "main", 1.0)
         sending = asyncio.create_task(socket.send(b"0" * 2**24))
         try:
@@ -144,10 +135,7 @@ async def test_a_ping_that_cannot_be_answered_is_the_end_of_the_socket() -> None
         request.transport.close()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    async with TestServer(app) as server:
-        url = str(server.make_url("/")).replace("http", "ws", 1)
+    async with lone_route(serve) as url:
         socket = await WebSocket.connect(SecretUrl(url), "main", 1.0)
         response = socket._socket._response
         assert response.connection is not None
